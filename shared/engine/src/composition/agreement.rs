@@ -1,0 +1,244 @@
+//! The published schema and the validator say the same.
+//!
+//! Whatever compiles, the schema takes. Whatever the schema takes and does not compile has only faults that a schema
+//! cannot express, and those are listed here.
+
+extern crate std;
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::cell::Cell;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tidegate_protocol::fault::escape_pointer;
+
+use super::tests::MANIFESTS;
+use super::{DEFAULT, compile};
+
+const SCHEMA: &str = include_str!("../../../../docs/reference/composition.schema.json");
+const REPORTS: &str = include_str!("../../../../examples/compositions/reports.json");
+const MINIMAL: &str = include_str!("../../../../examples/compositions/minimal.json");
+
+/// A document that uses every field.
+const FULL: &str = r#"{
+    "$schema": "composition.schema.json", "tidegate": 1, "scale": {"hubs": 2, "shards": 3},
+    "patterns": {"core": {"use": "core", "config": {}}, "reports": {"use": "report", "config": {"columns": 5}}},
+    "actions": {
+        "a": {"run": "reports.summarize", "description": "d", "mode": "async", "timeout": "5m", "lease": "1s",
+            "retry": {"attempts": 7, "backoff": "exponential", "initial": "2s", "cap": "1h"}, "scopes": ["a:b", "c"],
+            "retention": "1d", "dispatch": "queue", "with": {"columns": 5}},
+        "b": {"run": "core.guess", "mode": "auto", "deadline": "1s", "dispatch": "direct"},
+        "c": {"run": "core.echo", "retry": {"backoff": "constant", "initial": "5s"}}
+    }
+}"#;
+
+/// Words of the faults that a schema cannot express: names that must exist, bounds of durations, what hangs on the
+/// operation's own default, and what is the pattern's.
+const BEYOND_SCHEMA: &[&str] = &[
+    "an instance named in `patterns`",
+    "an operation of the pattern",
+    "a pattern of this deployment",
+    "a mode that `",
+    "a duration from ",
+    "below the timeout of ",
+    "not below `initial`",
+    "only where the mode is `",
+];
+
+fn schema() -> jsonschema::Validator {
+    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    jsonschema::draft202012::meta::validate(&schema).unwrap();
+    jsonschema::draft202012::new(&schema).unwrap()
+}
+
+/// Holds one document against both. Says whether it compiles.
+fn agree(schema: &jsonschema::Validator, document: &Value) -> bool {
+    let compiled = compile(&document.to_string(), MANIFESTS);
+    let taken = schema.is_valid(document);
+    match &compiled {
+        Ok(_) => assert!(taken, "compiles, but the schema refuses {document}"),
+        Err(error) if taken => {
+            for fault in &error.details {
+                let patterns_own = fault.pointer.contains("/config") || fault.pointer.contains("/with");
+                let known = patterns_own || BEYOND_SCHEMA.iter().any(|words| fault.expected.contains(words));
+                assert!(known, "the schema takes {document}, but: {fault}");
+            }
+        }
+        Err(_) => {}
+    }
+    compiled.is_ok()
+}
+
+#[test]
+fn the_documents_of_the_repository_are_right_for_both() {
+    let schema = schema();
+    for text in [DEFAULT, REPORTS, MINIMAL, FULL] {
+        assert!(agree(&schema, &serde_json::from_str(text).unwrap()), "{text}");
+    }
+}
+
+#[test]
+fn every_field_has_a_description() {
+    fn walk(schema: &Value, path: &str) {
+        for (name, field) in schema
+            .get("properties")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
+            let path = std::format!("{path}/{name}");
+            assert!(field.get("description").is_some(), "{path}");
+            walk(field, &path);
+        }
+    }
+    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    walk(&schema, "");
+    for (name, part) in schema["$defs"].as_object().unwrap() {
+        assert!(part.get("description").is_some(), "{name}");
+        walk(part, name);
+    }
+}
+
+/// The pointers of every value inside `value`, its own first.
+fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
+    let join = |at: &str, name: &str| std::format!("{at}/{}", escape_pointer(name));
+    found.push(at.to_string());
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .for_each(|(name, value)| pointers(value, &join(at, name), found)),
+        Value::Array(items) => {
+            let items = items.iter().enumerate();
+            items.for_each(|(index, item)| pointers(item, &join(at, &index.to_string()), found));
+        }
+        _ => {}
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Mutation {
+    Remove,
+    Put(Value),
+    Rename(String),
+    Add(String, Value),
+}
+
+fn apply(document: &mut Value, place: usize, mutation: Mutation) {
+    let mut places = Vec::new();
+    pointers(document, "", &mut places);
+    let pointer = places[place % places.len()].clone();
+    let Some((parent, name)) = pointer.rsplit_once('/') else {
+        return;
+    };
+    let name = name.replace("~1", "/").replace("~0", "~");
+    match mutation {
+        Mutation::Put(value) => *document.pointer_mut(&pointer).unwrap() = value,
+        Mutation::Add(name, value) => {
+            if let Some(Value::Object(fields)) = document.pointer_mut(&pointer) {
+                fields.insert(name, value);
+            }
+        }
+        Mutation::Remove | Mutation::Rename(_) => match (document.pointer_mut(parent), mutation) {
+            (Some(Value::Object(fields)), Mutation::Rename(to)) => {
+                let value = fields.remove(&name).unwrap();
+                fields.insert(to, value);
+            }
+            (Some(Value::Object(fields)), _) => drop(fields.remove(&name)),
+            (Some(Value::Array(items)), _) => drop(items.remove(name.parse().unwrap())),
+            _ => {}
+        },
+    }
+}
+
+fn name() -> impl Strategy<Value = String> {
+    let known: &'static [&'static str] = &[
+        "run",
+        "mode",
+        "use",
+        "config",
+        "with",
+        "timeout",
+        "deadline",
+        "lease",
+        "retry",
+        "attempts",
+        "backoff",
+        "initial",
+        "cap",
+        "scopes",
+        "retention",
+        "dispatch",
+        "description",
+        "scale",
+        "hubs",
+        "shards",
+        "core",
+        "reports",
+        "a",
+        "",
+        "A",
+        "9",
+        "a.b",
+        "a b",
+        "a/b",
+        "é",
+        "tidegate",
+        "$schema",
+        "patterns",
+        "actions",
+    ];
+    prop_oneof![
+        prop::sample::select(known).prop_map(String::from),
+        "[a-zA-Z0-9._ -]{0,130}"
+    ]
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    let scopes: Vec<String> = (0..33).map(|n| n.to_string()).collect();
+    let known = json!([
+        null, true, false, 0, 1, 2, -1, 1.5, 100, 101, 256, 257, 1024, 1025, 1e30, "", "1s", "0s", "5m", "2h", "7d", "400d",
+        "1500ms", "s", "-1s", "1 s", "99999999999999999999s", "sync", "async", "auto", "direct", "queue", "constant",
+        "exponential", "core", "report", "core.echo", "core.delay", "core.guess", "reports.summarize", "core.x",
+        "core.X", "a.b.c", ".", "Core.echo", [], {}, ["a"], ["a", "a"], ["a b"], ["é"], [""], [1], {"a": 1}, scopes,
+        "x".repeat(128), "x".repeat(129), "x".repeat(1001), ["x".repeat(128)], ["x".repeat(129)], {"run": "core.echo"},
+        {"use": "core"}, {"attempts": 1}, {"backoff": "constant", "cap": "1s"}, {"columns": 3},
+        "é".repeat(1000), "é".repeat(1001), "1s\n", "core.echo\n",
+    ]);
+    prop::sample::select(known.as_array().unwrap().clone())
+}
+
+fn mutation() -> impl Strategy<Value = Mutation> {
+    prop_oneof![
+        1 => Just(Mutation::Remove),
+        4 => value().prop_map(Mutation::Put),
+        1 => name().prop_map(Mutation::Rename),
+        2 => (name(), value()).prop_map(|(name, value)| Mutation::Add(name, value)),
+    ]
+}
+
+#[test]
+fn a_mutated_document_is_right_for_both_or_wrong_for_both() {
+    let schema = schema();
+    let counts = [Cell::new(0_u32), Cell::new(0)];
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases: 4000,
+        ..ProptestConfig::default()
+    });
+    let document = prop::sample::select(&[DEFAULT, REPORTS, MINIMAL, FULL, FULL, FULL][..]);
+    let mutations = prop::collection::vec((any::<prop::sample::Index>(), mutation()), 1..4);
+    let outcome = runner.run(&(document, mutations), |(text, mutations)| {
+        let mut document: Value = serde_json::from_str(text).unwrap();
+        for (place, mutation) in mutations {
+            apply(&mut document, place.index(10_000), mutation);
+        }
+        let count = &counts[usize::from(agree(&schema, &document))];
+        count.set(count.get() + 1);
+        Ok(())
+    });
+    outcome.unwrap();
+    assert!(
+        counts.iter().all(|count| count.get() > 200),
+        "a lopsided corpus: {counts:?}"
+    );
+}

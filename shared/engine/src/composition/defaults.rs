@@ -1,0 +1,75 @@
+//! What holds where a composition says nothing, and the bounds of what it may say. Each has its reason.
+
+use core::ops::RangeInclusive;
+
+use tidegate_protocol::calls::executor::Dispatch;
+use tidegate_protocol::ids::PARTITIONS;
+use tidegate_protocol::limits::{TIMEOUT_MS_MAX, WAIT_SECONDS_MAX};
+
+const SECOND_MS: u64 = 1000;
+const MINUTE_MS: u64 = 60 * SECOND_MS;
+const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
+
+/// The format of the document, its member `tidegate`.
+pub const FORMAT: u64 = 1;
+
+/// How long a `sync` action may take: someone waits for it, and most callers give up soon after. Milliseconds.
+pub const SYNC_TIMEOUT_MS: u64 = 10 * SECOND_MS;
+/// How long one attempt of an `async` or `auto` action may take: long enough for real work, short enough that an attempt
+/// that hangs is given up on the same day. Milliseconds.
+pub const ATTEMPT_TIMEOUT_MS: u64 = 30 * MINUTE_MS;
+/// When an `auto` action turns into a job: a person waits about two seconds before wondering. Milliseconds.
+pub const AUTO_DEADLINE_MS: u64 = 2 * SECOND_MS;
+/// How long a lease lasts without a sign of life: the longest that a dead attempt goes unseen. Handlers beat several
+/// times within it. Milliseconds.
+pub const LEASE_MS: u64 = 20 * SECOND_MS;
+/// Attempts at most: the first, one for a passing fault, one for a fault that outlasts the first wait.
+pub const ATTEMPTS: u32 = 3;
+/// The first wait of an exponential backoff, and the only one of a constant one. Milliseconds.
+pub const BACKOFF_INITIAL_MS: u64 = SECOND_MS;
+/// The longest wait of an exponential backoff: an upstream that is back should not wait long for us. Milliseconds.
+pub const BACKOFF_CAP_MS: u64 = MINUTE_MS;
+/// How long an ended job and its key are kept: a week covers a client that was off over a holiday. Milliseconds.
+pub const RETENTION_MS: u64 = 7 * DAY_MS;
+/// What starts a job: at once, for the shortest way to the handler.
+pub const DISPATCH: Dispatch = Dispatch::Direct;
+
+/// What `timeout` of a `sync` action may be: no longer than a request may be waited for. Milliseconds.
+pub const SYNC_TIMEOUT_MS_RANGE: RangeInclusive<u64> = 1..=WAIT_SECONDS_MAX * SECOND_MS;
+/// What `timeout` of any other action may be. Milliseconds.
+pub const ATTEMPT_TIMEOUT_MS_RANGE: RangeInclusive<u64> = 1..=TIMEOUT_MS_MAX;
+/// What `deadline` may be: no longer than a request may be waited for. Milliseconds.
+pub const AUTO_DEADLINE_MS_RANGE: RangeInclusive<u64> = 1..=WAIT_SECONDS_MAX * SECOND_MS;
+/// What `lease` may be: below a second the heartbeats alone would be load; above an hour a dead attempt is forgotten
+/// work. Milliseconds.
+pub const LEASE_MS_RANGE: RangeInclusive<u64> = SECOND_MS..=60 * MINUTE_MS;
+/// What `retry.attempts` may be.
+pub const ATTEMPTS_RANGE: RangeInclusive<u64> = 1..=100;
+/// What `retry.initial` and `retry.cap` may be. Milliseconds.
+pub const BACKOFF_MS_RANGE: RangeInclusive<u64> = 1..=DAY_MS;
+/// What `retention` may be: a client must be able to read the outcome; rows cannot be kept for ever. Milliseconds.
+pub const RETENTION_MS_RANGE: RangeInclusive<u64> = SECOND_MS..=366 * DAY_MS;
+
+/// Hubs of a tenant at most: at some thousand sockets each, about a million.
+pub const HUBS_MAX: u16 = 256;
+/// Shards of a tenant's jobs at most: each holds at least one partition.
+pub const SHARDS_MAX: u16 = PARTITIONS;
+/// Instances of patterns at most. Bounds the search for a name that may have been meant.
+pub const PATTERNS_MAX: usize = 64;
+/// Actions at most. A compiled plan stays under a megabyte, and an isolate holds many.
+pub const ACTIONS_MAX: usize = 1000;
+/// Scopes of one action at most.
+pub const SCOPES_MAX: usize = 32;
+/// Characters of one scope at most.
+pub const SCOPE_CHARS_MAX: usize = 128;
+/// Characters of a description at most.
+pub const DESCRIPTION_CHARS_MAX: usize = 1000;
+/// Faults reported at most. A person mends the first ones first, and an answer must not outgrow its document.
+pub const FAULTS_MAX: usize = 100;
+
+const _: () = assert!(SYNC_TIMEOUT_MS <= *SYNC_TIMEOUT_MS_RANGE.end());
+const _: () = assert!(ATTEMPT_TIMEOUT_MS <= *ATTEMPT_TIMEOUT_MS_RANGE.end());
+const _: () = assert!(AUTO_DEADLINE_MS <= *AUTO_DEADLINE_MS_RANGE.end());
+const _: () = assert!(AUTO_DEADLINE_MS < ATTEMPT_TIMEOUT_MS);
+const _: () = assert!(LEASE_MS >= *LEASE_MS_RANGE.start());
+const _: () = assert!(BACKOFF_INITIAL_MS <= BACKOFF_CAP_MS);

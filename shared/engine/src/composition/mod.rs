@@ -1,0 +1,33 @@
+//! The composition: a tenant's JSON document that says which actions there are and how each is run.
+//!
+//! The document names instances of patterns, each with its configuration, and actions, each an operation of one
+//! instance with its mode, limits and scopes. [`compile`] turns it into a [`Plan`], or reports every fault at once.
+//! What a pattern offers comes in as [`Manifest`]s, so that nothing here knows a pattern. What a configuration means is
+//! the pattern's; who may call an action is decided elsewhere.
+//!
+//! The published form of all this is `docs/reference/composition.schema.json`; a test holds the two together. The
+//! schema cannot say everything: names that must exist, bounds of durations, and what depends on an operation's own
+//! default are found here alone.
+
+#[cfg(test)]
+mod agreement;
+mod compile;
+pub mod defaults;
+mod document;
+mod manifest;
+mod object;
+mod plan;
+mod policy;
+#[cfg(test)]
+mod tests;
+
+pub use compile::compile;
+pub use document::{canonical, revision};
+pub use manifest::{CheckConfig, CheckSettings, Manifest, Mode, Modes, Operation, takes_no_settings, takes_nothing};
+pub use object::{Object, child, describe, note, suggest};
+pub use plan::{Action, DeclaredMode, PatternInstance, Plan};
+
+/// The composition of a tenant that has none of its own.
+///
+/// `core.fail` is not in it: it is for tests. No action asks for a scope, so that a first token can call everything.
+pub const DEFAULT: &str = include_str!("default.json");

@@ -1,0 +1,102 @@
+//! A composition that has been checked: what is asked of it on every request.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use tidegate_protocol::calls::executor::Policy;
+use tidegate_protocol::calls::tenant::Scale;
+use tidegate_protocol::event::JsonText;
+use tidegate_protocol::fault::closest;
+use tidegate_protocol::ids::{ActionName, Revision};
+use tidegate_protocol::{Error, ErrorCode, Fault};
+
+/// Actions that are looked at for a name that may have been meant. A wrong name costs about a millisecond at most.
+const SUGGESTION_CANDIDATES_MAX: usize = 256;
+
+/// A composition, checked and with every default filled in. The same revision gives the same plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The revision of the document.
+    pub revision: Revision,
+    /// How the tenant is spread.
+    pub scale: Scale,
+    /// The actions, by name.
+    pub actions: BTreeMap<ActionName, Action>,
+    /// The instances of patterns, by name.
+    pub patterns: BTreeMap<String, PatternInstance>,
+}
+
+/// A pattern in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PatternInstance {
+    /// The pattern.
+    pub pattern: String,
+    /// Its configuration: a JSON object that the pattern found right.
+    pub config: JsonText,
+}
+
+/// How an action answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeclaredMode {
+    /// On the spot.
+    Sync,
+    /// As a job.
+    Async,
+    /// On the spot until the deadline, as a job from then on.
+    Auto {
+        /// The deadline, from the start of the request. Milliseconds.
+        deadline_ms: u64,
+    },
+}
+
+/// What a client can ask for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Action {
+    /// Its name.
+    pub name: ActionName,
+    /// What it is for, where the composition says so.
+    pub description: Option<String>,
+    /// The instance of a pattern that runs it: a key of [`Plan::patterns`].
+    pub instance: String,
+    /// The pattern of the instance.
+    pub pattern: String,
+    /// The pattern's operation.
+    pub operation: String,
+    /// How it answers.
+    pub mode: DeclaredMode,
+    /// How it is tried. `timeout_ms` is that of the answer for a `sync` action, and of one attempt for any other.
+    pub policy: Policy,
+    /// Scopes that a token must have, all of them.
+    pub scopes: Vec<String>,
+    /// The operation's settings: a JSON object that the pattern found right.
+    pub settings: JsonText,
+    /// Whether a hub may run it itself.
+    pub runs_in_hub: bool,
+}
+
+impl Plan {
+    /// The action `name`.
+    ///
+    /// Errors: `INVALID_ACTION` where there is none, with the nearest name in its details.
+    pub fn action(&self, name: &ActionName) -> Result<&Action, Error> {
+        self.actions.get(name).ok_or_else(|| self.unknown_action(name.as_str()))
+    }
+
+    fn unknown_action(&self, name: &str) -> Error {
+        // A name whose length alone is too far off cannot be near: skip it before its distance is taken.
+        let near = self.actions.keys().map(ActionName::as_str);
+        let near = near.filter(|known| known.len().abs_diff(name.len()) <= (name.len() / 3).max(1));
+        let mut fault = Fault::new("/action", "an action of the composition", name);
+        fault.suggestion = closest(name, near.take(SUGGESTION_CANDIDATES_MAX)).map(String::from);
+        let message = match &fault.suggestion {
+            Some(meant) => format!("There is no action of this name. Did you mean `{meant}`?"),
+            None => "There is no action of this name.".into(),
+        };
+        Error {
+            details: alloc::vec![fault],
+            ..Error::new(ErrorCode::InvalidAction, message)
+        }
+    }
+}

@@ -1,0 +1,507 @@
+//! What a composition may say, fault by fault and default by default.
+
+extern crate std;
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tidegate_protocol::calls::executor::{Backoff, Dispatch};
+use tidegate_protocol::calls::tenant::Scale;
+use tidegate_protocol::ids::ActionName;
+use tidegate_protocol::limits::COMPOSITION_BYTES_MAX;
+use tidegate_protocol::{ErrorCode, Fault};
+
+use super::defaults::{ACTIONS_MAX, FAULTS_MAX, PATTERNS_MAX};
+use super::{
+    Action, DEFAULT, DeclaredMode, Manifest, Mode, Modes, Object, Operation, compile, revision, takes_no_settings,
+    takes_nothing,
+};
+
+const fn operation(name: &'static str, modes: Modes, default_mode: Mode) -> Operation {
+    Operation {
+        name,
+        description: "For tests.",
+        modes,
+        default_mode,
+        runs_in_hub: modes.sync,
+        check_settings: takes_no_settings,
+    }
+}
+
+/// Manifests with the names of the first-party patterns, so that the documents of the repository can be compiled here.
+pub(super) const MANIFESTS: &[Manifest] = &[
+    Manifest {
+        pattern: "core",
+        description: "For tests.",
+        operations: &[
+            operation("echo", Modes::ALL, Mode::Sync),
+            operation("delay", Modes::ALL, Mode::Async),
+            operation("guess", Modes::ALL, Mode::Auto),
+        ],
+        check_config: takes_nothing,
+    },
+    Manifest {
+        pattern: "report",
+        description: "For tests.",
+        operations: &[Operation {
+            check_settings,
+            ..operation("summarize", Modes::ASYNC, Mode::Async)
+        }],
+        check_config,
+    },
+];
+const _: () = assert!(MANIFESTS[0].is_sound() && MANIFESTS[1].is_sound());
+
+fn check_config(config: &Value, pointer: &str, faults: &mut Vec<Fault>) {
+    if let Some(mut config) = Object::read(config, pointer, faults) {
+        config.number("columns", 1..=10);
+        config.finish();
+    }
+}
+
+/// The setting `columns` may not be more than the configuration's.
+fn check_settings(settings: &Value, config: &Value, pointer: &str, faults: &mut Vec<Fault>) {
+    if let Some(mut settings) = Object::read(settings, pointer, faults) {
+        settings.number(
+            "columns",
+            1..=config.get("columns").and_then(Value::as_u64).unwrap_or(10),
+        );
+        settings.finish();
+    }
+}
+
+fn document(action: &Value) -> String {
+    let patterns = json!({"core": {"use": "core"}, "reports": {"use": "report", "config": {"columns": 5}}});
+    json!({"tidegate": 1, "patterns": patterns, "actions": {"a": action}}).to_string()
+}
+
+fn action(action: &Value) -> Action {
+    let plan = compile(&document(action), MANIFESTS).unwrap_or_else(|error| panic!("{action}: {error}"));
+    plan.action(&ActionName::parse("a").unwrap()).unwrap().clone()
+}
+
+fn faults(text: &str) -> Vec<Fault> {
+    compile(text, MANIFESTS)
+        .err()
+        .unwrap_or_else(|| panic!("{text}"))
+        .details
+}
+
+/// Exactly these faults, as `pointer | words of what is expected | suggestion`.
+fn check(text: &str, expected: &[&str]) {
+    let found = faults(text);
+    assert_eq!(found.len(), expected.len(), "{text}\n{found:#?}");
+    for wanted in expected {
+        let mut parts = wanted.split(" | ");
+        let (pointer, words) = (parts.next().unwrap(), parts.next().unwrap());
+        let suggestion = parts.next();
+        let met = |fault: &&Fault| {
+            fault.pointer == pointer && fault.expected.contains(words) && fault.suggestion.as_deref() == suggestion
+        };
+        assert_eq!(found.iter().filter(met).count(), 1, "{wanted}\n{text}\n{found:#?}");
+    }
+}
+
+#[test]
+fn each_default_is_what_the_reference_says() {
+    let echo = action(&json!({"run": "core.echo"}));
+    assert_eq!(echo.mode, DeclaredMode::Sync, "the operation's own");
+    assert_eq!(echo.policy.timeout_ms, 10_000);
+    assert_eq!((echo.instance.as_str(), echo.pattern.as_str()), ("core", "core"));
+    assert!(echo.runs_in_hub && echo.scopes.is_empty() && echo.description.is_none());
+    assert_eq!(echo.settings.as_str(), "{}");
+
+    let job = action(&json!({"run": "reports.summarize"}));
+    assert_eq!((job.instance.as_str(), job.pattern.as_str()), ("reports", "report"));
+    assert_eq!((job.mode, job.runs_in_hub), (DeclaredMode::Async, false));
+    let policy = job.policy;
+    assert_eq!((policy.attempts_max, policy.timeout_ms), (3, 1_800_000));
+    assert_eq!((policy.lease_ms, policy.retention_ms), (20_000, 604_800_000));
+    assert_eq!(policy.dispatch, Dispatch::Direct);
+    let (initial_ms, cap_ms) = (1000, 60_000);
+    assert_eq!(policy.backoff, Backoff::Exponential { initial_ms, cap_ms });
+
+    let auto = action(&json!({"run": "core.guess"}));
+    assert_eq!(auto.mode, DeclaredMode::Auto { deadline_ms: 2000 });
+    assert_eq!(auto.policy.timeout_ms, 1_800_000);
+    let auto = action(&json!({"run": "core.guess", "timeout": "1s"}));
+    assert_eq!(auto.mode, DeclaredMode::Auto { deadline_ms: 1000 });
+
+    let scale = |text: &str| compile(text, MANIFESTS).unwrap().scale;
+    assert_eq!(
+        scale(r#"{"tidegate":1,"patterns":{},"actions":{}}"#),
+        Scale { hubs: 1, shards: 1 }
+    );
+}
+
+#[test]
+fn what_is_given_is_what_the_plan_says() {
+    let all = action(&json!({
+        "run": "reports.summarize", "description": "d", "mode": "async", "timeout": "5m", "lease": "1s",
+        "retry": {"attempts": 7, "initial": "2m"}, "scopes": ["a:b", "c"], "retention": "1d", "dispatch": "queue",
+        "with": {"columns": 5},
+    }));
+    assert_eq!(all.description.as_deref(), Some("d"));
+    assert_eq!(all.settings.as_str(), r#"{"columns":5}"#);
+    assert_eq!(all.scopes, ["a:b", "c"]);
+    let policy = all.policy;
+    let (initial_ms, cap_ms) = (120_000, 120_000);
+    assert_eq!(
+        policy.backoff,
+        Backoff::Exponential { initial_ms, cap_ms },
+        "the cap rises"
+    );
+    assert_eq!(
+        (policy.attempts_max, policy.timeout_ms, policy.lease_ms),
+        (7, 300_000, 1000)
+    );
+    assert_eq!((policy.retention_ms, policy.dispatch), (86_400_000, Dispatch::Queue));
+    let constant = action(&json!({"run": "core.echo", "retry": {"backoff": "constant", "initial": "5s"}}));
+    assert_eq!(constant.policy.backoff, Backoff::Constant { ms: 5000 });
+    let auto = action(&json!({"run": "core.echo", "mode": "auto", "deadline": "1500ms"}));
+    assert_eq!(auto.mode, DeclaredMode::Auto { deadline_ms: 1500 });
+}
+
+#[test]
+fn every_fault_of_an_action_is_found_with_its_place() {
+    for (action, expected) in [
+        (json!(7), &["/actions/a | an object"][..]),
+        (json!({}), &["/actions/a/run | `<pattern instance>.<operation>`"]),
+        (json!({"run": 1}), &["/actions/a/run | `<pattern"]),
+        (json!({"run": "echo"}), &["/actions/a/run | `<pattern"]),
+        (json!({"run": null}), &["/actions/a/run | `<pattern"]),
+        (
+            json!({"run": "report.summarize"}),
+            &["/actions/a/run | an instance named | reports.summarize"],
+        ),
+        (json!({"run": "zzzzzzzz.echo"}), &["/actions/a/run | an instance named"]),
+        (
+            json!({"run": "core.eco"}),
+            &["/actions/a/run | an operation of the pattern `core` | core.echo"],
+        ),
+        (
+            json!({"run": "core.echo", "mod": "sync"}),
+            &["/actions/a/mod | no such field | mode"],
+        ),
+        (
+            json!({"run": "core.echo", "zz/~": 1}),
+            &["/actions/a/zz~1~0 | no such field"],
+        ),
+        (
+            json!({"run": "core.echo", "mode": "asinc"}),
+            &["/actions/a/mode | `sync`, `async`, `auto` | async"],
+        ),
+        (
+            json!({"run": "reports.summarize", "mode": "sync"}),
+            &["/actions/a/mode | supports: async"],
+        ),
+        (
+            json!({"run": "core.echo", "timeout": "61s"}),
+            &["/actions/a/timeout | from 1ms to 1m"],
+        ),
+        (
+            json!({"run": "core.delay", "timeout": "2d"}),
+            &["/actions/a/timeout | from 1ms to 1d"],
+        ),
+        (
+            json!({"run": "core.delay", "timeout": "0s"}),
+            &["/actions/a/timeout | from 1ms"],
+        ),
+        (
+            json!({"run": "core.delay", "timeout": 30}),
+            &["/actions/a/timeout | a duration with its unit"],
+        ),
+        (
+            json!({"run": "core.delay", "timeout": "30"}),
+            &["/actions/a/timeout | a duration with its unit"],
+        ),
+        (
+            json!({"run": "core.delay", "lease": "999ms"}),
+            &["/actions/a/lease | from 1s to 1h"],
+        ),
+        (
+            json!({"run": "core.delay", "retention": "367d"}),
+            &["/actions/a/retention | from 1s to 366d"],
+        ),
+        (
+            json!({"run": "core.delay", "deadline": "1s"}),
+            &["/actions/a/deadline | only where the mode is `auto`"],
+        ),
+        (
+            json!({"run": "core.guess", "deadline": "2m"}),
+            &["/actions/a/deadline | from 1ms to 1m"],
+        ),
+        (
+            json!({"run": "core.guess", "deadline": "9s", "timeout": "9s"}),
+            &["/actions/a/deadline | below the timeout of 9s"],
+        ),
+        (
+            json!({"run": "core.echo", "dispatch": "queue"}),
+            &["/actions/a/dispatch | only where the mode is `async`"],
+        ),
+        (
+            json!({"run": "core.guess", "dispatch": "queue"}),
+            &["/actions/a/dispatch | only where"],
+        ),
+        (
+            json!({"run": "core.delay", "dispatch": "que"}),
+            &["/actions/a/dispatch | `direct`, `queue`"],
+        ),
+        (
+            json!({"run": "core.delay", "retry": 3}),
+            &["/actions/a/retry | an object"],
+        ),
+        (
+            json!({"run": "core.delay", "retry": {"attempts": 0, "backoff": "linear", "initial": "0ms", "tries": 1}}),
+            &[
+                "/actions/a/retry/attempts | from 1 to 100",
+                "/actions/a/retry/backoff | `exponential`, `constant`",
+                "/actions/a/retry/initial | from 1ms to 1d",
+                "/actions/a/retry/tries | no such field",
+            ],
+        ),
+        (
+            json!({"run": "core.delay", "retry": {"backoff": "constant", "cap": "1m"}}),
+            &["/actions/a/retry/cap | only where the backoff is `exponential`"],
+        ),
+        (
+            json!({"run": "core.delay", "retry": {"initial": "10s", "cap": "5s"}}),
+            &["/actions/a/retry/cap | not below `initial`, 10s"],
+        ),
+        (
+            json!({"run": "core.delay", "scopes": "a"}),
+            &["/actions/a/scopes | a list"],
+        ),
+        (
+            json!({"run": "core.delay", "scopes": ["a", "a b", "a", 3, ""]}),
+            &[
+                "/actions/a/scopes/1 | a scope",
+                "/actions/a/scopes/2 | each scope once",
+                "/actions/a/scopes/3 | a scope",
+                "/actions/a/scopes/4 | a scope",
+            ],
+        ),
+        (
+            json!({"run": "core.delay", "description": "d".repeat(1001)}),
+            &["/actions/a/description | 1000 characters"],
+        ),
+        (
+            json!({"run": "core.delay", "with": {"x": 1}}),
+            &["/actions/a/with/x | no such field"],
+        ),
+        (
+            json!({"run": "core.delay", "with": null}),
+            &["/actions/a/with | an object"],
+        ),
+        (
+            json!({"run": "core.dely", "with": []}),
+            &[
+                "/actions/a/run | an operation of | core.delay",
+                "/actions/a/with | an object",
+            ],
+        ),
+        (
+            json!({"run": "reports.summarize", "with": {"columns": 6}}),
+            &["/actions/a/with/columns | from 1 to 5"],
+        ),
+    ] {
+        check(&document(&action), expected);
+    }
+}
+
+#[test]
+fn every_fault_of_the_document_is_found_with_its_place() {
+    let long = "n".repeat(200);
+    for (text, expected) in [
+        ("", &[" | JSON"][..]),
+        ("{", &[" | JSON"]),
+        ("[]", &[" | an object"]),
+        ("null", &[" | an object"]),
+        (
+            "{}",
+            &[
+                "/tidegate | the format",
+                "/patterns | the patterns",
+                "/actions | the actions",
+            ],
+        ),
+        (
+            r#"{"tidegate":2,"patterns":{},"actions":{}}"#,
+            &["/tidegate | from 1 to 1"],
+        ),
+        (
+            r#"{"tidegate":1,"patterns":[],"actions":3}"#,
+            &["/patterns | an object", "/actions | an object"],
+        ),
+        (
+            r#"{"tidegate":1,"patterns":{},"actions":{},"action":{}}"#,
+            &["/action | no such field | actions"],
+        ),
+        (
+            r#"{"tidegate":1,"$schema":1,"patterns":{},"actions":{}}"#,
+            &["/$schema | the address"],
+        ),
+        (
+            r#"{"tidegate":1,"tidegate":1,"patterns":{"c":{"use":"core","use":"core"}},"actions":{}}"#,
+            &["/tidegate | each field once", "/patterns/c/use | each field once"],
+        ),
+        (
+            r#"{"tidegate":1,"patterns":{},"actions":{},"scale":{"hubs":0,"shards":1025,"hub":1}}"#,
+            &[
+                "/scale/hubs | from 1 to 256",
+                "/scale/shards | from 1 to 1024",
+                "/scale/hub | no such field | hubs",
+            ],
+        ),
+        (
+            r#"{"tidegate":1,"patterns":{"A.b":{"use":"cor"},"c":{},"d":2,"e":{"use":"core","config":{"x":1},"y":2}},"actions":{}}"#,
+            &[
+                "/patterns/A.b | a name of 1 to 48",
+                "/patterns/A.b/use | a pattern of this deployment | core",
+                "/patterns/c/use | a pattern of this deployment",
+                "/patterns/d | an object",
+                "/patterns/e/config/x | no such field",
+                "/patterns/e/y | no such field",
+            ],
+        ),
+        // An action of a faulty instance gets no fault of its own for that.
+        (
+            r#"{"tidegate":1,"patterns":{"c":{"use":"cor"}},"actions":{"a":{"run":"c.echo"},"b c":{"run":"c.echo"}}}"#,
+            &[
+                "/patterns/c/use | a pattern | core",
+                "/actions/b c | 1 to 128 characters",
+            ],
+        ),
+        (
+            &format!(r#"{{"tidegate":1,"patterns":{{}},"actions":{{}},"{long}":1}}"#),
+            &[&format!("/{}… | no such field", "n".repeat(128))],
+        ),
+    ] {
+        check(text, expected);
+    }
+}
+
+#[test]
+fn a_document_over_its_limits_is_refused_before_it_is_built() {
+    let text = format!("{}{}", DEFAULT, " ".repeat(COMPOSITION_BYTES_MAX));
+    assert_eq!(compile(&text, MANIFESTS).unwrap_err().code, ErrorCode::PayloadTooLarge);
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    check(&deep, &[" | nested at most 64 deep"]);
+    let fits = format!("{DEFAULT}{}", " ".repeat(COMPOSITION_BYTES_MAX - DEFAULT.len()));
+    assert!(compile(&fits, MANIFESTS).is_ok());
+}
+
+#[test]
+fn the_faults_of_a_document_are_bounded_whatever_it_is() {
+    let unknown: Vec<String> = (0..15_000).map(|n| format!("\"x{n}\":{n}")).collect();
+    let doubled = format!("\"{}\":[{}0]", "k".repeat(500), "{\"a\":1,\"a\":1},".repeat(5000));
+    for body in [unknown.join(","), doubled] {
+        let found = faults(&format!("{{{body}}}"));
+        assert_eq!(found.len(), FAULTS_MAX + 1);
+        assert_eq!(found.last().unwrap().got, "more of them");
+        assert!(serde_json::to_string(&found).unwrap().len() < 100_000);
+    }
+    for (patterns, actions) in [(PATTERNS_MAX, ACTIONS_MAX), (PATTERNS_MAX + 1, ACTIONS_MAX + 1)] {
+        let fields = |count: usize, value: &Value| -> Value {
+            Value::Object((0..count).map(|n| (format!("n{n}"), value.clone())).collect())
+        };
+        let (patterns, many) = (
+            fields(patterns, &json!({"use": "core"})),
+            fields(actions, &json!({"run": "n0.echo"})),
+        );
+        let text = json!({"tidegate": 1, "patterns": patterns, "actions": many}).to_string();
+        match actions {
+            ACTIONS_MAX => assert!(compile(&text, MANIFESTS).is_ok()),
+            _ => assert_eq!(faults(&text).len(), 2),
+        }
+    }
+}
+
+#[test]
+fn an_unknown_action_is_named_with_the_nearest_one() {
+    let plan = compile(DEFAULT, MANIFESTS).unwrap();
+    let error = plan.action(&ActionName::parse("report.sumarize").unwrap()).unwrap_err();
+    assert_eq!(error.code, ErrorCode::InvalidAction);
+    assert_eq!(error.details[0].suggestion.as_deref(), Some("report.summarize"));
+    let error = plan.action(&ActionName::parse("wholly-other").unwrap()).unwrap_err();
+    assert_eq!(error.details[0].suggestion, None);
+}
+
+#[test]
+fn the_default_composition_has_its_three_actions() {
+    let plan = compile(DEFAULT, MANIFESTS).unwrap();
+    let actions: Vec<_> = plan
+        .actions
+        .values()
+        .map(|action| (action.name.as_str(), action.mode, action.scopes.len()))
+        .collect();
+    let expected = [
+        ("core.delay", DeclaredMode::Async, 0),
+        ("core.echo", DeclaredMode::Sync, 0),
+        ("report.summarize", DeclaredMode::Async, 0),
+    ];
+    assert_eq!(actions, expected);
+}
+
+#[test]
+fn a_revision_depends_on_content_alone() {
+    let one = r#"{"tidegate":1,"patterns":{"b":{"use":"core"},"a":{"use":"core"}},"actions":{}}"#;
+    let same =
+        "{ \"actions\" : {},\n\"patterns\":{\"a\":{\"use\":\"core\"},\"\\u0062\":{\"use\":\"core\"}},\"tidegate\":1}";
+    let other = r#"{"tidegate":1,"patterns":{"b":{"use":"core"}},"actions":{}}"#;
+    let revision_of = |text| revision(text).unwrap();
+    assert_eq!(revision_of(one), revision_of(same));
+    assert_ne!(revision_of(one), revision_of(other));
+    assert_eq!(compile(one, MANIFESTS).unwrap(), compile(same, MANIFESTS).unwrap());
+    let text = revision_of(one).to_string();
+    assert!(text.len() == 36 && text.starts_with("rev_"), "{text}");
+    // Kept for ever: revisions are stored.
+    assert_eq!(
+        revision_of("{\"tidegate\":1}").as_str(),
+        "rev_39994dc8ffa2d46d9431440e4715ae8b"
+    );
+    assert!(revision(r#"{"a":1,"a":2}"#).is_err() && revision("{").is_err());
+}
+
+#[test]
+fn a_document_full_of_unknown_names_has_bounded_faults() {
+    // The dearest faults there are: every name is long, and compared with every other.
+    let actions: Vec<String> = (0..900)
+        .map(|n| format!("\"a{n}\":{{\"run\":\"{}{n}.x\"}}", "y".repeat(40)))
+        .collect();
+    let patterns: Vec<String> = (0..64)
+        .map(|n| format!("\"{}{n}\":{{\"use\":\"core\"}}", "z".repeat(40)))
+        .collect();
+    let text = format!(
+        "{{\"tidegate\":1,\"patterns\":{{{}}},\"actions\":{{{}}}}}",
+        patterns.join(","),
+        actions.join(",")
+    );
+    assert_eq!(faults(&text).len(), FAULTS_MAX + 1);
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC{0,200}") {
+        let _ = compile(&text, MANIFESTS);
+        let _ = revision(&text);
+    }
+
+    #[test]
+    fn no_damage_to_a_document_makes_it_panic(at in 0..DEFAULT.len(), length in 0_usize..20, put in "[\\[\\]{}\":,a0e.\\\\-]{0,5}") {
+        if let (Some(before), Some(after)) = (DEFAULT.get(..at), DEFAULT.get((at + length).min(DEFAULT.len())..)) {
+            let _ = compile(&format!("{before}{put}{after}"), MANIFESTS);
+        }
+    }
+
+    #[test]
+    fn the_canonical_form_has_the_same_revision_and_plan(indent: bool) {
+        let value: Value = serde_json::from_str(DEFAULT).unwrap();
+        let text = if indent { serde_json::to_string_pretty(&value).unwrap() } else { super::canonical(&value) };
+        prop_assert_eq!(revision(&text).unwrap(), revision(DEFAULT).unwrap());
+        prop_assert_eq!(compile(&text, MANIFESTS).unwrap(), compile(DEFAULT, MANIFESTS).unwrap());
+    }
+}

@@ -1,0 +1,96 @@
+//! SQLite on this machine, behaving as a Durable Object's does: numbers are bound as REAL, and come back as doubles.
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use std::path::Path;
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ToSql};
+
+use super::{Cell, Database, DatabaseError, Row, Value};
+
+/// A native database.
+pub struct Native {
+    connection: Connection,
+}
+
+impl From<rusqlite::Error> for DatabaseError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl ToSql for Value<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Value::Null => ToSqlOutput::Borrowed(ValueRef::Null),
+            #[expect(clippy::cast_precision_loss, reason = "below 2^53 by the trait's contract")]
+            Value::Number(number) => ToSqlOutput::Borrowed(ValueRef::Real(*number as f64)),
+            Value::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+            Value::Blob(bytes) => ToSqlOutput::Borrowed(ValueRef::Blob(bytes)),
+        })
+    }
+}
+
+impl Native {
+    /// A database in memory.
+    ///
+    /// Errors: where SQLite cannot be had.
+    pub fn in_memory() -> Result<Self, DatabaseError> {
+        Ok(Self {
+            connection: Connection::open_in_memory()?,
+        })
+    }
+
+    /// A database in a file.
+    ///
+    /// Errors: where the file cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, DatabaseError> {
+        Ok(Self {
+            connection: Connection::open(path)?,
+        })
+    }
+
+    /// Runs `turn` in one transaction: everything it writes stays, or where it fails, nothing.
+    ///
+    /// Errors: those of `turn`, and whatever the database refuses.
+    pub fn transaction<T>(&self, turn: impl FnOnce(&Self) -> Result<T, DatabaseError>) -> Result<T, DatabaseError> {
+        self.connection.execute_batch("SAVEPOINT turn")?;
+        let result = turn(self);
+        let end = if result.is_ok() {
+            "RELEASE turn"
+        } else {
+            "ROLLBACK TO turn; RELEASE turn"
+        };
+        self.connection.execute_batch(end)?;
+        result
+    }
+}
+
+impl Database for Native {
+    fn run(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, DatabaseError> {
+        let mut statement = self
+            .connection
+            .prepare_cached(sql)
+            .map_err(|error| DatabaseError::new(format!("{error} in: {sql}")))?;
+        let columns = statement.column_count();
+        let mut rows = statement.query(rusqlite::params_from_iter(values))?;
+        let mut read = Vec::new();
+        while let Some(row) = rows.next()? {
+            let mut cells = Vec::with_capacity(columns);
+            for column in 0..columns {
+                cells.push(match row.get_ref(column)? {
+                    ValueRef::Null => Cell::Null,
+                    #[expect(clippy::cast_precision_loss, reason = "an object gives doubles")]
+                    ValueRef::Integer(number) => Cell::Number(number as f64),
+                    ValueRef::Real(number) => Cell::Number(number),
+                    ValueRef::Text(text) => Cell::Text(alloc::string::String::from_utf8_lossy(text).into_owned()),
+                    ValueRef::Blob(bytes) => Cell::Blob(bytes.to_vec()),
+                });
+            }
+            read.push(Row::new(cells));
+        }
+        Ok(read)
+    }
+}

@@ -1,0 +1,296 @@
+//! What becomes of a request: refused, run here, or handed to the jobs. The same for sockets and HTTP.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use tidegate_protocol::calls::Principal;
+use tidegate_protocol::calls::executor::{Dispatch, Policy};
+use tidegate_protocol::calls::hub::Prefer;
+use tidegate_protocol::calls::jobs::{Enqueue, Keyed, NewJob};
+use tidegate_protocol::event::{JsonText, Payload};
+use tidegate_protocol::frames::{Mode, Request, Start};
+use tidegate_protocol::ids::{HubIndex, PARTITIONS, Partition, RequestId, Revision, ShardIndex, UserId, base32, fnv1a};
+use tidegate_protocol::limits::WAIT_SECONDS_MAX;
+use tidegate_protocol::time::UnixMs;
+use tidegate_protocol::{Error, ErrorCode, Fault};
+
+use crate::composition::{Action, DeclaredMode, Plan};
+
+/// How much longer than the action itself a caller of a synchronous action waits, so that the action's own time-out is
+/// what it is told. Milliseconds.
+const ANSWER_GRACE_MS: u64 = 1000;
+
+/// A synchronous run, inside the hub.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// The action.
+    pub action: Action,
+    /// Its input.
+    pub payload: JsonText,
+    /// How long it may take. Milliseconds.
+    pub timeout_ms: u64,
+    /// Who asked.
+    pub user: UserId,
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Admitted {
+    /// It runs here, now.
+    Here(alloc::boxed::Box<Run>),
+    /// It is handed to a `Jobs` object.
+    Job {
+        /// Which.
+        shard: ShardIndex,
+        /// With this.
+        enqueue: alloc::boxed::Box<Enqueue>,
+        /// Whether the client wants `response` where the outcome comes in time.
+        answers: Answers,
+    },
+}
+
+/// How the outcome of a job is told to the one who asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answers {
+    /// As a `response`, where it is there in time.
+    OnTheSpot,
+    /// As an `acknowledgment`, and then its events.
+    ByEvents,
+}
+
+/// What is known when a request comes in.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The tenant's active composition.
+    pub plan: &'a Plan,
+    /// Its revision.
+    pub revision: &'a Revision,
+    /// Who asks.
+    pub principal: &'a Principal,
+    /// The clock.
+    pub now: UnixMs,
+    /// Which hub this is; `None` where nobody follows the job.
+    pub follower: Option<HubIndex>,
+}
+
+/// Decides what becomes of `request`.
+///
+/// Errors: `INVALID_ACTION`, `FORBIDDEN` with the missing scopes, `VALIDATION_ERROR` for a mode that the action does
+/// not have. A refused request has consumed nothing.
+pub fn admit(
+    context: Context<'_>,
+    request: &Request<'_>,
+    request_id: &RequestId,
+    prefer: Prefer,
+    random: u64,
+) -> Result<Admitted, Error> {
+    let action = context.plan.action(&request.action)?;
+    check_scopes(action, &context.principal.scopes)?;
+    let later = match request.start {
+        Start::Now => None,
+        Start::After(ms) => Some(context.now.plus(ms)),
+        Start::At(at) => Some(at).filter(|at| *at > context.now),
+    };
+    let declared = match (&action.mode, request.mode) {
+        (DeclaredMode::Async, Mode::Sync) => {
+            let expected = "`async` or `auto`: this action is declared asynchronous";
+            let fault = Fault::new("/mode", expected, "sync");
+            return Err(Error::invalid("The action cannot be run that way.", vec![fault]));
+        }
+        (_, Mode::Sync) if later.is_some() => {
+            let fault = Fault::new("/mode", "`async` or `auto` with delay_ms or run_at", "sync");
+            return Err(Error::invalid(
+                "A delayed request has no answer on the spot.",
+                vec![fault],
+            ));
+        }
+        (_, Mode::Sync) => DeclaredMode::Sync,
+        (_, Mode::Async) => DeclaredMode::Async,
+        (_, Mode::Auto) if later.is_some() || prefer.respond_async => DeclaredMode::Async,
+        (declared, Mode::Auto) => *declared,
+    };
+    let timeout_ms = action.policy.timeout_ms.min(request.timeout_ms.unwrap_or(u64::MAX));
+    let payload = request.payload.map_or_else(JsonText::null, JsonText::from);
+    let user = context.principal.user.clone();
+    let wait_ms = prefer.wait_ms.map(|ms| ms.min(WAIT_SECONDS_MAX * 1000));
+    let (answer_within_ms, policy, answers) = match declared {
+        DeclaredMode::Sync if request.idempotency_key.is_none() && action.runs_in_hub => {
+            return Ok(Admitted::Here(alloc::boxed::Box::new(Run {
+                action: action.clone(),
+                payload,
+                timeout_ms,
+                user,
+            })));
+        }
+        // A synchronous request is tried once: its caller is there to try again.
+        DeclaredMode::Sync => {
+            let policy = Policy {
+                attempts_max: 1,
+                timeout_ms,
+                dispatch: Dispatch::Direct,
+                ..action.policy.clone()
+            };
+            (
+                Some(timeout_ms.saturating_add(ANSWER_GRACE_MS)),
+                policy,
+                Answers::OnTheSpot,
+            )
+        }
+        DeclaredMode::Async => (
+            wait_ms,
+            Policy {
+                timeout_ms,
+                ..action.policy.clone()
+            },
+            Answers::ByEvents,
+        ),
+        DeclaredMode::Auto { deadline_ms } => {
+            let policy = Policy {
+                timeout_ms,
+                dispatch: Dispatch::Direct,
+                ..action.policy.clone()
+            };
+            (Some(wait_ms.unwrap_or(deadline_ms)), policy, Answers::OnTheSpot)
+        }
+    };
+    let answers = if wait_ms.is_some() { Answers::OnTheSpot } else { answers };
+    let partition = match &request.idempotency_key {
+        Some(key) => Partition::of_hash(fnv1a(&[action.name.as_str().as_bytes(), key.as_str().as_bytes()])),
+        None => Partition::of_hash(random),
+    };
+    let keyed = request.idempotency_key.clone().map(|key| Keyed {
+        key,
+        fingerprint: fingerprint(&context.principal.user, request.payload),
+    });
+    let enqueue = Enqueue {
+        job: NewJob {
+            request_id: request_id.clone(),
+            user,
+            action: action.name.clone(),
+            revision: context.revision.clone(),
+            policy,
+            payload: Payload::Inline(payload),
+            metadata: request.metadata.clone(),
+            run_at: later,
+            traceparent: request.traceparent.clone(),
+        },
+        partition,
+        keyed,
+        answer_within_ms,
+        follower: context.follower,
+    };
+    let shard = shard_of(partition, context.plan.scale.shards);
+    Ok(Admitted::Job {
+        shard,
+        enqueue: alloc::boxed::Box::new(enqueue),
+        answers,
+    })
+}
+
+/// The `Jobs` object that holds a partition.
+pub fn shard_of(partition: Partition, shards: u16) -> ShardIndex {
+    ShardIndex(partition.index() % shards.clamp(1, PARTITIONS))
+}
+
+/// The hub of a user: the one with the highest hash of user and hub together (rendezvous hashing), so that growing the
+/// number of hubs moves only the users that move to the new one.
+pub fn hub_of(user: &UserId, hubs: u16) -> HubIndex {
+    let weight = |hub: &u16| fnv1a(&[user.as_str().as_bytes(), &hub.to_le_bytes()]);
+    HubIndex((0..hubs.max(1)).max_by_key(weight).unwrap_or(0))
+}
+
+fn check_scopes(action: &Action, granted: &BTreeSet<String>) -> Result<(), Error> {
+    let missing: Vec<&str> = action
+        .scopes
+        .iter()
+        .filter(|scope| !granted.contains(*scope))
+        .map(String::as_str)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "The action `{}` takes the scope `{}`.",
+        action.name,
+        missing.join("` and `")
+    );
+    Err(Error::new(ErrorCode::Forbidden, message))
+}
+
+/// A hash of what was asked: the user and the payload, white space between its tokens left out.
+///
+/// 125 bits of SHA-256: no client can find another body with the same fingerprint. The user is part of it, so that no
+/// user is given another's answer by guessing a key.
+fn fingerprint(user: &UserId, payload: Option<&RawValue>) -> String {
+    let mut hash = Sha256::new();
+    hash.update(user.as_str().as_bytes());
+    hash.update([0xff]);
+    let (mut in_string, mut escaped) = (false, false);
+    let kept: Vec<u8> = payload
+        .map_or("null", RawValue::get)
+        .bytes()
+        .filter(|byte| {
+            if in_string {
+                in_string = escaped || *byte != b'"';
+                escaped = !escaped && *byte == b'\\';
+                true
+            } else {
+                in_string = *byte == b'"';
+                !byte.is_ascii_whitespace()
+            }
+        })
+        .collect();
+    hash.update(&kept);
+    let digest = hash.finalize();
+    let (left, right) = digest.split_at(8);
+    let half = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .take(8)
+            .fold(0_u64, |value, byte| value << 8 | u64::from(*byte))
+    };
+    format!("{}{}", base32(half(left), 13), base32(half(right), 12))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn print(user: &str, payload: &str) -> String {
+        let raw = serde_json::from_str(payload).unwrap();
+        fingerprint(&UserId::parse(user).unwrap(), Some(raw))
+    }
+
+    #[test]
+    fn a_fingerprint_sees_content_and_user_but_not_white_space() {
+        let base = print("u", r#"{"a":[1,"x y\" z"]}"#);
+        assert_eq!(base, print("u", "{ \"a\" : [1,\n\"x y\\\" z\"] }"));
+        assert_ne!(base, print("v", r#"{"a":[1,"x y\" z"]}"#));
+        assert_ne!(base, print("u", r#"{"a":[1,"xy\" z"]}"#));
+        assert_ne!(base, print("u", r#"{"a":[1,"x y\"z"]}"#));
+    }
+
+    proptest! {
+        #[test]
+        fn one_more_hub_moves_users_only_to_itself(user in "[a-z]{1,12}", hubs in 1_u16..50) {
+            let user = UserId::parse(&user).unwrap();
+            let (before, after) = (hub_of(&user, hubs), hub_of(&user, hubs + 1));
+            prop_assert!(before == after || after == HubIndex(hubs));
+        }
+    }
+
+    #[test]
+    fn users_spread_evenly_over_hubs() {
+        let mut counts = [0_u32; 8];
+        for n in 0..8000 {
+            counts[usize::from(hub_of(&UserId::parse(&format!("user-{n}")).unwrap(), 8).0)] += 1;
+        }
+        assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
+    }
+}

@@ -1,0 +1,100 @@
+//! What a hub knows of one socket. It travels in the socket's attachment, so that it outlives the hub's sleep.
+
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+use tidegate_protocol::calls::Principal;
+use tidegate_protocol::ids::{ConnectionId, JobId, RequestId, Seq, TenantId, UserId};
+use tidegate_protocol::limits::FOLLOWS_MAX;
+use tidegate_protocol::time::UnixMs;
+
+/// What a sleeping socket can keep: 16 KiB.
+pub const ATTACHMENT_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of all scopes of a token that comes over a socket.
+pub const SCOPES_BYTES_MAX: usize = 3 * 1024;
+/// A follow at its largest: a request id of 128 bytes, and its names, number and seq in CBOR.
+const FOLLOW_BYTES_MAX: usize = 128 + 64;
+const _: () = assert!(FOLLOWS_MAX * FOLLOW_BYTES_MAX + SCOPES_BYTES_MAX + 1024 <= ATTACHMENT_BYTES_MAX);
+
+/// A job that a socket follows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Follow {
+    /// The job.
+    pub job: JobId,
+    /// The latest event that was sent.
+    pub seq: Seq,
+    /// The request or attach that the events answer.
+    pub request_id: RequestId,
+}
+
+/// What a hub knows of one socket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The verified tenant.
+    pub tenant: TenantId,
+    /// The verified user.
+    pub user: UserId,
+    /// What the token allows.
+    pub scopes: BTreeSet<String>,
+    /// When the token is no longer good.
+    pub expires_at: UnixMs,
+    /// The jobs that it follows.
+    pub follows: Vec<Follow>,
+    /// Bad frames in a row.
+    pub faults: u32,
+}
+
+impl Session {
+    /// A session for a verified principal.
+    pub fn new(connection: ConnectionId, principal: Principal) -> Self {
+        Self {
+            connection,
+            tenant: principal.tenant,
+            user: principal.user,
+            scopes: principal.scopes,
+            expires_at: principal.expires_at,
+            follows: Vec::new(),
+            faults: 0,
+        }
+    }
+
+    /// The principal behind the socket.
+    pub fn principal(&self) -> Principal {
+        Principal {
+            tenant: self.tenant.clone(),
+            user: self.user.clone(),
+            scopes: self.scopes.clone(),
+            expires_at: self.expires_at,
+        }
+    }
+
+    /// Bytes for the attachment.
+    ///
+    /// Errors: `None` where it cannot be written or is too large, which the bounds above exclude.
+    pub fn to_attachment(&self) -> Option<Vec<u8>> {
+        minicbor_serde::to_vec(self)
+            .ok()
+            .filter(|bytes| bytes.len() <= ATTACHMENT_BYTES_MAX)
+    }
+
+    /// Reads an attachment. `None` where it is not one of ours.
+    pub fn from_attachment(bytes: &[u8]) -> Option<Self> {
+        minicbor_serde::from_slice(bytes).ok()
+    }
+
+    /// Notes that the socket follows `job` and has its events up to `seq`.
+    pub fn follow(&mut self, job: JobId, seq: Seq, request_id: RequestId) {
+        match self
+            .follows
+            .iter_mut()
+            .find(|follow| follow.job == job && follow.request_id == request_id)
+        {
+            Some(follow) => follow.seq = follow.seq.max(seq),
+            None => self.follows.push(Follow { job, seq, request_id }),
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! Attempts: claiming a job, signs of life, outcomes, lost leases, cancels. The only place where a job changes state.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+
+use tidegate_protocol::calls::Caller;
+use tidegate_protocol::calls::executor::{Execute, Outcome};
+use tidegate_protocol::calls::hub::Delivery;
+use tidegate_protocol::calls::jobs::Reply;
+use tidegate_protocol::event::{Event, Happening, JobState, Payload, Progress};
+use tidegate_protocol::ids::{FencingToken, JobId, JobNumber};
+use tidegate_protocol::{Error, ErrorCode};
+
+use super::backoff::wait_ms;
+use super::row::{Job, columns, payload};
+use super::state::{Lease, Undelivered, Waiting};
+use super::{CallId, Effect, LOSSES_MAX, PROGRESS_BYTES_MAX, REDELIVERY_MS, TURN_ROWS_MAX, Turn};
+use crate::database::{Database, DatabaseError, Value};
+
+impl<D: Database> Turn<'_, D> {
+    /// What the executor is told of an attempt.
+    pub(super) fn execution(&self, job: &Job, payload: Payload) -> Box<Execute> {
+        let spec = &job.spec;
+        Box::new(Execute {
+            tenant: self.state.tenant.clone(),
+            job: job.id,
+            token: job.token,
+            attempt: job.attempt,
+            user: spec.user.clone(),
+            action: spec.action.clone(),
+            revision: spec.revision.clone(),
+            payload,
+            metadata: spec.metadata.clone(),
+            checkpoint: job.checkpoint.clone(),
+            deadline: job.attempt_until,
+            lease_ms: spec.policy.lease_ms,
+            traceparent: spec.traceparent.clone(),
+        })
+    }
+
+    /// Starts waiting jobs whose time has come, the longest due first, while there is a place.
+    pub(super) fn fill(&mut self) -> Result<(), DatabaseError> {
+        if self.state.waiting == 0 || !self.state.has_place() {
+            return Ok(());
+        }
+        let rows = self.db.run(
+            columns!("WHERE due_at <= CAST(? AS INTEGER) AND state < 3 ORDER BY due_at LIMIT CAST(? AS INTEGER)"),
+            &[Value::Number(self.now.0), Value::Number(TURN_ROWS_MAX)],
+        )?;
+        for job in Job::all(rows)? {
+            if !self.state.has_place() {
+                break;
+            }
+            self.claim(job)?;
+        }
+        Ok(())
+    }
+
+    /// A doorbell. A job doubly rung runs once: only one that waits is claimed.
+    pub(super) fn start(&mut self, call: CallId, id: JobId) -> Result<(), DatabaseError> {
+        if let Some(job) = Job::load(self.db, id)?
+            && job.state == JobState::Queued
+            && self.state.has_place()
+        {
+            self.claim(job)?;
+        }
+        self.reply(call, Ok(Reply::Done));
+        Ok(())
+    }
+
+    fn claim(&mut self, mut job: Job) -> Result<(), DatabaseError> {
+        // A lost lease or an unfinished run goes on with its attempt; a failed attempt is followed by the next.
+        if job.state == JobState::Retrying || job.attempt == 0 {
+            job.attempt += 1;
+            job.progress = Progress::default();
+            job.attempt_until = self.now.plus(job.spec.policy.timeout_ms);
+        }
+        job.state = JobState::Running;
+        job.token = FencingToken(job.token.0 + 1);
+        job.changed_at = self.now;
+        job.update(self.db)?;
+        self.state.waiting = self.state.waiting.saturating_sub(1);
+        // The row's entry in the index may lie beyond this lease: that of a doorbell that rang before its grace was over.
+        let until = self.now.plus(job.spec.policy.lease_ms);
+        let lease = Lease {
+            until,
+            stored_until: until,
+            ..Lease::stored(&job)
+        };
+        self.state.running.insert(job.id.number(), lease);
+        let payload = payload(self.db, job.id.number())?;
+        let execution = self.execution(&job, payload);
+        self.effects.push(Effect::Execute(execution));
+        Ok(())
+    }
+
+    /// Whether `token` is the one under which the job runs. An old token changes nothing.
+    fn holds(&self, id: JobId, token: FencingToken) -> bool {
+        self.state
+            .running
+            .get(&id.number())
+            .is_some_and(|lease| lease.token == token)
+    }
+
+    /// A sign of life: renews the lease, and stores how far the attempt is.
+    pub(super) fn report(
+        &mut self,
+        call: CallId,
+        id: JobId,
+        token: FencingToken,
+        progress: Option<Progress>,
+        checkpoint: Option<String>,
+    ) -> Result<(), DatabaseError> {
+        let progress = progress.map(bounded);
+        if let Some(unstored) = self
+            .state
+            .unstored
+            .get_mut(&id.number())
+            .filter(|u| u.id == id && u.token == token)
+        {
+            let lease_until = self.now.plus(unstored.enqueue.job.policy.lease_ms);
+            unstored.progress = progress.or(unstored.progress.take());
+            let old = if checkpoint.is_some() {
+                unstored.checkpoint.take()
+            } else {
+                None
+            };
+            let replaced = old.filter(|old| checkpoint.as_ref() != Some(old));
+            unstored.checkpoint = checkpoint.or(unstored.checkpoint.take());
+            if let Some(old) = replaced {
+                self.effects.push(Effect::DeleteBlobs { keys: alloc::vec![old] });
+            }
+            self.reply(call, Ok(Reply::Continue { lease_until }));
+            return Ok(());
+        }
+        let loaded = if self.holds(id, token) {
+            Job::load(self.db, id)?
+        } else {
+            None
+        };
+        let Some(mut job) = loaded else {
+            self.reply(call, Err(lease_lost()));
+            return Ok(());
+        };
+        // A lease outlives its attempt's time by one lease at most, in which the executor says so itself.
+        let limit = job.attempt_until.plus(job.spec.policy.lease_ms);
+        let lease_until = self.now.plus(job.spec.policy.lease_ms).min(limit);
+        if let Some(lease) = self.state.running.get_mut(&id.number()) {
+            lease.until = lease_until;
+        }
+        if let Some(checkpoint) = &checkpoint {
+            let old = job.checkpoint.replace(checkpoint.clone());
+            job.losses = 0;
+            if let Some(old) = old.filter(|old| old != checkpoint) {
+                self.effects.push(Effect::DeleteBlobs { keys: alloc::vec![old] });
+            }
+        }
+        let has_progress = progress.is_some();
+        if let Some(mut progress) = progress {
+            progress.percentage = progress.percentage.max(job.progress.percentage);
+            job.progress = progress.clone();
+            let event = job.append(self.now, Happening::Progress(progress))?;
+            self.tell(&job, &event);
+        }
+        if has_progress || checkpoint.is_some() {
+            job.changed_at = self.now;
+            job.update(self.db)?;
+            if let Some(lease) = self.state.running.get_mut(&id.number()) {
+                lease.stored_until = lease_until;
+            }
+        }
+        self.reply(call, Ok(Reply::Continue { lease_until }));
+        Ok(())
+    }
+
+    /// The outcome of an attempt.
+    pub(super) fn finish(
+        &mut self,
+        call: CallId,
+        id: JobId,
+        token: FencingToken,
+        outcome: Outcome,
+    ) -> Result<(), DatabaseError> {
+        let number = id.number();
+        if self
+            .state
+            .unstored
+            .get(&number)
+            .is_some_and(|unstored| unstored.id == id && unstored.token == token)
+        {
+            self.finish_unstored(number, outcome)?;
+            self.reply(call, Ok(Reply::Done));
+            return self.fill();
+        }
+        let loaded = if self.holds(id, token) {
+            Job::load(self.db, id)?
+        } else {
+            None
+        };
+        let Some(job) = loaded else {
+            self.reply(call, Err(lease_lost()));
+            return Ok(());
+        };
+        self.settle(job, outcome)?;
+        self.reply(call, Ok(Reply::Done));
+        self.fill()
+    }
+
+    /// A job without a row has ended before its deadline: the answer is all there is of it. One that is to be tried
+    /// again gets its row now.
+    fn finish_unstored(&mut self, number: JobNumber, outcome: Outcome) -> Result<(), DatabaseError> {
+        let again = match &outcome {
+            // A large result is found by its job, which must be there then.
+            Outcome::Succeeded { result } => matches!(result, Payload::Stored { .. }),
+            Outcome::Failed { error } => {
+                let attempts_max = self
+                    .state
+                    .unstored
+                    .get(&number)
+                    .map_or(1, |unstored| unstored.enqueue.job.policy.attempts_max);
+                error.retryable && attempts_max > 1
+            }
+            Outcome::Unfinished => true,
+        };
+        if again {
+            let Some(job) = self.store(number)? else { return Ok(()) };
+            self.settle(job, outcome)?;
+            return self.give_up_waiting(number);
+        }
+        let Some(unstored) = self.state.unstored.remove(&number) else {
+            return Ok(());
+        };
+        let what = match outcome {
+            Outcome::Succeeded { result } => Happening::Completed { result },
+            Outcome::Failed { error } => Happening::Failed { error },
+            Outcome::Unfinished => return Ok(()),
+        };
+        let event = Event {
+            seq: super::row::FIRST.next(),
+            attempt: 1,
+            at: self.now,
+            what,
+        };
+        self.settle_waiters(unstored.id, &event, false);
+        if let Some(key) = unstored.checkpoint {
+            self.effects.push(Effect::DeleteBlobs { keys: alloc::vec![key] });
+        }
+        Ok(())
+    }
+
+    /// Applies an outcome to a running job: it ends, waits for its next attempt, or goes on.
+    fn settle(&mut self, mut job: Job, outcome: Outcome) -> Result<(), DatabaseError> {
+        let number = job.id.number();
+        let error = match outcome {
+            Outcome::Succeeded { result } => {
+                job.progress.percentage = 100.0;
+                return self.end(job, JobState::Succeeded, Happening::Completed { result });
+            }
+            Outcome::Unfinished => {
+                self.state.running.remove(&number);
+                job.state = JobState::Queued;
+                job.attempt_until = self.now.plus(job.spec.policy.timeout_ms);
+                job.changed_at = self.now;
+                job.update(self.db)?;
+                self.state.waiting += 1;
+                return job.set_due(self.db, Some(self.now));
+            }
+            Outcome::Failed { error } => error,
+        };
+        if !error.retryable || job.attempt >= job.spec.policy.attempts_max {
+            return self.end(job, JobState::Failed, Happening::Failed { error });
+        }
+        let random = (self.random)();
+        let wait = wait_ms(&job.spec.policy.backoff, job.attempt, error.retry_after_ms, random);
+        let next_attempt_at = self.now.plus(wait);
+        self.state.running.remove(&number);
+        job.state = JobState::Retrying;
+        let event = job.append(self.now, Happening::Retrying { next_attempt_at, error })?;
+        job.update(self.db)?;
+        job.set_due(self.db, Some(next_attempt_at))?;
+        self.state.waiting += 1;
+        self.tell(&job, &event);
+        Ok(())
+    }
+
+    /// Ends a job, once and for all.
+    pub(super) fn end(&mut self, mut job: Job, state: JobState, what: Happening) -> Result<(), DatabaseError> {
+        let number = job.id.number();
+        if job.state.is_waiting() {
+            self.state.waiting = self.state.waiting.saturating_sub(1);
+        }
+        self.state.running.remove(&number);
+        let expires_at = self.now.plus(job.spec.policy.retention_ms);
+        job.state = state;
+        job.ended_at = Some(self.now);
+        job.expires_at = Some(expires_at);
+        if let Some(key) = job.checkpoint.take() {
+            self.effects.push(Effect::DeleteBlobs { keys: alloc::vec![key] });
+        }
+        let event = job.append(self.now, what)?;
+        job.update(self.db)?;
+        self.state.sweep_at = Some(self.state.sweep_at.map_or(expires_at, |at| at.min(expires_at)));
+        if job.followers.is_empty() {
+            job.set_due(self.db, None)?;
+        } else {
+            let hubs = job.followers.iter().copied().collect();
+            let retry_at = self.now.plus(REDELIVERY_MS);
+            self.state.undelivered.insert(
+                number,
+                Undelivered {
+                    hubs,
+                    indexed: job.due_at.is_some(),
+                    retry_at,
+                },
+            );
+        }
+        self.tell(&job, &event);
+        self.settle_waiters(job.id, &event, true);
+        Ok(())
+    }
+
+    /// Tells hubs and waiting calls that `event` happened.
+    pub(super) fn tell(&mut self, job: &Job, event: &Event) {
+        for hub in &job.followers {
+            let delivery = Delivery {
+                job: job.id,
+                event: event.clone(),
+            };
+            self.effects.push(Effect::Deliver { hub: *hub, delivery });
+        }
+        let terminal = event.what.is_terminal();
+        let ready = self.state.take_waiters(job.id.number(), |waiter| match waiter.waiting {
+            Waiting::Outcome { .. } => false,
+            Waiting::Events { until_end, .. } => terminal || !until_end,
+        });
+        for (call, waiter) in ready {
+            let Waiting::Events { after, .. } = waiter.waiting else {
+                continue;
+            };
+            let reply = super::follow::following(job, Some(after));
+            self.reply(call, Ok(reply));
+        }
+    }
+
+    /// Answers the calls that wait for the outcome of `job`.
+    fn settle_waiters(&mut self, job: JobId, event: &Event, stored: bool) {
+        let ready = self
+            .state
+            .take_waiters(job.number(), |waiter| matches!(waiter.waiting, Waiting::Outcome { .. }));
+        for (call, waiter) in ready {
+            let Waiting::Outcome { deduplicated } = waiter.waiting else {
+                continue;
+            };
+            self.reply(
+                call,
+                Ok(Reply::Ended {
+                    job,
+                    event: event.clone(),
+                    deduplicated,
+                    stored,
+                }),
+            );
+        }
+    }
+
+    /// A lease ended without an outcome: the job waits for another claim, unless it has lost too many.
+    pub(super) fn lose(&mut self, number: JobNumber) -> Result<(), DatabaseError> {
+        let Some(lease) = self.state.running.remove(&number) else {
+            return Ok(());
+        };
+        let Some(mut job) = Job::load_number(self.db, number)?.filter(|job| job.state == JobState::Running) else {
+            return Ok(());
+        };
+        self.effects.push(Effect::Abandon {
+            job: job.id,
+            token: lease.token,
+        });
+        if self.now >= job.attempt_until {
+            let error = Error::new(ErrorCode::Timeout, "The attempt took longer than it may.");
+            return self.settle(job, Outcome::Failed { error });
+        }
+        job.losses += 1;
+        if job.losses > LOSSES_MAX {
+            let message = format!("The attempt ended {LOSSES_MAX} times without a sign of life.");
+            let error = Error::new(ErrorCode::ProcessingFailed, message);
+            return self.end(job, JobState::Failed, Happening::Failed { error });
+        }
+        job.state = JobState::Queued;
+        job.changed_at = self.now;
+        job.update(self.db)?;
+        self.state.waiting += 1;
+        job.set_due(self.db, Some(self.now))
+    }
+
+    /// Ends a job because someone asked for it. One that runs loses its lease, so that what it still says changes
+    /// nothing.
+    pub(super) fn cancel(&mut self, call: CallId, id: JobId, caller: &Caller) -> Result<(), DatabaseError> {
+        let found = Job::load(self.db, id)?.filter(|job| caller.may_read(&job.spec.user));
+        let reply = match found {
+            None => Err(Error::not_found()),
+            Some(job) if !caller.may_write(&job.spec.user) => Err(Error::new(
+                ErrorCode::Forbidden,
+                "Cancelling another user's job takes the scope `jobs:write`.",
+            )),
+            Some(job) if job.state == JobState::Cancelled => Ok(Reply::Done),
+            Some(job) if job.state.is_ended() => {
+                let message = format!("The job has ended already: it {}.", job.state.as_str());
+                Err(Error::new(ErrorCode::Conflict, message))
+            }
+            Some(job) => {
+                if let Some(lease) = self.state.running.get(&id.number()) {
+                    self.effects.push(Effect::Abandon {
+                        job: id,
+                        token: lease.token,
+                    });
+                }
+                let error = Error::new(ErrorCode::Cancelled, "The job was cancelled.");
+                self.end(job, JobState::Cancelled, Happening::Failed { error })?;
+                Ok(Reply::Done)
+            }
+        };
+        self.reply(call, reply);
+        self.fill()
+    }
+}
+
+fn lease_lost() -> Error {
+    Error::new(ErrorCode::LeaseLost, "This attempt no longer holds the job's lease.")
+}
+
+/// A report cut to what a row takes: a percentage that is one, and no more text than fits.
+fn bounded(progress: Progress) -> Progress {
+    let percentage = if progress.percentage.is_finite() {
+        progress.percentage.clamp(0.0, 100.0)
+    } else {
+        0.0
+    };
+    let message = progress.message.filter(|message| message.len() <= PROGRESS_BYTES_MAX);
+    let metadata = progress
+        .metadata
+        .filter(|metadata| metadata.as_str().len() <= PROGRESS_BYTES_MAX);
+    Progress {
+        percentage,
+        message,
+        metadata,
+    }
+}

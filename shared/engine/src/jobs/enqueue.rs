@@ -1,0 +1,257 @@
+//! Accepting a job, once for each key.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use tidegate_protocol::calls::executor::Dispatch;
+use tidegate_protocol::calls::jobs::{Enqueue, Keyed, NewJob, Reply};
+use tidegate_protocol::event::{JobState, JsonText, Payload, Progress};
+use tidegate_protocol::ids::{FencingToken, JobId, JobNumber};
+use tidegate_protocol::time::UnixMs;
+use tidegate_protocol::{Error, ErrorCode};
+
+use super::row::{FIRST, Job, fingerprint};
+use super::state::{Lease, Unstored, Waiter, Waiting};
+use super::{CallId, DOORBELL_GRACE_MS, Effect, Turn, WAITERS_MAX, WAITING_MAX};
+use crate::database::{Database, DatabaseError};
+
+/// The first token of a job that starts as it is accepted.
+const FIRST_TOKEN: FencingToken = FencingToken(1);
+
+impl<D: Database> Turn<'_, D> {
+    /// Accepts a job, or finds the one that its key names.
+    pub(super) fn enqueue(&mut self, call: CallId, enqueue: Enqueue) -> Result<(), DatabaseError> {
+        if let Some(keyed) = &enqueue.keyed
+            && let Some(job) = Job::load_key(self.db, enqueue.job.action.as_str(), keyed.key.as_str())?
+        {
+            return self.answer_again(call, job, &keyed.clone(), &enqueue);
+        }
+        if self.state.waiting >= WAITING_MAX {
+            let message = format!("{WAITING_MAX} jobs are waiting already.");
+            self.reply(call, Err(Error::new(ErrorCode::QueueFull, message).retry_after(5000)));
+            return Ok(());
+        }
+        let waits = enqueue.answer_within_ms.is_some();
+        if waits && self.state.waiters.len() >= WAITERS_MAX {
+            self.reply(call, Err(busy()));
+            return Ok(());
+        }
+        let number = JobNumber::next(self.now, enqueue.partition, self.state.last);
+        let (tail, _) = split((self.random)());
+        let id = JobId::new(number, tail);
+        self.state.last = number;
+
+        let due = enqueue.job.run_at.filter(|at| *at > self.now);
+        let direct = due.is_none() && enqueue.job.policy.dispatch == Dispatch::Direct;
+        if direct && self.state.has_place() {
+            if waits && enqueue.keyed.is_none() {
+                return self.start_unstored(call, id, enqueue);
+            }
+            let job = self.insert_running(id, &enqueue, None)?;
+            return self.acknowledge(call, &job, &enqueue, false);
+        }
+        let mut job = fresh(id, self.now, &enqueue);
+        let rings = due.is_none() && !direct;
+        (job.state, job.due_at) = match due {
+            Some(at) => (JobState::Scheduled, Some(at)),
+            None if rings => (JobState::Queued, Some(self.now.plus(DOORBELL_GRACE_MS))),
+            None => (JobState::Queued, Some(self.now)),
+        };
+        job.insert(self.db, &enqueue.job.payload, enqueue.keyed.as_ref())?;
+        self.state.waiting += 1;
+        if rings {
+            self.effects.push(Effect::RingDoorbell { job: id });
+        }
+        let waits = waits && due.is_none();
+        let answer_within_ms = if waits { enqueue.answer_within_ms } else { None };
+        self.acknowledge(
+            call,
+            &job,
+            &Enqueue {
+                answer_within_ms,
+                ..enqueue
+            },
+            false,
+        )
+    }
+
+    /// The key is known: the stored answer, or a place beside the one who asked first.
+    fn answer_again(
+        &mut self,
+        call: CallId,
+        mut job: Job,
+        keyed: &Keyed,
+        enqueue: &Enqueue,
+    ) -> Result<(), DatabaseError> {
+        if fingerprint(self.db, job.id.number())?.as_deref() != Some(keyed.fingerprint.as_str()) {
+            let message = "This idempotency key was used for another request: another payload or another user.";
+            self.reply(call, Err(Error::new(ErrorCode::IdempotencyMismatch, message)));
+            return Ok(());
+        }
+        if let Some(event) = job.outcome {
+            self.reply(
+                call,
+                Ok(Reply::Ended {
+                    job: job.id,
+                    event,
+                    deduplicated: true,
+                    stored: true,
+                }),
+            );
+            return Ok(());
+        }
+        if let Some(hub) = enqueue.follower {
+            self.add_follower(&mut job, hub)?;
+        }
+        self.acknowledge(call, &job, enqueue, true)
+    }
+
+    /// Answers with an acknowledgment, or lets the call wait for the outcome.
+    fn acknowledge(
+        &mut self,
+        call: CallId,
+        job: &Job,
+        enqueue: &Enqueue,
+        deduplicated: bool,
+    ) -> Result<(), DatabaseError> {
+        match enqueue.answer_within_ms {
+            Some(ms) if self.state.waiters.len() < WAITERS_MAX => {
+                let waiting = Waiting::Outcome { deduplicated };
+                let waiter = Waiter {
+                    job: job.id.number(),
+                    deadline: self.now.plus(ms),
+                    waiting,
+                };
+                self.state.waiters.insert(call, waiter);
+            }
+            _ => self.reply(call, Ok(acknowledgment(job, deduplicated))),
+        }
+        Ok(())
+    }
+
+    fn start_unstored(&mut self, call: CallId, id: JobId, enqueue: Enqueue) -> Result<(), DatabaseError> {
+        let deadline = self.now.plus(enqueue.answer_within_ms.unwrap_or(0));
+        let waiting = Waiting::Outcome { deduplicated: false };
+        self.state.waiters.insert(
+            call,
+            Waiter {
+                job: id.number(),
+                deadline,
+                waiting,
+            },
+        );
+        let job = started(fresh(id, self.now, &enqueue), self.now);
+        let payload = enqueue.job.payload.clone();
+        self.effects.push(Effect::Execute(self.execution(&job, payload)));
+        let unstored = Unstored {
+            id,
+            enqueue,
+            token: FIRST_TOKEN,
+            progress: None,
+            checkpoint: None,
+            started_at: self.now,
+        };
+        self.state.unstored.insert(id.number(), unstored);
+        Ok(())
+    }
+
+    /// Stores a job whose first attempt starts now, or has started already.
+    fn insert_running(
+        &mut self,
+        id: JobId,
+        enqueue: &Enqueue,
+        under_way: Option<&Unstored>,
+    ) -> Result<Job, DatabaseError> {
+        let started_at = under_way.map_or(self.now, |unstored| unstored.started_at);
+        let mut job = started(fresh(id, self.now, enqueue), started_at);
+        if let Some(unstored) = under_way {
+            job.created_at = unstored.started_at;
+            job.progress = unstored.progress.clone().unwrap_or_default();
+            job.checkpoint.clone_from(&unstored.checkpoint);
+        }
+        // A recovery looks at rows above the watermark and at indexed ones: this row must be one of them.
+        if id.number() <= self.state.watermark {
+            job.due_at = Some(self.now);
+        }
+        job.insert(self.db, &enqueue.job.payload, enqueue.keyed.as_ref())?;
+        self.state.running.insert(id.number(), Lease::stored(&job));
+        if under_way.is_none() {
+            let execution = self.execution(&job, enqueue.job.payload.clone());
+            self.effects.push(Effect::Execute(execution));
+        }
+        Ok(job)
+    }
+
+    /// Gives a row to the job `number`, which has none so far. Its attempt goes on under the same token.
+    pub(super) fn store(&mut self, number: JobNumber) -> Result<Option<Job>, DatabaseError> {
+        match self.state.unstored.remove(&number) {
+            Some(unstored) => self
+                .insert_running(unstored.id, &unstored.enqueue, Some(&unstored))
+                .map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+/// The refusal of a call for which there is no room to wait.
+pub(super) fn busy() -> Error {
+    Error::new(ErrorCode::Unavailable, "Too many calls are waiting here.").retry_after(1000)
+}
+
+pub(super) fn acknowledgment(job: &Job, deduplicated: bool) -> Reply {
+    let run_at = if job.state == JobState::Scheduled {
+        job.due_at
+    } else {
+        None
+    };
+    Reply::Acknowledged {
+        job: job.id,
+        status: job.state,
+        seq: job.seq,
+        deduplicated,
+        run_at,
+    }
+}
+
+fn fresh(id: JobId, now: UnixMs, enqueue: &Enqueue) -> Job {
+    Job {
+        id,
+        state: JobState::Queued,
+        due_at: None,
+        created_at: now,
+        spec: NewJob {
+            payload: Payload::Inline(JsonText::null()),
+            ..enqueue.job.clone()
+        },
+        token: FencingToken(0),
+        attempt: 0,
+        attempt_until: UnixMs(0),
+        losses: 0,
+        seq: FIRST,
+        progress: Progress::default(),
+        log: Vec::new(),
+        followers: enqueue.follower.into_iter().collect(),
+        checkpoint: None,
+        changed_at: now,
+        ended_at: None,
+        expires_at: None,
+        outcome: None,
+    }
+}
+
+fn started(job: Job, at: UnixMs) -> Job {
+    let attempt_until = at.plus(job.spec.policy.timeout_ms);
+    Job {
+        state: JobState::Running,
+        token: FIRST_TOKEN,
+        attempt: 1,
+        attempt_until,
+        ..job
+    }
+}
+
+/// The two halves of a random number.
+fn split(random: u64) -> (u32, u32) {
+    let [a, b, c, d, e, f, g, h] = random.to_le_bytes();
+    (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
+}

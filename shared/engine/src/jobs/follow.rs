@@ -1,0 +1,198 @@
+//! Who is told of a job's events: hubs with sockets, and calls that wait.
+
+use tidegate_protocol::Error;
+use tidegate_protocol::calls::Caller;
+use tidegate_protocol::calls::hub::Delivery;
+use tidegate_protocol::calls::jobs::{JobRef, Reply};
+use tidegate_protocol::event::Payload;
+use tidegate_protocol::ids::{HubIndex, JobId, JobNumber, Seq};
+
+use super::enqueue::{acknowledgment, busy};
+use super::row::{Job, set_due};
+use super::state::{Waiter, Waiting};
+use super::{CallId, Turn, WAITERS_MAX};
+use crate::database::{Database, DatabaseError};
+
+/// What a follower with the cursor `after` is given now.
+pub(super) fn following(job: &Job, after: Option<Seq>) -> Reply {
+    let ended = job.state.is_ended();
+    let (events, gap) = match after {
+        Some(after) => job.events_after(after),
+        None => (job.outcome.iter().cloned().collect(), false),
+    };
+    if ended && (gap || after.is_none()) {
+        // The snapshot of an ended job is its terminal event.
+        let events = job.outcome.iter().cloned().collect();
+        return Reply::Following {
+            job: job.id,
+            snapshot: None,
+            events,
+            ended,
+        };
+    }
+    if gap || after.is_none() {
+        return Reply::Following {
+            job: job.id,
+            snapshot: Some(job.snapshot(gap)),
+            events: alloc::vec::Vec::new(),
+            ended,
+        };
+    }
+    Reply::Following {
+        job: job.id,
+        snapshot: None,
+        events,
+        ended,
+    }
+}
+
+impl<D: Database> Turn<'_, D> {
+    /// Adds a hub to the followers of a job and gives what it missed.
+    pub(super) fn follow(
+        &mut self,
+        call: CallId,
+        job: &JobRef,
+        caller: &Caller,
+        hub: HubIndex,
+        after: Option<Seq>,
+    ) -> Result<(), DatabaseError> {
+        let found = match job {
+            JobRef::Id(id) => Job::load(self.db, *id)?,
+            JobRef::Key(action, key) => Job::load_key(self.db, action.as_str(), key.as_str())?,
+        };
+        let Some(mut job) = found.filter(|job| caller.may_read(&job.spec.user)) else {
+            self.reply(call, Err(Error::not_found()));
+            return Ok(());
+        };
+        if !job.state.is_ended() {
+            self.add_follower(&mut job, hub)?;
+        }
+        self.reply(call, Ok(following(&job, after)));
+        Ok(())
+    }
+
+    /// Sends the events of `job` to `hub` from now on.
+    pub(super) fn add_follower(&mut self, job: &mut Job, hub: HubIndex) -> Result<(), DatabaseError> {
+        self.state.followed.insert((hub, job.id.number()));
+        if !job.followers.contains(&hub) {
+            job.followers.push(hub);
+            job.update(self.db)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the events after a place; where there are none, waits for one.
+    pub(super) fn watch(
+        &mut self,
+        call: CallId,
+        id: JobId,
+        caller: &Caller,
+        after: Option<Seq>,
+        wait_ms: u64,
+        until_end: bool,
+    ) -> Result<(), DatabaseError> {
+        let Some(job) = Job::load(self.db, id)?.filter(|job| caller.may_read(&job.spec.user)) else {
+            self.reply(call, Err(Error::not_found()));
+            return Ok(());
+        };
+        let after = after.unwrap_or(Seq(0));
+        let now = !until_end && job.seq > after && (!job.log.is_empty() || job.outcome.is_some());
+        if job.state.is_ended() || wait_ms == 0 || now {
+            self.reply(call, Ok(following(&job, Some(after))));
+        } else if self.state.waiters.len() >= WAITERS_MAX {
+            self.reply(call, Err(busy()));
+        } else {
+            let waiting = Waiting::Events { after, until_end };
+            let waiter = Waiter {
+                job: id.number(),
+                deadline: self.now.plus(wait_ms),
+                waiting,
+            };
+            self.state.waiters.insert(call, waiter);
+        }
+        Ok(())
+    }
+
+    /// Answers the calls whose time is over; a job without a row gets one before it is acknowledged.
+    pub(super) fn tick(&mut self) -> Result<(), DatabaseError> {
+        let now = self.now;
+        while let Some(number) = self.state.waiters.values().find(|w| w.deadline <= now).map(|w| w.job) {
+            let late = self.state.take_waiters(number, |waiter| waiter.deadline <= now);
+            let outcomes = late
+                .iter()
+                .any(|(_, waiter)| matches!(waiter.waiting, Waiting::Outcome { .. }));
+            let stored = if outcomes { self.store(number)? } else { None };
+            let job = match stored {
+                Some(job) => Some(job),
+                None => Job::load_number(self.db, number)?,
+            };
+            for (call, waiter) in late {
+                let reply = match (&job, waiter.waiting) {
+                    (None, _) => Err(Error::not_found()),
+                    (Some(job), Waiting::Outcome { deduplicated }) => Ok(acknowledgment(job, deduplicated)),
+                    (Some(job), Waiting::Events { after, .. }) => Ok(following(job, Some(after))),
+                };
+                self.reply(call, reply);
+            }
+        }
+        Ok(())
+    }
+
+    /// Acknowledges a job to the calls that wait for its outcome: it will take longer.
+    pub(super) fn give_up_waiting(&mut self, number: JobNumber) -> Result<(), DatabaseError> {
+        let ready = self
+            .state
+            .take_waiters(number, |waiter| matches!(waiter.waiting, Waiting::Outcome { .. }));
+        let job = Job::load_number(self.db, number)?;
+        for (call, waiter) in ready {
+            let reply = match (&job, waiter.waiting) {
+                (Some(job), Waiting::Outcome { deduplicated }) => Ok(acknowledgment(job, deduplicated)),
+                _ => Err(Error::not_found()),
+            };
+            self.reply(call, reply);
+        }
+        Ok(())
+    }
+
+    /// A hub confirmed these events. An end that every hub has leaves the index of due rows.
+    pub(super) fn delivered(
+        &mut self,
+        hub: HubIndex,
+        deliveries: &[Delivery],
+        not_followed: &[JobId],
+    ) -> Result<(), DatabaseError> {
+        for delivery in deliveries.iter().filter(|delivery| delivery.event.what.is_terminal()) {
+            let number = delivery.job.number();
+            let Some(undelivered) = self.state.undelivered.get_mut(&number) else {
+                continue;
+            };
+            undelivered.hubs.remove(&hub);
+            if undelivered.hubs.is_empty() {
+                let indexed = undelivered.indexed;
+                self.state.undelivered.remove(&number);
+                if indexed {
+                    set_due(self.db, number, None)?;
+                }
+            }
+        }
+        for id in not_followed
+            .iter()
+            .filter(|id| !self.state.followed.contains(&(hub, id.number())))
+        {
+            if let Some(mut job) = Job::load(self.db, *id)?.filter(|job| !job.state.is_ended()) {
+                job.followers.retain(|follower| *follower != hub);
+                job.update(self.db)?;
+            }
+        }
+        self.state.followed.retain(|(follower, _)| *follower != hub);
+        Ok(())
+    }
+}
+
+/// The key under which a payload lies in object storage.
+pub(super) fn stored_key(payload: &Payload) -> Option<&str> {
+    match payload {
+        Payload::Inline(_) => None,
+        Payload::Stored { key, .. } => Some(key),
+    }
+}

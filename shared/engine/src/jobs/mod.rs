@@ -1,0 +1,244 @@
+//! The job queue of one `Jobs` object: accepts, starts, watches over, retries and ends jobs, and tells who follows them.
+//!
+//! One turn is one transaction: [`handle`], [`wake`] and [`tick`] read, decide, write, and name what is to be done
+//! outside as [`Effect`]s, which the shell carries out after the commit. Everything in [`State`] is a cache that may
+//! vanish after any turn; [`State::recover`] builds it again from the rows. A turn that fails as a whole is rolled
+//! back, and its `State` is thrown away.
+//!
+//! What a row costs. A job that starts at once is inserted without an index entry, and ends with one update: two rows.
+//! So that a crash loses nothing all the same, an alarm is always set while such jobs run, and a recovery looks at
+//! every row above the `watermark` (see [`wake`]), which each alarm moves up, giving an index entry to what is still
+//! alive then.
+
+mod attempt;
+mod backoff;
+mod enqueue;
+mod follow;
+mod read;
+mod row;
+mod schema;
+mod state;
+mod wake;
+
+#[cfg(test)]
+#[cfg(feature = "native")]
+mod tests;
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use tidegate_protocol::Error;
+use tidegate_protocol::calls::executor::Execute;
+use tidegate_protocol::calls::hub::Delivery;
+use tidegate_protocol::calls::jobs::{Call, Reply};
+use tidegate_protocol::ids::{FencingToken, HubIndex, JobId};
+use tidegate_protocol::time::UnixMs;
+
+pub use schema::STEPS;
+pub use state::State;
+
+use crate::database::{Database, DatabaseError};
+
+/// Attempts under way at once in one object. Each holds one pending call; a binding takes 10,000 in a request.
+pub const RUNNING_MAX: usize = 128;
+/// Jobs waiting in one object. Some hundred bytes each: far below the 10 GB of an object.
+pub const WAITING_MAX: u64 = 100_000;
+/// Calls that wait for an event in one object. Each holds an open request of some KiB.
+pub const WAITERS_MAX: usize = 4096;
+/// Times a lease may be lost before the job is given up: a poison job must not restart its object for ever.
+pub const LOSSES_MAX: u64 = 20;
+/// How long a doorbell may take before the job is started without it. Milliseconds.
+pub const DOORBELL_GRACE_MS: u64 = 30_000;
+/// How long to wait before a delivery that was not confirmed is made again. Milliseconds.
+pub const REDELIVERY_MS: u64 = 5_000;
+/// Events kept in a job's row for clients that come back; older ones are summed up by a snapshot.
+pub const LOG_EVENTS_MAX: usize = 64;
+/// Bytes of the events kept in a job's row. A row is rewritten with every event.
+pub const LOG_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of one progress report's message and metadata together.
+pub const PROGRESS_BYTES_MAX: usize = 4 * 1024;
+/// Jobs deleted, or started, in one turn at most.
+pub const TURN_ROWS_MAX: u64 = 200;
+/// The shortest time between two sweeps for jobs past their retention. Milliseconds.
+pub const SWEEP_MS: u64 = 3_600_000;
+/// Rows that one page of a list looks at.
+pub const SCAN_ROWS_MAX: u64 = 1000;
+
+/// A call that waits for its reply. The shell numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// What the shell does once the turn is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Answer a call. Lost with the object, as the call is.
+    Reply {
+        /// The call.
+        call: CallId,
+        /// Its reply or refusal.
+        reply: Result<Reply, Error>,
+    },
+    /// Make an attempt, and hand its outcome back as `Call::Finish`. Losing it is mended by the end of the lease.
+    Execute(Box<Execute>),
+    /// The attempt's outcome is no longer wanted. Losing it costs work, nothing else: its token is worth nothing.
+    Abandon {
+        /// The job.
+        job: JobId,
+        /// The lease that the attempt held.
+        token: FencingToken,
+    },
+    /// Send an event to the sockets that follow the job on a hub; then [`delivered`] or [`undelivered`]. Losing a
+    /// terminal one is mended by the next alarm.
+    Deliver {
+        /// The hub.
+        hub: HubIndex,
+        /// The event.
+        delivery: Delivery,
+    },
+    /// Tell the queue's consumers that the job may be started. Losing it is mended after [`DOORBELL_GRACE_MS`].
+    RingDoorbell {
+        /// The job.
+        job: JobId,
+    },
+    /// Delete objects that no row names any more. Losing it leaves them to the scheduled sweep.
+    DeleteBlobs {
+        /// Their keys.
+        keys: Vec<String>,
+    },
+}
+
+/// One turn: what it reads from outside, and what it wants done.
+struct Turn<'a, D> {
+    db: &'a D,
+    state: &'a mut State,
+    now: UnixMs,
+    random: &'a mut dyn FnMut() -> u64,
+    effects: Vec<Effect>,
+}
+
+impl<D: Database> Turn<'_, D> {
+    fn reply(&mut self, call: CallId, reply: Result<Reply, Error>) {
+        self.effects.push(Effect::Reply { call, reply });
+    }
+}
+
+/// Answers `call`, now or in a later turn, by an [`Effect::Reply`] for `id`.
+///
+/// Errors: the database's. The turn is to be rolled back and `state` thrown away.
+pub fn handle<D: Database>(
+    db: &D,
+    state: &mut State,
+    now: UnixMs,
+    random: &mut dyn FnMut() -> u64,
+    id: CallId,
+    call: Call,
+) -> Result<Vec<Effect>, DatabaseError> {
+    let mut turn = Turn {
+        db,
+        state,
+        now,
+        random,
+        effects: Vec::new(),
+    };
+    match call {
+        Call::Enqueue(enqueue) => turn.enqueue(id, enqueue)?,
+        Call::Follow {
+            job,
+            caller,
+            hub,
+            after,
+        } => turn.follow(id, &job, &caller, hub, after)?,
+        Call::Watch {
+            job,
+            caller,
+            after,
+            wait_ms,
+            until_end,
+        } => {
+            turn.watch(id, job, &caller, after, wait_ms, until_end)?;
+        }
+        Call::Cancel { job, caller } => turn.cancel(id, job, &caller)?,
+        Call::Get { job, caller } => turn.get(id, job, &caller)?,
+        Call::Result { job, caller } => turn.result(id, job, &caller)?,
+        Call::List { caller, filter } => turn.list(id, &caller, &filter)?,
+        Call::Start { job } => turn.start(id, job)?,
+        Call::Report {
+            job,
+            token,
+            progress,
+            checkpoint,
+        } => turn.report(id, job, token, progress, checkpoint)?,
+        Call::Finish { job, token, outcome } => turn.finish(id, job, token, outcome)?,
+    }
+    Ok(turn.effects)
+}
+
+/// The alarm: leases that ended, jobs whose time has come, deliveries to be made again, retention.
+///
+/// Errors: the database's, as for [`handle`].
+pub fn wake<D: Database>(
+    db: &D,
+    state: &mut State,
+    now: UnixMs,
+    random: &mut dyn FnMut() -> u64,
+) -> Result<Vec<Effect>, DatabaseError> {
+    let mut turn = Turn {
+        db,
+        state,
+        now,
+        random,
+        effects: Vec::new(),
+    };
+    turn.wake()?;
+    Ok(turn.effects)
+}
+
+/// The timer of this instance: calls that have waited long enough. Nothing is lost where it never comes.
+///
+/// Errors: the database's, as for [`handle`].
+pub fn tick<D: Database>(
+    db: &D,
+    state: &mut State,
+    now: UnixMs,
+    random: &mut dyn FnMut() -> u64,
+) -> Result<Vec<Effect>, DatabaseError> {
+    let mut turn = Turn {
+        db,
+        state,
+        now,
+        random,
+        effects: Vec::new(),
+    };
+    turn.tick()?;
+    Ok(turn.effects)
+}
+
+/// A hub took these events; it has no socket that follows the jobs of `not_followed`.
+///
+/// Errors: the database's, as for [`handle`].
+pub fn delivered<D: Database>(
+    db: &D,
+    state: &mut State,
+    now: UnixMs,
+    hub: HubIndex,
+    deliveries: &[Delivery],
+    not_followed: &[JobId],
+) -> Result<(), DatabaseError> {
+    let mut random = || 0;
+    let mut turn = Turn {
+        db,
+        state,
+        now,
+        random: &mut random,
+        effects: Vec::new(),
+    };
+    turn.delivered(hub, deliveries, not_followed)
+}
+
+/// A hub could not be reached with these events. The terminal ones are sent again by an alarm.
+pub fn undelivered(state: &mut State, now: UnixMs, deliveries: &[Delivery]) {
+    for delivery in deliveries.iter().filter(|delivery| delivery.event.what.is_terminal()) {
+        state.redeliver_at(delivery.job.number(), now.plus(REDELIVERY_MS));
+    }
+}

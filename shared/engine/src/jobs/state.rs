@@ -1,0 +1,231 @@
+//! What an object remembers between turns. All of it can be built again from the rows.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use tidegate_protocol::calls::jobs::Enqueue;
+use tidegate_protocol::event::Progress;
+use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, JobNumber, Seq, TenantId};
+use tidegate_protocol::time::UnixMs;
+
+use super::row::{Job, columns};
+use super::{CallId, RUNNING_MAX};
+use crate::database::{Database, DatabaseError, Value};
+
+/// The lease of an attempt under way. It is renewed in memory, so that a heartbeat costs no row; each alarm that finds
+/// it alive stores how far it has got.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Lease {
+    pub token: FencingToken,
+    pub until: UnixMs,
+    /// How far the row says that the lease goes: what is left of it where this memory is lost. Never beyond `until`.
+    pub stored_until: UnixMs,
+    /// Whether the row has an entry in the index of due rows.
+    pub indexed: bool,
+}
+
+impl Lease {
+    /// A lease of `job`, as far as its row tells: to the time of its index entry, or for one lease from its last change.
+    pub fn stored(job: &Job) -> Self {
+        let until = job
+            .changed_at
+            .plus(job.spec.policy.lease_ms)
+            .max(job.due_at.unwrap_or_default());
+        Self {
+            token: job.token,
+            until,
+            stored_until: until,
+            indexed: job.due_at.is_some(),
+        }
+    }
+}
+
+/// A job without a key whose deadline has not come: it has an id and an attempt, and no row.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Unstored {
+    pub id: JobId,
+    pub enqueue: Enqueue,
+    pub token: FencingToken,
+    pub progress: Option<Progress>,
+    pub checkpoint: Option<String>,
+    pub started_at: UnixMs,
+}
+
+/// The end of a job that some hubs have not confirmed.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Undelivered {
+    pub hubs: BTreeSet<HubIndex>,
+    pub indexed: bool,
+    pub retry_at: UnixMs,
+}
+
+/// What a call waits for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Waiting {
+    /// The outcome; at the deadline, an acknowledgment.
+    Outcome { deduplicated: bool },
+    /// Events after a place; at the deadline, an empty answer.
+    Events { after: Seq, until_end: bool },
+}
+
+/// A call that waits.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Waiter {
+    pub job: JobNumber,
+    pub deadline: UnixMs,
+    pub waiting: Waiting,
+}
+
+/// What an object remembers between turns.
+#[derive(Debug, Clone)]
+pub struct State {
+    pub(super) tenant: TenantId,
+    pub(super) last: JobNumber,
+    pub(super) watermark: JobNumber,
+    pub(super) running: BTreeMap<JobNumber, Lease>,
+    pub(super) unstored: BTreeMap<JobNumber, Unstored>,
+    pub(super) undelivered: BTreeMap<JobNumber, Undelivered>,
+    pub(super) waiting: u64,
+    pub(super) waiters: BTreeMap<CallId, Waiter>,
+    pub(super) sweep_at: Option<UnixMs>,
+    /// Hubs that came to follow a job since their last batch was answered. What that answer says of the job is older.
+    pub(super) followed: BTreeSet<(HubIndex, JobNumber)>,
+}
+
+impl State {
+    /// Builds the state from the rows, after whatever stopped the object. The schema is in place already.
+    ///
+    /// A running job has the lease that its row tells of, and every end that may not have been delivered is delivered
+    /// by the next [`super::wake`]. Errors: the database's.
+    pub fn recover(db: &impl Database, tenant: TenantId, now: UnixMs) -> Result<Self, DatabaseError> {
+        let one = |sql: &'static str| -> Result<Option<u64>, DatabaseError> {
+            db.run(sql, &[])?
+                .into_iter()
+                .next()
+                .map(|mut row| row.optional_number())
+                .transpose()
+                .map(Option::flatten)
+        };
+        let watermark = JobNumber(one("-- jobs::recover\nSELECT number FROM watermark WHERE id = 1")?.unwrap_or(0));
+        // Numbers go on above the watermark as well: the rows that it was raised for may be deleted.
+        let last = JobNumber(one("-- jobs::recover\nSELECT max(number) FROM job")?.unwrap_or(0)).max(watermark);
+        let waiting =
+            one("-- jobs::recover\nSELECT count(*) FROM job WHERE due_at IS NOT NULL AND state < 3")?.unwrap_or(0);
+        let mut state = Self {
+            tenant,
+            last,
+            watermark,
+            running: BTreeMap::new(),
+            unstored: BTreeMap::new(),
+            undelivered: BTreeMap::new(),
+            waiting,
+            waiters: BTreeMap::new(),
+            sweep_at: None,
+            followed: BTreeSet::new(),
+        };
+        let indexed = db.run(columns!("WHERE due_at IS NOT NULL AND state >= 3"), &[])?;
+        let young = db.run(
+            columns!("WHERE number > CAST(? AS INTEGER) AND due_at IS NULL AND state >= 3"),
+            &[Value::Number(watermark.0)],
+        )?;
+        for job in Job::all(indexed)?.into_iter().chain(Job::all(young)?) {
+            state.remember(&job, now);
+        }
+        state.sweep_at =
+            one("-- jobs::recover\nSELECT expires_at FROM job WHERE expires_at IS NOT NULL ORDER BY number LIMIT 1")?
+                .map(UnixMs);
+        Ok(state)
+    }
+
+    fn remember(&mut self, job: &Job, now: UnixMs) {
+        let indexed = job.due_at.is_some();
+        if !job.state.is_ended() {
+            self.running.insert(job.id.number(), Lease::stored(job));
+        } else if indexed || !job.followers.is_empty() {
+            let hubs = job.followers.iter().copied().collect();
+            self.undelivered.insert(
+                job.id.number(),
+                Undelivered {
+                    hubs,
+                    indexed,
+                    retry_at: now,
+                },
+            );
+        }
+    }
+
+    /// Whether another attempt may start.
+    pub(super) fn has_place(&self) -> bool {
+        self.running.len() + self.unstored.len() < RUNNING_MAX
+    }
+
+    pub(super) fn redeliver_at(&mut self, number: JobNumber, at: UnixMs) {
+        if let Some(undelivered) = self.undelivered.get_mut(&number) {
+            undelivered.retry_at = at;
+        }
+    }
+
+    /// The calls that wait for `number`, taken out where `ready` says so.
+    pub(super) fn take_waiters(
+        &mut self,
+        number: JobNumber,
+        mut ready: impl FnMut(&Waiter) -> bool,
+    ) -> Vec<(CallId, Waiter)> {
+        let calls: Vec<CallId> = self
+            .waiters
+            .iter()
+            .filter(|(_, w)| w.job == number && ready(w))
+            .map(|(id, _)| *id)
+            .collect();
+        calls
+            .into_iter()
+            .filter_map(|id| self.waiters.remove(&id).map(|waiter| (id, waiter)))
+            .collect()
+    }
+
+    /// When the object must be woken, whatever happens to it: the time of its alarm.
+    ///
+    /// Errors: the database's.
+    pub fn next_wake(&self, db: &impl Database) -> Result<Option<UnixMs>, DatabaseError> {
+        let leases = self.running.values().map(|lease| lease.stored_until);
+        let deliveries = self.undelivered.values().map(|undelivered| undelivered.retry_at);
+        let due = match (self.waiting > 0, self.has_place()) {
+            (false, _) => None,
+            (true, true) => next_due(db)?,
+            // A place may be held by a job without a row, which has no lease; its deadline gives it one.
+            (true, false) => self.next_tick(),
+        };
+        Ok(leases.chain(deliveries).chain(due).chain(self.sweep_at).min())
+    }
+
+    /// When [`super::tick`] is to be called, as long as this instance lives.
+    pub fn next_tick(&self) -> Option<UnixMs> {
+        self.waiters.values().map(|waiter| waiter.deadline).min()
+    }
+
+    /// How many attempts are under way.
+    pub fn running(&self) -> usize {
+        self.running.len() + self.unstored.len()
+    }
+
+    /// How many jobs wait.
+    pub fn waiting(&self) -> u64 {
+        self.waiting
+    }
+}
+
+/// The earliest time of a waiting job. Entries of running and ended jobs are passed over: there are few.
+fn next_due(db: &impl Database) -> Result<Option<UnixMs>, DatabaseError> {
+    let rows = db.run(
+        "-- jobs::next_due
+        SELECT due_at FROM job WHERE due_at IS NOT NULL AND state < 3 ORDER BY due_at LIMIT 1",
+        &[],
+    )?;
+    Ok(rows
+        .into_iter()
+        .next()
+        .map(|mut row| row.number())
+        .transpose()?
+        .map(UnixMs))
+}

@@ -1,0 +1,8 @@
+//! What a `Jobs` object guarantees, one test for each guarantee, on native SQLite.
+
+mod accepting;
+mod attempts;
+mod bench;
+mod ends;
+mod recovery;
+mod showing;

@@ -1,0 +1,339 @@
+//! One `Jobs` object without a shell: a database, the state, a clock, and what the last turn wanted done.
+
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use tidegate_protocol::calls::Caller;
+use tidegate_protocol::calls::executor::{Backoff, Dispatch, Execute, Outcome, Policy};
+use tidegate_protocol::calls::hub::Delivery;
+use tidegate_protocol::calls::jobs::{Call, Enqueue, Keyed, NewJob, Reply};
+use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload, Progress};
+use tidegate_protocol::http;
+use tidegate_protocol::ids::{
+    ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, Partition, RequestId, Revision, TenantId, UserId,
+};
+use tidegate_protocol::time::UnixMs;
+use tidegate_protocol::{Error, ErrorCode};
+
+use super::super::{CallId, Effect, STEPS, State, delivered, handle, tick, undelivered, wake};
+use crate::database::migrate;
+use crate::database::native::Native;
+
+/// A lease of the jobs of these tests. Milliseconds.
+pub const LEASE_MS: u64 = 10_000;
+/// How long an attempt may take here. Milliseconds.
+pub const TIMEOUT_MS: u64 = 60_000;
+/// How long an ended job is kept here. Milliseconds.
+pub const RETENTION_MS: u64 = 7_200_000;
+/// The wait after a failed attempt. Milliseconds.
+pub const BACKOFF_MS: u64 = 1000;
+/// The hub that follows.
+pub const HUB: HubIndex = HubIndex(3);
+
+pub struct Bench {
+    pub db: Native,
+    pub state: State,
+    pub now: UnixMs,
+    calls: u64,
+    random: u64,
+}
+
+/// A plain job: direct, no key, nobody follows, nobody waits.
+pub fn plain() -> Enqueue {
+    Enqueue {
+        job: NewJob {
+            request_id: RequestId::parse("r").unwrap(),
+            user: UserId::parse("ann").unwrap(),
+            action: ActionName::parse("a").unwrap(),
+            revision: Revision::parse("rev").unwrap(),
+            policy: Policy {
+                attempts_max: 3,
+                backoff: Backoff::Constant { ms: BACKOFF_MS },
+                timeout_ms: TIMEOUT_MS,
+                lease_ms: LEASE_MS,
+                retention_ms: RETENTION_MS,
+                dispatch: Dispatch::Direct,
+            },
+            payload: Payload::Inline(JsonText::parse("{\"n\":1}").unwrap()),
+            metadata: BTreeMap::new(),
+            run_at: None,
+            traceparent: None,
+        },
+        partition: Partition::of_hash(7),
+        keyed: None,
+        answer_within_ms: None,
+        follower: None,
+    }
+}
+
+pub fn followed() -> Enqueue {
+    Enqueue {
+        follower: Some(HUB),
+        ..plain()
+    }
+}
+
+pub fn keyed(key: &str) -> Enqueue {
+    let key = IdempotencyKey::parse(key).unwrap();
+    Enqueue {
+        keyed: Some(Keyed {
+            key,
+            fingerprint: "f".into(),
+        }),
+        ..plain()
+    }
+}
+
+pub fn waiting(ms: u64) -> Enqueue {
+    Enqueue {
+        answer_within_ms: Some(ms),
+        ..plain()
+    }
+}
+
+pub fn delayed(at: UnixMs) -> Enqueue {
+    let mut enqueue = plain();
+    enqueue.job.run_at = Some(at);
+    enqueue
+}
+
+pub fn rung() -> Enqueue {
+    let mut enqueue = plain();
+    enqueue.job.policy.dispatch = Dispatch::Queue;
+    enqueue
+}
+
+pub fn caller(user: &str) -> Caller {
+    Caller {
+        user: UserId::parse(user).unwrap(),
+        reads_all: false,
+        writes_all: false,
+    }
+}
+
+pub fn value(text: &str) -> Payload {
+    Payload::Inline(JsonText::parse(text).unwrap())
+}
+
+pub fn success() -> Outcome {
+    Outcome::Succeeded { result: value("42") }
+}
+
+pub fn failure(retryable: bool) -> Outcome {
+    Outcome::Failed {
+        error: Error {
+            retryable,
+            ..Error::new(ErrorCode::UpstreamError, "no")
+        },
+    }
+}
+
+pub fn percent(percentage: f64) -> Progress {
+    Progress {
+        percentage,
+        message: None,
+        metadata: None,
+    }
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        let db = Native::in_memory().unwrap();
+        migrate(&db, STEPS).unwrap();
+        let now = UnixMs(1_800_000_000_000);
+        let state = State::recover(&db, TenantId::parse("acme").unwrap(), now).unwrap();
+        Self {
+            db,
+            state,
+            now,
+            calls: 0,
+            random: 0,
+        }
+    }
+
+    /// The object loses its memory, and starts again.
+    pub fn crash(&mut self) {
+        self.state = State::recover(&self.db, TenantId::parse("acme").unwrap(), self.now).unwrap();
+    }
+
+    pub fn later(&mut self, ms: u64) {
+        self.now = self.now.plus(ms);
+    }
+
+    /// Makes a call: its id, and everything the turn wants done.
+    pub fn send(&mut self, call: Call) -> (CallId, Vec<Effect>) {
+        self.calls += 1;
+        let id = CallId(self.calls);
+        let (now, random, state) = (self.now, &mut self.random, &mut self.state);
+        let mut random = || {
+            *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            *random >> 8
+        };
+        let effects = self
+            .db
+            .transaction(|db| handle(db, state, now, &mut random, id, call))
+            .unwrap();
+        (id, effects)
+    }
+
+    /// Makes a call that is answered at once.
+    pub fn call(&mut self, call: Call) -> (Result<Reply, Error>, Vec<Effect>) {
+        let (id, effects) = self.send(call);
+        let mut replies = replies(&effects);
+        (replies.remove(&id).expect("the call is answered at once"), effects)
+    }
+
+    pub fn wake(&mut self) -> Vec<Effect> {
+        let (now, state) = (self.now, &mut self.state);
+        self.db.transaction(|db| wake(db, state, now, &mut || 0)).unwrap()
+    }
+
+    pub fn tick(&mut self) -> Vec<Effect> {
+        let (now, state) = (self.now, &mut self.state);
+        self.db.transaction(|db| tick(db, state, now, &mut || 0)).unwrap()
+    }
+
+    /// Lets the clock go on to the time that the alarm is due, and wakes.
+    pub fn alarm(&mut self) -> Vec<Effect> {
+        self.now = self.now.max(self.next_wake().expect("an alarm is set"));
+        self.wake()
+    }
+
+    pub fn next_wake(&self) -> Option<UnixMs> {
+        self.state.next_wake(&self.db).unwrap()
+    }
+
+    pub fn delivered(&mut self, hub: HubIndex, deliveries: &[Delivery], not_followed: &[JobId]) {
+        delivered(&self.db, &mut self.state, self.now, hub, deliveries, not_followed).unwrap();
+    }
+
+    pub fn undelivered(&mut self, deliveries: &[Delivery]) {
+        undelivered(&mut self.state, self.now, deliveries);
+    }
+
+    /// Enqueues a job that is acknowledged at once.
+    pub fn enqueue(&mut self, enqueue: Enqueue) -> (JobId, Vec<Effect>) {
+        let (reply, effects) = self.call(Call::Enqueue(enqueue));
+        let Ok(Reply::Acknowledged { job, .. }) = reply else {
+            panic!("{reply:?}")
+        };
+        (job, effects)
+    }
+
+    /// Enqueues a job that starts at once.
+    pub fn start(&mut self, enqueue: Enqueue) -> Execute {
+        let (_, effects) = self.enqueue(enqueue);
+        execution(&effects)
+    }
+
+    pub fn finish(&mut self, execute: &Execute, outcome: Outcome) -> (Result<Reply, Error>, Vec<Effect>) {
+        self.finish_as(execute.job, execute.token, outcome)
+    }
+
+    pub fn finish_as(
+        &mut self,
+        job: JobId,
+        token: FencingToken,
+        outcome: Outcome,
+    ) -> (Result<Reply, Error>, Vec<Effect>) {
+        self.call(Call::Finish { job, token, outcome })
+    }
+
+    pub fn report(
+        &mut self,
+        execute: &Execute,
+        progress: Option<Progress>,
+        checkpoint: Option<&str>,
+    ) -> (Result<Reply, Error>, Vec<Effect>) {
+        let checkpoint = checkpoint.map(ToOwned::to_owned);
+        self.call(Call::Report {
+            job: execute.job,
+            token: execute.token,
+            progress,
+            checkpoint,
+        })
+    }
+
+    pub fn get(&mut self, job: JobId) -> http::Job {
+        match self
+            .call(Call::Get {
+                job,
+                caller: caller("ann"),
+            })
+            .0
+        {
+            Ok(Reply::Job(job)) => *job,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn status(&mut self, job: JobId) -> JobState {
+        self.get(job).status
+    }
+
+    pub fn count(&self, sql: &'static str) -> u64 {
+        use crate::database::Database;
+        self.db.run(sql, &[]).unwrap().remove(0).number().unwrap()
+    }
+}
+
+pub fn replies(effects: &[Effect]) -> BTreeMap<CallId, Result<Reply, Error>> {
+    let replies = effects.iter().filter_map(|effect| match effect {
+        Effect::Reply { call, reply } => Some((*call, reply.clone())),
+        _ => None,
+    });
+    replies.collect()
+}
+
+pub fn executions(effects: &[Effect]) -> Vec<Execute> {
+    let executions = effects.iter().filter_map(|effect| match effect {
+        Effect::Execute(execute) => Some((**execute).clone()),
+        _ => None,
+    });
+    executions.collect()
+}
+
+/// The one execution among the effects.
+pub fn execution(effects: &[Effect]) -> Execute {
+    let mut executions = executions(effects);
+    assert_eq!(executions.len(), 1, "{effects:?}");
+    executions.remove(0)
+}
+
+pub fn deliveries(effects: &[Effect]) -> Vec<Delivery> {
+    let deliveries = effects.iter().filter_map(|effect| match effect {
+        Effect::Deliver { delivery, .. } => Some(delivery.clone()),
+        _ => None,
+    });
+    deliveries.collect()
+}
+
+pub fn deleted(effects: &[Effect]) -> Vec<String> {
+    let keys = effects.iter().filter_map(|effect| match effect {
+        Effect::DeleteBlobs { keys } => Some(keys.clone()),
+        _ => None,
+    });
+    keys.flatten().collect()
+}
+
+/// The terminal event of an `Ended` reply.
+pub fn ended(reply: &Result<Reply, Error>) -> &Event {
+    match reply {
+        Ok(Reply::Ended { event, .. }) => event,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn code<T: core::fmt::Debug>(reply: &Result<T, Error>) -> ErrorCode {
+    reply.as_ref().expect_err("a refusal").code
+}
+
+/// The error code of a job's terminal event.
+pub fn failure_code(event: &Event) -> Option<ErrorCode> {
+    match &event.what {
+        Happening::Failed { error } => Some(error.code),
+        _ => None,
+    }
+}

@@ -1,0 +1,16 @@
+//! The decisions of Tidegate, pure: time, randomness and the database are arguments.
+//!
+//! Every object has a module of its name here, and is a thin shell around it: it loads, calls, and carries out the
+//! effects. The engine must not know the platform, the Worker or any pattern.
+#![no_std]
+
+extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
+
+pub mod composition;
+pub mod database;
+pub mod hub;
+pub mod jobs;
+pub mod progress;
+pub mod tenancy;

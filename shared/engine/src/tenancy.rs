@@ -1,0 +1,209 @@
+//! The decisions of one `Tenant`: which composition is active, and how the tenant is spread over objects.
+
+use tidegate_protocol::calls::tenant::{Call, Description, Reply, Scale};
+use tidegate_protocol::ids::Revision;
+use tidegate_protocol::time::UnixMs;
+use tidegate_protocol::{Error, ErrorCode};
+
+use crate::database::{Database, DatabaseError, Row, Value};
+
+/// The migrations, oldest first. A step is only ever appended.
+pub const STEPS: &[&[&str]] = &[&[
+    "-- tenancy::schema
+    CREATE TABLE tenant (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        version INTEGER NOT NULL,
+        revision TEXT,
+        hubs INTEGER NOT NULL,
+        shards INTEGER NOT NULL
+    ) STRICT",
+    "-- tenancy::schema
+    CREATE TABLE composition (
+        revision TEXT PRIMARY KEY,
+        document TEXT NOT NULL,
+        activated_at INTEGER NOT NULL,
+        activated_by TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID",
+]];
+
+/// What the shell does once the turn is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Tell every hub what is active now. Losing it is mended when the hub asks again.
+    Refresh {
+        /// What is active now.
+        description: Description,
+    },
+}
+
+fn read(db: &impl Database) -> Result<Option<Description>, DatabaseError> {
+    let rows = db.run(
+        "-- tenancy::read\nSELECT version, revision, hubs, shards FROM tenant WHERE id = 1",
+        &[],
+    )?;
+    rows.into_iter().next().map(description).transpose()
+}
+
+fn description(mut row: Row) -> Result<Description, DatabaseError> {
+    let version = row.number()?;
+    let revision = row.optional_text()?.as_deref().and_then(Revision::parse);
+    let mut count = || {
+        row.number()
+            .and_then(|n| u16::try_from(n).map_err(|_| DatabaseError::new("a count out of range")))
+    };
+    Ok(Description {
+        revision,
+        scale: Scale {
+            hubs: count()?,
+            shards: count()?,
+        },
+        version,
+    })
+}
+
+fn write(db: &impl Database, description: &Description) -> Result<(), DatabaseError> {
+    db.run(
+        "-- tenancy::write
+        INSERT INTO tenant (id, version, revision, hubs, shards) VALUES (1, ?, ?, ?, ?)
+        ON CONFLICT (id) DO UPDATE SET version = excluded.version, revision = excluded.revision,
+            hubs = excluded.hubs, shards = excluded.shards",
+        &[
+            Value::Number(description.version),
+            description
+                .revision
+                .as_ref()
+                .map_or(Value::Null, |revision| Value::Text(revision.as_str())),
+            Value::Number(u64::from(description.scale.hubs)),
+            Value::Number(u64::from(description.scale.shards)),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Answers `call`. The reply may be a refusal; an error is the database's, and rolls the turn back.
+///
+/// The first question fixes how the tenant is spread: from then on there may be jobs that were spread that way.
+pub fn handle(
+    db: &impl Database,
+    now: UnixMs,
+    call: Call,
+) -> Result<(Result<Reply, Error>, Option<Effect>), DatabaseError> {
+    let current = read(db)?;
+    match call {
+        Call::Describe => {
+            let description = match current {
+                Some(description) => description,
+                None => {
+                    let first = Description {
+                        revision: None,
+                        scale: Scale::default(),
+                        version: 1,
+                    };
+                    write(db, &first)?;
+                    first
+                }
+            };
+            Ok((Ok(Reply::Description(description)), None))
+        }
+        Call::Activate {
+            document,
+            revision,
+            scale,
+            by,
+        } => {
+            if let Some(current) = &current
+                && current.scale != scale
+            {
+                let message = "Changing the number of hubs or shards of a tenant that is in use is not there yet.";
+                return Ok((Err(Error::new(ErrorCode::NotImplemented, message)), None));
+            }
+            db.run(
+                "-- tenancy::activate
+                INSERT INTO composition (revision, document, activated_at, activated_by) VALUES (?, ?, ?, ?)
+                ON CONFLICT (revision) DO UPDATE SET activated_at = excluded.activated_at,
+                    activated_by = excluded.activated_by",
+                &[
+                    Value::Text(revision.as_str()),
+                    Value::Text(&document),
+                    Value::Number(now.0),
+                    Value::Text(&by),
+                ],
+            )?;
+            let version = current.map_or(1, |current| current.version + 1);
+            let description = Description {
+                revision: Some(revision),
+                scale,
+                version,
+            };
+            write(db, &description)?;
+            let effect = Effect::Refresh {
+                description: description.clone(),
+            };
+            Ok((Ok(Reply::Description(description)), Some(effect)))
+        }
+        Call::Document { revision } => {
+            let rows = db.run(
+                "-- tenancy::document
+                SELECT document FROM composition WHERE revision = ?",
+                &[Value::Text(revision.as_str())],
+            )?;
+            let reply = match rows.into_iter().next() {
+                Some(mut row) => Ok(Reply::Document(row.text()?)),
+                None => Err(Error::not_found()),
+            };
+            Ok((reply, None))
+        }
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "native")]
+mod tests {
+    use super::*;
+    use crate::database::migrate;
+    use crate::database::native::Native;
+
+    fn activate(db: &Native, revision: &str, hubs: u16) -> Result<Reply, Error> {
+        let revision = Revision::parse(revision).unwrap();
+        let scale = Scale { hubs, shards: 1 };
+        handle(
+            db,
+            UnixMs(5),
+            Call::Activate {
+                document: "{}".into(),
+                revision,
+                scale,
+                by: "u".into(),
+            },
+        )
+        .unwrap()
+        .0
+    }
+
+    #[test]
+    fn a_document_is_kept_under_its_revision_and_the_newest_is_active() {
+        let db = Native::in_memory().unwrap();
+        migrate(&db, STEPS).unwrap();
+        activate(&db, "rev_1", 2).unwrap();
+        activate(&db, "rev_2", 2).unwrap();
+        let (reply, _) = handle(&db, UnixMs(6), Call::Describe).unwrap();
+        let Ok(Reply::Description(description)) = reply else {
+            panic!("{reply:?}")
+        };
+        assert_eq!(description.revision.unwrap().as_str(), "rev_2");
+        assert_eq!((description.scale.hubs, description.version), (2, 2));
+        let old = Call::Document {
+            revision: Revision::parse("rev_1").unwrap(),
+        };
+        assert_eq!(handle(&db, UnixMs(6), old).unwrap().0, Ok(Reply::Document("{}".into())));
+    }
+
+    #[test]
+    fn a_tenant_in_use_keeps_its_spread() {
+        let db = Native::in_memory().unwrap();
+        migrate(&db, STEPS).unwrap();
+        handle(&db, UnixMs(1), Call::Describe).unwrap().0.unwrap();
+        assert_eq!(activate(&db, "rev_1", 2).unwrap_err().code, ErrorCode::NotImplemented);
+        activate(&db, "rev_1", 1).unwrap();
+    }
+}

@@ -1,0 +1,39 @@
+//! The first-party patterns: what an action can do.
+//!
+//! Each pattern has a folder: what it offers (its manifest), its operations, its tests. A pattern sees the outside
+//! through [`operation::Context`] alone.
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod core;
+pub mod http;
+pub mod operation;
+pub mod report;
+
+use alloc::format;
+
+use tidegate_engine::composition::Manifest;
+use tidegate_protocol::{Error, ErrorCode};
+
+use crate::operation::{Context, Done, Invocation};
+
+/// What the patterns offer, all of them.
+pub const MANIFESTS: &[Manifest] = &[core::MANIFEST, http::MANIFEST, report::MANIFEST];
+
+/// Runs an operation.
+///
+/// Errors: the operation's own; `INTERNAL_ERROR` for a pattern that is not there, which a checked composition excludes.
+pub async fn run(context: &impl Context, call: &Invocation) -> Result<Done, Error> {
+    match call.pattern.as_str() {
+        "core" => core::run(context, call).await,
+        "http" => http::run(context, call).await,
+        "report" => report::run(context, call).await,
+        other => Err(Error::new(
+            ErrorCode::InternalError,
+            format!("There is no pattern `{other}`."),
+        )),
+    }
+}

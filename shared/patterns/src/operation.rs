@@ -1,0 +1,140 @@
+//! What an operation is given and what it gives back: the only door between a pattern and the outside.
+//!
+//! A pattern knows neither the platform nor the engine's rows. It reads and writes the tenant's storage, calls
+//! configured upstreams, waits, and says how far it is, all through a [`Context`], which the executor provides and a
+//! test can write in a few lines.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use tidegate_protocol::Error;
+use tidegate_protocol::event::{JsonText, Progress};
+use tidegate_protocol::ids::{TraceParent, UserId};
+use tidegate_protocol::time::UnixMs;
+
+/// One run of an operation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Invocation {
+    /// The pattern.
+    pub pattern: String,
+    /// Its operation.
+    pub operation: String,
+    /// The configuration of the pattern's instance.
+    pub config: JsonText,
+    /// The settings of the action.
+    pub settings: JsonText,
+    /// The input.
+    pub payload: JsonText,
+    /// Whose request it is.
+    pub user: UserId,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// The same for every attempt of one job, to pass downstream; absent where the run is no job.
+    pub effect_key: Option<String>,
+    /// The caller's trace.
+    pub traceparent: Option<TraceParent>,
+    /// How long the run may take. Milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Done {
+    /// Its result.
+    Result(JsonText),
+    /// It did as much as one run may do; the next goes on from its checkpoint.
+    Unfinished,
+}
+
+/// An object of the tenant's storage, opened for reading.
+pub struct Opened<R> {
+    /// Its whole length, wherever the reading begins. Bytes.
+    pub size: u64,
+    /// Changes whenever its content does.
+    pub etag: String,
+    /// The bytes.
+    pub reader: R,
+}
+
+/// Bytes that come in chunks.
+#[expect(async_fn_in_trait, reason = "everything runs on one thread")]
+pub trait Reader {
+    /// The next chunk; `None` at the end.
+    ///
+    /// Errors: `UNAVAILABLE` where the storage stops in the middle.
+    async fn next(&mut self) -> Result<Option<Vec<u8>>, Error>;
+}
+
+/// A request to an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The method.
+    pub method: String,
+    /// The whole URL.
+    pub url: String,
+    /// The headers.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Option<String>,
+    /// Bytes of the answer that are read at most.
+    pub answer_bytes_max: usize,
+    /// How long the upstream may take. Milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// The answer of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incoming {
+    /// The status.
+    pub status: u16,
+    /// The `Content-Type` header.
+    pub content_type: Option<String>,
+    /// The `Retry-After` header.
+    pub retry_after: Option<String>,
+    /// The body, unless it was over the bound.
+    pub body: Option<Vec<u8>>,
+}
+
+/// The outside, as an operation sees it.
+#[expect(async_fn_in_trait, reason = "everything runs on one thread")]
+pub trait Context {
+    /// Reads an object.
+    type Reader: Reader;
+
+    /// The clock. It moves only while something is awaited.
+    fn now(&self) -> UnixMs;
+
+    /// Waits.
+    async fn sleep(&self, ms: u64);
+
+    /// Says how far the run is. Thinned before it is stored, so that it may be called as often as one likes.
+    ///
+    /// Errors: `LEASE_LOST` where the run is no longer wanted: it stops then.
+    async fn progress(&self, progress: Progress) -> Result<(), Error>;
+
+    /// The latest checkpoint of the job.
+    ///
+    /// Errors: `UNAVAILABLE` where the storage cannot be reached.
+    async fn checkpoint(&self) -> Result<Option<Vec<u8>>, Error>;
+
+    /// Stores a checkpoint, from which a further run goes on whatever happens to this one.
+    ///
+    /// Errors: as [`Self::progress`] and [`Self::checkpoint`].
+    async fn save_checkpoint(&self, bytes: Vec<u8>, progress: Progress) -> Result<(), Error>;
+
+    /// Opens an object of the tenant's storage at an offset; `None` where there is none. Where an `etag` is given, the
+    /// object must still be that one.
+    ///
+    /// Errors: `CONFLICT` where the object was replaced; `UNAVAILABLE` where the storage cannot be reached.
+    async fn open(&self, key: &str, offset: u64, etag: Option<&str>) -> Result<Option<Opened<Self::Reader>>, Error>;
+
+    /// Writes an object of the tenant's storage.
+    ///
+    /// Errors: `UNAVAILABLE` where the storage cannot be reached.
+    async fn put(&self, key: &str, content_type: &str, bytes: Vec<u8>) -> Result<(), Error>;
+
+    /// Calls an upstream. Follows no redirect.
+    ///
+    /// Errors: `UPSTREAM_ERROR` where it cannot be reached, `TIMEOUT` where it takes too long.
+    async fn fetch(&self, request: Outgoing) -> Result<Incoming, Error>;
+}

@@ -1,0 +1,86 @@
+//! What a `Hub` object can be asked.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use super::Principal;
+use super::tenant::Description;
+use crate::error::Error;
+use crate::event::{Event, JsonText};
+use crate::http::Accepted;
+use crate::ids::{JobId, RequestId};
+
+/// How an HTTP client prefers its answer (RFC 7240).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Prefer {
+    /// `respond-async`.
+    pub respond_async: bool,
+    /// `wait=N`. Milliseconds.
+    pub wait_ms: Option<u64>,
+}
+
+/// An event of a job, on its way to the sockets that follow it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// The job.
+    pub job: JobId,
+    /// What happened.
+    pub event: Event,
+}
+
+/// A call to a `Hub` object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Call {
+    /// A request that came over HTTP: the same admission, the same enqueue.
+    Request {
+        /// Who asks.
+        principal: Principal,
+        /// The body, as it came.
+        body: String,
+        /// The `Idempotency-Key` header, where the body has no key of its own.
+        idempotency_key: Option<String>,
+        /// The `traceparent` header, where the body has none of its own.
+        traceparent: Option<String>,
+        /// The `Prefer` header.
+        prefer: Prefer,
+    },
+    /// Events for the sockets that follow their jobs.
+    Deliver {
+        /// The events, in order.
+        deliveries: Vec<Delivery>,
+    },
+    /// The tenant has changed.
+    Refresh {
+        /// What is active now.
+        description: Description,
+    },
+}
+
+/// What a `Hub` object answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Reply {
+    /// The request was answered on the spot.
+    Answer {
+        /// The request.
+        request_id: RequestId,
+        /// What the action gave, or why not.
+        result: Result<JsonText, Error>,
+        /// The job, where it became one.
+        job: Option<JobId>,
+        /// Whether the answer was stored by an earlier request with the same key.
+        deduplicated: bool,
+        /// Where a large result lies.
+        result_url: Option<String>,
+    },
+    /// The request is stored as a job.
+    Accepted(Accepted),
+    /// The events were taken; these jobs are followed by no socket any more.
+    Delivered {
+        /// The jobs.
+        not_followed: Vec<JobId>,
+    },
+    /// Done.
+    Done,
+}

@@ -1,0 +1,237 @@
+//! What a `Jobs` object can be asked.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use super::Caller;
+use super::executor::{Outcome, Policy};
+use crate::event::{Event, JobState, Payload, Progress, Snapshot};
+use crate::http::{Job, JobPage};
+use crate::ids::{
+    ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, Seq,
+    TraceParent, UserId,
+};
+use crate::time::UnixMs;
+
+/// A job that is to be accepted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NewJob {
+    /// The request that it comes from.
+    pub request_id: RequestId,
+    /// Whose it is.
+    pub user: UserId,
+    /// What it runs.
+    pub action: ActionName,
+    /// The composition under which it was accepted, and runs.
+    pub revision: Revision,
+    /// How it is tried.
+    pub policy: Policy,
+    /// Its input.
+    pub payload: Payload,
+    /// The client's own notes on it.
+    pub metadata: BTreeMap<String, String>,
+    /// Not before this moment.
+    pub run_at: Option<UnixMs>,
+    /// The caller's trace.
+    pub traceparent: Option<TraceParent>,
+}
+
+/// An idempotency key, and the fingerprint of the body that it came with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keyed {
+    /// The client's name for the work.
+    pub key: IdempotencyKey,
+    /// A hash of what was asked. Another body under the same key is a mistake of the client.
+    pub fingerprint: String,
+}
+
+/// Asks for a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Enqueue {
+    /// The job.
+    pub job: NewJob,
+    /// The partition that its number will carry.
+    pub partition: Partition,
+    /// The key that makes it one execution, however often it is asked for.
+    pub keyed: Option<Keyed>,
+    /// How long to wait for the outcome before the answer is an acknowledgment. `None`: do not wait. Milliseconds.
+    ///
+    /// A job without a key is stored only when this has passed; one with a key is stored first.
+    pub answer_within_ms: Option<u64>,
+    /// The hub that follows the job from its first event.
+    pub follower: Option<HubIndex>,
+}
+
+/// How a job is named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobRef {
+    /// By its id.
+    Id(JobId),
+    /// By its action and key.
+    Key(ActionName, IdempotencyKey),
+}
+
+/// Which jobs a list holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Filter {
+    /// Only in this state.
+    pub status: Option<JobState>,
+    /// Only of this action.
+    pub action: Option<ActionName>,
+    /// Only of this user. A caller who may not see all is narrowed to their own.
+    pub user: Option<UserId>,
+    /// Only below this number.
+    pub below: Option<JobNumber>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A call to a `Jobs` object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Call {
+    /// Accept a job.
+    Enqueue(Enqueue),
+    /// Send a job's events to a hub from now on, and give what it missed.
+    Follow {
+        /// The job.
+        job: JobRef,
+        /// Who asks.
+        caller: Caller,
+        /// Where the events go.
+        hub: HubIndex,
+        /// The last event that the client has.
+        after: Option<Seq>,
+    },
+    /// Give the events after `after`; where there are none yet, wait.
+    Watch {
+        /// The job.
+        job: JobId,
+        /// Who asks.
+        caller: Caller,
+        /// The last event that the client has.
+        after: Option<Seq>,
+        /// How long to wait. Milliseconds.
+        wait_ms: u64,
+        /// Whether only the end is worth an answer.
+        until_end: bool,
+    },
+    /// End a job.
+    Cancel {
+        /// The job.
+        job: JobId,
+        /// Who asks.
+        caller: Caller,
+    },
+    /// Show a job.
+    Get {
+        /// The job.
+        job: JobId,
+        /// Who asks.
+        caller: Caller,
+    },
+    /// Where a job's result lies.
+    Result {
+        /// The job.
+        job: JobId,
+        /// Who asks.
+        caller: Caller,
+    },
+    /// List jobs, newest first.
+    List {
+        /// Who asks.
+        caller: Caller,
+        /// Which.
+        filter: Filter,
+    },
+    /// A doorbell: the job may be started.
+    Start {
+        /// The job.
+        job: JobId,
+    },
+    /// A sign of life from an attempt.
+    Report {
+        /// The job.
+        job: JobId,
+        /// The lease that the attempt holds.
+        token: FencingToken,
+        /// How far it is; `None` is a heartbeat.
+        progress: Option<Progress>,
+        /// The key of the object that holds its latest checkpoint.
+        checkpoint: Option<String>,
+    },
+    /// The outcome of an attempt.
+    Finish {
+        /// The job.
+        job: JobId,
+        /// The lease that the attempt holds.
+        token: FencingToken,
+        /// What came of it.
+        outcome: Outcome,
+    },
+}
+
+/// What a `Jobs` object answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Reply {
+    /// The job is stored.
+    Acknowledged {
+        /// The job.
+        job: JobId,
+        /// Its state now.
+        status: JobState,
+        /// Its latest event.
+        seq: Seq,
+        /// Whether it was there already.
+        deduplicated: bool,
+        /// Not before this moment.
+        run_at: Option<UnixMs>,
+    },
+    /// The job has ended already; this is its outcome.
+    Ended {
+        /// The job.
+        job: JobId,
+        /// Its terminal event.
+        event: Event,
+        /// Whether it was there already.
+        deduplicated: bool,
+        /// Whether the job can still be asked for: one that ended before its deadline left nothing behind.
+        stored: bool,
+    },
+    /// The stored events after the cursor, or where the job stands.
+    Following {
+        /// The job.
+        job: JobId,
+        /// Where the job stands, where the cursor is absent or too old.
+        snapshot: Option<Snapshot>,
+        /// The stored events after the cursor or the snapshot, oldest first.
+        events: Vec<Event>,
+        /// Whether the job has ended, so that nothing follows.
+        ended: bool,
+    },
+    /// A job.
+    Job(alloc::boxed::Box<Job>),
+    /// A job's result.
+    Result {
+        /// The result, or where it lies.
+        result: Payload,
+    },
+    /// A page of jobs.
+    Jobs(JobPage),
+    /// The attempt goes on, under its lease until then.
+    Continue {
+        /// When the lease ends unless another report comes.
+        lease_until: UnixMs,
+    },
+    /// Done.
+    Done,
+}
+
+/// Calls to one `Jobs` object that travel together, to be answered one by one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Batch {
+    /// The calls, in order.
+    pub calls: Vec<Call>,
+}

@@ -1,0 +1,105 @@
+//! What each object and the executor can be asked, and what it answers.
+
+pub mod executor;
+pub mod hub;
+pub mod jobs;
+pub mod tenant;
+
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::ids::{TenantId, UserId};
+use crate::time::UnixMs;
+
+/// The header that carries the verified principal from the Worker to a hub. Stripped from everything that comes from
+/// outside.
+pub const PRINCIPAL_HEADER: &str = "x-tidegate-principal";
+/// The header that shows the deployment its own calls. Stripped from everything that comes from outside.
+pub const INTERNAL_HEADER: &str = "x-tidegate-internal";
+
+/// Who is calling: what the verified token says, and nothing that the request says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Principal {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The user.
+    pub user: UserId,
+    /// What the token allows beyond the user's own things.
+    pub scopes: BTreeSet<String>,
+    /// When the token is no longer good.
+    pub expires_at: UnixMs,
+}
+
+impl Principal {
+    /// The caller, as the objects need it.
+    pub fn caller(&self) -> Caller {
+        Caller {
+            user: self.user.clone(),
+            reads_all: self.scopes.contains("jobs:read") || self.scopes.contains("jobs:write"),
+            writes_all: self.scopes.contains("jobs:write"),
+        }
+    }
+}
+
+/// A user of a tenant, and whether other users' jobs are theirs to see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    /// The user.
+    pub user: UserId,
+    /// Scope `jobs:read`: may see every job of the tenant.
+    pub reads_all: bool,
+    /// Scope `jobs:write`: may change every job of the tenant.
+    pub writes_all: bool,
+}
+
+impl Caller {
+    /// Whether a job of `owner` may be seen.
+    pub fn may_read(&self, owner: &UserId) -> bool {
+        self.reads_all || self.writes_all || self.user == *owner
+    }
+
+    /// Whether a job of `owner` may be changed.
+    pub fn may_write(&self, owner: &UserId) -> bool {
+        self.writes_all || self.user == *owner
+    }
+}
+
+/// A call to an object, with the tenant that it is made for. The object compares it with its own name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Addressed<C> {
+    /// The tenant of the verified token.
+    pub tenant: TenantId,
+    /// The call.
+    pub call: C,
+}
+
+/// What a call came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Answered<R> {
+    /// The reply.
+    Reply(R),
+    /// The refusal.
+    Refused(Error),
+}
+
+impl<R> Answered<R> {
+    /// The reply, or the refusal as an error.
+    pub fn into_result(self) -> Result<R, Error> {
+        match self {
+            Self::Reply(reply) => Ok(reply),
+            Self::Refused(error) => Err(error),
+        }
+    }
+}
+
+impl<R> From<Result<R, Error>> for Answered<R> {
+    fn from(result: Result<R, Error>) -> Self {
+        match result {
+            Ok(reply) => Self::Reply(reply),
+            Err(error) => Self::Refused(error),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What a `Tenant` object can be asked.
+
+use alloc::string::String;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::Revision;
+
+/// How a tenant is spread over objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scale {
+    /// How many hubs hold the tenant's sockets.
+    pub hubs: u16,
+    /// How many objects hold the tenant's jobs.
+    pub shards: u16,
+}
+
+impl Default for Scale {
+    fn default() -> Self {
+        Self { hubs: 1, shards: 1 }
+    }
+}
+
+/// What the other parts need to know of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// The active composition; `None`: the default one.
+    pub revision: Option<Revision>,
+    /// How the tenant is spread.
+    pub scale: Scale,
+    /// Rises with every change of this, so that an older description can be told.
+    pub version: u64,
+}
+
+/// A call to a `Tenant` object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Call {
+    /// What is active?
+    Describe,
+    /// Keep a checked composition and make it the active one.
+    Activate {
+        /// The document.
+        document: String,
+        /// Its revision, by content.
+        revision: Revision,
+        /// How it spreads the tenant.
+        scale: Scale,
+        /// Who did it.
+        by: String,
+    },
+    /// The text of a composition.
+    Document {
+        /// Its revision.
+        revision: Revision,
+    },
+}
+
+/// What a `Tenant` object answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// What is active.
+    Description(Description),
+    /// The text of a composition.
+    Document(String),
+}

@@ -1,0 +1,196 @@
+//! Every way a request can fail, as a stable code that clients may match on.
+//!
+//! A code without its page in `docs/errors/` fails a test. Another tenant's thing and an absent thing are the same code.
+
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::fault::Fault;
+
+/// Whether the same request may succeed later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// The same request fails again until something about it changes.
+    Never,
+    /// The same request may succeed later.
+    Later,
+}
+
+macro_rules! error_codes {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal, $status:literal, $retry:ident;)*) => {
+        /// A stable error code. The HTTP status and the default retryability hang on it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+        pub enum ErrorCode {
+            $($(#[$doc])* #[serde(rename = $code)] $variant,)*
+        }
+
+        impl ErrorCode {
+            /// Every code, in the order of the catalogue.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The code as it stands in frames and problem documents.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// The HTTP status of a problem document with this code.
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$variant => $status,)* }
+            }
+
+            /// Whether the same request may succeed later, where the error itself does not say otherwise.
+            pub const fn retry(self) -> Retry {
+                match self { $(Self::$variant => Retry::$retry,)* }
+            }
+        }
+    };
+}
+
+error_codes! {
+    /// The request is not well formed, or a field has the wrong type or value.
+    ValidationError = "VALIDATION_ERROR", 400, Never;
+    /// The tenant's composition has no action of this name.
+    InvalidAction = "INVALID_ACTION", 404, Never;
+    /// There is no token, or it cannot be trusted.
+    Unauthorized = "UNAUTHORIZED", 401, Never;
+    /// The token is good, but a scope is missing.
+    Forbidden = "FORBIDDEN", 403, Never;
+    /// There is no such thing that this token may see.
+    NotFound = "NOT_FOUND", 404, Never;
+    /// The state of the thing does not allow this.
+    Conflict = "CONFLICT", 409, Never;
+    /// The lease named by this call is no longer held.
+    LeaseLost = "LEASE_LOST", 409, Never;
+    /// The tenant is suspended.
+    TenantSuspended = "TENANT_SUSPENDED", 403, Never;
+    /// The thing is past its retention.
+    Gone = "GONE", 410, Never;
+    /// The job waited longer than it may.
+    Expired = "EXPIRED", 410, Never;
+    /// The path exists, the method does not.
+    MethodNotAllowed = "METHOD_NOT_ALLOWED", 405, Never;
+    /// No representation that the client accepts.
+    NotAcceptable = "NOT_ACCEPTABLE", 406, Never;
+    /// A condition of the request is not met.
+    PreconditionFailed = "PRECONDITION_FAILED", 412, Never;
+    /// The body's media type is not understood.
+    UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", 415, Never;
+    /// The range lies outside the object.
+    RangeNotSatisfiable = "RANGE_NOT_SATISFIABLE", 416, Never;
+    /// The protocol names this; it is not there yet.
+    NotImplemented = "NOT_IMPLEMENTED", 501, Never;
+    /// The same idempotency key came with another body.
+    IdempotencyMismatch = "IDEMPOTENCY_MISMATCH", 422, Never;
+    /// A request with the same idempotency key is still under way.
+    IdempotencyInProgress = "IDEMPOTENCY_IN_PROGRESS", 409, Later;
+    /// A frame, body, token or document is over its limit.
+    PayloadTooLarge = "PAYLOAD_TOO_LARGE", 413, Never;
+    /// A rate limit refuses for now.
+    RateLimited = "RATE_LIMITED", 429, Later;
+    /// A quota is used up for now.
+    QuotaExceeded = "QUOTA_EXCEEDED", 429, Later;
+    /// The tenant has too many waiting jobs.
+    QueueFull = "QUEUE_FULL", 429, Later;
+    /// The upstream's breaker is open.
+    CircuitOpen = "CIRCUIT_OPEN", 503, Later;
+    /// An upstream failed or answered what cannot be used.
+    UpstreamError = "UPSTREAM_ERROR", 502, Never;
+    /// A time limit passed; `details` says which.
+    Timeout = "TIMEOUT", 504, Later;
+    /// The job was cancelled.
+    Cancelled = "CANCELLED", 409, Never;
+    /// The last attempt failed.
+    ProcessingFailed = "PROCESSING_FAILED", 500, Never;
+    /// Overload or restart.
+    Unavailable = "UNAVAILABLE", 503, Later;
+    /// A fault of ours. Nothing inside leaks out.
+    InternalError = "INTERNAL_ERROR", 500, Later;
+}
+
+/// What a client is told when something fails. The shells turn it into an error frame or a problem document.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Error {
+    /// What kind of failure this is.
+    pub code: ErrorCode,
+    /// One sentence for a person.
+    pub message: Cow<'static, str>,
+    /// Whether the same request may succeed later.
+    pub retryable: bool,
+    /// The earliest time, from now, at which trying again makes sense. Milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+    /// Every fault of the input, each with its place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<Fault>,
+    /// The trace this belongs to, where the request carried one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
+}
+
+impl Error {
+    /// An error with the code's own retryability and no details.
+    pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            retryable: matches!(code.retry(), Retry::Later),
+            retry_after_ms: None,
+            details: Vec::new(),
+            trace_id: None,
+        }
+    }
+
+    /// A `VALIDATION_ERROR` that names all `faults`.
+    pub fn invalid(message: impl Into<Cow<'static, str>>, faults: Vec<Fault>) -> Self {
+        Self {
+            details: faults,
+            ..Self::new(ErrorCode::ValidationError, message)
+        }
+    }
+
+    /// A `NOT_FOUND` that is the same for what is absent and for what may not be seen.
+    pub fn not_found() -> Self {
+        Self::new(ErrorCode::NotFound, "There is nothing here that this token may see.")
+    }
+
+    /// The same error, worth trying again after `after_ms` milliseconds.
+    #[must_use]
+    pub fn retry_after(mut self, after_ms: u64) -> Self {
+        self.retryable = true;
+        self.retry_after_ms = Some(after_ms);
+        self
+    }
+
+    /// The same error with its retryability set by the cause.
+    #[must_use]
+    pub fn with_retry(mut self, retry: Retry) -> Self {
+        self.retryable = matches!(retry, Retry::Later);
+        self
+    }
+
+    /// The HTTP status: 422 for a body that is well formed and fails its schema, else the code's.
+    pub fn status(&self) -> u16 {
+        match self.code {
+            ErrorCode::ValidationError if !self.details.is_empty() => 422,
+            _ => self.code.status(),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.as_str(), self.message)?;
+        for fault in &self.details {
+            write!(f, "\n  {fault}")?;
+        }
+        Ok(())
+    }
+}
+
+impl core::error::Error for Error {}

@@ -1,0 +1,40 @@
+//! The limits of the protocol, each with its reason. A deployment can lower them, never raise them.
+
+/// One frame on the socket. The platform takes 1 MiB; a quarter leaves room for what stands around a payload.
+pub const FRAME_BYTES_MAX: usize = 256 * 1024;
+/// The body of one HTTP request to `/v1/requests`.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// A payload kept in the job's row; a larger one lies in object storage. Rewriting a row rewrites its payload.
+pub const PAYLOAD_ROW_BYTES_MAX: usize = 32 * 1024;
+/// A result kept in the job's row; a larger one lies in object storage.
+pub const RESULT_ROW_BYTES_MAX: usize = 64 * 1024;
+/// A result at all.
+pub const RESULT_BYTES_MAX: usize = 100 * 1024 * 1024;
+/// A composition document.
+pub const COMPOSITION_BYTES_MAX: usize = 256 * 1024;
+/// A bearer token.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// How deep JSON may nest. Readers of it recurse, and the stack in wasm is 1 MiB.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// An id, an idempotency key, an action's name.
+pub const ID_CHARS_MAX: usize = 128;
+/// Metadata of one request: entries.
+pub const METADATA_ENTRIES_MAX: usize = 32;
+/// Metadata of one request: bytes of one value.
+pub const METADATA_VALUE_BYTES_MAX: usize = 1024;
+/// The key of an object in storage. R2 takes 1,024 bytes, the tenant's prefix comes out of them.
+pub const OBJECT_KEY_BYTES_MAX: usize = 900;
+/// Jobs one socket follows at once. Each takes about 100 bytes of the 16 KiB that a sleeping socket keeps.
+pub const FOLLOWS_MAX: usize = 64;
+/// The longest a request may ask to be waited for. Seconds.
+pub const WAIT_SECONDS_MAX: u64 = 60;
+/// How far away `delay_ms` and `run_at` may lie: ten years. Milliseconds.
+pub const DELAY_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
+/// The longest an attempt may be told to take. Milliseconds.
+pub const TIMEOUT_MS_MAX: u64 = 24 * 3_600_000;
+
+const _: () = assert!(PAYLOAD_ROW_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(
+    RESULT_ROW_BYTES_MAX + PAYLOAD_ROW_BYTES_MAX < 2_000_000,
+    "a row holds 2 MB"
+);
