@@ -1,0 +1,220 @@
+//! The table: every figure with its target, and the machine it was measured on.
+
+use std::fmt::Write;
+use std::fs;
+use std::thread::available_parallelism;
+
+use crate::Plan;
+use crate::server::on_tmpfs;
+
+/// Figures as they come, printed at the end.
+pub struct Report {
+    plan: Plan,
+    load_before: String,
+    rows: Vec<Row>,
+    notes: Vec<String>,
+}
+
+struct Row {
+    what: String,
+    system: String,
+    baseline: String,
+    figure: String,
+    target: String,
+    verdict: &'static str,
+}
+
+/// What a figure has to be.
+#[derive(Clone, Copy)]
+pub enum Target {
+    /// At least this.
+    AtLeast(f64),
+    /// At most this.
+    AtMost(f64),
+    /// Nothing: it is there to explain the others.
+    None,
+}
+
+impl Target {
+    /// Whether `figure` is as it should be. A figure that could not be measured is not.
+    pub fn is_met(self, figure: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => figure >= least,
+            Self::AtMost(most) => figure <= most,
+            Self::None => true,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::AtLeast(least) => format!("≥ {least}"),
+            Self::AtMost(most) => format!("≤ {most}"),
+            Self::None => String::from("–"),
+        }
+    }
+
+    fn verdict(self, figure: f64) -> &'static str {
+        match (self, self.is_met(figure)) {
+            (Self::None, _) => "–",
+            (_, true) => "met",
+            (_, false) => "**missed**",
+        }
+    }
+}
+
+impl Report {
+    /// An empty one.
+    pub fn start(plan: Plan) -> Self {
+        Self {
+            plan,
+            load_before: load_average(),
+            rows: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// A figure as a ratio: the median of the ratios of the interleaved pairs of runs.
+    pub fn ratio(&mut self, what: &str, unit: &str, system: &[f64], baseline: &[f64], target: Target) {
+        let ratios: Vec<f64> = system
+            .iter()
+            .zip(baseline)
+            .map(|(system, baseline)| system / baseline)
+            .collect();
+        let ratio = median(&ratios);
+        self.rows.push(Row {
+            what: what.to_owned(),
+            system: with_spread(system, unit),
+            baseline: with_spread(baseline, unit),
+            figure: format!("{ratio:.2} × ({})", spread(&ratios, 2)),
+            target: target.text() + if matches!(target, Target::None) { "" } else { " ×" },
+            verdict: target.verdict(ratio),
+        });
+    }
+
+    /// A figure that stands for itself: the median of the runs.
+    pub fn absolute(&mut self, what: &str, unit: &str, runs: &[f64], target: Target) {
+        let figure = median(runs);
+        self.rows.push(Row {
+            what: what.to_owned(),
+            system: with_spread(runs, unit),
+            baseline: String::from("–"),
+            figure: format!("{} {unit}", rounded(figure)),
+            target: target.text(),
+            verdict: target.verdict(figure),
+        });
+    }
+
+    /// A line below the table.
+    pub fn note(&mut self, line: String) {
+        self.notes.push(line);
+    }
+
+    /// Prints it as Markdown.
+    pub fn print(&self) {
+        let mut text = String::new();
+        let cores = available_parallelism().map_or(0, usize::from);
+        let state = if on_tmpfs() {
+            "on tmpfs"
+        } else {
+            "ON DISK: there is no tmpfs here"
+        };
+        let _infallible = writeln!(
+            text,
+            "{cores} cores, {}; load average {} before and {} after; state {state}.\n\
+             Where a figure has a spread, it is the median of {} interleaved runs of {:.1} s each.\n\n\
+             | what | Tidegate | bare JavaScript | figure | target | |\n|---|---|---|---|---|---|",
+            processor(),
+            self.load_before,
+            load_average(),
+            self.plan.runs,
+            self.plan.measured.as_secs_f64(),
+        );
+        for Row {
+            what,
+            system,
+            baseline,
+            figure,
+            target,
+            verdict,
+        } in &self.rows
+        {
+            let _infallible = writeln!(
+                text,
+                "| {what} | {system} | {baseline} | {figure} | {target} | {verdict} |"
+            );
+        }
+        for note in &self.notes {
+            let _infallible = write!(text, "\n{note}\n");
+        }
+        println!("{text}");
+    }
+}
+
+fn with_spread(runs: &[f64], unit: &str) -> String {
+    if runs.len() == 1 {
+        return format!("{} {unit}", rounded(median(runs)));
+    }
+    let decimals = if median(runs) < 100.0 { 2 } else { 0 };
+    format!("{} {unit} ({})", rounded(median(runs)), spread(runs, decimals))
+}
+
+fn spread(runs: &[f64], decimals: usize) -> String {
+    let least = runs.iter().copied().fold(f64::INFINITY, f64::min);
+    let greatest = runs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    format!("{least:.decimals$}–{greatest:.decimals$}")
+}
+
+fn rounded(figure: f64) -> String {
+    if figure < 100.0 {
+        format!("{figure:.2}")
+    } else {
+        format!("{figure:.0}")
+    }
+}
+
+/// The middle of `figures`; of an even number, the mean of the two in the middle. NaN for none.
+pub fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
+    if sorted.len() % 2 == 1 {
+        at(middle)
+    } else {
+        f64::midpoint(at(middle.wrapping_sub(1)), at(middle))
+    }
+}
+
+fn processor() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    name.map_or_else(|| String::from("processor unknown"), |(_, name)| name.trim().to_owned())
+}
+
+fn load_average() -> String {
+    let loads = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    loads.split_whitespace().next().unwrap_or("unknown").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_is_the_middle_whatever_the_order() {
+        assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
+        assert!((median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
+        assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn a_target_is_met_at_its_very_figure_and_never_by_what_was_not_measured() {
+        assert!(Target::AtLeast(0.9).is_met(0.9));
+        assert!(!Target::AtLeast(0.9).is_met(0.89));
+        assert!(Target::AtMost(5.0).is_met(5.0));
+        assert!(!Target::AtMost(5.0).is_met(5.1));
+        assert!(!Target::AtMost(5.0).is_met(f64::NAN));
+    }
+}

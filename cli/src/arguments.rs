@@ -1,0 +1,248 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::exit::TABLE;
+
+/// Runs actions on Tidegate and follows them to their outcome.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, after_help = TABLE)]
+pub struct Arguments {
+    /// Where the server is, and who asks.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// For machines: one JSON line on stdout for each event, result and error.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where the server is, and who asks.
+#[derive(Debug, Args)]
+pub struct Connection {
+    /// The server's address, such as http://127.0.0.1:8787.
+    #[arg(long, global = true, env = "TIDEGATE_URL", value_name = "URL")]
+    pub url: Option<String>,
+    /// The token to show to the server.
+    #[arg(
+        long,
+        global = true,
+        env = "TIDEGATE_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
+    pub token: Option<String>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Mint a development token from the key of an issuer, and print it.
+    Token(Token),
+    /// Store a file as an object of the tenant.
+    Put(Put),
+    /// Read an object of the tenant.
+    Get(Get),
+    /// Run an action.
+    Call(Call),
+    /// Look at jobs, follow them, cancel them, read their results.
+    #[command(subcommand)]
+    Job(Job),
+    /// Change or show what the tenant's actions are (scope `admin`).
+    #[command(subcommand)]
+    Composition(Composition),
+}
+
+/// `tidegate token`
+#[derive(Debug, Args)]
+pub struct Token {
+    /// The file with the key: `.dev.vars`, the JSON list of issuers, or a private JSON Web Key
+    /// [default: `.dev.vars` of this folder or one above].
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// The tenant that the token is for.
+    #[arg(long, default_value = "demo")]
+    pub tenant: String,
+    /// The user that the token is for.
+    #[arg(long, default_value = "you")]
+    pub user: String,
+    /// What the token may do; can be given several times [default: admin, jobs:read, jobs:write].
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub scopes: Vec<String>,
+    /// A token without any scope.
+    #[arg(long, conflicts_with = "scopes")]
+    pub no_scope: bool,
+    /// How long it is good for, such as 30m, 12h or 7d.
+    #[arg(long, default_value = "7d", value_parser = duration)]
+    pub ttl: u64,
+    /// Which issuer of the list [default: the first with a key to sign with].
+    #[arg(long)]
+    pub issuer: Option<String>,
+    /// The audience, where the file is a bare key.
+    #[arg(long, default_value = "tidegate")]
+    pub audience: String,
+    /// The claim that names the tenant, where the file is a bare key.
+    #[arg(long, default_value = "tid")]
+    pub tenant_claim: String,
+}
+
+/// `tidegate put`
+#[derive(Debug, Args)]
+pub struct Put {
+    /// The object's name.
+    pub name: String,
+    /// The file.
+    pub file: PathBuf,
+    /// The media type [default: by the name's ending].
+    #[arg(long)]
+    pub content_type: Option<String>,
+}
+
+/// `tidegate get`
+#[derive(Debug, Args)]
+pub struct Get {
+    /// The object's name.
+    pub name: String,
+    /// Where to write it [default: stdout].
+    pub file: Option<PathBuf>,
+}
+
+/// `tidegate call`
+#[derive(Debug, Args)]
+pub struct Call {
+    /// The action's name.
+    pub action: String,
+    /// Its input: JSON, @FILE, or - for stdin.
+    #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+    pub payload: Option<String>,
+    /// A name for this piece of work: the same key runs once [default: random].
+    #[arg(long)]
+    pub key: Option<String>,
+    /// Take an acknowledgment now and the outcome later.
+    #[arg(long = "async")]
+    pub asynchronous: bool,
+    /// Show progress until the outcome. Ctrl-C stops following; the job goes on.
+    #[arg(long)]
+    pub follow: bool,
+    /// How long to wait for the outcome, such as 90s or 5m; then exit code 6. The job goes on.
+    #[arg(long, value_parser = duration)]
+    pub timeout: Option<u64>,
+    /// How long one attempt may take, such as 30s.
+    #[arg(long, value_parser = duration)]
+    pub attempt_timeout: Option<u64>,
+    /// Not before so long from now, such as 10m.
+    #[arg(long, value_parser = duration)]
+    pub delay: Option<u64>,
+    /// A note on the request; can be given several times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = note)]
+    pub metadata: Vec<(String, String)>,
+}
+
+/// `tidegate job`
+#[derive(Debug, Subcommand)]
+pub enum Job {
+    /// Show a job.
+    Show {
+        /// The job.
+        id: String,
+        /// Wait for its end, such as 30s; the exit code then tells the outcome.
+        #[arg(long, value_parser = duration)]
+        wait: Option<u64>,
+    },
+    /// List jobs, newest first.
+    List {
+        /// In this state.
+        #[arg(long)]
+        status: Option<String>,
+        /// Of this action.
+        #[arg(long)]
+        action: Option<String>,
+        /// Of this user; another's needs the scope `jobs:read`.
+        #[arg(long)]
+        user: Option<String>,
+        /// At most so many.
+        #[arg(long)]
+        limit: Option<u32>,
+        /// From where the page before ended.
+        #[arg(long)]
+        cursor: Option<String>,
+    },
+    /// Ask that a job ends.
+    Cancel {
+        /// The job.
+        id: String,
+    },
+    /// Show a job's progress until its outcome. Ctrl-C stops following; the job goes on.
+    Follow {
+        /// The job.
+        id: String,
+        /// Begin with the events after this one [default: where the job stands].
+        #[arg(long, value_name = "SEQ")]
+        after: Option<u64>,
+        /// How long to wait for the outcome, such as 90s; then exit code 6.
+        #[arg(long, value_parser = duration)]
+        timeout: Option<u64>,
+    },
+    /// Read a job's result.
+    Result {
+        /// The job.
+        id: String,
+        /// Where to write it [default: stdout].
+        file: Option<PathBuf>,
+    },
+}
+
+/// `tidegate composition`
+#[derive(Debug, Subcommand)]
+pub enum Composition {
+    /// Check a document and make it the active one.
+    Apply {
+        /// The document.
+        file: PathBuf,
+    },
+    /// Show the active document.
+    Show,
+}
+
+/// Reads a duration with its unit; a bare number is seconds. Milliseconds.
+fn duration(text: &str) -> Result<u64, String> {
+    let seconds = || text.parse::<u64>().ok()?.checked_mul(1000);
+    tidegate_protocol::time::parse_duration(text)
+        .or_else(seconds)
+        .filter(|ms| *ms > 0)
+        .ok_or_else(|| "expected a duration such as 500ms, 30s, 5m, 2h or 7d".to_owned())
+}
+
+fn note(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .ok_or_else(|| "expected NAME=VALUE".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_duration_has_a_unit_or_is_seconds() {
+        for (text, ms) in [
+            ("30s", Some(30_000)),
+            ("5m", Some(300_000)),
+            ("7", Some(7000)),
+            ("0", None),
+            ("x", None),
+        ] {
+            assert_eq!(duration(text).ok(), ms, "{text}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! One module for each command.
+
+pub mod call;
+pub mod composition;
+pub mod job;
+pub mod objects;
+pub mod token;

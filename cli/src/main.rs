@@ -1,0 +1,55 @@
+//! The `tidegate` command: mints development tokens, moves objects, runs actions and follows jobs.
+//!
+//! Decides nothing about requests: that is the server's. What it adds is for people and scripts: settings, progress,
+//! plain words for errors, and exit codes that tell outcomes apart.
+
+mod arguments;
+mod commands;
+mod exit;
+mod failure;
+mod follow;
+mod output;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let output = Output::new(arguments.json);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => {
+            let done = runtime.block_on(run(arguments, output));
+            // A read of standard input cannot be called off; the process ends all the same.
+            runtime.shutdown_background();
+            done
+        }
+        Err(error) => Err(Failure::of_io("The command cannot start", &error)),
+    };
+    let exit = done.unwrap_or_else(|failure| {
+        output.failure(&failure);
+        failure.exit
+    });
+    exit.into()
+}
+
+async fn run(arguments: Arguments, output: Output) -> Result<Exit, Failure> {
+    let connection = arguments.connection;
+    match arguments.command {
+        Command::Token(token) => commands::token::mint(&token, output),
+        Command::Put(put) => commands::objects::put(&settings::client(&connection)?, &put, output).await,
+        Command::Get(get) => commands::objects::get(&settings::client(&connection)?, &get, output).await,
+        Command::Call(call) => commands::call::call(&settings::client(&connection)?, &call, output).await,
+        Command::Job(job) => commands::job::job(&settings::client(&connection)?, job, output).await,
+        Command::Composition(composition) => {
+            commands::composition::composition(&settings::client(&connection)?, &composition, output).await
+        }
+    }
+}

@@ -1,0 +1,507 @@
+//! The command against a server in the same process: what it prints, and with which code it ends.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "these are tests"
+)]
+
+#[path = "../../sdk/rust/tests/fake/mod.rs"]
+mod fake;
+
+use std::path::Path;
+use std::process::Stdio;
+
+use fake::{Fake, Received, Reply, Socket, within};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, Command};
+
+struct Ended {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+fn command(folder: &Path, url: Option<&str>, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.env_remove("TIDEGATE_URL").env_remove("TIDEGATE_TOKEN");
+    if let Some(url) = url {
+        command.env("TIDEGATE_URL", url).env("TIDEGATE_TOKEN", "token-1");
+    }
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .kill_on_drop(true)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+async fn end(child: Child) -> Ended {
+    let output = within(child.wait_with_output()).await.unwrap();
+    Ended {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+async fn run(fake: &Fake, arguments: &[&str]) -> Ended {
+    let folder = tempfile::tempdir().unwrap();
+    end(command(folder.path(), Some(&fake.url), arguments).spawn().unwrap()).await
+}
+
+fn start(fake: &Fake, arguments: &[&str]) -> Child {
+    command(&std::env::temp_dir(), Some(&fake.url), arguments)
+        .spawn()
+        .unwrap()
+}
+
+/// Answers the request on `socket` with an acknowledgment, and returns the request's id.
+async fn acknowledge(socket: &mut Socket) -> Value {
+    let request = socket.frame().await;
+    socket
+        .send(json!({"type":"acknowledgment","request_id":request["id"],"job_id":"job_1","status":"queued","seq":0}))
+        .await;
+    request["id"].clone()
+}
+
+fn progress(id: &Value, seq: u64, percentage: f64) -> Value {
+    json!({"type":"progress","request_id":id,"job_id":"job_1","seq":seq,"attempt":1,"percentage":percentage,"message":"reading"})
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn each_error_of_the_server_has_its_exit_code() {
+    for (status, code, exit) in [
+        (422, "VALIDATION_ERROR", 2),
+        (422, "IDEMPOTENCY_MISMATCH", 2),
+        (413, "PAYLOAD_TOO_LARGE", 2),
+        (401, "UNAUTHORIZED", 3),
+        (403, "FORBIDDEN", 3),
+        (404, "INVALID_ACTION", 4),
+        (410, "GONE", 4),
+        (409, "CANCELLED", 5),
+        (504, "TIMEOUT", 6),
+        (503, "UNAVAILABLE", 6),
+        (429, "RATE_LIMITED", 7),
+        (500, "PROCESSING_FAILED", 1),
+        (418, "SOMETHING_NEW", 1),
+    ] {
+        let fake = Fake::start(move |_| Some(Reply::problem(status, code))).await;
+        let ended = run(&fake, &["call", "a"]).await;
+        assert_eq!(ended.code, exit, "{code}: {}", ended.stderr);
+        assert!(ended.stderr.contains(&format!("({code})")), "{}", ended.stderr);
+        assert_eq!(ended.stdout, "");
+    }
+}
+
+#[tokio::test]
+async fn a_call_sends_its_payload_and_prints_the_answer() {
+    let fake = Fake::start(|request| {
+        let sent = request.json();
+        Some(Reply::json(200, &json!({"request_id":"r","data":sent["payload"]})))
+    })
+    .await;
+    let ended = run(
+        &fake,
+        &["call", "core.echo", "--payload", r#"{"b":1,"a":[2]}"#, "--key", "k1"],
+    )
+    .await;
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (0, "{\n  \"a\": [\n    2\n  ],\n  \"b\": 1\n}\n")
+    );
+    let request = fake.received().pop().unwrap();
+    assert_eq!(request.header("authorization"), Some("Bearer token-1"));
+    assert_eq!(request.json()["idempotency_key"], "k1");
+
+    let mut child = command(
+        &std::env::temp_dir(),
+        Some(&fake.url),
+        &["call", "a", "--payload", "-", "--json"],
+    )
+    .stdin(Stdio::piped())
+    .spawn()
+    .unwrap();
+    child.stdin.take().unwrap().write_all(b"[7]").await.unwrap();
+    let ended = end(child).await;
+    assert_eq!(lines(&ended.stdout), [json!({"type":"response","data":[7]})]);
+}
+
+#[tokio::test]
+async fn a_large_answer_is_told_with_the_way_to_its_result() {
+    let fake = Fake::start(|_| {
+        let answer = json!({"request_id":"r","data":null,"job_id":"job_1","result_url":"/v1/jobs/job_1/result"});
+        Some(Reply::json(200, &answer))
+    })
+    .await;
+    let ended = run(&fake, &["call", "a"]).await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, ""));
+    assert!(ended.stderr.contains("tidegate job result job_1"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn an_asynchronous_call_prints_the_job_and_how_to_follow_it() {
+    let fake = Fake::start(|request| {
+        assert_eq!(request.header("prefer"), Some("respond-async"));
+        assert_eq!(request.json()["mode"], "async");
+        Some(Reply::json(
+            202,
+            &json!({"request_id":"r","job_id":"job_1","status":"queued","seq":0}),
+        ))
+    })
+    .await;
+    let ended = run(&fake, &["call", "a", "--async"]).await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, "job_1\n"));
+    assert!(ended.stderr.contains("tidegate job follow job_1"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn every_fault_of_a_request_is_listed_where_it_is() {
+    let fake = Fake::start(|_| {
+        let faults = json!([
+            {"pointer":"/payload/object","expected":"an object's name","got":"7"},
+            {"pointer":"/mode","expected":"a mode","got":"asinc","suggestion":"async"}
+        ]);
+        Some(Reply::json(
+            422,
+            &json!({"code":"VALIDATION_ERROR","detail":"Two faults.","details":faults}),
+        ))
+    })
+    .await;
+    let ended = run(&fake, &["call", "a"]).await;
+    assert_eq!(ended.code, 2);
+    for part in [
+        "Two faults.",
+        "at /payload/object",
+        "expected an object's name",
+        "got      7",
+        "meant    async?",
+    ] {
+        assert!(ended.stderr.contains(part), "{part} in {}", ended.stderr);
+    }
+    let ended = run(&fake, &["call", "a", "--json"]).await;
+    let error = &lines(&ended.stdout)[0];
+    assert_eq!((&error["type"], &error["exit"]), (&json!("error"), &json!(2)));
+    assert_eq!(error["error"]["details"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_followed_call_shows_progress_and_the_result_and_where_its_report_is() {
+    let mut fake = Fake::start(|_| None).await;
+    let child = start(
+        &fake,
+        &[
+            "call",
+            "report.summarize",
+            "--payload",
+            r#"{"object":"zips.csv"}"#,
+            "--follow",
+        ],
+    );
+    let mut socket = fake.welcomed().await;
+    let id = acknowledge(&mut socket).await;
+    socket.send(progress(&id, 1, 12.5)).await;
+    let result = json!({"rows":3,"report":{"html":"reports/job_1/report.html"}});
+    socket
+        .send(json!({"type":"complete","request_id":id,"job_id":"job_1","seq":2,"attempt":1,"result":result}))
+        .await;
+    let ended = end(child).await;
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_eq!(serde_json::from_str::<Value>(&ended.stdout).unwrap(), result);
+    for part in [
+        "acknowledged: job_1",
+        " 12.5 % reading",
+        "tidegate get reports/job_1/report.html report.html",
+    ] {
+        assert!(ended.stderr.contains(part), "{part} in {}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_followed_call_survives_a_cut_says_so_and_repeats_nothing() {
+    let mut fake = Fake::start(|_| None).await;
+    let child = start(&fake, &["call", "a", "--follow", "--json"]);
+    let mut socket = fake.welcomed().await;
+    let id = acknowledge(&mut socket).await;
+    socket.send(progress(&id, 1, 10.0)).await;
+    socket.close(1012, "restart").await;
+    let mut socket = fake.welcomed().await;
+    let attach = socket.frame().await;
+    assert_eq!((&attach["type"], &attach["after"]), (&json!("attach"), &json!(1)));
+    let id = attach["id"].clone();
+    for frame in [
+        progress(&id, 1, 10.0),
+        progress(&id, 2, 20.0),
+        json!({"type":"complete","request_id":id,"job_id":"job_1","seq":3,"attempt":1,"result":[1]}),
+    ] {
+        socket.send(frame).await;
+    }
+    let ended = end(child).await;
+    assert_eq!(ended.code, 0);
+    let kinds: Vec<String> = lines(&ended.stdout)
+        .iter()
+        .map(|line| format!("{} {}", line["type"].as_str().unwrap(), line["seq"]))
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            "acknowledgment 0",
+            "progress 1",
+            "reconnecting null",
+            "reconnected null",
+            "progress 2",
+            "complete 3"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn outcomes_of_a_followed_job_are_told_apart() {
+    for (code, exit) in [
+        ("PROCESSING_FAILED", 1),
+        ("CANCELLED", 5),
+        ("EXPIRED", 6),
+        ("TIMEOUT", 6),
+    ] {
+        let mut fake = Fake::start(|_| None).await;
+        let child = start(&fake, &["job", "follow", "job_1"]);
+        let mut socket = fake.welcomed().await;
+        let attach = socket.frame().await;
+        assert_eq!(attach["job_id"], "job_1");
+        socket
+            .send(
+                json!({"type":"error","request_id":attach["id"],"job_id":"job_1","seq":4,
+                "error":{"code":code,"message":"It ended so.","retryable":false}}),
+            )
+            .await;
+        let ended = end(child).await;
+        assert_eq!(ended.code, exit, "{code}");
+        assert!(ended.stderr.contains("It ended so."), "{}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_end_in_time_is_told_with_the_way_back() {
+    let mut fake = Fake::start(|_| None).await;
+    let child = start(&fake, &["call", "a", "--timeout", "300ms"]);
+    let mut socket = fake.welcomed().await;
+    acknowledge(&mut socket).await;
+    let ended = end(child).await;
+    assert_eq!(ended.code, 6);
+    assert!(
+        ended.stderr.contains("tidegate job follow job_1 --after 0"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn ctrl_c_detaches_and_says_how_to_follow_again() {
+    let mut fake = Fake::start(|_| None).await;
+    let child = start(&fake, &["job", "follow", "job_1", "--json"]);
+    let mut socket = fake.welcomed().await;
+    let attach = socket.frame().await;
+    socket.send(progress(&attach["id"], 7, 1.0)).await;
+    let pid = child.id().unwrap().to_string();
+    // Only once the line is out is it sure that the command listens for the signal.
+    let mut child = child;
+    let mut stdout = tokio::io::BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    within(tokio::io::AsyncBufReadExt::read_line(&mut stdout, &mut line))
+        .await
+        .unwrap();
+    let sent = Command::new("kill").args(["-INT", &pid]).status();
+    assert!(within(sent).await.unwrap().success());
+    let mut rest = String::new();
+    within(tokio::io::AsyncReadExt::read_to_string(&mut stdout, &mut rest))
+        .await
+        .unwrap();
+    let status = within(child.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(130));
+    let last = lines(&rest).pop().unwrap();
+    assert_eq!(last, json!({"type":"detached","job_id":"job_1","seq":7}));
+}
+
+#[tokio::test]
+async fn a_bad_token_is_told_on_the_socket_too() {
+    let fake = Fake::start(|_| Some(Reply::problem(401, "UNAUTHORIZED"))).await;
+    let ended = run(&fake, &["call", "a", "--follow"]).await;
+    assert_eq!(ended.code, 3);
+    assert!(ended.stderr.contains("help: Give a good token"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn without_a_token_nothing_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let ended = end(command(folder.path(), None, &["job", "list"]).spawn().unwrap()).await;
+    assert_eq!(ended.code, 3);
+    assert!(ended.stderr.contains("TIDEGATE_TOKEN"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn address_and_token_are_found_in_a_folder_above() {
+    let fake = Fake::start(|_| Some(Reply::json(200, &json!({"jobs":[]})))).await;
+    let folder = tempfile::tempdir().unwrap();
+    let below = folder.path().join("a/b");
+    std::fs::create_dir_all(&below).unwrap();
+    std::fs::create_dir(folder.path().join(".tidegate")).unwrap();
+    let kept = json!({"url": fake.url, "token": "kept", "other": 1}).to_string();
+    std::fs::write(folder.path().join(".tidegate/cli.json"), kept).unwrap();
+    let ended = end(command(&below, None, &["job", "list"]).spawn().unwrap()).await;
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_eq!(fake.received()[0].header("authorization"), Some("Bearer kept"));
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_exit_6_with_a_remedy() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let folder = tempfile::tempdir().unwrap();
+    let ended = end(command(folder.path(), Some(&url), &["job", "list"]).spawn().unwrap()).await;
+    assert_eq!(ended.code, 6);
+    assert!(ended.stderr.contains("cargo xtask dev"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn a_wrong_command_line_or_payload_is_exit_2_and_asks_nothing() {
+    let fake = Fake::start(|_| None).await;
+    for arguments in [
+        &["call"][..],
+        &["call", "a", "--payload", "{nonsense"],
+        &["call", "a", "--payload", "@no-such-file"],
+        &["call", "a", "--timeout", "soon"],
+        &["job", "show", "a/b"],
+        &["job", "list", "--status", "faild"],
+        &["put", "a", "no-such-file"],
+        &["nonsense"],
+    ] {
+        let ended = run(&fake, arguments).await;
+        assert_eq!(ended.code, 2, "{arguments:?}: {}", ended.stderr);
+        assert!(!ended.stderr.is_empty());
+    }
+    assert!(fake.received().is_empty());
+}
+
+fn objects(request: &Received) -> Option<Reply> {
+    match (request.method.as_str(), request.path.as_str()) {
+        ("PUT", "/v1/objects/zips.csv") => {
+            let size = request.body.len();
+            Some(Reply::json(200, &json!({"key":"zips.csv","size":size,"etag":"\"e\""})))
+        }
+        ("GET", "/v1/objects/zips.csv") => Some(Reply::bytes("text/csv", "a,b\n1,2\n")),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn objects_are_put_and_got_and_an_absent_one_leaves_no_file() {
+    let fake = Fake::start(objects).await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("in.csv"), "a,b\n1,2\n").unwrap();
+    let tidegate = |arguments: &[&str]| command(folder.path(), Some(&fake.url), arguments).spawn().unwrap();
+    let ended = end(tidegate(&["put", "zips.csv", "in.csv"])).await;
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let sent = fake.received().pop().unwrap();
+    assert_eq!(sent.body, b"a,b\n1,2\n");
+    assert_eq!(
+        (sent.header("content-length"), sent.header("content-type")),
+        (Some("8"), Some("text/csv"))
+    );
+
+    let ended = end(tidegate(&["get", "zips.csv"])).await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, "a,b\n1,2\n"));
+    let ended = end(tidegate(&["get", "zips.csv", "out.csv"])).await;
+    assert_eq!(ended.code, 0);
+    assert_eq!(std::fs::read(folder.path().join("out.csv")).unwrap(), b"a,b\n1,2\n");
+    assert!(!folder.path().join("out.csv.part").exists());
+
+    let ended = end(tidegate(&["get", "absent", "absent.csv"])).await;
+    assert_eq!(ended.code, 4);
+    assert!(!folder.path().join("absent.csv").exists());
+}
+
+#[tokio::test]
+async fn jobs_are_shown_listed_cancelled_and_read() {
+    let fake = Fake::start(|request| {
+        let job = |status: &str| {
+            json!({"job_id":"job_1","action":"a.b","user":"ada","status":status,"attempt":1,"seq":3,
+                "progress":{"percentage":50,"message":"half"},"metadata":{"k":"v"},"created_at":"2026-11-21T07:00:00.000Z"})
+        };
+        match (request.method.as_str(), request.path.as_str()) {
+            ("GET", "/v1/jobs/job_1") => Some(Reply::json(200, &job("running"))),
+            ("GET", "/v1/jobs/job_1?wait=30") => Some(Reply::json(200, &job("cancelled"))),
+            ("GET", "/v1/jobs?status=running&limit=1") => {
+                Some(Reply::json(200, &json!({"jobs":[job("running")],"cursor":"next"})))
+            }
+            ("POST", "/v1/jobs/job_1:cancel") => Some(Reply::json(202, &json!({}))),
+            ("GET", "/v1/jobs/job_1/result") => Some(Reply::bytes("application/json", "{\"a\":1}")),
+            _ => None,
+        }
+    })
+    .await;
+    let ended = run(&fake, &["job", "show", "job_1"]).await;
+    assert_eq!(ended.code, 0);
+    assert!(ended.stdout.contains("progress  50.0 % half"), "{}", ended.stdout);
+    assert_eq!(run(&fake, &["job", "show", "job_1", "--wait", "30s"]).await.code, 5);
+    let ended = run(&fake, &["job", "list", "--status", "running", "--limit", "1"]).await;
+    assert!(
+        ended.stdout.contains("a.b") && ended.stderr.contains("--cursor next"),
+        "{}",
+        ended.stdout
+    );
+    assert_eq!(run(&fake, &["job", "cancel", "job_1"]).await.code, 0);
+    assert_eq!(run(&fake, &["job", "result", "job_1"]).await.stdout, "{\"a\":1}");
+    assert_eq!(run(&fake, &["job", "show", "job_2"]).await.code, 4);
+}
+
+#[tokio::test]
+async fn a_composition_is_applied_and_shown() {
+    let fake = Fake::start(|request| match request.method.as_str() {
+        "PUT" => Some(Reply::json(200, &json!({"revision":"rev-1"}))),
+        _ => Some(Reply::json(200, &json!({"actions":{}}))),
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("c.json"), r#"{"actions":{}}"#).unwrap();
+    let tidegate = |arguments: &[&str]| command(folder.path(), Some(&fake.url), arguments).spawn().unwrap();
+    let ended = end(tidegate(&["composition", "apply", "c.json"])).await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, "Active: revision rev-1\n"));
+    assert_eq!(fake.received()[0].path, "/v1/admin/composition");
+    let ended = end(tidegate(&["composition", "show"])).await;
+    assert_eq!(ended.stdout, "{\n  \"actions\": {}\n}\n");
+}
+
+#[tokio::test]
+async fn a_token_is_minted_from_the_development_key_of_a_folder_above() {
+    let folder = tempfile::tempdir().unwrap();
+    let vars = r#"TIDEGATE_DEPLOYMENT_KEY='x'
+TIDEGATE_ISSUERS='[{"issuer":"https://i.invalid","audience":"t","tenant_claim":"tid","keys":{"keys":[{"kty":"oct","kid":"dev","alg":"HS256","k":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}}]'
+"#;
+    std::fs::write(folder.path().join(".dev.vars"), vars).unwrap();
+    let below = folder.path().join("below");
+    std::fs::create_dir(&below).unwrap();
+    let ended = end(command(&below, None, &["token"]).spawn().unwrap()).await;
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_eq!(ended.stdout.trim().split('.').count(), 3);
+    let empty = tempfile::tempdir().unwrap();
+    let ended = end(command(empty.path(), None, &["token"]).spawn().unwrap()).await;
+    assert_eq!(ended.code, 2);
+    assert!(ended.stderr.contains("--key-file"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn help_lists_the_exit_codes() {
+    let folder = tempfile::tempdir().unwrap();
+    let ended = end(command(folder.path(), None, &["--help"]).spawn().unwrap()).await;
+    assert_eq!(ended.code, 0);
+    assert!(ended.stdout.contains("Exit codes:") && ended.stdout.contains(".tidegate/cli.json"));
+}

@@ -1,0 +1,360 @@
+//! The shell of a `Jobs` object. Every decision is in [`tidegate_engine::jobs`].
+#![expect(missing_docs, reason = "the attribute macro makes public methods without comments")]
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+
+use futures_channel::oneshot;
+use tidegate_engine::database::{DatabaseError, migrate};
+use tidegate_engine::jobs::{self, CallId, Effect, State as Memory};
+use tidegate_identity::internal::executor_tag;
+use tidegate_protocol::calls::executor::{Assignment, Execute, Outcome};
+use tidegate_protocol::calls::hub::{self, Delivery};
+use tidegate_protocol::calls::jobs::{Batch, Call, Reply};
+use tidegate_protocol::calls::{Answered, INTERNAL_HEADER};
+use tidegate_protocol::envelope;
+use tidegate_protocol::ids::{HubIndex, ObjectName, ShardIndex, TenantId};
+use tidegate_protocol::time::UnixMs;
+use tidegate_protocol::{Error, ErrorCode};
+use worker::{DurableObject, Env, Request, Response, Result, State, durable_object, wasm_bindgen};
+
+use crate::outbox::Outbox;
+use crate::platform::{deployment_key, log_error, now, random, unavailable};
+use crate::remote;
+use crate::sql::ObjectDatabase;
+use crate::timer::sleep;
+
+/// How often a batch for a hub is sent again before its jobs are left to the alarm.
+const DELIVERY_ATTEMPTS: u32 = 3;
+
+/// One shard of a tenant's job queue.
+#[durable_object]
+pub struct Jobs {
+    shell: AssertUnwindSafe<Rc<Shell>>,
+}
+
+struct Shell {
+    env: Env,
+    state: State,
+    db: ObjectDatabase,
+    name: Option<(TenantId, ShardIndex)>,
+    memory: RefCell<Option<Memory>>,
+    /// When the alarm is set for, as far as this instance knows.
+    alarm: Cell<Option<UnixMs>>,
+    /// When this instance's timer fires.
+    timer: Cell<Option<UnixMs>>,
+    asking: RefCell<BTreeMap<CallId, oneshot::Sender<core::result::Result<Reply, Error>>>>,
+    next_call: Cell<u64>,
+    outboxes: RefCell<BTreeMap<HubIndex, Rc<Outbox<Delivery>>>>,
+}
+
+impl DurableObject for Jobs {
+    fn new(state: State, env: Env) -> Self {
+        let text = state.id().name();
+        let name = match text.as_deref().and_then(ObjectName::parse) {
+            Some(ObjectName::Jobs(tenant, shard)) => Some((tenant, shard)),
+            _ => None,
+        };
+        worker::console_debug!("constructed Jobs {}", text.unwrap_or_default());
+        let db = ObjectDatabase::new(&state);
+        let shell = Rc::new(Shell {
+            env,
+            state,
+            db,
+            name,
+            memory: RefCell::new(None),
+            alarm: Cell::new(None),
+            timer: Cell::new(None),
+            asking: RefCell::new(BTreeMap::new()),
+            next_call: Cell::new(0),
+            outboxes: RefCell::new(BTreeMap::new()),
+        });
+        Self {
+            shell: AssertUnwindSafe(shell),
+        }
+    }
+
+    async fn fetch(&self, mut request: Request) -> Result<Response> {
+        let shell = self.shell.0.clone();
+        let name = shell
+            .name
+            .clone()
+            .map(|(tenant, shard)| ObjectName::Jobs(tenant, shard));
+        match request.path().as_str() {
+            "/rows-written" => return Response::ok(shell.db.rows_written().to_string()),
+            "/sql-suite" => return Response::ok(shell.db.check()),
+            _ => {}
+        }
+        match remote::receive::<Batch>(&mut request, name.as_ref()).await {
+            Ok(batch) => remote::respond(&shell.answer(batch).await),
+            Err(error) => {
+                log_error("a call", &error);
+                Response::error(error.code.as_str(), 500)
+            }
+        }
+    }
+
+    async fn alarm(&self) -> Result<Response> {
+        let shell = self.shell.0.clone();
+        shell.alarm.set(None);
+        shell.run(|db, memory, now, random| jobs::wake(db, memory, now, random));
+        Response::ok("")
+    }
+
+    async fn websocket_message(&self, _: worker::WebSocket, _: worker::WebSocketIncomingMessage) -> Result<()> {
+        Ok(())
+    }
+
+    async fn websocket_close(&self, _: worker::WebSocket, _: usize, _: String, _: bool) -> Result<()> {
+        Ok(())
+    }
+
+    async fn websocket_error(&self, _: worker::WebSocket, _: worker::Error) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Shell {
+    /// Answers the calls of one batch, all decided in one transaction.
+    async fn answer(self: &Rc<Self>, batch: Batch) -> Vec<Answered<Reply>> {
+        let mut receivers = Vec::with_capacity(batch.calls.len());
+        let mut calls = Vec::with_capacity(batch.calls.len());
+        for call in batch.calls {
+            let id = CallId(self.next_call.get());
+            self.next_call.set(id.0 + 1);
+            let (sender, receiver) = oneshot::channel();
+            self.asking.borrow_mut().insert(id, sender);
+            receivers.push(receiver);
+            calls.push((id, call));
+        }
+        self.run(|db, memory, now, random| {
+            let mut effects = Vec::new();
+            for (id, call) in calls {
+                effects.append(&mut jobs::handle(db, memory, now, random, id, call)?);
+            }
+            Ok(effects)
+        });
+        let mut answers = Vec::with_capacity(receivers.len());
+        for receiver in receivers {
+            let reply = receiver.await.unwrap_or_else(|_| {
+                Err(Error::new(ErrorCode::Unavailable, "The job queue is restarting.").retry_after(1000))
+            });
+            answers.push(reply.into());
+        }
+        answers
+    }
+
+    /// One turn: reads the clock once, decides inside one transaction, sets the alarm, carries out the effects.
+    fn run(
+        self: &Rc<Self>,
+        decide: impl FnOnce(
+            &ObjectDatabase,
+            &mut Memory,
+            UnixMs,
+            &mut dyn FnMut() -> u64,
+        ) -> core::result::Result<Vec<Effect>, DatabaseError>,
+    ) {
+        let Some((tenant, _)) = &self.name else {
+            log_error("an object without a name of ours", "it does nothing");
+            return;
+        };
+        let now = now();
+        let turn = self.db.transaction(|db| {
+            let mut kept = self.memory.borrow_mut();
+            let mut memory = match kept.take() {
+                Some(memory) => memory,
+                None => {
+                    migrate(db, jobs::STEPS)?;
+                    Memory::recover(db, tenant.clone(), now)?
+                }
+            };
+            let effects = decide(db, &mut memory, now, &mut random)?;
+            let wake = memory.next_wake(db)?;
+            let tick = memory.next_tick();
+            // Only a turn that comes to its end keeps its memory; any other leaves it to be built again.
+            *kept = Some(memory);
+            Ok((effects, wake, tick))
+        });
+        match turn {
+            Ok((effects, wake, tick)) => {
+                self.arm(wake);
+                self.start_timer(tick);
+                self.perform(effects);
+            }
+            Err(error) => {
+                log_error("a turn was rolled back", error);
+                *self.memory.borrow_mut() = None;
+                // Whoever waits is told, by the end of its channel, to try again.
+                self.asking.borrow_mut().clear();
+            }
+        }
+    }
+
+    fn arm(&self, wake: Option<UnixMs>) {
+        let Some(at) = wake else { return };
+        if self.alarm.get().is_none_or(|set| at < set) {
+            // An alarm in the past fires at once; one at this very moment could be lost inside the handler.
+            let at = UnixMs(at.0.max(now().0 + 1));
+            match self.db.set_alarm(at) {
+                Ok(()) => self.alarm.set(Some(at)),
+                Err(error) => log_error("an alarm was not set", error),
+            }
+        }
+    }
+
+    fn start_timer(self: &Rc<Self>, tick: Option<UnixMs>) {
+        let Some(at) = tick else { return };
+        if self.timer.get().is_some_and(|set| set <= at) {
+            return;
+        }
+        self.timer.set(Some(at));
+        let shell = self.clone();
+        self.state.wait_until(async move {
+            sleep(at.since(now())).await;
+            if shell.timer.get() == Some(at) {
+                shell.timer.set(None);
+                shell.run(|db, memory, now, random| jobs::tick(db, memory, now, random));
+            }
+        });
+    }
+
+    fn perform(self: &Rc<Self>, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Reply { call, reply } => {
+                    if let Some(sender) = self.asking.borrow_mut().remove(&call) {
+                        // Whoever no longer listens has gone.
+                        let _gone = sender.send(reply);
+                    }
+                }
+                Effect::Execute(execute) => self.execute(*execute),
+                // The executor hears of it with its next report.
+                Effect::Abandon { .. } => {}
+                Effect::Deliver { hub, delivery } => self.deliver(hub, delivery),
+                Effect::RingDoorbell { job } => self.ring(job),
+                Effect::DeleteBlobs { keys } => self.delete(keys),
+            }
+        }
+    }
+
+    fn execute(self: &Rc<Self>, execute: Execute) {
+        let shell = self.clone();
+        self.state.wait_until(async move {
+            let (job, token) = (execute.job, execute.token);
+            // The attempt reports its outcome itself. Only that it never got so far is told here.
+            let Err(error) = shell.call_executor(execute).await else {
+                return;
+            };
+            let outcome = Outcome::Failed { error };
+            let id = CallId(shell.next_call.get());
+            shell.next_call.set(id.0 + 1);
+            shell.run(|db, memory, now, random| {
+                jobs::handle(db, memory, now, random, id, Call::Finish { job, token, outcome })
+            });
+        });
+    }
+
+    async fn call_executor(&self, execute: Execute) -> core::result::Result<(), Error> {
+        let key = deployment_key(&self.env)?;
+        let (_, shard) = self.name.clone().ok_or_else(Error::not_found)?;
+        let assignment = Assignment { shard, execute };
+        let request = remote::post("http://executor/internal/execute", &envelope::encode(&assignment)?)?;
+        let mut request = request.clone_mut().map_err(unavailable("the executor"))?;
+        request
+            .headers_mut()
+            .and_then(|headers| headers.set(INTERNAL_HEADER, executor_tag(&key).as_str()))
+            .map_err(unavailable("the executor"))?;
+        let service = self
+            .env
+            .service("EXECUTOR")
+            .map_err(unavailable("the binding EXECUTOR"))?;
+        let response = service
+            .fetch_request(request)
+            .await
+            .map_err(unavailable("the executor"))?;
+        if response.status_code() != 204 {
+            return Err(Error::new(
+                ErrorCode::InternalError,
+                "The attempt ended without an outcome.",
+            ));
+        }
+        Ok(())
+    }
+
+    fn deliver(self: &Rc<Self>, hub: HubIndex, delivery: Delivery) {
+        let outbox = self.outboxes.borrow_mut().entry(hub).or_default().clone();
+        if outbox.push(delivery) {
+            let shell = self.clone();
+            self.state.wait_until(async move {
+                while let Some(batch) = outbox.next() {
+                    shell.deliver_batch(hub, batch).await;
+                }
+            });
+        }
+    }
+
+    async fn deliver_batch(self: &Rc<Self>, hub: HubIndex, deliveries: Vec<Delivery>) {
+        let Some((tenant, _)) = &self.name else { return };
+        let name = ObjectName::Hub(tenant.clone(), hub);
+        for attempt in 1..=DELIVERY_ATTEMPTS {
+            let call = hub::Call::Deliver {
+                deliveries: deliveries.clone(),
+            };
+            match remote::hub(&self.env, &name, &call).await {
+                Ok(hub::Reply::Delivered { not_followed }) => {
+                    self.run(|db, memory, now, _| {
+                        jobs::delivered(db, memory, now, hub, &deliveries, &not_followed).map(|()| Vec::new())
+                    });
+                    return;
+                }
+                Ok(_) => break,
+                Err(error) => {
+                    log_error("a delivery", error);
+                    sleep(100 * u64::from(attempt)).await;
+                }
+            }
+        }
+        self.run(|_, memory, now, _| {
+            jobs::undelivered(memory, now, &deliveries);
+            Ok(Vec::new())
+        });
+    }
+
+    fn ring(&self, job: tidegate_protocol::ids::JobId) {
+        let Some((tenant, shard)) = self.name.clone() else {
+            return;
+        };
+        let env = self.env.clone();
+        self.state.wait_until(async move {
+            let text = format!("{} {job}", ObjectName::Jobs(tenant, shard));
+            let rung = match env.queue("DOORBELLS") {
+                Ok(queue) => {
+                    let message = worker::RawMessageBuilder::new(wasm_bindgen::JsValue::from_str(&text));
+                    queue
+                        .send_raw(message.build_with_content_type(worker::QueueContentType::Text))
+                        .await
+                }
+                Err(cause) => Err(cause),
+            };
+            if let Err(cause) = rung {
+                // The job starts without its doorbell once the grace is over.
+                log_error("a doorbell", cause);
+            }
+        });
+    }
+
+    fn delete(&self, keys: Vec<String>) {
+        let env = self.env.clone();
+        self.state.wait_until(async move {
+            let deleted = match env.bucket("OBJECTS") {
+                Ok(bucket) => bucket.delete_multiple(keys).await,
+                Err(cause) => Err(cause),
+            };
+            if let Err(cause) = deleted {
+                log_error("deleting objects", cause);
+            }
+        });
+    }
+}

@@ -1,0 +1,21 @@
+//! One thin shell for each object class, and the runtime that operations run in.
+//!
+//! A shell loads, calls the engine module of its name, and carries out the effects; it decides nothing. What is shared
+//! by the shells and the Worker is here too: SQL behind the engine's trait ([`sql`]), typed calls ([`remote`]), plans
+//! by revision ([`plans`]), and the outside as an operation sees it ([`runtime`]).
+
+pub mod hub;
+pub mod jobs;
+mod outbox;
+pub mod plans;
+pub mod platform;
+pub mod remote;
+pub mod runtime;
+pub mod sql;
+pub mod storage;
+pub mod tenant;
+pub mod timer;
+
+pub use hub::Hub;
+pub use jobs::Jobs;
+pub use tenant::Tenant;

@@ -1,0 +1,106 @@
+//! Plans by revision, compiled once in an isolate.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use tidegate_engine::composition::{self, Plan};
+use tidegate_protocol::calls::tenant;
+use tidegate_protocol::ids::{Revision, TenantId};
+use tidegate_protocol::{Error, ErrorCode};
+use worker::Env;
+
+use crate::platform::log_error;
+use crate::remote;
+
+/// Plans kept in an isolate. A document is at most 256 KiB, most are a few KiB: a few MiB of the 128 that are shared.
+const PLANS_MAX: usize = 32;
+
+thread_local! {
+    static PLANS: RefCell<VecDeque<(TenantId, Rc<Plan>)>> = const { RefCell::new(VecDeque::new()) };
+    static DEFAULT: RefCell<Option<Rc<Plan>>> = const { RefCell::new(None) };
+}
+
+/// The key of a document in KV.
+pub fn document_key(tenant: &TenantId, revision: &Revision) -> String {
+    format!("t:{tenant}:composition:{revision}")
+}
+
+fn compile(text: &str) -> Result<Rc<Plan>, Error> {
+    composition::compile(text, tidegate_patterns::MANIFESTS)
+        .map(Rc::new)
+        .map_err(|error| {
+            log_error("a stored composition", &error);
+            Error::new(
+                ErrorCode::InternalError,
+                "The tenant's composition cannot be used any more.",
+            )
+        })
+}
+
+/// The plan of a tenant that has activated none.
+///
+/// Errors: `INTERNAL_ERROR` where the default composition is broken, which a test excludes.
+pub fn default_plan() -> Result<Rc<Plan>, Error> {
+    DEFAULT.with_borrow_mut(|kept| match kept {
+        Some(plan) => Ok(plan.clone()),
+        None => {
+            let plan = compile(composition::DEFAULT)?;
+            *kept = Some(plan.clone());
+            Ok(plan)
+        }
+    })
+}
+
+/// The plan of a revision: from this isolate, else from KV, else from the tenant's gate, which keeps every document.
+///
+/// Errors: `NOT_FOUND` for a revision that the tenant never had, `UNAVAILABLE` where neither can be reached.
+pub async fn plan(env: &Env, tenant: &TenantId, revision: Option<&Revision>) -> Result<Rc<Plan>, Error> {
+    let default = default_plan()?;
+    let Some(revision) = revision.filter(|revision| **revision != default.revision) else {
+        return Ok(default);
+    };
+    let kept = PLANS.with_borrow(|plans| {
+        plans
+            .iter()
+            .find(|(of, plan)| of == tenant && plan.revision == *revision)
+            .map(|(_, plan)| plan.clone())
+    });
+    if let Some(plan) = kept {
+        return Ok(plan);
+    }
+    let text = document(env, tenant, revision).await?;
+    let plan = compile(&text)?;
+    PLANS.with_borrow_mut(|plans| {
+        if plans.len() >= PLANS_MAX {
+            plans.pop_front();
+        }
+        plans.push_back((tenant.clone(), plan.clone()));
+    });
+    Ok(plan)
+}
+
+async fn document(env: &Env, tenant: &TenantId, revision: &Revision) -> Result<String, Error> {
+    if let Ok(kv) = env.kv("CONFIGURATION") {
+        match kv.get(&document_key(tenant, revision)).text().await {
+            Ok(Some(text)) => return Ok(text),
+            Ok(None) => {}
+            Err(cause) => log_error("KV", cause),
+        }
+    }
+    match remote::tenant(
+        env,
+        tenant,
+        &tenant::Call::Document {
+            revision: revision.clone(),
+        },
+    )
+    .await?
+    {
+        tenant::Reply::Document(text) => Ok(text),
+        tenant::Reply::Description(_) => Err(Error::new(
+            ErrorCode::InternalError,
+            "The gate answered another question.",
+        )),
+    }
+}

@@ -1,0 +1,73 @@
+//! The clock, chance, and what the deployment is configured with.
+
+use std::cell::RefCell;
+
+use tidegate_identity::DeploymentKey;
+use tidegate_protocol::time::UnixMs;
+use tidegate_protocol::{Error, ErrorCode};
+use worker::Env;
+
+/// The clock. It stands still between one input and the next.
+pub fn now() -> UnixMs {
+    UnixMs(worker::Date::now().as_millis())
+}
+
+/// 64 bits of chance.
+pub fn random() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| now().0.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// Writes a line to the log. Never a token, a payload or a secret.
+pub fn log_error(what: &str, cause: impl core::fmt::Display) {
+    worker::console_error!("{what}: {cause}");
+}
+
+/// An error of the platform, as a client may see it: nothing inside leaks out.
+pub fn unavailable(what: &'static str) -> impl FnOnce(worker::Error) -> Error {
+    move |cause| {
+        log_error(what, cause);
+        Error::new(
+            ErrorCode::Unavailable,
+            "A part of the deployment cannot be reached right now.",
+        )
+        .retry_after(1000)
+    }
+}
+
+thread_local! {
+    static KEY: RefCell<Option<(String, DeploymentKey)>> = const { RefCell::new(None) };
+}
+
+/// The deployment's key, from the secret `TIDEGATE_DEPLOYMENT_KEY`.
+///
+/// Errors: `UNAVAILABLE` where it is not set or cannot be used; the log says which.
+pub fn deployment_key(env: &Env) -> Result<DeploymentKey, Error> {
+    let text = env
+        .secret("TIDEGATE_DEPLOYMENT_KEY")
+        .map(|secret| secret.to_string())
+        .map_err(|_| {
+            log_error("configuration", "the secret TIDEGATE_DEPLOYMENT_KEY is not set");
+            not_configured()
+        })?;
+    KEY.with_borrow_mut(|cached| {
+        if let Some((of, key)) = cached
+            && *of == text
+        {
+            return Ok(key.clone());
+        }
+        let key = DeploymentKey::parse(&text).map_err(|error| {
+            log_error("configuration: TIDEGATE_DEPLOYMENT_KEY", error);
+            not_configured()
+        })?;
+        *cached = Some((text, key.clone()));
+        Ok(key)
+    })
+}
+
+/// The refusal of a deployment that lacks a part of its configuration.
+pub fn not_configured() -> Error {
+    Error::new(
+        ErrorCode::Unavailable,
+        "This deployment is not configured yet: see /readyz.",
+    )
+}

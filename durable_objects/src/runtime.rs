@@ -1,0 +1,450 @@
+//! The outside, as an operation sees it: the tenant's storage, configured upstreams, timers, and the job's reports.
+
+use std::cell::{Cell, RefCell};
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+
+use futures_util::future::{Either, select};
+use futures_util::{FutureExt, StreamExt};
+use tidegate_engine::composition::{Action, Plan};
+use tidegate_engine::hub::Run;
+use tidegate_engine::progress::Thinner;
+use tidegate_patterns::operation::{Context, Done, Incoming, Invocation, Opened, Outgoing, Reader};
+use tidegate_protocol::calls::executor::{Assignment, Execute, Outcome};
+use tidegate_protocol::calls::jobs;
+use tidegate_protocol::event::{JsonText, Payload, Progress};
+use tidegate_protocol::ids::{FencingToken, JobId, ObjectName, TenantId, UserId};
+use tidegate_protocol::limits::{RESULT_BYTES_MAX, RESULT_ROW_BYTES_MAX};
+use tidegate_protocol::time::UnixMs;
+use tidegate_protocol::{Error, ErrorCode};
+use worker::{AbortController, Bucket, ByteStream, Env, Fetch, Headers, Method, Request, RequestInit, RequestRedirect};
+
+use crate::platform::{log_error, now, unavailable};
+use crate::{plans, remote, storage, timer};
+
+/// The attempt of a job, to which reports go.
+struct Attempt {
+    jobs: ObjectName,
+    job: JobId,
+    token: FencingToken,
+    heartbeat_ms: u64,
+    checkpoint: RefCell<Option<String>>,
+    checkpoints: Cell<u64>,
+    thinner: RefCell<Thinner>,
+    reported_at: Cell<UnixMs>,
+}
+
+/// The outside of one run.
+pub struct Runtime {
+    env: Env,
+    tenant: TenantId,
+    attempt: Option<Attempt>,
+}
+
+impl Runtime {
+    fn bucket(&self) -> Result<Bucket, Error> {
+        self.env.bucket("OBJECTS").map_err(unavailable("the binding OBJECTS"))
+    }
+
+    async fn report(
+        &self,
+        attempt: &Attempt,
+        progress: Option<Progress>,
+        checkpoint: Option<String>,
+    ) -> Result<(), Error> {
+        attempt.reported_at.set(now());
+        let call = jobs::Call::Report {
+            job: attempt.job,
+            token: attempt.token,
+            progress,
+            checkpoint,
+        };
+        match remote::jobs(&self.env, &attempt.jobs, call).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code == ErrorCode::LeaseLost => Err(error),
+            // A report that did not get through is followed by the next; the lease says when it is too late.
+            Err(error) => {
+                log_error("a report", error);
+                Ok(())
+            }
+        }
+    }
+
+    /// Signs of life while the operation itself is silent. Ends where the lease is lost.
+    async fn keep_alive(&self) -> Error {
+        let Some(attempt) = &self.attempt else {
+            return std::future::pending().await;
+        };
+        loop {
+            timer::sleep(attempt.heartbeat_ms).await;
+            let held = attempt.thinner.borrow_mut().flush(now());
+            let silent = now().since(attempt.reported_at.get()) >= attempt.heartbeat_ms;
+            if (silent || held.is_some())
+                && let Err(error) = self.report(attempt, held, None).await
+            {
+                return error;
+            }
+        }
+    }
+}
+
+/// The bytes of an object.
+pub struct ObjectReader(ByteStream);
+
+impl Reader for ObjectReader {
+    async fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        match self.0.next().await {
+            None => Ok(None),
+            Some(Ok(bytes)) => Ok(Some(bytes)),
+            Some(Err(cause)) => Err(unavailable("reading an object")(cause)),
+        }
+    }
+}
+
+impl Context for Runtime {
+    type Reader = ObjectReader;
+
+    fn now(&self) -> UnixMs {
+        now()
+    }
+
+    async fn sleep(&self, ms: u64) {
+        timer::sleep(ms).await;
+    }
+
+    async fn progress(&self, progress: Progress) -> Result<(), Error> {
+        let Some(attempt) = &self.attempt else { return Ok(()) };
+        let passes = attempt.thinner.borrow_mut().offer(now(), progress);
+        match passes {
+            Some(progress) => self.report(attempt, Some(progress), None).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn checkpoint(&self) -> Result<Option<Vec<u8>>, Error> {
+        let key = self
+            .attempt
+            .as_ref()
+            .and_then(|attempt| attempt.checkpoint.borrow().clone());
+        let Some(key) = key else { return Ok(None) };
+        let object = self
+            .bucket()?
+            .get(key)
+            .execute()
+            .await
+            .map_err(unavailable("reading a checkpoint"))?;
+        match object.as_ref().and_then(worker::Object::body) {
+            Some(body) => body
+                .bytes()
+                .await
+                .map(Some)
+                .map_err(unavailable("reading a checkpoint")),
+            None => Ok(None),
+        }
+    }
+
+    async fn save_checkpoint(&self, bytes: Vec<u8>, progress: Progress) -> Result<(), Error> {
+        let Some(attempt) = &self.attempt else { return Ok(()) };
+        let number = attempt.checkpoints.get();
+        attempt.checkpoints.set(number + 1);
+        let key = storage::checkpoint(&self.tenant, attempt.job, attempt.token.0, number);
+        self.bucket()?
+            .put(key.as_str(), bytes)
+            .execute()
+            .await
+            .map_err(unavailable("writing a checkpoint"))?;
+        *attempt.checkpoint.borrow_mut() = Some(key.clone());
+        self.report(attempt, Some(progress), Some(key)).await
+    }
+
+    async fn open(&self, key: &str, offset: u64, etag: Option<&str>) -> Result<Option<Opened<ObjectReader>>, Error> {
+        let bucket = self.bucket()?;
+        let key = storage::object(&self.tenant, key);
+        if offset > 0 {
+            // A range that begins at the end of an object is refused, so its length must be known first.
+            let head = bucket
+                .head(key.as_str())
+                .await
+                .map_err(unavailable("looking at an object"))?;
+            let Some(head) = head else { return Ok(None) };
+            if head.size() <= offset {
+                return match etag {
+                    Some(etag) if head.etag() != etag => Err(replaced()),
+                    _ => Ok(Some(Opened {
+                        size: head.size(),
+                        etag: head.etag(),
+                        reader: ObjectReader(empty()?),
+                    })),
+                };
+            }
+        }
+        let mut get = bucket.get(key);
+        if offset > 0 {
+            get = get.range(worker::Range::OffsetToEnd { offset });
+        }
+        let object = get.execute().await.map_err(unavailable("opening an object"))?;
+        let Some(object) = object else { return Ok(None) };
+        if etag.is_some_and(|etag| object.etag() != etag) {
+            return Err(replaced());
+        }
+        let Some(body) = object.body() else { return Ok(None) };
+        let reader = ObjectReader(body.stream().map_err(unavailable("opening an object"))?);
+        Ok(Some(Opened {
+            size: object.size(),
+            etag: object.etag(),
+            reader,
+        }))
+    }
+
+    async fn put(&self, key: &str, content_type: &str, bytes: Vec<u8>) -> Result<(), Error> {
+        let metadata = worker::HttpMetadata {
+            content_type: Some(content_type.into()),
+            ..Default::default()
+        };
+        let key = storage::object(&self.tenant, key);
+        let put = self.bucket()?.put(key, bytes).http_metadata(metadata).execute().await;
+        put.map(|_| ()).map_err(unavailable("writing an object"))
+    }
+
+    async fn fetch(&self, request: Outgoing) -> Result<Incoming, Error> {
+        let controller = AbortController::default();
+        let signal = controller.signal();
+        let call = pin!(exchange(&request, &signal));
+        let timer = pin!(self.sleep(request.timeout_ms));
+        match select(call, timer).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(((), _)) => {
+                controller.abort();
+                let message = format!("The upstream did not answer within {} ms.", request.timeout_ms);
+                Err(Error::new(ErrorCode::Timeout, message))
+            }
+        }
+    }
+}
+
+fn replaced() -> Error {
+    Error::new(ErrorCode::Conflict, "The object was replaced while it was being read.")
+}
+
+fn empty() -> Result<ByteStream, Error> {
+    let mut response = worker::Response::from_bytes(Vec::new()).map_err(unavailable("an empty stream"))?;
+    let stream = response.stream();
+    stream.map_err(unavailable("an empty stream"))
+}
+
+async fn exchange(outgoing: &Outgoing, signal: &worker::AbortSignal) -> Result<Incoming, Error> {
+    let failed = |cause: worker::Error| {
+        log_error("an upstream", cause);
+        let error = Error::new(ErrorCode::UpstreamError, "The upstream cannot be reached.");
+        error.with_retry(tidegate_protocol::error::Retry::Later)
+    };
+    let headers = Headers::new();
+    for (name, value) in &outgoing.headers {
+        headers.set(name, value).map_err(failed)?;
+    }
+    let mut init = RequestInit::new();
+    init.with_method(Method::from(outgoing.method.clone()))
+        .with_headers(headers)
+        .with_redirect(RequestRedirect::Manual);
+    if let Some(body) = &outgoing.body {
+        init.with_body(Some(wasm_bindgen::JsValue::from_str(body)));
+    }
+    let request = Request::new_with_init(&outgoing.url, &init).map_err(failed)?;
+    let mut response = Fetch::Request(request).send_with_signal(signal).await.map_err(failed)?;
+    let header = |name: &str| response.headers().get(name).ok().flatten();
+    let (content_type, retry_after) = (header("content-type"), header("retry-after"));
+    let status = response.status_code();
+    let mut body = Some(Vec::new());
+    if let Ok(mut stream) = response.stream() {
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(failed)?;
+            match &mut body {
+                Some(kept) if kept.len() + chunk.len() <= outgoing.answer_bytes_max => kept.extend_from_slice(&chunk),
+                _ => {
+                    body = None;
+                    break;
+                }
+            }
+        }
+    }
+    Ok(Incoming {
+        status,
+        content_type,
+        retry_after,
+        body,
+    })
+}
+
+fn invocation(plan: &Plan, action: &Action, payload: JsonText, user: UserId) -> Invocation {
+    let config = plan
+        .patterns
+        .get(&action.instance)
+        .map(|instance| instance.config.clone());
+    Invocation {
+        pattern: action.pattern.clone(),
+        operation: action.operation.clone(),
+        config: config.unwrap_or_else(JsonText::null),
+        settings: action.settings.clone(),
+        payload,
+        user,
+        attempt: 1,
+        effect_key: None,
+        traceparent: None,
+        timeout_ms: action.policy.timeout_ms,
+    }
+}
+
+/// Runs a synchronous action inside the object that asks.
+///
+/// Errors: the operation's own; `TIMEOUT` where it takes too long.
+pub async fn run_here(env: Env, tenant: TenantId, plan: &Plan, run: Run) -> Result<JsonText, Error> {
+    let runtime = Runtime {
+        env,
+        tenant,
+        attempt: None,
+    };
+    let mut call = invocation(plan, &run.action, run.payload, run.user);
+    call.timeout_ms = run.timeout_ms;
+    // The object lives on where an operation panics: whoever asked is told, and nobody else notices.
+    let work = pin!(AssertUnwindSafe(tidegate_patterns::run(&runtime, &call)).catch_unwind());
+    let timer = pin!(runtime.sleep(run.timeout_ms));
+    let ended = match select(work, timer).await {
+        Either::Left((ended, rest)) => Either::Left((ended.unwrap_or_else(|_| Err(panicked())), rest)),
+        Either::Right(late) => Either::Right(late),
+    };
+    match ended {
+        Either::Left((Ok(Done::Result(result)), _)) => Ok(result),
+        Either::Left((Ok(Done::Unfinished), _)) => Err(Error::new(
+            ErrorCode::InternalError,
+            "The operation did not end in one run.",
+        )),
+        Either::Left((Err(error), _)) => Err(error),
+        Either::Right(((), _)) => Err(timed_out(run.timeout_ms)),
+    }
+}
+
+fn panicked() -> Error {
+    Error::new(ErrorCode::InternalError, "The action ended unexpectedly.")
+}
+
+fn timed_out(ms: u64) -> Error {
+    Error::new(
+        ErrorCode::Timeout,
+        format!("The action took longer than {ms} ms: limit `timeout`."),
+    )
+}
+
+/// How often an outcome is reported before it is left to the end of the lease.
+const FINISH_ATTEMPTS: u32 = 6;
+
+/// Makes one attempt of a job, and reports its outcome to the job's object until it is taken.
+pub async fn execute(env: Env, assignment: Assignment) {
+    let Assignment { shard, execute } = assignment;
+    let (tenant, job, token) = (execute.tenant.clone(), execute.job, execute.token);
+    let jobs = ObjectName::Jobs(tenant, shard);
+    let outcome = match attempt(env.clone(), jobs.clone(), execute).await {
+        Ok(outcome) => outcome,
+        Err(error) => Outcome::Failed { error },
+    };
+    for number in 0..FINISH_ATTEMPTS {
+        let call = jobs::Call::Finish {
+            job,
+            token,
+            outcome: outcome.clone(),
+        };
+        match remote::jobs(&env, &jobs, call).await {
+            Ok(_) => return,
+            // Someone else has the job now, or it has ended: what this attempt says changes nothing.
+            Err(error) if error.code == ErrorCode::LeaseLost => return,
+            Err(error) => {
+                log_error("an outcome", error);
+                timer::sleep(100 << number).await;
+            }
+        }
+    }
+}
+
+async fn attempt(env: Env, jobs: ObjectName, execute: Execute) -> Result<Outcome, Error> {
+    let Execute { tenant, job, token, .. } = execute;
+    let plan = plans::plan(&env, &tenant, Some(&execute.revision)).await?;
+    let action = plan.action(&execute.action)?;
+    let attempt = Attempt {
+        jobs,
+        job,
+        token,
+        heartbeat_ms: (execute.lease_ms / 3).max(200),
+        checkpoint: RefCell::new(execute.checkpoint),
+        checkpoints: Cell::new(0),
+        thinner: RefCell::new(Thinner::default()),
+        reported_at: Cell::new(now()),
+    };
+    let runtime = Runtime {
+        env,
+        tenant: tenant.clone(),
+        attempt: Some(attempt),
+    };
+    let payload = load(&runtime, execute.payload).await?;
+    let timeout_ms = execute.deadline.since(now());
+    let mut call = invocation(&plan, action, payload, execute.user);
+    call.attempt = execute.attempt;
+    call.effect_key = Some(format!("{job}"));
+    call.traceparent = execute.traceparent;
+    call.timeout_ms = timeout_ms;
+
+    let work = pin!(tidegate_patterns::run(&runtime, &call));
+    let alive = pin!(runtime.keep_alive());
+    let timer = pin!(runtime.sleep(timeout_ms));
+    let done = match select(work, select(alive, timer)).await {
+        Either::Left((done, _)) => done?,
+        Either::Right((Either::Left((error, _)), _)) => return Err(error),
+        Either::Right((Either::Right(((), _)), _)) => return Err(timed_out(timeout_ms)),
+    };
+    match done {
+        Done::Unfinished => Ok(Outcome::Unfinished),
+        Done::Result(result) => Ok(Outcome::Succeeded {
+            result: keep(&runtime, job, token, result).await?,
+        }),
+    }
+}
+
+/// A payload, from the row or from object storage.
+async fn load(runtime: &Runtime, payload: Payload) -> Result<JsonText, Error> {
+    let key = match payload {
+        Payload::Inline(value) => return Ok(value),
+        Payload::Stored { key, .. } => key,
+    };
+    let object = runtime
+        .bucket()?
+        .get(key)
+        .execute()
+        .await
+        .map_err(unavailable("reading a payload"))?;
+    let text = match object.as_ref().and_then(worker::Object::body) {
+        Some(body) => body.text().await.map_err(unavailable("reading a payload"))?,
+        None => return Err(Error::new(ErrorCode::InternalError, "The request's payload is gone.")),
+    };
+    JsonText::parse(&text).ok_or_else(|| Error::new(ErrorCode::InternalError, "The request's payload is damaged."))
+}
+
+/// A result, in the row where it is small, in object storage where it is large.
+async fn keep(runtime: &Runtime, job: JobId, token: FencingToken, result: JsonText) -> Result<Payload, Error> {
+    let bytes = result.as_str().len();
+    if bytes <= RESULT_ROW_BYTES_MAX {
+        return Ok(Payload::Inline(result));
+    }
+    if bytes > RESULT_BYTES_MAX {
+        let message = format!("A result holds at most {RESULT_BYTES_MAX} bytes; this one has {bytes}.");
+        return Err(Error::new(ErrorCode::PayloadTooLarge, message));
+    }
+    let key = storage::result(&runtime.tenant, job, token.0);
+    let put = runtime
+        .bucket()?
+        .put(key.as_str(), result.as_str().as_bytes().to_vec())
+        .execute()
+        .await;
+    put.map_err(unavailable("writing a result"))?;
+    Ok(Payload::Stored {
+        key,
+        bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
+    })
+}

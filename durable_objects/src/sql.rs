@@ -1,0 +1,173 @@
+//! An object's SQLite behind the engine's [`Database`].
+//!
+//! The bindings are our own because those of the `worker` crate let exceptions of a cursor through as panics, cannot
+//! run a synchronous transaction, and take the alarm only by a promise. A row is read as a JavaScript array.
+
+use std::cell::RefCell;
+use std::panic::AssertUnwindSafe;
+
+use js_sys::{Array, Uint8Array};
+use tidegate_engine::database::{Cell, Database, DatabaseError, Row, Value, suite};
+use tidegate_protocol::time::UnixMs;
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen]
+extern "C" {
+    type RawStorage;
+    #[wasm_bindgen(method, getter)]
+    fn sql(this: &RawStorage) -> RawSql;
+    #[wasm_bindgen(method, catch, js_name = transactionSync)]
+    fn transaction_sync(
+        this: &RawStorage,
+        turn: &mut dyn FnMut() -> Result<JsValue, JsValue>,
+    ) -> Result<JsValue, JsValue>;
+    #[wasm_bindgen(method, catch, js_name = setAlarm)]
+    fn set_alarm(this: &RawStorage, at: f64) -> Result<JsValue, JsValue>;
+
+    type RawSql;
+    #[wasm_bindgen(method, catch, variadic)]
+    fn exec(this: &RawSql, sql: &str, values: &Array) -> Result<RawCursor, JsValue>;
+
+    type RawCursor;
+    #[wasm_bindgen(method, catch)]
+    fn raw(this: &RawCursor) -> Result<JsValue, JsValue>;
+    #[wasm_bindgen(method, getter, js_name = rowsWritten)]
+    fn rows_written(this: &RawCursor) -> f64;
+
+    #[wasm_bindgen(catch, js_namespace = Array, js_name = from)]
+    fn array_from(iterator: &JsValue) -> Result<Array, JsValue>;
+}
+
+fn refused(cause: &JsValue) -> DatabaseError {
+    let message = js_sys::Reflect::get(cause, &JsValue::from_str("message"))
+        .ok()
+        .and_then(|text| text.as_string());
+    DatabaseError::new(message.unwrap_or_else(|| "the database threw something that is no error".into()))
+}
+
+/// The SQLite and the alarm of one object.
+pub struct ObjectDatabase {
+    storage: RawStorage,
+    sql: RawSql,
+    rows_written: core::cell::Cell<f64>,
+}
+
+impl ObjectDatabase {
+    /// The database of the object with this state.
+    pub fn new(state: &worker::State) -> Self {
+        let storage: RawStorage = AsRef::<JsValue>::as_ref(state.storage().as_raw())
+            .clone()
+            .unchecked_into();
+        let sql = storage.sql();
+        Self {
+            storage,
+            sql,
+            rows_written: core::cell::Cell::new(0.0),
+        }
+    }
+
+    /// Runs `turn` in one transaction: everything it writes stays, or where it fails, nothing.
+    ///
+    /// Errors: those of `turn`, and the platform's.
+    pub fn transaction<T>(&self, turn: impl FnOnce(&Self) -> Result<T, DatabaseError>) -> Result<T, DatabaseError> {
+        // A panic inside rolls back, and nothing of this outlives it: the turn may be unwound.
+        let slot = AssertUnwindSafe(RefCell::new((Some(turn), None)));
+        let db = AssertUnwindSafe(self);
+        let ended = self.storage.transaction_sync(&mut || {
+            let (slot, db) = (&slot, &db);
+            let Some(turn) = slot.borrow_mut().0.take() else {
+                return Err(JsValue::from_str("a turn runs once"));
+            };
+            let outcome = turn(db.0);
+            let failed = outcome.is_err();
+            slot.borrow_mut().1 = Some(outcome);
+            // Throwing is how a synchronous transaction is told to roll back.
+            if failed {
+                Err(JsValue::from_str("rolled back"))
+            } else {
+                Ok(JsValue::UNDEFINED)
+            }
+        });
+        match (slot.0.into_inner().1, ended) {
+            (Some(Err(error)), _) => Err(error),
+            (Some(Ok(value)), Ok(_)) => Ok(value),
+            (_, Err(cause)) => Err(refused(&cause)),
+            (None, Ok(_)) => Err(DatabaseError::new("the transaction did not run")),
+        }
+    }
+
+    /// Sets the object's one alarm. It commits with the rows that were written before it in the same turn.
+    ///
+    /// Errors: the platform's.
+    pub fn set_alarm(&self, at: UnixMs) -> Result<(), DatabaseError> {
+        // A setAlarm counts as one row on the bill.
+        self.rows_written.set(self.rows_written.get() + 1.0);
+        #[expect(clippy::cast_precision_loss, reason = "a date, far below 2^53")]
+        self.storage
+            .set_alarm(at.0 as f64)
+            .map(|_| ())
+            .map_err(|cause| refused(&cause))
+    }
+
+    /// Runs the engine's suite of statements here, and takes everything back. For tests; no call from outside reaches
+    /// it. Gives `ok`, or every case that did not hold.
+    pub fn check(&self) -> String {
+        let mut found = String::from("the suite did not run");
+        let rolled_back = self.transaction(|db| {
+            found = match suite::run(db) {
+                Ok(broken) if broken.is_empty() => "ok".into(),
+                Ok(broken) => broken.join("\n"),
+                Err(error) => error.to_string(),
+            };
+            Err::<(), _>(DatabaseError::new("taken back"))
+        });
+        if rolled_back.is_ok() {
+            "the transaction was not rolled back".into()
+        } else {
+            found
+        }
+    }
+
+    /// Rows written since the object was constructed, each set alarm counted as one.
+    pub fn rows_written(&self) -> f64 {
+        self.rows_written.get()
+    }
+}
+
+impl Database for ObjectDatabase {
+    fn run(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, DatabaseError> {
+        let bound = Array::new();
+        for value in values {
+            bound.push(&match value {
+                Value::Null => JsValue::NULL,
+                #[expect(clippy::cast_precision_loss, reason = "below 2^53 by the trait's contract")]
+                Value::Number(number) => JsValue::from_f64(*number as f64),
+                Value::Text(text) => JsValue::from_str(text),
+                Value::Blob(bytes) => Uint8Array::from(*bytes).into(),
+            });
+        }
+        let cursor = self.sql.exec(sql, &bound).map_err(|cause| refused(&cause))?;
+        let rows = cursor
+            .raw()
+            .and_then(|rows| array_from(&rows))
+            .map_err(|cause| refused(&cause))?;
+        let read = rows
+            .iter()
+            .map(|row| Row::new(Array::from(&row).iter().map(cell).collect()))
+            .collect();
+        self.rows_written.set(self.rows_written.get() + cursor.rows_written());
+        Ok(read)
+    }
+}
+
+fn cell(value: JsValue) -> Cell {
+    if let Some(number) = value.as_f64() {
+        Cell::Number(number)
+    } else if let Some(text) = value.as_string() {
+        Cell::Text(text)
+    } else if value.is_null() || value.is_undefined() {
+        Cell::Null
+    } else {
+        Cell::Blob(Uint8Array::new(&value).to_vec())
+    }
+}

@@ -1,0 +1,26 @@
+//! Where things lie in object storage: a kind, then the verified tenant. Nothing else may make a key.
+
+use tidegate_protocol::ids::{JobId, TenantId};
+
+/// What the keys of all checkpoints begin with.
+pub const CHECKPOINTS: &str = "checkpoints/";
+
+/// The key of an object of the tenant's own.
+pub fn object(tenant: &TenantId, key: &str) -> String {
+    format!("objects/{tenant}/{key}")
+}
+
+/// The key of a request's payload that is too large for a row.
+pub fn payload(tenant: &TenantId, random: u128) -> String {
+    format!("payloads/{tenant}/{random:032x}")
+}
+
+/// The key of a result that is too large for a row. The token keeps a late attempt from another's result.
+pub fn result(tenant: &TenantId, job: JobId, token: u64) -> String {
+    format!("results/{tenant}/{job}/{token}")
+}
+
+/// The key of a checkpoint. No two checkpoints share one, so that a late attempt cannot overwrite a newer one.
+pub fn checkpoint(tenant: &TenantId, job: JobId, token: u64, number: u64) -> String {
+    format!("{CHECKPOINTS}{tenant}/{job}/{token}-{number}")
+}

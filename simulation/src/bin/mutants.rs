@@ -1,0 +1,381 @@
+//! Checks the checks: breaks the engine by hand in known ways, on a copy, and sees that each is caught.
+//!
+//! `cargo run -p tidegate-simulation --bin mutants [-- NAME…]`. Every mutant is built and run against the simulation,
+//! and against the engine's own tests where that lets it live. A mutant that lives fails the command.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+struct Mutant {
+    name: &'static str,
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+}
+
+const fn mutant(name: &'static str, file: &'static str, from: &'static str, to: &'static str) -> Mutant {
+    Mutant { name, file, from, to }
+}
+
+const ATTEMPT: &str = "shared/engine/src/jobs/attempt.rs";
+const ENQUEUE: &str = "shared/engine/src/jobs/enqueue.rs";
+const FOLLOW: &str = "shared/engine/src/jobs/follow.rs";
+const ROW: &str = "shared/engine/src/jobs/row.rs";
+const STATE: &str = "shared/engine/src/jobs/state.rs";
+const WAKE: &str = "shared/engine/src/jobs/wake.rs";
+const HUB: &str = "shared/engine/src/hub/mod.rs";
+const CALLS: &str = "shared/protocol/src/calls/mod.rs";
+
+const MUTANTS: &[Mutant] = &[
+    mutant(
+        "an old token counts",
+        ATTEMPT,
+        "is_some_and(|lease| lease.token == token)",
+        "is_some_and(|lease| lease.token >= token)",
+    ),
+    mutant(
+        "the watermark rises over rows without an index entry",
+        WAKE,
+        "|(_, lease)| !lease.indexed || lease.stored_until <= now",
+        "|(_, lease)| lease.stored_until <= now",
+    ),
+    mutant(
+        "a job that spills below the watermark has no index entry",
+        ENQUEUE,
+        "if id.number() <= self.state.watermark {",
+        "if id.number().0 == 0 {",
+    ),
+    mutant(
+        "a recovery forgets rows above the watermark",
+        STATE,
+        "AND due_at IS NULL AND state >= 3",
+        "AND due_at IS NULL AND state > 99",
+    ),
+    mutant(
+        "the deadline acknowledges without a row",
+        FOLLOW,
+        "let stored = if outcomes { self.store(number)? } else { None };",
+        "let stored = if outcomes && number.0 == 0 { self.store(number)? } else { None };",
+    ),
+    mutant(
+        "the hub does not look at the seq",
+        HUB,
+        "follow.job == job && follow.seq < event.seq",
+        "follow.job == job",
+    ),
+    mutant("an end is not delivered again", WAKE, "self.redeliver()?;", ""),
+    mutant(
+        "a claim does not leave the waiting counter",
+        ATTEMPT,
+        "job.update(self.db)?; self.state.waiting = self.state.waiting.saturating_sub(1);",
+        "job.update(self.db)?;",
+    ),
+    mutant(
+        "parked events are dropped",
+        HUB,
+        "self.parked.push_back(delivery);",
+        "drop(delivery);",
+    ),
+    mutant(
+        "a key is looked up without its action",
+        ROW,
+        "\"WHERE action = ? AND key = ?\"",
+        "\"WHERE ? IS NOT NULL AND key = ?\"",
+    ),
+    mutant(
+        "a job is claimed before it is due",
+        ATTEMPT,
+        "WHERE due_at <= CAST(? AS INTEGER) AND state < 3",
+        "WHERE due_at - 3000 <= CAST(? AS INTEGER) AND state < 3",
+    ),
+    mutant(
+        "a doorbell starts what waits for its time",
+        ATTEMPT,
+        "&& job.state == JobState::Queued",
+        "&& job.state.is_waiting()",
+    ),
+    mutant(
+        "a lease never ends",
+        WAKE,
+        ".filter(|(_, lease)| lease.until <= now)",
+        ".filter(|(_, lease)| lease.until.0 == 0)",
+    ),
+    mutant(
+        "a hub that follows anew is dropped",
+        FOLLOW,
+        "self.state.followed.insert((hub, job.id.number()));",
+        "",
+    ),
+    mutant(
+        "waiting jobs have no alarm",
+        STATE,
+        "leases.chain(deliveries).chain(due)",
+        "leases.chain(deliveries).chain(due.filter(|at| at.0 == 0))",
+    ),
+    mutant(
+        "progress goes backwards",
+        ATTEMPT,
+        "progress.percentage = progress.percentage.max(job.progress.percentage);",
+        "",
+    ),
+    mutant(
+        "an ended job is cancelled",
+        ATTEMPT,
+        "Some(job) if job.state.is_ended() => {",
+        "Some(job) if job.seq.0 > 9999 => {",
+    ),
+    mutant(
+        "a follow is not kept for the hub's sleep",
+        HUB,
+        "self.pass_on(to, job, &event, effects); } effects.push(Effect::Save { of: to.clone() });",
+        "self.pass_on(to, job, &event, effects); }",
+    ),
+    mutant(
+        "a user sees the jobs of all",
+        CALLS,
+        "self.reads_all || self.writes_all || self.user == *owner",
+        "self.reads_all || !owner.as_str().is_empty()",
+    ),
+    mutant(
+        "a recovery gives every running job a fresh lease",
+        STATE,
+        "self.running.insert(job.id.number(), Lease::stored(job));",
+        "let until = now.plus(job.spec.policy.lease_ms);
+            self.running.insert(job.id.number(), Lease { until, stored_until: until, ..Lease::stored(job) });",
+    ),
+    mutant(
+        "a rung job's lease lasts until the doorbell's grace is over",
+        ATTEMPT,
+        "let lease = Lease { until, stored_until: until, ..Lease::stored(&job) };",
+        "let lease = Lease { stored_until: until, ..Lease::stored(&job) };",
+    ),
+    mutant(
+        "an ended job keeps its place",
+        ATTEMPT,
+        "self.state.running.remove(&number); let expires_at",
+        "let expires_at",
+    ),
+];
+
+/// Finds `wanted` in `text` whatever the white space between; its bytes.
+fn find(text: &str, wanted: &str) -> Vec<(usize, usize)> {
+    let wanted: Vec<char> = wanted.chars().filter(|c| !c.is_whitespace()).collect();
+    let ends = |start: usize| {
+        let mut left = wanted.iter();
+        let mut next = left.next();
+        for (at, c) in text[start..].char_indices().filter(|(_, c)| !c.is_whitespace()) {
+            if next != Some(&c) {
+                return None;
+            }
+            next = left.next();
+            if next.is_none() {
+                return Some(start + at + c.len_utf8());
+            }
+        }
+        None
+    };
+    let starts = text.char_indices().filter(|(_, c)| Some(c) == wanted.first());
+    starts
+        .filter_map(|(start, _)| ends(start).map(|end| (start, end)))
+        .collect()
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    let told = |error: std::io::Error| format!("{}: {error}", from.display());
+    fs::create_dir_all(to).map_err(told)?;
+    for entry in fs::read_dir(from).map_err(told)? {
+        let entry = entry.map_err(told)?;
+        let target = to.join(entry.file_name());
+        if entry.file_type().map_err(told)?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            let bytes = fs::read(entry.path()).map_err(told)?;
+            // What has not changed keeps its time, so that it is not built again.
+            if fs::read(&target).ok().as_ref() != Some(&bytes) {
+                fs::write(&target, bytes).map_err(told)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The root manifest of the copy: the same versions, three members, a quick build.
+fn manifest(original: &str) -> Result<String, String> {
+    let (before, rest) = original
+        .split_once("members = [")
+        .ok_or("the root manifest names no members")?;
+    let (_, rest) = rest.split_once(']').ok_or("the root manifest's members have no end")?;
+    let (rest, _) = rest
+        .split_once("\n[package]")
+        .ok_or("the root manifest is no package")?;
+    let absent = [
+        "tidegate-durable-objects",
+        "tidegate-identity",
+        "tidegate-patterns",
+        "tidegate-sdk",
+    ];
+    let lines = rest
+        .lines()
+        .filter(|line| !absent.iter().any(|name| line.starts_with(name)));
+    let rest: Vec<&str> = lines.collect();
+    Ok(format!(
+        "{before}members = [\"shared/engine\", \"shared/protocol\", \"simulation\"]{}\n\n\
+         [profile.dev]\nopt-level = 1\ndebug = false\n[profile.dev.package.\"*\"]\nopt-level = 2\n",
+        rest.join("\n")
+    ))
+}
+
+struct Bench {
+    house: PathBuf,
+    copy: PathBuf,
+}
+
+impl Bench {
+    fn refresh(&self) -> Result<(), String> {
+        copy(&self.house.join("shared/engine"), &self.copy.join("shared/engine"))?;
+        copy(&self.house.join("shared/protocol"), &self.copy.join("shared/protocol"))?;
+        copy(&self.house.join("simulation"), &self.copy.join("simulation"))?;
+        // Tests of the engine read the published schema.
+        copy(&self.house.join("docs"), &self.copy.join("docs"))?;
+        copy(&self.house.join("examples"), &self.copy.join("examples"))?;
+        for name in ["rustfmt.toml", "clippy.toml", "Cargo.lock"] {
+            if let Ok(bytes) = fs::read(self.house.join(name)) {
+                fs::write(self.copy.join(name), bytes).map_err(|error| error.to_string())?;
+            }
+        }
+        let original = fs::read_to_string(self.house.join("Cargo.toml")).map_err(|error| error.to_string())?;
+        fs::write(self.copy.join("Cargo.toml"), manifest(&original)?).map_err(|error| error.to_string())
+    }
+
+    fn apply(&self, mutant: &Mutant) -> Result<(), String> {
+        let path = self.copy.join(mutant.file);
+        let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let [(start, end)] = find(&text, mutant.from)[..] else {
+            return Err(format!("`{}` must stand once in {}", mutant.from, mutant.file));
+        };
+        let broken = format!("{}{}{}", &text[..start], mutant.to, &text[end..]);
+        fs::write(&path, broken).map_err(|error| error.to_string())
+    }
+
+    fn cargo(&self, arguments: &[&str]) -> Result<(bool, String), String> {
+        let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .args(arguments)
+            .current_dir(&self.copy)
+            .env("CARGO_TARGET_DIR", self.copy.join("target"))
+            .env("RUST_BACKTRACE", "0")
+            .output()
+            .map_err(|error| format!("cargo: {error}"))?;
+        let text = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+    }
+
+    /// What killed the code as it stands; `None` where it lives.
+    fn killer(&self) -> Result<Option<String>, String> {
+        let (built, said) = self.cargo(&[
+            "build",
+            "--quiet",
+            "-p",
+            "tidegate-simulation",
+            "--bin",
+            "tidegate-simulation",
+        ])?;
+        if !built {
+            return Err(format!("it does not build:\n{said}"));
+        }
+        let seeds = [
+            "run",
+            "--quiet",
+            "-p",
+            "tidegate-simulation",
+            "--",
+            "--seeds",
+            "400",
+            "--steps",
+            "400",
+        ];
+        let (lives, said) = self.cargo(&seeds)?;
+        if !lives {
+            let rule = said
+                .lines()
+                .find(|line| line.starts_with("seed "))
+                .unwrap_or("simulation")
+                .to_owned();
+            return Ok(Some(rule));
+        }
+        let (lives, said) = self.cargo(&[
+            "test",
+            "--quiet",
+            "-p",
+            "tidegate-engine",
+            "--features",
+            "native",
+            "--lib",
+            "--",
+            "jobs::",
+            "hub::",
+        ])?;
+        if !lives {
+            let test = said
+                .lines()
+                .find(|line| line.starts_with("---- "))
+                .unwrap_or("a test")
+                .to_owned();
+            return Ok(Some(test.trim_matches(['-', ' ']).replace(" stdout", "")));
+        }
+        Ok(None)
+    }
+}
+
+fn run() -> Result<bool, String> {
+    let house = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .ok_or("no workspace")?
+        .to_path_buf();
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| house.join("target"), PathBuf::from);
+    let bench = Bench {
+        copy: target.join("mutants"),
+        house,
+    };
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    bench.refresh()?;
+    if let Some(rule) = bench.killer()? {
+        return Err(format!("the engine itself does not pass: {rule}"));
+    }
+    let mut all_die = true;
+    for mutant in MUTANTS
+        .iter()
+        .filter(|mutant| wanted.is_empty() || wanted.iter().any(|name| mutant.name.contains(name)))
+    {
+        let begun = Instant::now();
+        bench.refresh()?;
+        let killer = bench.apply(mutant).and_then(|()| bench.killer());
+        all_die &= matches!(killer, Ok(Some(_)));
+        let by = match killer {
+            Ok(Some(by)) => by,
+            Ok(None) => "LIVES".into(),
+            Err(error) => format!("does not apply: {error}"),
+        };
+        let by: String = by.chars().take(150).collect();
+        println!("{:<60} {:>4} s  {by}", mutant.name, begun.elapsed().as_secs());
+    }
+    Ok(all_die)
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => {
+            println!("every mutant dies");
+            ExitCode::SUCCESS
+        }
+        Ok(false) => {
+            println!("a mutant lives: the checks do not see it");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

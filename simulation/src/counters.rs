@@ -1,0 +1,145 @@
+//! How often each thing happened: a fault that never happens proves nothing.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
+        /// How often each thing happened.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct Counters { $($(#[doc = $doc])* pub $name: u64,)* }
+
+        impl Counters {
+            /// Every counter with its name.
+            pub fn all(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+        }
+
+        impl AddAssign for Counters {
+            fn add_assign(&mut self, other: Self) { $(self.$name += other.$name;)* }
+        }
+    };
+}
+
+counters! {
+    /// Events that were processed.
+    events,
+    /// Events after the faults stopped.
+    events_while_draining,
+    /// Calls that never arrived.
+    requests_lost,
+    /// Replies that never arrived.
+    replies_lost,
+    /// Calls that arrived twice.
+    requests_doubled,
+    /// Calls that arrived after a later one of the same sender.
+    requests_reordered,
+    /// Calls that took seconds.
+    requests_delayed,
+    /// Batches of events that never arrived at a hub.
+    batches_lost,
+    /// Batches whose confirmation never arrived.
+    confirmations_lost,
+    /// Batches that arrived twice.
+    batches_doubled,
+    /// Doorbells that never rang.
+    doorbells_lost,
+    /// Doorbells that rang twice.
+    doorbells_doubled,
+    /// Turns of a `Jobs` object that were rolled back by a crash.
+    jobs_crashed_before_commit,
+    /// Crashes after a commit, before any effect.
+    jobs_crashed_after_commit,
+    /// Crashes with some effects carried out.
+    jobs_crashed_between_effects,
+    /// `Jobs` objects that lost their memory while idle.
+    jobs_evicted,
+    /// Hubs that crashed, and their sockets with them.
+    hubs_crashed,
+    /// Hubs that crashed with some effects carried out.
+    hubs_crashed_between_effects,
+    /// Hubs that lost their memory while idle, their sockets asleep.
+    hubs_evicted,
+    /// Turns of a `Tenant` object that failed.
+    gates_crashed,
+    /// Everything at once.
+    server_crashed,
+    /// Sockets cut from outside.
+    sockets_cut,
+    /// Alarms that came again.
+    alarms_repeated,
+    /// Alarms that came late.
+    alarms_late,
+    /// Jumps of the clock forward.
+    clock_jumped_forward,
+    /// Jumps of the clock back.
+    clock_jumped_back,
+    /// Executions that never began.
+    attempts_lost,
+    /// Executions that began twice.
+    attempts_doubled,
+    /// Executions that fell silent.
+    attempts_hung,
+    /// Executions that died with their object.
+    attempts_killed,
+    /// Outcomes that came late.
+    outcomes_late,
+    /// Outcomes given twice.
+    outcomes_doubled,
+    /// Outcomes that found their object restarted.
+    outcomes_lost,
+    /// Outcomes and reports refused for an old token.
+    tokens_refused,
+    /// Leases that ended without an outcome.
+    leases_lost,
+    /// Attempts that failed and were tried again.
+    retried,
+    /// Runs that went on in another run.
+    unfinished,
+    /// Jobs stored.
+    jobs_stored,
+    /// Jobs that were answered without a row.
+    jobs_unstored,
+    /// Jobs that got a row at their deadline.
+    jobs_spilled,
+    /// Jobs deleted after their retention.
+    jobs_swept,
+    /// Jobs cancelled.
+    jobs_cancelled,
+    /// Requests that found their key's job.
+    deduplicated,
+    /// Requests refused because their key had another body.
+    mismatched,
+    /// Terminal events delivered again.
+    redelivered,
+    /// Events that a socket was sent.
+    events_seen,
+    /// Terminal events that a socket was sent.
+    ends_seen,
+    /// Attaches answered by a snapshot.
+    snapshots_seen,
+    /// Answers on the spot.
+    responses_seen,
+    /// Watches over HTTP that were answered.
+    watches_answered,
+    /// Requests over HTTP that were answered.
+    http_answered,
+    /// Attempts to reach what is not one's own.
+    intrusions_refused,
+    /// Tokens that expired on a live socket.
+    tokens_expired,
+    /// Compositions activated.
+    activations,
+    /// States built from the rows and compared with the live one.
+    recoveries_compared,
+}
+
+impl fmt::Display for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, count) in self.all() {
+            writeln!(f, "{count:>12}  {}", name.replace('_', " "))?;
+        }
+        Ok(())
+    }
+}

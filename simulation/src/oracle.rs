@@ -1,0 +1,562 @@
+//! What must always hold. It sees every commit, and knows nothing of how the engine decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidegate_engine::database::{Database, Value};
+use tidegate_engine::jobs::{Effect, State};
+use tidegate_protocol::calls::executor::{Execute, Outcome};
+use tidegate_protocol::calls::jobs::{Call, Enqueue, Reply};
+use tidegate_protocol::event::{Event, Happening, Payload};
+use tidegate_protocol::ids::{FencingToken, JobId, JobNumber, UserId};
+use tidegate_protocol::time::UnixMs;
+use tidegate_protocol::{Error, ErrorCode};
+
+use crate::jobs::{Turn, own_reply};
+use crate::setting::{BACKOFF_MIN_MS, LEASE_MS};
+use crate::world::{Check, World};
+
+/// The numbers of a row, as the engine stored them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct RowView {
+    id: JobId,
+    state: u64,
+    due_at: Option<u64>,
+    token: FencingToken,
+    attempt: u64,
+    seq: u64,
+    expires_at: Option<u64>,
+    changed_at: u64,
+}
+
+/// How states are stored.
+const RETRYING: u64 = 2;
+const RUNNING: u64 = 3;
+const CANCELLED: u64 = 6;
+
+impl RowView {
+    fn ended(&self) -> bool {
+        self.state > RUNNING
+    }
+}
+
+/// What is known of a job.
+#[derive(Debug, Default)]
+struct Facts {
+    shard: usize,
+    user: Option<UserId>,
+    /// The token of the attempt whose outcome is awaited.
+    open: Option<FencingToken>,
+    last_token: u64,
+    attempt: u32,
+    not_before: u64,
+    stored: bool,
+    /// It had no row when its object died: nobody was promised anything.
+    forgotten: bool,
+    swept: bool,
+    acknowledged: bool,
+    events: BTreeMap<u64, Event>,
+    told_end: bool,
+}
+
+/// Everything that was committed.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    jobs: BTreeMap<JobId, Facts>,
+    rows: BTreeMap<usize, BTreeMap<JobNumber, RowView>>,
+    undelivered: BTreeMap<usize, bool>,
+    keys: BTreeMap<(usize, String, String), (JobId, String)>,
+}
+
+impl Oracle {
+    /// The event of a job.
+    pub fn event(&self, job: JobId, seq: u64) -> Option<&Event> {
+        self.jobs.get(&job)?.events.get(&seq)
+    }
+
+    /// Whether the job is past its retention.
+    pub fn swept(&self, job: JobId) -> bool {
+        self.jobs.get(&job).is_some_and(|facts| facts.swept)
+    }
+
+    /// A client was told that the job is stored.
+    pub fn check_acknowledged(&self, job: JobId) -> Check {
+        match self.jobs.get(&job) {
+            Some(facts) if facts.stored => Ok(()),
+            _ => Err(format!("{job} was acknowledged, and is not stored")),
+        }
+    }
+
+    /// A client was given the result of a job.
+    pub fn check_result(&self, job: JobId, text: &str) -> Check {
+        let facts = self
+            .jobs
+            .get(&job)
+            .ok_or_else(|| format!("the result of an unknown job: {text}"))?;
+        match facts.events.last_key_value().map(|(_, event)| &event.what) {
+            Some(Happening::Completed {
+                result: Payload::Inline(value),
+            }) if text.contains(value.as_str()) => Ok(()),
+            other => Err(format!("{job} gave {text}, and ended with {other:?}")),
+        }
+    }
+
+    /// An object lost its memory: jobs without a row are gone, and nobody was told that they are stored.
+    pub fn forgotten(&mut self, shard: usize) {
+        for facts in self
+            .jobs
+            .values_mut()
+            .filter(|facts| facts.shard == shard && !facts.stored)
+        {
+            facts.open = None;
+            facts.forgotten = true;
+        }
+    }
+
+    /// A job that has not ended, or whose end is not delivered.
+    pub fn unsettled(&self) -> Option<String> {
+        let open = self.rows.values().flat_map(BTreeMap::values).find(|row| !row.ended());
+        if let Some(row) = open {
+            return Some(format!("{} has not ended: {row:?}", row.id));
+        }
+        let running = self.jobs.iter().find(|(_, facts)| facts.open.is_some());
+        if let Some((job, _)) = running {
+            return Some(format!("{job} still runs"));
+        }
+        self.undelivered
+            .values()
+            .any(|some| *some)
+            .then(|| "an end is not delivered".to_owned())
+    }
+
+    /// In the end every job that was stored has ended once.
+    pub fn at_rest(&self) -> Check {
+        for (job, facts) in self.jobs.iter().filter(|(_, facts)| facts.stored || facts.acknowledged) {
+            let row = self
+                .rows
+                .get(&facts.shard)
+                .and_then(|rows| rows.get(&job.number()))
+                .filter(|row| row.id == *job);
+            if !facts.swept && !row.is_some_and(RowView::ended) {
+                return Err(format!("{job} was stored, and has no end: {row:?}"));
+            }
+            let ends = facts.events.values().filter(|event| event.what.is_terminal()).count();
+            if ends > 1 || (facts.told_end && ends != 1) {
+                return Err(format!("{job} ended {ends} times"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes an event that someone is told of: the same for all, in order, one end.
+    fn note(&mut self, job: JobId, event: &Event) -> Check {
+        let facts = self.jobs.entry(job).or_default();
+        if let Some(known) = facts.events.get(&event.seq.0) {
+            return if known == event {
+                Ok(())
+            } else {
+                Err(format!("{job}: {event:?} and {known:?}"))
+            };
+        }
+        let before = facts.events.range(..event.seq.0).next_back().map(|(_, event)| event);
+        let after = facts.events.range(event.seq.0..).next().map(|(_, event)| event);
+        if before.is_some_and(|before| before.what.is_terminal()) || (event.what.is_terminal() && after.is_some()) {
+            return Err(format!("{job} went on after its end: {event:?}"));
+        }
+        if before.is_some_and(|before| before.attempt > event.attempt) {
+            return Err(format!("{job} went back an attempt: {event:?} after {before:?}"));
+        }
+        let percentage = |event: &Event| match &event.what {
+            Happening::Progress(progress) => Some((event.attempt, progress.percentage)),
+            _ => None,
+        };
+        if let (Some((a, one)), Some((b, two))) = (before.and_then(percentage), percentage(event))
+            && a == b
+            && two < one
+        {
+            return Err(format!("{job} went from {one} back to {two}"));
+        }
+        facts.told_end |= event.what.is_terminal();
+        facts.events.insert(event.seq.0, event.clone());
+        Ok(())
+    }
+}
+
+fn read_rows(db: &impl Database) -> Result<BTreeMap<JobNumber, RowView>, String> {
+    let rows = db
+        .run(
+            "SELECT number, tail, state, due_at, token, attempt, seq, expires_at, changed_at FROM job ORDER BY number",
+            &[],
+        )
+        .map_err(|error| error.message)?;
+    let mut views = BTreeMap::new();
+    for mut row in rows {
+        let mut number = || row.optional_number().map_err(|error| error.message);
+        let mut whole = || number().map(Option::unwrap_or_default);
+        let job = JobNumber(whole()?);
+        let id = JobId::new(job, whole()? as u32);
+        let state = whole()?;
+        let due_at = number()?;
+        let mut whole = || number().map(Option::unwrap_or_default);
+        let (token, attempt, seq) = (FencingToken(whole()?), whole()?, whole()?);
+        let (expires_at, changed_at) = (number()?, number()?.unwrap_or_default());
+        views.insert(
+            job,
+            RowView {
+                id,
+                state,
+                due_at,
+                token,
+                attempt,
+                seq,
+                expires_at,
+                changed_at,
+            },
+        );
+    }
+    Ok(views)
+}
+
+impl World {
+    /// Looks at a committed turn.
+    pub fn observe(&mut self, shard: usize, turn: &Turn, effects: &[Effect], now: UnixMs) -> Check {
+        // The clock may have jumped back since a lease was given.
+        self.latest_clock = self.latest_clock.max(now.0);
+        let before = self.oracle.rows.remove(&shard).unwrap_or_default();
+        let after = read_rows(&self.shards[shard].db)?;
+        self.check_rows(shard, turn, &before, &after, now)?;
+        if let Turn::Handle(_, call) = turn
+            && let Call::Enqueue(enqueue) = &**call
+        {
+            self.note_enqueued(shard, enqueue, effects);
+        }
+        let refused = self.check_token(shard, turn, effects, &before, &after, now)?;
+        self.counters.tokens_refused += u64::from(refused);
+        for effect in effects {
+            self.check_effect(shard, effect, &after, now)?;
+        }
+        if let Turn::Handle(id, call) = turn
+            && let Call::Enqueue(enqueue) = &**call
+        {
+            self.check_key(shard, enqueue, own_reply(*id, effects))?;
+        }
+        if let Turn::Wake = turn {
+            let again = effects.iter().filter(|effect| {
+                matches!(effect, Effect::Deliver { delivery, .. } if before.get(&delivery.job.number()).is_some_and(RowView::ended))
+            });
+            self.counters.redelivered += again.count() as u64;
+        }
+        self.check_state(shard, &after, now)?;
+        self.oracle.rows.insert(shard, after);
+        Ok(())
+    }
+
+    /// What a turn may do to rows.
+    fn check_rows(
+        &mut self,
+        shard: usize,
+        turn: &Turn,
+        before: &BTreeMap<JobNumber, RowView>,
+        after: &BTreeMap<JobNumber, RowView>,
+        now: UnixMs,
+    ) -> Check {
+        for (number, old) in before {
+            let Some(new) = after.get(number) else {
+                if !old.ended() || old.expires_at.is_none_or(|at| at > now.0) || old.due_at.is_some() {
+                    return Err(format!("{} is gone before its time: {old:?}", old.id));
+                }
+                self.counters.jobs_swept += 1;
+                self.oracle.jobs.entry(old.id).or_default().swept = true;
+                self.oracle.keys.retain(|_, (job, _)| *job != old.id);
+                continue;
+            };
+            let same = new.id == old.id && new.seq >= old.seq && new.token >= old.token && new.attempt >= old.attempt;
+            let stays = !old.ended() || (RowView { due_at: None, ..*new } == RowView { due_at: None, ..*old });
+            if !same || !stays {
+                return Err(format!("a row went from {old:?} to {new:?} by {turn:?}"));
+            }
+            if new.state == CANCELLED && old.state != CANCELLED {
+                self.counters.jobs_cancelled += 1;
+            }
+        }
+        for new in after.values().filter(|row| !before.contains_key(&row.id.number())) {
+            self.counters.jobs_stored += 1;
+            let facts = self.oracle.jobs.entry(new.id).or_default();
+            if facts.open.is_some() {
+                self.counters.jobs_spilled += 1;
+            }
+            if facts.forgotten {
+                return Err(format!("{} came back from nothing", new.id));
+            }
+            (facts.shard, facts.stored) = (shard, true);
+        }
+        Ok(())
+    }
+
+    fn note_enqueued(&mut self, shard: usize, enqueue: &Enqueue, effects: &[Effect]) {
+        let rows = effects.iter().filter_map(|effect| match effect {
+            Effect::Execute(execute) => Some(execute.job),
+            Effect::RingDoorbell { job } => Some(*job),
+            Effect::Reply {
+                reply:
+                    Ok(Reply::Acknowledged {
+                        job,
+                        deduplicated: false,
+                        ..
+                    }),
+                ..
+            } => Some(*job),
+            _ => None,
+        });
+        for job in rows.collect::<BTreeSet<_>>() {
+            let facts = self.oracle.jobs.entry(job).or_default();
+            facts.shard = shard;
+            facts.user.get_or_insert_with(|| enqueue.job.user.clone());
+            facts.not_before = enqueue.job.run_at.map_or(0, |at| at.0);
+        }
+    }
+
+    /// An old token changes nothing; the one that is awaited is taken. True where one was refused.
+    fn check_token(
+        &mut self,
+        shard: usize,
+        turn: &Turn,
+        effects: &[Effect],
+        before: &BTreeMap<JobNumber, RowView>,
+        after: &BTreeMap<JobNumber, RowView>,
+        now: UnixMs,
+    ) -> Result<bool, String> {
+        let Turn::Handle(id, call) = turn else { return Ok(false) };
+        let (job, token, outcome) = match &**call {
+            Call::Report { job, token, .. } => (*job, *token, None),
+            Call::Finish { job, token, outcome } => (*job, *token, Some(outcome)),
+            _ => return Ok(false),
+        };
+        let reply = own_reply(*id, effects).ok_or("a report was not answered")?;
+        let facts = self.oracle.jobs.entry(job).or_default();
+        if facts.open != Some(token) {
+            let code = reply.as_ref().err().map(|error| error.code);
+            let row = |rows: &BTreeMap<JobNumber, RowView>| rows.get(&job.number()).copied();
+            if code != Some(ErrorCode::LeaseLost) || row(before) != row(after) || effects.len() != 1 {
+                return Err(format!(
+                    "{job}: token {} counted, {:?} is awaited: {reply:?}",
+                    token.0, facts.open
+                ));
+            }
+            return Ok(true);
+        }
+        if reply.is_err() {
+            return Err(format!("{job}: the awaited token {} was refused: {reply:?}", token.0));
+        }
+        let Some(outcome) = outcome else { return Ok(false) };
+        facts.open = None;
+        let state = after.get(&job.number()).map(|row| row.state);
+        match outcome {
+            Outcome::Failed { error } if error.retryable && state == Some(RETRYING) => {
+                let least = error.retry_after_ms.unwrap_or(0).max(BACKOFF_MIN_MS);
+                facts.not_before = now.plus(least).0;
+                self.counters.retried += 1;
+            }
+            Outcome::Unfinished => self.counters.unfinished += 1,
+            Outcome::Succeeded { .. } if state.is_none() => self.counters.jobs_unstored += 1,
+            Outcome::Failed { error }
+                if error.retryable && state.is_none_or(|state| state < 4) && facts.attempt == 0 =>
+            {
+                return Err(format!("shard {shard}: {job} failed before it began"));
+            }
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    fn check_effect(
+        &mut self,
+        shard: usize,
+        effect: &Effect,
+        after: &BTreeMap<JobNumber, RowView>,
+        now: UnixMs,
+    ) -> Check {
+        match effect {
+            Effect::Execute(execute) => self.check_execution(shard, execute, after, now),
+            Effect::Abandon { job, token } => {
+                let facts = self.oracle.jobs.entry(*job).or_default();
+                if facts.open == Some(*token) {
+                    facts.open = None;
+                    let row = after.get(&job.number());
+                    self.counters.leases_lost += u64::from(!row.is_some_and(RowView::ended));
+                    if row.is_some_and(|row| row.state == RETRYING) {
+                        facts.not_before = now.plus(BACKOFF_MIN_MS).0;
+                    }
+                }
+                Ok(())
+            }
+            Effect::Deliver { delivery, .. } => self.oracle.note(delivery.job, &delivery.event),
+            Effect::Reply { reply: Ok(reply), .. } => match reply {
+                Reply::Acknowledged { job, seq, .. } => {
+                    let row = after.get(&job.number()).filter(|row| row.id == *job);
+                    if row.is_none_or(|row| row.seq < seq.0) {
+                        return Err(format!("{job} is acknowledged at {seq:?}, and its row is {row:?}"));
+                    }
+                    self.oracle.jobs.entry(*job).or_default().acknowledged = true;
+                    Ok(())
+                }
+                Reply::Ended { job, event, .. } => self.oracle.note(*job, event),
+                Reply::Following { job, events, .. } => {
+                    events.iter().try_for_each(|event| self.oracle.note(*job, event))
+                }
+                _ => Ok(()),
+            },
+            Effect::Reply { reply: Err(_), .. } | Effect::RingDoorbell { .. } | Effect::DeleteBlobs { .. } => Ok(()),
+        }
+    }
+
+    fn check_execution(
+        &mut self,
+        shard: usize,
+        execute: &Execute,
+        after: &BTreeMap<JobNumber, RowView>,
+        now: UnixMs,
+    ) -> Check {
+        let tenant = &self.tenants[self.shards[shard].tenant].id;
+        let job = execute.job;
+        let facts = self.oracle.jobs.entry(job).or_default();
+        let row = after.get(&job.number()).filter(|row| row.id == job);
+        if execute.tenant != *tenant || facts.user.as_ref() != Some(&execute.user) {
+            return Err(format!(
+                "{job} of {tenant} runs for {} of {}",
+                execute.user, execute.tenant
+            ));
+        }
+        let mark = format!("{tenant}/{}", execute.user);
+        if !matches!(&execute.payload, Payload::Inline(text) if text.as_str().contains(&mark)) {
+            return Err(format!("{job} of {mark} runs on {:?}", execute.payload));
+        }
+        if let Some(open) = facts.open {
+            return Err(format!(
+                "{job} runs under {} and under {} at once",
+                open.0, execute.token.0
+            ));
+        }
+        if execute.token.0 <= facts.last_token || execute.attempt < facts.attempt {
+            return Err(format!(
+                "{job} runs under token {} after {}",
+                execute.token.0, facts.last_token
+            ));
+        }
+        if now.0 < facts.not_before {
+            return Err(format!("{job} runs {} ms early", facts.not_before - now.0));
+        }
+        if row.is_some_and(|row| row.state != RUNNING || row.token != execute.token) {
+            return Err(format!("{job} runs under {} and its row is {row:?}", execute.token.0));
+        }
+        facts.open = Some(execute.token);
+        facts.last_token = execute.token.0;
+        facts.attempt = execute.attempt;
+        // It began in time; a clock that jumps back from here on does not undo that.
+        facts.not_before = 0;
+        Ok(())
+    }
+
+    /// The same tenant, action and key: the same job.
+    fn check_key(&mut self, shard: usize, enqueue: &Enqueue, reply: Option<&Result<Reply, Error>>) -> Check {
+        let (Some(keyed), Some(Ok(reply))) = (&enqueue.keyed, reply) else {
+            return Ok(());
+        };
+        let job = match reply {
+            Reply::Acknowledged { job, .. } | Reply::Ended { job, .. } => *job,
+            _ => return Err(format!("a request was answered by {reply:?}")),
+        };
+        let tenant = self.shards[shard].tenant;
+        let name = (
+            tenant,
+            enqueue.job.action.as_str().to_owned(),
+            keyed.key.as_str().to_owned(),
+        );
+        if let Some((other, _)) = self
+            .oracle
+            .keys
+            .iter()
+            .find(|(other, (of, _))| *of == job && **other != name)
+        {
+            return Err(format!("one job, two keys: {job} of {name:?} and {other:?}"));
+        }
+        let known = self
+            .oracle
+            .keys
+            .entry(name)
+            .or_insert_with(|| (job, keyed.fingerprint.clone()));
+        if known.0 != job {
+            return Err(format!("one key, two jobs: {} and {job}", known.0));
+        }
+        if known.1 != keyed.fingerprint {
+            return Err(format!("{job} answered another request with its key"));
+        }
+        Ok(())
+    }
+
+    /// The memory agrees with the rows, and what is due has an alarm.
+    fn check_state(&mut self, shard: usize, rows: &BTreeMap<JobNumber, RowView>, now: UnixMs) -> Check {
+        let object = &self.shards[shard];
+        let Some(state) = &object.state else { return Ok(()) };
+        let unstored = self
+            .oracle
+            .jobs
+            .values()
+            .filter(|f| f.shard == shard && !f.stored && f.open.is_some())
+            .count();
+        let running = rows.values().filter(|row| row.state == RUNNING).count();
+        let waiting = rows.values().filter(|row| row.state < RUNNING).count() as u64;
+        if state.running() != running + unstored || state.waiting() != waiting {
+            return Err(format!(
+                "{} run and {} wait in memory; {running} (and {unstored} without a row) and {waiting} in rows",
+                state.running(),
+                state.waiting()
+            ));
+        }
+        for row in rows.values().filter(|row| !row.ended()) {
+            let open = self.oracle.jobs.get(&row.id).and_then(|facts| facts.open);
+            if (row.state == RUNNING) != (open == Some(row.token)) || (row.state != RUNNING && open.is_some()) {
+                return Err(format!("{row:?}, and {open:?} is awaited"));
+            }
+            let latest = match (row.state, row.due_at) {
+                // A lease that was renewed in memory goes as far as the alarm that found it alive has stored.
+                (RUNNING, at) => at.unwrap_or(0).max(self.latest_clock + LEASE_MS),
+                (_, Some(at)) => at.max(self.latest_clock),
+                (_, None) => return Err(format!("{} waits for no moment", row.id)),
+            };
+            if object.alarm.is_none_or(|alarm| alarm.0 > latest) {
+                return Err(format!("{row:?} has no alarm in time: {:?}", object.alarm));
+            }
+        }
+        let due_ends = rows.values().any(|row| row.ended() && row.due_at.is_some());
+        if due_ends && object.alarm.is_none() {
+            return Err("an end that is not delivered has no alarm".into());
+        }
+        if self.random.permille(60) {
+            self.counters.recoveries_compared += 1;
+            let found = State::recover(&object.db, self.tenants[object.tenant].id.clone(), now)
+                .map_err(|error| format!("a recovery: {error}"))?;
+            if found.running() != running || found.waiting() != waiting {
+                return Err(format!("a recovery finds {} running of {running}", found.running()));
+            }
+        }
+        self.oracle.undelivered.insert(shard, due_ends);
+        Ok(())
+    }
+
+    /// What is deleted must not be needed any more.
+    pub fn check_deleted(&mut self, shard: usize, keys: &[String]) -> Check {
+        for key in keys {
+            let rows = self.shards[shard]
+                .db
+                .run(
+                    "SELECT number FROM job WHERE checkpoint = ? AND state < 4",
+                    &[Value::Text(key)],
+                )
+                .map_err(|error| error.message)?;
+            if !rows.is_empty() {
+                return Err(format!("a checkpoint that is needed was deleted: {key}"));
+            }
+        }
+        Ok(())
+    }
+}

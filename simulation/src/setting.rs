@@ -1,0 +1,74 @@
+//! What the tenants of the simulation run: actions that are quick to time out, so that a history holds much.
+
+use std::collections::BTreeMap;
+
+use tidegate_engine::composition::{Action, DeclaredMode, Plan};
+use tidegate_protocol::calls::executor::{Backoff, Dispatch, Policy};
+use tidegate_protocol::calls::tenant::Scale;
+use tidegate_protocol::event::JsonText;
+use tidegate_protocol::ids::{ActionName, Revision};
+
+/// The lease of every action. Milliseconds.
+pub const LEASE_MS: u64 = 5000;
+/// The shortest wait between two attempts. Milliseconds.
+pub const BACKOFF_MIN_MS: u64 = 100;
+/// The revisions that a tenant switches between.
+pub const REVISIONS: [&str; 3] = ["rev_1", "rev_2", "rev_3"];
+/// The actions.
+pub const ACTIONS: [&str; 5] = ["work", "back", "quick", "echo", "brief"];
+/// The tenants.
+pub const TENANTS: [&str; 2] = ["acme", "bolt"];
+/// Idempotency keys are few, so that they meet.
+pub const KEYS: u64 = 6;
+
+/// The plan of a revision.
+pub fn plan(revision: &str, scale: Scale) -> Plan {
+    let attempts_max = 2 + REVISIONS.iter().position(|r| *r == revision).unwrap_or(0) as u32;
+    let mut actions = BTreeMap::new();
+    for name in ACTIONS {
+        let mode = match name {
+            "quick" => DeclaredMode::Auto { deadline_ms: 1500 },
+            "echo" => DeclaredMode::Sync,
+            _ => DeclaredMode::Async,
+        };
+        let policy = Policy {
+            attempts_max,
+            backoff: if name == "back" {
+                Backoff::Constant { ms: 500 }
+            } else {
+                Backoff::Exponential {
+                    initial_ms: 2 * BACKOFF_MIN_MS,
+                    cap_ms: 3000,
+                }
+            },
+            timeout_ms: 20_000,
+            lease_ms: LEASE_MS,
+            retention_ms: if name == "brief" { 15_000 } else { 48 * 3_600_000 },
+            dispatch: if name == "back" {
+                Dispatch::Queue
+            } else {
+                Dispatch::Direct
+            },
+        };
+        let name = ActionName::parse(name).expect("a name");
+        let action = Action {
+            name: name.clone(),
+            description: None,
+            instance: "i".into(),
+            pattern: "p".into(),
+            operation: "o".into(),
+            mode,
+            policy,
+            scopes: Vec::new(),
+            settings: JsonText::parse("{}").expect("JSON"),
+            runs_in_hub: mode == DeclaredMode::Sync,
+        };
+        actions.insert(name, action);
+    }
+    Plan {
+        revision: Revision::parse(revision).expect("a revision"),
+        scale,
+        actions,
+        patterns: BTreeMap::new(),
+    }
+}

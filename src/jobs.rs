@@ -1,0 +1,366 @@
+//! `/v1/jobs`: a job, its events and its result. What a token may not see is not there.
+
+use futures_util::stream;
+use tidegate_durable_objects::platform::{now, random, unavailable};
+use tidegate_durable_objects::remote;
+use tidegate_engine::hub::shard_of;
+use tidegate_protocol::calls::jobs::{Call, Filter, Reply};
+use tidegate_protocol::calls::{Caller, Principal};
+use tidegate_protocol::event::{JobState, JsonText, Payload, Snapshot};
+use tidegate_protocol::frames::ServerFrame;
+use tidegate_protocol::http::{EventPage, JobPage};
+use tidegate_protocol::ids::{ActionName, JobId, JobNumber, ObjectName, RequestId, Seq, ShardIndex, UserId};
+use tidegate_protocol::limits::WAIT_SECONDS_MAX;
+use tidegate_protocol::{Error, ErrorCode, Fault};
+use worker::{Env, Request, Response};
+
+use crate::answer;
+use crate::tenants::scale;
+
+/// How long an event stream may be silent. Proxies close what is silent for a minute. Milliseconds.
+const KEEP_ALIVE_MS: u64 = 15_000;
+
+async fn find(env: &Env, principal: &Principal, text: &str) -> Result<(JobId, ObjectName), Error> {
+    let job = JobId::parse(text).ok_or_else(Error::not_found)?;
+    let shards = scale(env, &principal.tenant).await?.shards;
+    let shard = shard_of(job.number().partition(), shards);
+    Ok((job, ObjectName::Jobs(principal.tenant.clone(), shard)))
+}
+
+fn unexpected() -> Error {
+    Error::new(ErrorCode::InternalError, "The job queue answered another question.")
+}
+
+fn queries(request: &Request) -> Result<Vec<(String, String)>, Error> {
+    let url = request.url().map_err(unavailable("an address"))?;
+    Ok(url
+        .query_pairs()
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect())
+}
+
+fn query_number(pairs: &[(String, String)], name: &str, max: u64) -> Result<Option<u64>, Error> {
+    let Some((_, text)) = pairs.iter().find(|(given, _)| given == name) else {
+        return Ok(None);
+    };
+    match text.parse::<u64>() {
+        Ok(number) => Ok(Some(number.min(max))),
+        Err(_) => {
+            let fault = Fault::new(format!("/query/{name}"), "a whole number from 0", text);
+            Err(Error::invalid("The query cannot be used.", vec![fault]))
+        }
+    }
+}
+
+/// `GET /v1/jobs/{id}`; with `?wait=N`, once it has ended or N seconds are over.
+///
+/// Errors: `NOT_FOUND`; `VALIDATION_ERROR` for a `wait` that is no number.
+pub async fn show(request: &Request, env: &Env, principal: &Principal, job: &str) -> Result<Response, Error> {
+    let wait = query_number(&queries(request)?, "wait", WAIT_SECONDS_MAX)?;
+    let (job, name) = find(env, principal, job).await?;
+    let caller = principal.caller();
+    if let Some(seconds) = wait.filter(|seconds| *seconds > 0) {
+        let wait_ms = seconds * 1000;
+        let watch = Call::Watch {
+            job,
+            caller: caller.clone(),
+            after: None,
+            wait_ms,
+            until_end: true,
+        };
+        remote::jobs(env, &name, watch).await?;
+    }
+    match remote::jobs(env, &name, Call::Get { job, caller }).await? {
+        Reply::Job(job) => answer::json(&job, 200),
+        _ => Err(unexpected()),
+    }
+}
+
+/// `POST /v1/jobs/{id}:cancel`.
+///
+/// Errors: `NOT_FOUND`, `FORBIDDEN`, and `CONFLICT` for a job that has ended.
+pub async fn cancel(env: &Env, principal: &Principal, job: &str) -> Result<Response, Error> {
+    let (job, name) = find(env, principal, job).await?;
+    let caller = principal.caller();
+    remote::jobs(
+        env,
+        &name,
+        Call::Cancel {
+            job,
+            caller: caller.clone(),
+        },
+    )
+    .await?;
+    match remote::jobs(env, &name, Call::Get { job, caller }).await? {
+        Reply::Job(job) => answer::json(&job, 202),
+        _ => Err(unexpected()),
+    }
+}
+
+/// `GET /v1/jobs/{id}/result`: the result, streamed where it is large.
+///
+/// Errors: `NOT_FOUND`; `CONFLICT` before the end; the job's own error where it failed; `GONE` past its retention.
+pub async fn result(env: &Env, principal: &Principal, job: &str) -> Result<Response, Error> {
+    let (job, name) = find(env, principal, job).await?;
+    let Reply::Result { result } = remote::jobs(
+        env,
+        &name,
+        Call::Result {
+            job,
+            caller: principal.caller(),
+        },
+    )
+    .await?
+    else {
+        return Err(unexpected());
+    };
+    let key = match result {
+        Payload::Inline(value) => return answer::json(&value, 200),
+        Payload::Stored { key, .. } => key,
+    };
+    let bucket = env.bucket("OBJECTS").map_err(unavailable("the binding OBJECTS"))?;
+    let object = bucket
+        .get(key)
+        .execute()
+        .await
+        .map_err(unavailable("reading a result"))?;
+    let gone = || Error::new(ErrorCode::Gone, "The result is past its retention.");
+    let body = object.as_ref().and_then(worker::Object::body).ok_or_else(gone)?;
+    let builder = Response::builder()
+        .with_header("content-type", "application/json")
+        .map_err(answer::broken)?;
+    Ok(builder.body(body.response_body().map_err(unavailable("reading a result"))?))
+}
+
+/// `GET /v1/jobs`: a page, newest first, from every shard.
+///
+/// Errors: `VALIDATION_ERROR` with every fault of the query; `NOT_IMPLEMENTED` for a filter that is not there yet.
+pub async fn list(request: &Request, env: &Env, principal: &Principal) -> Result<Response, Error> {
+    let filter = filter(&queries(request)?)?;
+    let shards = scale(env, &principal.tenant).await?.shards;
+    let mut pages = Vec::new();
+    for shard in 0..shards {
+        let name = ObjectName::Jobs(principal.tenant.clone(), ShardIndex(shard));
+        let call = Call::List {
+            caller: principal.caller(),
+            filter: filter.clone(),
+        };
+        match remote::jobs(env, &name, call).await? {
+            Reply::Jobs(page) => pages.push(page),
+            _ => return Err(unexpected()),
+        }
+    }
+    answer::json(&merge(pages, usize::try_from(filter.limit).unwrap_or(usize::MAX)), 200)
+}
+
+fn filter(pairs: &[(String, String)]) -> Result<Filter, Error> {
+    let mut filter = Filter {
+        limit: 20,
+        ..Filter::default()
+    };
+    let mut faults = Vec::new();
+    for (name, value) in pairs {
+        let mut fault = |expected: &'static str| faults.push(Fault::new(format!("/query/{name}"), expected, value));
+        match name.as_str() {
+            "status" => match JobState::ALL.iter().find(|state| state.as_str() == value) {
+                Some(state) => filter.status = Some(*state),
+                None => fault("a job's state"),
+            },
+            "action" => match ActionName::parse(value) {
+                Some(action) => filter.action = Some(action),
+                None => fault(ActionName::EXPECTED),
+            },
+            "user" => match UserId::parse(value) {
+                Some(user) => filter.user = Some(user),
+                None => fault(UserId::EXPECTED),
+            },
+            "limit" => match value.parse::<u32>() {
+                Ok(limit @ 1..=100) => filter.limit = limit,
+                _ => fault("a whole number from 1 to 100"),
+            },
+            "cursor" => match value.parse::<u64>() {
+                Ok(number) if number < 1 << 53 => filter.below = Some(JobNumber(number)),
+                _ => fault("the cursor of an earlier page"),
+            },
+            "created_after" | "created_before" => return Err(not_yet(name)),
+            name if name.starts_with("metadata.") => return Err(not_yet(name)),
+            _ => fault("no such filter: status, action, user, limit or cursor"),
+        }
+    }
+    if faults.is_empty() {
+        Ok(filter)
+    } else {
+        Err(Error::invalid("The query cannot be used.", faults))
+    }
+}
+
+fn not_yet(name: &str) -> Error {
+    let name = tidegate_protocol::fault::shorten(name);
+    Error::new(
+        ErrorCode::NotImplemented,
+        format!("The filter `{name}` is not there yet."),
+    )
+}
+
+/// Merges pages of several shards. Below the highest cursor of a page that is not at its end, another shard may have
+/// jobs that were not looked at yet, so that the merged page ends there.
+fn merge(pages: Vec<JobPage>, limit: usize) -> JobPage {
+    let cursors = pages
+        .iter()
+        .filter_map(|page| page.cursor.as_ref()?.parse::<u64>().ok());
+    let floor = cursors.max();
+    let mut jobs: Vec<_> = pages.into_iter().flat_map(|page| page.jobs).collect();
+    jobs.sort_by_key(|job| core::cmp::Reverse(job.job_id.number()));
+    if let Some(floor) = floor {
+        jobs.retain(|job| job.job_id.number().0 >= floor);
+    }
+    let cut = jobs.len() > limit;
+    jobs.truncate(limit);
+    let last = jobs.last().map(|job| job.job_id.number().0);
+    let cursor = if cut { last } else { floor };
+    JobPage {
+        jobs,
+        cursor: cursor.map(|number| number.to_string()),
+    }
+}
+
+#[derive(Clone)]
+struct Watcher {
+    env: Env,
+    name: ObjectName,
+    job: JobId,
+    caller: Caller,
+    request_id: RequestId,
+    after: Option<Seq>,
+    ended: bool,
+}
+
+/// Frames of a job, with the place of each.
+struct Seen {
+    frames: Vec<(Seq, ServerFrame)>,
+    gap: bool,
+}
+
+impl Watcher {
+    /// The frames after the last ones, waiting for them up to `wait_ms`.
+    async fn next(&mut self, wait_ms: u64) -> Result<Seen, Error> {
+        let (job, caller) = (self.job, self.caller.clone());
+        let call = Call::Watch {
+            job,
+            caller,
+            after: self.after,
+            wait_ms,
+            until_end: false,
+        };
+        let reply = remote::jobs(&self.env, &self.name, call).await?;
+        let Reply::Following {
+            snapshot,
+            events,
+            ended,
+            ..
+        } = reply
+        else {
+            return Err(unexpected());
+        };
+        let gap = snapshot.as_ref().is_some_and(|snapshot: &Snapshot| snapshot.gap);
+        let mut frames = Vec::new();
+        if let Some(snapshot) = snapshot {
+            frames.push((
+                snapshot.seq,
+                ServerFrame::snapshot(self.request_id.clone(), job, snapshot),
+            ));
+        }
+        for event in events {
+            frames.push((event.seq, ServerFrame::event(self.request_id.clone(), job, &event)));
+        }
+        self.after = frames.last().map(|(seq, _)| *seq).or(self.after).or(Some(Seq(0)));
+        self.ended = ended;
+        Ok(Seen { frames, gap })
+    }
+}
+
+/// `GET /v1/jobs/{id}/events`: a stream, or with `Accept: application/json` a page of stored events.
+///
+/// Errors: `NOT_FOUND`; `NOT_ACCEPTABLE` for a client that takes neither.
+pub async fn events(request: &Request, env: &Env, principal: &Principal, job: &str) -> Result<Response, Error> {
+    let header = |name: &str| request.headers().get(name).ok().flatten();
+    let accept = header("accept").unwrap_or_default();
+    let takes = |kind: &str| accept.is_empty() || accept.contains("*/*") || accept.contains(kind);
+    let pairs = queries(request)?;
+    let after = match header("last-event-id") {
+        Some(text) => text.trim().parse::<u64>().ok(),
+        None => query_number(&pairs, "after", u64::MAX)?,
+    };
+    let (job, name) = find(env, principal, job).await?;
+    let request_id = RequestId::generate(now(), random());
+    let mut watcher = Watcher {
+        env: env.clone(),
+        name,
+        job,
+        caller: principal.caller(),
+        request_id,
+        after: Some(Seq(after.unwrap_or(0))),
+        ended: false,
+    };
+    if accept.contains("application/json") && !accept.contains("text/event-stream") {
+        let seen = watcher.next(0).await?;
+        let events = seen
+            .frames
+            .iter()
+            .filter_map(|(_, frame)| JsonText::of(frame))
+            .collect();
+        return answer::json(
+            &EventPage {
+                events,
+                gap: seen.gap,
+                ended: watcher.ended,
+            },
+            200,
+        );
+    }
+    if !takes("text/event-stream") {
+        let message = "This path gives `text/event-stream` or `application/json`.";
+        return Err(Error::new(ErrorCode::NotAcceptable, message));
+    }
+    let first = watcher.next(0).await?;
+    let start = (watcher, Some(first));
+    let chunks = stream::unfold(start, |(mut watcher, ready)| async move {
+        let seen = match ready {
+            Some(seen) => seen,
+            None if watcher.ended => return None,
+            None => match watcher.next(KEEP_ALIVE_MS).await {
+                Ok(seen) => seen,
+                // The client comes back with its last event id; a stream has no better way to say it.
+                Err(_) => return None,
+            },
+        };
+        let chunk: Result<Vec<u8>, worker::Error> = Ok(write_events(&seen.frames));
+        Some((chunk, (watcher, None)))
+    });
+    let builder = Response::builder()
+        .with_header("content-type", "text/event-stream")
+        .and_then(|builder| builder.with_header("cache-control", "no-store"))
+        .map_err(answer::broken)?;
+    builder.from_stream(chunks).map_err(answer::broken)
+}
+
+/// Events as the HTML standard writes them, or a comment where there are none.
+fn write_events(frames: &[(Seq, ServerFrame)]) -> Vec<u8> {
+    if frames.is_empty() {
+        return b": keep-alive\n\n".to_vec();
+    }
+    let mut text = String::new();
+    for (seq, frame) in frames {
+        let data = frame.encode();
+        let kind = match frame {
+            ServerFrame::Progress { .. } => "progress",
+            ServerFrame::Retrying { .. } => "retrying",
+            ServerFrame::Complete { .. } => "complete",
+            ServerFrame::Snapshot { .. } => "snapshot",
+            ServerFrame::Error { .. } => "error",
+            _ => "message",
+        };
+        text.push_str(&format!("id: {}\nevent: {kind}\ndata: {data}\n\n", seq.0));
+    }
+    text.into_bytes()
+}

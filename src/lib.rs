@@ -1,0 +1,114 @@
+//! The Worker: what comes in from outside. It authenticates, routes, and executes attempts; it decides nothing else.
+
+mod answer;
+mod connect;
+mod doorbells;
+mod executor;
+mod housekeeping;
+mod identify;
+mod jobs;
+mod objects;
+mod operations;
+mod requests;
+mod routes;
+mod tenants;
+
+use tidegate_protocol::calls::Principal;
+use tidegate_protocol::{Error, ErrorCode};
+use worker::{Context, Env, Method, Request, Response, Result, event, wasm_bindgen};
+
+// Naming the classes makes the bundle export them.
+pub use tidegate_durable_objects::{Hub, Jobs, Tenant};
+
+use crate::routes::{Access, Route, allowed, find};
+
+#[event(start)]
+fn start() {
+    console_error_panic_hook::set_once();
+}
+
+/// A request from outside, or one of the deployment's own for the executor.
+#[event(fetch)]
+async fn fetch(request: Request, env: Env, _context: Context) -> Result<Response> {
+    let head = request.method() == Method::Head;
+    let response = match handle(request, env).await {
+        Ok(response) => response,
+        Err(error) => answer::problem(&error, None)?,
+    };
+    if !head {
+        return Ok(response);
+    }
+    let (builder, _) = response.into_parts();
+    Ok(builder.empty())
+}
+
+async fn handle(mut request: Request, env: Env) -> core::result::Result<Response, Error> {
+    let path = request.path();
+    if path == executor::PATH {
+        return executor::handle(request, env).await;
+    }
+    let Some(route) = find(&path) else {
+        return Err(Error::new(
+            ErrorCode::NotFound,
+            "There is no such path. The API is described at /openapi.json.",
+        ));
+    };
+    let method = match request.method() {
+        Method::Head => Method::Get,
+        method => method,
+    };
+    let methods = allowed(&route);
+    if method == Method::Options {
+        return answer::options(methods);
+    }
+    if !methods.contains(&method) {
+        return answer::method_not_allowed(&method, methods);
+    }
+    if routes::access(&route) == Access::Everyone {
+        return operations::handle(&env, &route);
+    }
+    if route == Route::Connect {
+        return connect::handle(&request, &env).await;
+    }
+    let principal = identify::header(&request, &env).await?;
+    serve(&mut request, &env, route, method, principal).await
+}
+
+async fn serve(
+    request: &mut Request,
+    env: &Env,
+    route: Route,
+    method: Method,
+    principal: Principal,
+) -> core::result::Result<Response, Error> {
+    match route {
+        Route::Requests => requests::create(request, env, principal).await,
+        Route::Jobs => jobs::list(request, env, &principal).await,
+        Route::Job(job) => jobs::show(request, env, &principal, &job).await,
+        Route::JobEvents(job) => jobs::events(request, env, &principal, &job).await,
+        Route::JobResult(job) => jobs::result(env, &principal, &job).await,
+        Route::JobCancel(job) => jobs::cancel(env, &principal, &job).await,
+        Route::Tickets => connect::ticket(env, &principal).await,
+        Route::Object(key) => objects::handle(request, env, &principal, &key, &method).await,
+        Route::Composition if method == Method::Put => tenants::activate(request, env, &principal).await,
+        Route::Composition => tenants::composition(env, &principal).await,
+        Route::NotYet(what) => {
+            let message = format!("`{what}` is part of the protocol, but not there yet.");
+            Err(Error::new(ErrorCode::NotImplemented, message))
+        }
+        Route::Connect | Route::Health | Route::Ready | Route::OpenApi => Err(Error::not_found()),
+    }
+}
+
+/// Doorbells from the queue. Each message is acknowledged or retried by itself, so that one bad one spoils no batch.
+#[event(queue)]
+async fn queue(batch: worker::MessageBatch<serde_json::Value>, env: Env, _context: Context) -> Result<()> {
+    doorbells::handle(&batch, &env).await;
+    Ok(())
+}
+
+/// The housekeeping of the deployment, now and then.
+#[event(scheduled)]
+async fn scheduled(_event: worker::ScheduledEvent, env: Env, _context: worker::ScheduleContext) {
+    housekeeping::run(&env).await;
+}

@@ -1,0 +1,177 @@
+//! Which path is which route, and which methods it takes. Pure, so that it is tested without a runtime.
+
+use worker::Method;
+
+/// What a path means. Ids and keys are as they came, percent-decoded and not checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// `/v1/connect`
+    Connect,
+    /// `/v1/requests`
+    Requests,
+    /// `/v1/jobs`
+    Jobs,
+    /// `/v1/jobs/{id}`
+    Job(String),
+    /// `/v1/jobs/{id}/events`
+    JobEvents(String),
+    /// `/v1/jobs/{id}/result`
+    JobResult(String),
+    /// `/v1/jobs/{id}:cancel`
+    JobCancel(String),
+    /// `/v1/tickets`
+    Tickets,
+    /// `/v1/objects/{key}`
+    Object(String),
+    /// `/v1/admin/composition`
+    Composition,
+    /// `/healthz`
+    Health,
+    /// `/readyz`
+    Ready,
+    /// `/openapi.json`
+    OpenApi,
+    /// Named by the protocol, and not there yet.
+    NotYet(&'static str),
+}
+
+/// Who may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anyone: it says nothing about any tenant.
+    Everyone,
+    /// Whoever has a token.
+    Token,
+}
+
+/// The route of `path`.
+pub fn find(path: &str) -> Option<Route> {
+    match path {
+        "/healthz" => return Some(Route::Health),
+        "/readyz" => return Some(Route::Ready),
+        "/openapi.json" => return Some(Route::OpenApi),
+        "/asyncapi.json" => return Some(Route::NotYet("/asyncapi.json")),
+        "/metrics" => return Some(Route::NotYet("/metrics")),
+        _ => {}
+    }
+    let rest = path.strip_prefix("/v1/")?;
+    match rest {
+        "connect" => return Some(Route::Connect),
+        "requests" => return Some(Route::Requests),
+        "requests:batch" => return Some(Route::NotYet("POST /v1/requests:batch")),
+        "jobs" => return Some(Route::Jobs),
+        "tickets" => return Some(Route::Tickets),
+        "dead-letters" => return Some(Route::NotYet("/v1/dead-letters")),
+        "dead-letters:redrive" => return Some(Route::NotYet("/v1/dead-letters:redrive")),
+        "admin/composition" => return Some(Route::Composition),
+        _ => {}
+    }
+    if let Some(key) = rest.strip_prefix("objects/") {
+        return percent_decode(key).filter(|key| !key.is_empty()).map(Route::Object);
+    }
+    if let Some(job) = rest.strip_prefix("jobs/") {
+        return job_route(job);
+    }
+    if rest.starts_with("channels/") {
+        return Some(Route::NotYet("/v1/channels"));
+    }
+    if rest.starts_with("admin/") {
+        return Some(Route::NotYet("/v1/admin"));
+    }
+    None
+}
+
+fn job_route(rest: &str) -> Option<Route> {
+    let (job, below) = match rest.split_once('/') {
+        Some((job, below)) => (job, Some(below)),
+        None => (rest, None),
+    };
+    match (job.split_once(':'), below) {
+        (None, None) if !job.is_empty() => Some(Route::Job(job.into())),
+        (Some((job, "cancel")), None) => Some(Route::JobCancel(job.into())),
+        (Some((_, "retry")), None) => Some(Route::NotYet("POST /v1/jobs/{id}:retry")),
+        (None, Some("events")) => Some(Route::JobEvents(job.into())),
+        (None, Some("result")) => Some(Route::JobResult(job.into())),
+        (None, Some("why")) => Some(Route::NotYet("GET /v1/jobs/{id}/why")),
+        _ => None,
+    }
+}
+
+/// Who may ask for `route`.
+pub fn access(route: &Route) -> Access {
+    match route {
+        Route::Health | Route::Ready | Route::OpenApi | Route::NotYet("/metrics" | "/asyncapi.json") => {
+            Access::Everyone
+        }
+        _ => Access::Token,
+    }
+}
+
+/// The methods of `route`. `HEAD` goes with `GET`, and `OPTIONS` with everything.
+pub fn allowed(route: &Route) -> &'static [Method] {
+    const READ: &[Method] = &[Method::Get];
+    const WRITE: &[Method] = &[Method::Post];
+    match route {
+        Route::Connect
+        | Route::Jobs
+        | Route::Job(_)
+        | Route::JobEvents(_)
+        | Route::JobResult(_)
+        | Route::Health
+        | Route::Ready
+        | Route::OpenApi => READ,
+        Route::Requests | Route::JobCancel(_) | Route::Tickets => WRITE,
+        Route::Composition => &[Method::Get, Method::Put],
+        Route::Object(_) => &[Method::Get, Method::Put, Method::Delete],
+        Route::NotYet(_) => &[Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete],
+    }
+}
+
+/// Decodes percent-encoded UTF-8. `None` where an escape is broken or the bytes are no text.
+pub fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut decoded = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let mut digit = || bytes.next().and_then(|b| char::from(b).to_digit(16));
+            let (high, low) = (digit()?, digit()?);
+            decoded.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            decoded.push(byte);
+        }
+    }
+    String::from_utf8(decoded).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_path_of_the_protocol_is_a_route() {
+        let id = || String::from("job_1");
+        for (path, route) in [
+            ("/v1/connect", Some(Route::Connect)),
+            ("/v1/requests", Some(Route::Requests)),
+            ("/v1/jobs", Some(Route::Jobs)),
+            ("/v1/jobs/job_1", Some(Route::Job(id()))),
+            ("/v1/jobs/job_1:cancel", Some(Route::JobCancel(id()))),
+            ("/v1/jobs/job_1/events", Some(Route::JobEvents(id()))),
+            ("/v1/jobs/job_1/result", Some(Route::JobResult(id()))),
+            ("/v1/objects/a/b%20c.csv", Some(Route::Object("a/b c.csv".into()))),
+            ("/v1/jobs/job_1:retry", Some(Route::NotYet("POST /v1/jobs/{id}:retry"))),
+            ("/v1/channels/c/messages", Some(Route::NotYet("/v1/channels"))),
+            ("/v1/objects/", None),
+            ("/v1/objects/%zz", None),
+            ("/v1/objects/%ff", None),
+            ("/v1/jobs/", None),
+            ("/v1/jobs/job_1/other", None),
+            ("/v1/jobs/job_1:cancel/events", None),
+            ("/v2/jobs", None),
+            ("/internal/execute", None),
+            ("/", None),
+        ] {
+            assert_eq!(find(path), route, "{path}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! `/v1/admin/composition`: checks, keeps and activates a tenant's composition; and how a tenant is spread.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use tidegate_durable_objects::platform::{log_error, unavailable};
+use tidegate_durable_objects::{plans, remote};
+use tidegate_engine::composition::{self, DEFAULT};
+use tidegate_protocol::calls::Principal;
+use tidegate_protocol::calls::tenant::{Call, Description, Reply, Scale};
+use tidegate_protocol::http::Activated;
+use tidegate_protocol::ids::TenantId;
+use tidegate_protocol::limits::COMPOSITION_BYTES_MAX;
+use tidegate_protocol::{Error, ErrorCode};
+use worker::{Env, Request, Response};
+
+use crate::answer;
+use crate::requests::read_text;
+
+/// Tenants whose spread is kept in an isolate. Some 100 bytes each.
+const SCALES_MAX: usize = 4096;
+
+thread_local! {
+    static SCALES: RefCell<BTreeMap<TenantId, Scale>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+async fn describe(env: &Env, tenant: &TenantId) -> Result<Description, Error> {
+    match remote::tenant(env, tenant, &Call::Describe).await? {
+        Reply::Description(description) => Ok(description),
+        Reply::Document(_) => Err(Error::new(
+            ErrorCode::InternalError,
+            "The gate answered another question.",
+        )),
+    }
+}
+
+/// How a tenant is spread over objects. It does not change once it was asked for, so that it is kept.
+///
+/// Errors: `UNAVAILABLE` where the tenant's gate cannot be reached.
+pub async fn scale(env: &Env, tenant: &TenantId) -> Result<Scale, Error> {
+    if let Some(scale) = SCALES.with_borrow(|scales| scales.get(tenant).copied()) {
+        return Ok(scale);
+    }
+    let scale = describe(env, tenant).await?.scale;
+    SCALES.with_borrow_mut(|scales| {
+        if scales.len() >= SCALES_MAX {
+            scales.pop_first();
+        }
+        scales.insert(tenant.clone(), scale);
+    });
+    Ok(scale)
+}
+
+fn check_admin(principal: &Principal) -> Result<(), Error> {
+    if principal.scopes.contains("admin") {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorCode::Forbidden,
+        "Administration takes the scope `admin`.",
+    ))
+}
+
+/// `PUT`: checks the document, keeps it under its revision, and makes it the active one.
+///
+/// Errors: `FORBIDDEN`; `VALIDATION_ERROR` with every fault; `NOT_IMPLEMENTED` for another spread of a tenant in use.
+pub async fn activate(request: &mut Request, env: &Env, principal: &Principal) -> Result<Response, Error> {
+    check_admin(principal)?;
+    let document = read_text(request, COMPOSITION_BYTES_MAX).await?;
+    let plan = composition::compile(&document, tidegate_patterns::MANIFESTS)?;
+    let revision = plan.revision.clone();
+    // KV first: whoever hears of the revision finds its bytes.
+    let kept = match env.kv("CONFIGURATION") {
+        Ok(kv) => match kv.put(&plans::document_key(&principal.tenant, &revision), document.as_str()) {
+            Ok(put) => put.execute().await,
+            Err(cause) => Err(cause),
+        },
+        Err(cause) => {
+            return Err(unavailable("the binding CONFIGURATION")(cause));
+        }
+    };
+    if let Err(cause) = kept {
+        // The gate keeps every document as well, and is asked where KV has none.
+        log_error("KV", cause);
+    }
+    let call = Call::Activate {
+        document,
+        revision: revision.clone(),
+        scale: plan.scale,
+        by: principal.user.to_string(),
+    };
+    remote::tenant(env, &principal.tenant, &call).await?;
+    answer::json(
+        &Activated {
+            revision: revision.to_string(),
+        },
+        200,
+    )
+}
+
+/// `GET`: the active document.
+///
+/// Errors: `FORBIDDEN`; `UNAVAILABLE`.
+pub async fn composition(env: &Env, principal: &Principal) -> Result<Response, Error> {
+    check_admin(principal)?;
+    let text = match describe(env, &principal.tenant).await?.revision {
+        None => DEFAULT.to_owned(),
+        Some(revision) => match remote::tenant(env, &principal.tenant, &Call::Document { revision }).await? {
+            Reply::Document(text) => text,
+            Reply::Description(_) => {
+                return Err(Error::new(
+                    ErrorCode::InternalError,
+                    "The gate answered another question.",
+                ));
+            }
+        },
+    };
+    let builder = Response::builder()
+        .with_header("content-type", "application/json")
+        .map_err(answer::broken)?;
+    Ok(builder.fixed(text.into_bytes()))
+}

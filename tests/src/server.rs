@@ -1,0 +1,297 @@
+//! A server of the tests' own: the built bundle on workerd, with its state in a temporary directory, killable as a whole.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
+use serde_json::{Value, json};
+
+use crate::{http, token};
+
+/// How long a start may take before it counts as failed.
+const START: Duration = Duration::from_secs(60);
+/// How long the servers of one run may live. A run that hangs ends here, and its servers with it.
+const RUN: Duration = Duration::from_secs(3600);
+/// What the directories of the tests are called; the rest of the name is the process id and a number.
+const DIRECTORY: &str = "tidegate-tests-";
+
+/// A running server. Dropping it kills it and removes its state.
+pub struct Server {
+    state: tempfile::TempDir,
+    running: Mutex<Option<Running>>,
+    log: Arc<Log>,
+}
+
+struct Running {
+    node: Child,
+    url: String,
+    control_url: String,
+}
+
+/// What the servers on one state directory have written to their log.
+struct Log {
+    file: Mutex<fs::File>,
+    path: PathBuf,
+    constructed: Mutex<HashMap<String, u64>>,
+}
+
+/// The server that the tests of this process share; started by the first that asks.
+pub fn shared() -> Arc<Server> {
+    static SHARED: OnceLock<Arc<Server>> = OnceLock::new();
+    Arc::clone(SHARED.get_or_init(|| Arc::new(Server::start())))
+}
+
+impl Server {
+    /// Starts a server with state of its own.
+    ///
+    /// # Panics
+    /// Where the bundle is not built, or the server does not start.
+    pub fn start() -> Self {
+        static HOUSEKEEPING: OnceLock<()> = OnceLock::new();
+        HOUSEKEEPING.get_or_init(|| {
+            remove_leftovers();
+            bound_the_run();
+        });
+        let prefix = format!("{DIRECTORY}{}-", std::process::id());
+        let state = tempfile::Builder::new()
+            .prefix(&prefix)
+            .tempdir()
+            .expect("a temporary directory");
+        let path = state.path().join("server.log");
+        let log = Log {
+            file: Mutex::new(fs::File::create(&path).expect("a log file")),
+            path,
+            constructed: Mutex::default(),
+        };
+        write_vars(&state.path().join("vars"));
+        let server = Self {
+            state,
+            running: Mutex::new(None),
+            log: Arc::new(log),
+        };
+        server.run();
+        server
+    }
+
+    fn run(&self) {
+        let root = root();
+        let bundle = std::env::var_os("TIDEGATE_BUNDLE").map_or_else(|| root.join("build"), |dir| root.join(dir));
+        let harness = root.join("harness/serve.mjs");
+        let node = root.join("node_modules/.bin/node");
+        for (path, remedy) in [
+            (bundle.join("index_bg.wasm"), "cargo xtask build"),
+            (node.clone(), "npm ci"),
+            (harness.clone(), "git checkout -- harness"),
+        ] {
+            assert!(path.exists(), "{} is missing: run `{remedy}` first", path.display());
+        }
+        let started = Command::new(node)
+            .arg(harness)
+            .arg("--state")
+            .arg(self.state.path().join("state"))
+            .arg("--vars")
+            .arg(self.state.path().join("vars"))
+            .arg("--bundle")
+            .arg(bundle)
+            .args(["--port", "0", "--control-port", "0"])
+            .current_dir(root)
+            .env_remove("TIDEGATE_ISSUERS")
+            .env_remove("TIDEGATE_DEPLOYMENT_KEY")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A group of its own, so that node and workerd are killed in one stroke.
+            .process_group(0)
+            .spawn();
+        let mut node = started.expect("node starts");
+        self.log.follow(node.stderr.take().expect("stderr is piped"));
+        let (ready, is_ready) = mpsc::channel();
+        let stdout = node.stdout.take().expect("stdout is piped");
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                // Only the first line is waited for; the rest is read so that the server never blocks on a full pipe.
+                let _ = ready.send(line);
+            }
+        });
+        let line = is_ready.recv_timeout(START).unwrap_or_else(|_| {
+            kill(&mut node);
+            panic!("the server did not start:\n{}", self.log.tail());
+        });
+        let line: Value = serde_json::from_str(&line).expect("the server's first line is JSON");
+        let text = |name: &str| {
+            line[name]
+                .as_str()
+                .unwrap_or_else(|| panic!("no `{name}` in {line}"))
+                .to_owned()
+        };
+        let running = Running {
+            node,
+            url: text("url"),
+            control_url: text("control_url"),
+        };
+        *self.lock() = Some(running);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The origin of its HTTP API. Changes with a restart.
+    pub fn url(&self) -> String {
+        self.lock().as_ref().expect("the server runs").url.clone()
+    }
+
+    /// The port that it listens on, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        let url = self.url();
+        url.rsplit(':')
+            .next()
+            .and_then(|port| port.parse().ok())
+            .expect("a port in the URL")
+    }
+
+    /// `kill -9` of node and workerd together.
+    pub fn kill(&self) {
+        if let Some(mut running) = self.lock().take() {
+            kill(&mut running.node);
+        }
+    }
+
+    /// Starts it again on the same state.
+    pub fn start_again(&self) {
+        self.run();
+    }
+
+    /// Evicts one object, keeping its sockets as the platform does when an object falls asleep; first waits for the calls
+    /// that it has under way, as the platform does. `false` where it is asleep already.
+    ///
+    /// # Panics
+    /// Where the control server refuses for any other reason.
+    pub fn evict(&self, class: &str, name: &str) -> bool {
+        let control = self.lock().as_ref().expect("the server runs").control_url.clone();
+        let body = json!({ "class": class, "name": name, "webSockets": "hibernate" });
+        let answer = http::Client::new(&control, None).post("/evict", &body);
+        let asleep = answer.status == 500 && answer.text().contains("not currently running");
+        assert!(answer.status == 200 || asleep, "evicting {name}: {}", answer.text());
+        !asleep
+    }
+
+    /// What the object `name` of `class` says of itself at `path`; nothing from outside can ask it.
+    ///
+    /// # Panics
+    /// Where the control server refuses.
+    pub fn ask(&self, class: &str, name: &str, path: &str) -> String {
+        let control = self.lock().as_ref().expect("the server runs").control_url.clone();
+        let path = format!("/object?class={class}&name={name}&path={path}");
+        let answer = http::Client::new(&control, None).get(&path).json(200);
+        answer["text"].as_str().expect("a text").to_owned()
+    }
+
+    /// How often the object `name` has been constructed so far, over all restarts.
+    pub fn constructed(&self, name: &str) -> u64 {
+        let counts = self.log.constructed.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.get(name).copied().unwrap_or(0)
+    }
+
+    /// The last lines of its log.
+    pub fn log_tail(&self) -> String {
+        self.log.tail()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            eprintln!("--- the end of the server's log ---\n{}", self.log.tail());
+        }
+    }
+}
+
+impl Log {
+    fn follow(self: &Arc<Self>, stderr: impl std::io::Read + Send + 'static) {
+        let log = Arc::clone(self);
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                log.take(&line);
+            }
+        });
+    }
+
+    fn take(&self, line: &str) {
+        // `[debug] constructed Hub t:acme:hub:0`
+        if let Some(name) = line
+            .split_once("constructed ")
+            .and_then(|(_, rest)| rest.split_whitespace().nth(1))
+        {
+            let mut counts = self.constructed.lock().unwrap_or_else(PoisonError::into_inner);
+            *counts.entry(name.to_owned()).or_default() += 1;
+        }
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = writeln!(file, "{line}");
+    }
+
+    fn tail(&self) -> String {
+        let text = fs::read(&self.path).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("[debug]")).collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("this crate lies in the repository")
+}
+
+fn write_vars(path: &Path) {
+    let key = "dGVzdHMtb25seS1kZXBsb3ltZW50LWtleS0zMmJ5dGU";
+    let vars = format!(
+        "TIDEGATE_DEPLOYMENT_KEY='{key}'\nTIDEGATE_ISSUERS='{}'\n",
+        token::issuers()
+    );
+    fs::write(path, vars).expect("the state directory can be written to");
+}
+
+fn kill(node: &mut Child) {
+    if let Some(group) = i32::try_from(node.id()).ok().and_then(Pid::from_raw) {
+        // It may have ended by itself.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let _ = node.wait();
+}
+
+/// Removes what earlier runs left behind: the shared server is never dropped, so that its state and log can be looked at
+/// after a failure, until the next run.
+fn remove_leftovers() {
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(DIRECTORY)?.split('-').next()?.parse().ok());
+        if owner
+            .and_then(Pid::from_raw)
+            .is_some_and(|pid| test_kill_process(pid).is_err())
+        {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Ends this process, and with it its servers (they look for their parent), when the run takes too long.
+fn bound_the_run() {
+    let end = Instant::now() + RUN;
+    thread::spawn(move || {
+        thread::sleep(end.saturating_duration_since(Instant::now()));
+        eprintln!("the tests have run for {} s: something hangs", RUN.as_secs());
+        std::process::exit(1);
+    });
+}

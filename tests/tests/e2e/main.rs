@@ -1,0 +1,41 @@
+//! End to end: every promise of the protocol that this version makes, kept by the built bundle on real workerd.
+//!
+//! One binary, so that it links once and its tests share one server. Each test has a tenant of its own.
+
+mod auth;
+mod bad_input;
+mod flows;
+mod keys;
+mod kill;
+mod objects;
+mod operations;
+mod panics;
+mod report;
+mod spill;
+mod tenants;
+
+/// Makes three tests of each flow: undisturbed, with the tenant's objects evicted between its steps, and with the whole
+/// server killed and started again on the same state between its steps.
+macro_rules! three_ways {
+    ($($name:ident($flow:path);)*) => {$(
+        mod $name {
+            use tidegate_tests::stage::Between;
+
+            #[test]
+            fn undisturbed() {
+                $flow(Between::Nothing);
+            }
+
+            #[test]
+            fn with_the_objects_evicted_between_its_steps() {
+                $flow(Between::Eviction);
+            }
+
+            #[test]
+            fn with_the_server_killed_between_its_steps() {
+                $flow(Between::Kill);
+            }
+        }
+    )*};
+}
+pub(crate) use three_ways;

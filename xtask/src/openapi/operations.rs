@@ -1,0 +1,388 @@
+//! What the HTTP API does: each operation with its parameters, its answers and the codes that it can be refused with.
+
+use serde_json::{Value, json};
+use tidegate_protocol::ErrorCode::{
+    Cancelled, Conflict, Forbidden, Gone, IdempotencyMismatch, InvalidAction, NotAcceptable, NotFound, PayloadTooLarge,
+    PreconditionFailed, ProcessingFailed, QueueFull, RangeNotSatisfiable, Timeout, UnsupportedMediaType, UpstreamError,
+    ValidationError,
+};
+use tidegate_protocol::event::{JobState, JsonText, Progress};
+use tidegate_protocol::frames::ServerFrame;
+use tidegate_protocol::http::{Accepted, Activated, Answer, EventPage, Job, JobPage, ObjectInfo, Ticket};
+use tidegate_protocol::ids::{ActionName, IdempotencyKey, JobId, JobNumber, RequestId, Seq, TraceParent, UserId};
+use tidegate_protocol::limits::{BODY_BYTES_MAX, COMPOSITION_BYTES_MAX, OBJECT_KEY_BYTES_MAX, WAIT_SECONDS_MAX};
+use tidegate_protocol::time::UnixMs;
+
+use super::operation::{Access, Operation};
+use super::problems::{FAULTS, Refusal, of};
+use super::schemas::{Schemas, by_name};
+
+/// The groups of operations, each with what it is about.
+pub const TAGS: [(&str, &str); 6] = [
+    ("requests", "Running actions."),
+    (
+        "jobs",
+        "Jobs, their events and their results. What a token may not see is not there.",
+    ),
+    ("connect", "The WebSocket."),
+    ("objects", "The tenant's own storage."),
+    ("administration", "What takes the scope `admin`."),
+    ("operations", "What operators and tools ask for. No token."),
+];
+
+/// What an action can end with, when it is the action's outcome that is asked for.
+const OUTCOME: [Refusal; 9] = [
+    of(ValidationError),
+    FAULTS,
+    of(NotFound),
+    of(Conflict),
+    of(Cancelled),
+    of(PayloadTooLarge),
+    of(ProcessingFailed),
+    of(UpstreamError),
+    of(Timeout),
+];
+
+/// Every operation.
+pub fn all(schemas: &mut Schemas) -> Vec<Operation> {
+    let groups = [requests, jobs, connect, objects, administration, operations];
+    groups.into_iter().flat_map(|group| group(schemas)).collect()
+}
+
+fn text() -> Value {
+    json!({ "type": "string" })
+}
+
+fn bytes() -> Value {
+    json!({ "description": "The bytes, as they were stored." })
+}
+
+fn requests(schemas: &mut Schemas) -> Vec<Operation> {
+    let applied = "What of `Prefer` was applied.";
+    let create = Operation::new("/v1/requests", "post", "createRequest", "requests", "Runs an action")
+        .about(
+            "As the action is declared, or as `mode` and `Prefer` choose: on the spot, or as a job. A request that is \
+            refused has consumed nothing. An action that fails on the spot is answered with its own error, and with \
+            `job_id` where it was a job.",
+        )
+        .parameter(
+            "header",
+            "Idempotency-Key",
+            schemas.of::<IdempotencyKey>(),
+            "The same key for the same action, one execution; quoted or bare. The body may say it instead.",
+        )
+        .parameter(
+            "header",
+            "Prefer",
+            json!({ "type": "string", "examples": ["respond-async", "wait=10"] }),
+            format!(
+                "RFC 7240: `respond-async` for a job at once, `wait=N` to wait up to N seconds for the outcome, at \
+                most {WAIT_SECONDS_MAX}."
+            ),
+        )
+        .parameter(
+            "header",
+            "traceparent",
+            schemas.of::<TraceParent>(),
+            "The caller's trace (W3C Trace Context). The body may say it instead.",
+        )
+        .body(
+            "application/json",
+            by_name("Request"),
+            format!("At most {BODY_BYTES_MAX} bytes."),
+        )
+        .answer(200, "The action's answer.", schemas.of::<Answer>())
+        .with_header("Preference-Applied", applied, "string")
+        .answer(202, "The request is stored as a job.", schemas.of::<Accepted>())
+        .with_header("Location", "The job.", "string")
+        .with_header("Preference-Applied", applied, "string")
+        .refused(&OUTCOME)
+        .refused(&[of(InvalidAction), of(Forbidden), of(UnsupportedMediaType)])
+        .refused(&[of(IdempotencyMismatch), of(QueueFull)]);
+    vec![create]
+}
+
+fn jobs(schemas: &mut Schemas) -> Vec<Operation> {
+    let id = schemas.of::<JobId>();
+    let of_job = |operation: Operation| {
+        operation
+            .parameter("path", "id", id.clone(), "The job.")
+            .refused(&[of(NotFound)])
+    };
+    let list = Operation::new("/v1/jobs", "get", "listJobs", "jobs", "Lists jobs, newest first")
+        .about(
+            "A token without the scope `jobs:read` or `jobs:write` sees its own user's jobs. A page may be short, or \
+            even empty, and still have a cursor. The filters `created_after`, `created_before` and `metadata.<name>` \
+            are not there yet: `NOT_IMPLEMENTED`.",
+        )
+        .parameter("query", "status", schemas.of::<JobState>(), "Only jobs in this state.")
+        .parameter(
+            "query",
+            "action",
+            schemas.of::<ActionName>(),
+            "Only jobs of this action.",
+        )
+        .parameter("query", "user", schemas.of::<UserId>(), "Only jobs of this user.")
+        .parameter(
+            "query",
+            "limit",
+            json!({ "type": "integer", "minimum": 1, "maximum": 100, "default": 20 }),
+            "Jobs of one page.",
+        )
+        .parameter("query", "cursor", text(), "The `cursor` of the page before.")
+        .answer(200, "A page of jobs.", schemas.of::<JobPage>())
+        .refused(&[FAULTS]);
+    let show = Operation::new("/v1/jobs/{id}", "get", "getJob", "jobs", "Shows a job");
+    let show = of_job(show)
+        .parameter(
+            "query",
+            "wait",
+            json!({ "type": "integer", "minimum": 0 }),
+            format!(
+                "Wait up to so many seconds for the job's end; more than {WAIT_SECONDS_MAX} are {WAIT_SECONDS_MAX}."
+            ),
+        )
+        .answer(200, "The job, ended or not.", schemas.of::<Job>())
+        .refused(&[FAULTS]);
+    let cancel = Operation::new("/v1/jobs/{id}:cancel", "post", "cancelJob", "jobs", "Cancels a job")
+        .about("Another user's job takes the scope `jobs:write`. Cancelling a cancelled job again changes nothing.");
+    let cancel = of_job(cancel)
+        .answer(202, "The job is cancelled.", schemas.of::<Job>())
+        .refused(&[of(Forbidden), of(Conflict)]);
+    let events = Operation::new("/v1/jobs/{id}/events", "get", "listJobEvents", "jobs", "Follows a job").about(
+        "A stream of Server-Sent Events until the job has ended, or, where `Accept` names `application/json` and \
+            not `text/event-stream`, a page of the stored events. A stream that breaks off is taken up again with \
+            `Last-Event-ID`.",
+    );
+    let events = of_job(events)
+        .parameter(
+            "header",
+            "Last-Event-ID",
+            schemas.of::<Seq>(),
+            "Only events after this one. Goes before `after`.",
+        )
+        .parameter("query", "after", schemas.of::<Seq>(), "Only events after this one.")
+        .answer_as(
+            200,
+            "The events.",
+            &[
+                ("text/event-stream", event_stream()),
+                ("application/json", schemas.of::<EventPage>()),
+            ],
+        )
+        .refused(&[FAULTS, of(NotAcceptable)]);
+    let result = Operation::new(
+        "/v1/jobs/{id}/result",
+        "get",
+        "getJobResult",
+        "jobs",
+        "Gives a job's result",
+    )
+    .about("A job that failed is answered with its own error; one that has not ended with `CONFLICT`.");
+    let result = of_job(result)
+        .answer(200, "The result, streamed where it is large.", schemas.of::<JsonText>())
+        .refused(&OUTCOME)
+        .refused(&[of(Gone)]);
+    vec![list, show, cancel, events, result]
+}
+
+fn event_stream() -> Value {
+    let moment = UnixMs(1_795_244_400_000);
+    let frame = ServerFrame::Progress {
+        request_id: RequestId::generate(moment, 7),
+        job_id: JobId::new(JobNumber::first_at(moment), 7),
+        seq: Seq(2),
+        attempt: 1,
+        progress: Progress {
+            percentage: 40.0,
+            ..Progress::default()
+        },
+        timestamp: moment,
+    };
+    json!({
+        "type": "string",
+        "description": "`id` is the event's `seq`, `event` its `type`, and `data` a `JobEvent`. A comment keeps a \
+            silent stream open.",
+        "examples": [format!("id: 2\nevent: progress\ndata: {}\n\n", frame.encode())],
+    })
+}
+
+fn connect(schemas: &mut Schemas) -> Vec<Operation> {
+    let mut socket = Operation::new("/v1/connect", "get", "connect", "connect", "Opens a WebSocket")
+        .about(
+            "The frames are those of the protocol `tidegate.v1`. A token in the address is refused; a client that can \
+            set no header offers the subprotocols `tidegate.v1, bearer.<token>`, or brings a ticket.",
+        )
+        .parameter(
+            "header",
+            "Upgrade",
+            json!({ "const": "websocket" }),
+            "Required by WebSocket (RFC 6455).",
+        )
+        .answer_as(101, "The connection is a WebSocket. Its first frame is `welcome`.", &[])
+        .with_header(
+            "Sec-WebSocket-Protocol",
+            "`tidegate.v1`, where it was offered.",
+            "string",
+        )
+        .refused(&[of(ValidationError), of(Forbidden)]);
+    socket.access = Access::Socket;
+    let ticket = Operation::new(
+        "/v1/tickets",
+        "post",
+        "createTicket",
+        "connect",
+        "Mints a ticket for a WebSocket",
+    )
+    .answer(201, "The ticket.", schemas.of::<Ticket>());
+    vec![socket, ticket]
+}
+
+fn objects(schemas: &mut Schemas) -> Vec<Operation> {
+    const PATH: &str = "/v1/objects/{key}";
+    let key = json!({ "type": "string", "minLength": 1, "maxLength": OBJECT_KEY_BYTES_MAX });
+    let of_object = |method, id, summary| {
+        let about = "Percent-encoded UTF-8 without control characters. A slash may stand as it is.";
+        Operation::new(PATH, method, id, "objects", summary)
+            .parameter("path", "key", key.clone(), about)
+            .refused(&[FAULTS])
+    };
+    let conditional = |operation: Operation, if_match: &str, if_none_match: &str| {
+        operation
+            .parameter("header", "If-Match", text(), if_match)
+            .parameter("header", "If-None-Match", text(), if_none_match)
+            .refused(&[of(PreconditionFailed)])
+    };
+    let read = |method, id, summary, contents: &[(&str, Value)]| {
+        let operation = of_object(method, id, summary);
+        let operation = conditional(
+            operation,
+            "Only an object with one of these entity tags; `*` for any.",
+            "Only an object with none of these entity tags; else `304`.",
+        );
+        operation
+            .parameter(
+                "header",
+                "Range",
+                json!({ "type": "string", "examples": ["bytes=0-499", "bytes=-200"] }),
+                "One range of bytes (RFC 9110). What is not understood is passed over.",
+            )
+            .parameter(
+                "header",
+                "If-Range",
+                text(),
+                "The range only of an object with this entity tag, else all of it.",
+            )
+            .answer_as(200, "The object.", contents)
+            .with_header("ETag", "The entity tag.", "string")
+            .with_header("Accept-Ranges", "`bytes`.", "string")
+            .with_header("Content-Length", "How long the object is.", "integer")
+            .answer_as(304, "The object is the one that the client has.", &[])
+            .with_header("ETag", "The entity tag.", "string")
+            .refused(&[of(NotFound), of(RangeNotSatisfiable)])
+    };
+    let get = read("get", "getObject", "Reads an object", &[("*/*", bytes())])
+        .answer_as(206, "The range.", &[("*/*", bytes())])
+        .with_header("ETag", "The entity tag.", "string")
+        .with_header("Accept-Ranges", "`bytes`.", "string")
+        .with_header("Content-Length", "How long the range is.", "integer")
+        .with_header("Content-Range", "`bytes <first>-<last>/<size>`.", "string");
+    let head = read("head", "headObject", "Describes an object", &[]);
+    let put = of_object("put", "putObject", "Writes an object")
+        .parameter(
+            "header",
+            "Content-Length",
+            json!({ "type": "integer", "minimum": 0 }),
+            "Required: an upload says its length first.",
+        )
+        .body(
+            "*/*",
+            bytes(),
+            "Any bytes, kept with the media type that `Content-Type` says.",
+        )
+        .answer(201, "The object is stored.", schemas.of::<ObjectInfo>())
+        .with_header("ETag", "The entity tag.", "string");
+    let put = conditional(
+        put,
+        "Only over an object with this entity tag. Of several, the first counts.",
+        "Only where no object has this entity tag; `*` where there is none. Of several, the first counts.",
+    );
+    let delete = of_object("delete", "deleteObject", "Deletes an object").answer_as(
+        204,
+        "There is no object of this key, whether there was one or not.",
+        &[],
+    );
+    vec![get, head, put, delete]
+}
+
+fn administration(schemas: &mut Schemas) -> Vec<Operation> {
+    const PATH: &str = "/v1/admin/composition";
+    let document = || {
+        json!({
+            "type": "object",
+            "description": "A composition: a document of the schema `urn:tidegate:composition:1`.",
+        })
+    };
+    let get = Operation::new(
+        PATH,
+        "get",
+        "getComposition",
+        "administration",
+        "Gives the active composition",
+    )
+    .answer(200, "The document as it was activated, or the default one.", document())
+    .refused(&[of(Forbidden)]);
+    let put = Operation::new(
+        PATH,
+        "put",
+        "putComposition",
+        "administration",
+        "Activates a composition",
+    )
+    .about("All faults of a document are reported together. Another `scale` for a tenant in use is not there yet.")
+    .body(
+        "application/json",
+        document(),
+        format!("At most {COMPOSITION_BYTES_MAX} bytes."),
+    )
+    .answer(200, "The revision is active.", schemas.of::<Activated>())
+    .refused(&[of(Forbidden), of(ValidationError), FAULTS])
+    .refused(&[of(PayloadTooLarge), of(UnsupportedMediaType)]);
+    vec![get, put]
+}
+
+fn operations(_: &mut Schemas) -> Vec<Operation> {
+    let health = Operation::new(
+        "/healthz",
+        "get",
+        "getHealth",
+        "operations",
+        "Says that the Worker runs",
+    )
+    .open()
+    .answer(200, "It runs.", by_name("Health"));
+    let ready = Operation::new(
+        "/readyz",
+        "get",
+        "getReadiness",
+        "operations",
+        "Says whether the deployment is complete",
+    )
+    .open()
+    .answer(200, "Everything is there.", by_name("Readiness"))
+    .answer(
+        503,
+        "Something is missing; each check says what to do.",
+        by_name("Readiness"),
+    );
+    let description = Operation::new(
+        "/openapi.json",
+        "get",
+        "getDescription",
+        "operations",
+        "Gives this document",
+    )
+    .open()
+    .answer(200, "An OpenAPI 3.1 document.", json!({ "type": "object" }));
+    vec![health, ready, description]
+}
