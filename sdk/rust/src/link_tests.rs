@@ -161,8 +161,13 @@ struct World {
 
 impl World {
     fn new(call: Call) -> Self {
+        // Endless patience: a link that gives up before its first connection is right to do so, and tested by itself.
+        let patience = Patience {
+            first_ms: None,
+            again_ms: None,
+        };
         let mut world = Self {
-            link: Link::new(Patience::default()),
+            link: Link::new(patience),
             server: Server::default(),
             now: 0,
             roll: 12_345,
