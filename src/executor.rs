@@ -1,6 +1,6 @@
-//! The executor: makes one attempt of a job, on behalf of a `Jobs` object, and reports what came of it.
+//! The executor: makes attempts of jobs, on behalf of a `Jobs` object, and reports what came of each.
 //!
-//! The outcome travels in a call of its own, not in the answer to the object's call: an object that restarts under a
+//! An outcome travels in a call of its own, not in the answer to the object's call: an object that restarts under a
 //! running attempt has forgotten that it asked, and would run a finished attempt again.
 
 use tidegate_durable_objects::platform::{deployment_key, unavailable};
@@ -14,7 +14,7 @@ use worker::{Env, Request, Response};
 /// The path of the deployment's own calls.
 pub const PATH: &str = "/internal/execute";
 
-/// Makes an attempt. Whoever does not bring the deployment's own tag is told that there is nothing here.
+/// Makes the attempts. Whoever does not bring the deployment's own tag is told that there is nothing here.
 ///
 /// Errors: `NOT_FOUND` for a call from outside.
 pub async fn handle(mut request: Request, env: Env) -> Result<Response, Error> {

@@ -13,7 +13,7 @@ use futures_channel::oneshot;
 use js_sys::Uint8Array;
 use tidegate_engine::composition::Plan;
 use tidegate_engine::database::{Database, DatabaseError, Value, migrate};
-use tidegate_engine::hub::{Active, CallId, Effect, HttpId, Hub as Memory, Moment, Run, Session};
+use tidegate_engine::hub::{Active, CallId, Effect, HttpId, Hub as Memory, Moment, Run};
 use tidegate_protocol::calls::hub::{Call, Reply};
 use tidegate_protocol::calls::jobs::{self, Batch};
 use tidegate_protocol::calls::tenant::{self, Description};
@@ -24,15 +24,13 @@ use tidegate_protocol::ids::{ConnectionId, HubIndex, ObjectName, ShardIndex, Ten
 use tidegate_protocol::limits::PAYLOAD_ROW_BYTES_MAX;
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
-use wasm_bindgen::JsCast;
+use wasm_bindgen::prelude::*;
 use worker::worker_sys::ext::WebSocketExt;
-use worker::{
-    DurableObject, Env, Request, Response, Result, State, WebSocket, WebSocketIncomingMessage, WebSocketPair,
-    durable_object, wasm_bindgen,
-};
+use worker::{DurableObject, Env, Request, Response, Result, State, WebSocket, WebSocketPair, durable_object};
 
 use crate::outbox::Outbox;
 use crate::platform::{log_error, now, random, unavailable};
+use crate::sockets::{Sockets, attached};
 use crate::sql::ObjectDatabase;
 use crate::{plans, remote, runtime, storage};
 
@@ -46,11 +44,19 @@ const TICKET_MS: u64 = 60_000;
 /// The header that carries a ticket's id from the Worker. Stripped from everything that comes from outside.
 pub const TICKET_HEADER: &str = "x-tidegate-ticket";
 
+/// Frames that are held while the gate is asked what is active, which takes milliseconds. The rest are refused.
+const HELD_FRAMES_MAX: usize = 1024;
+/// Bytes of the frames that are held: far below the memory of an isolate, which all of its objects share.
+const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 const STEPS: &[&[&str]] = &[&["-- hub::schema
     CREATE TABLE spent_ticket (id TEXT PRIMARY KEY, spent_at INTEGER NOT NULL) STRICT, WITHOUT ROWID"]];
 
 /// One hub of a tenant: its sockets.
-#[durable_object(websocket)]
+///
+/// The handlers of its sockets are exported below, by hand: those of the `worker` crate make a promise and a task for
+/// each frame, which cost several times what most frames need.
+#[durable_object(fetch)]
 pub struct Hub {
     shell: AssertUnwindSafe<Rc<Shell>>,
 }
@@ -71,7 +77,9 @@ struct Shell {
     migrated: Cell<bool>,
     name: Option<(TenantId, HubIndex)>,
     memory: RefCell<Memory>,
-    sockets: RefCell<BTreeMap<ConnectionId, WebSocket>>,
+    sockets: RefCell<Sockets>,
+    /// Frames that came before this instance knew what is active.
+    held: RefCell<Vec<(ConnectionId, String)>>,
     known: RefCell<Option<Rc<Known>>>,
     asking: RefCell<BTreeMap<HttpId, oneshot::Sender<core::result::Result<Reply, Error>>>>,
     next_http: Cell<u64>,
@@ -90,7 +98,7 @@ impl DurableObject for Hub {
             state.set_websocket_auto_response(&pair);
         }
         let mut memory = Memory::new(name.as_ref().map_or(HubIndex(0), |(_, index)| *index));
-        let mut sockets = BTreeMap::new();
+        let mut sockets = Sockets::default();
         for socket in state.get_websockets() {
             if let Some(session) = attached(&socket) {
                 sockets.insert(session.connection.clone(), socket);
@@ -106,6 +114,7 @@ impl DurableObject for Hub {
             name,
             memory: RefCell::new(memory),
             sockets: RefCell::new(sockets),
+            held: RefCell::new(Vec::new()),
             known: RefCell::new(None),
             asking: RefCell::new(BTreeMap::new()),
             next_http: Cell::new(0),
@@ -131,59 +140,103 @@ impl DurableObject for Hub {
             }
         }
     }
+}
 
-    async fn websocket_message(&self, socket: WebSocket, message: WebSocketIncomingMessage) -> Result<()> {
-        let shell = self.shell.0.clone();
-        let Some(session) = attached(&socket) else {
-            return Ok(());
-        };
-        let from = session.connection;
-        match message {
-            WebSocketIncomingMessage::Binary(_) => {
-                let fault = Fault::new("", "a text frame", "a binary frame");
-                let error = Error::invalid("Frames are text.", vec![fault]);
-                let effects = shell.memory.borrow_mut().unreadable(now(), &from, error);
-                shell.perform(effects);
-            }
-            WebSocketIncomingMessage::String(text) => match shell.active().await {
-                Ok(known) => {
-                    let effects = shell.decide(&known, |memory, moment, active| {
-                        memory.frame(moment, active, &from, &text)
-                    });
-                    shell.perform(effects);
-                }
-                Err(error) => {
-                    let effects = shell.memory.borrow_mut().unreadable(now(), &from, error);
-                    shell.perform(effects);
-                }
-            },
+#[wasm_bindgen]
+impl Hub {
+    /// A frame came on a socket. What it needs beyond this turn is waited for beside it.
+    #[wasm_bindgen(js_name = webSocketMessage)]
+    pub fn on_message(&self, socket: web_sys::WebSocket, message: &JsValue) {
+        let socket = WebSocket::from(socket);
+        match message.as_string() {
+            Some(text) => self.shell.text(&socket, text),
+            None => self.shell.binary(&socket),
         }
-        Ok(())
     }
 
-    async fn websocket_close(&self, socket: WebSocket, code: usize, _: String, _: bool) -> Result<()> {
-        self.shell.0.gone(&socket);
-        // 1005 and 1006 say that there was no code: they may not be sent.
-        let code = u16::try_from(code)
-            .ok()
-            .filter(|code| !matches!(code, 1005 | 1006 | 1015));
-        let _already_closed = socket.close(code, Some(""));
-        Ok(())
+    /// A socket was closed by its client.
+    #[wasm_bindgen(js_name = webSocketClose)]
+    pub fn on_close(&self, socket: web_sys::WebSocket, code: u16) {
+        self.shell.ended(&WebSocket::from(socket), code);
     }
 
-    async fn websocket_error(&self, socket: WebSocket, _: worker::Error) -> Result<()> {
-        self.shell.0.gone(&socket);
-        Ok(())
+    /// A socket broke.
+    #[wasm_bindgen(js_name = webSocketError)]
+    pub fn on_error(&self, socket: web_sys::WebSocket) {
+        self.shell.gone(&WebSocket::from(socket));
     }
 }
 
-fn attached(socket: &WebSocket) -> Option<Session> {
-    let value = WebSocketExt::deserialize_attachment(socket.as_ref()).ok()?;
-    let bytes: Uint8Array = value.dyn_into().ok()?;
-    Session::from_attachment(&bytes.to_vec())
+fn busy() -> Error {
+    Error::new(ErrorCode::Unavailable, "The hub is starting.").retry_after(1000)
 }
 
 impl Shell {
+    /// A text frame. What is active is nearly always known: then it is decided in this very turn.
+    fn text(self: &Rc<Self>, socket: &WebSocket, text: String) {
+        let Some(from) = self.sockets.borrow().connection(socket) else {
+            return;
+        };
+        let known = self.known.borrow().clone();
+        if let Some(known) = known
+            && self.held.borrow().is_empty()
+        {
+            self.renew(&known);
+            return self.frame(&known, &from, &text);
+        }
+        let first = {
+            let mut held = self.held.borrow_mut();
+            let bytes: usize = held.iter().map(|(_, text)| text.len()).sum();
+            if held.len() >= HELD_FRAMES_MAX || bytes + text.len() > HELD_BYTES_MAX {
+                drop(held);
+                return self.refuse(&from, busy());
+            }
+            held.push((from, text));
+            held.len() == 1
+        };
+        if first {
+            let shell = self.clone();
+            self.state.wait_until(async move { shell.release().await });
+        }
+    }
+
+    /// Decides the frames that were held, in the order in which they came.
+    async fn release(self: &Rc<Self>) {
+        let active = self.active().await;
+        for (from, text) in self.held.take() {
+            match &active {
+                Ok(known) => self.frame(known, &from, &text),
+                Err(error) => self.refuse(&from, error.clone()),
+            }
+        }
+    }
+
+    fn frame(self: &Rc<Self>, known: &Known, from: &ConnectionId, text: &str) {
+        let effects = self.decide(known, |memory, moment, active| memory.frame(moment, active, from, text));
+        self.perform(effects);
+    }
+
+    fn binary(self: &Rc<Self>, socket: &WebSocket) {
+        let Some(from) = self.sockets.borrow().connection(socket) else {
+            return;
+        };
+        let fault = Fault::new("", "a text frame", "a binary frame");
+        self.refuse(&from, Error::invalid("Frames are text.", vec![fault]));
+    }
+
+    fn refuse(self: &Rc<Self>, from: &ConnectionId, error: Error) {
+        let effects = self.memory.borrow_mut().unreadable(now(), from, error);
+        self.perform(effects);
+    }
+
+    /// A socket was closed by its client: the close is answered.
+    fn ended(&self, socket: &WebSocket, code: u16) {
+        self.gone(socket);
+        // 1005 and 1006 say that there was no code: they may not be sent.
+        let code = Some(code).filter(|code| !matches!(code, 1005 | 1006 | 1015));
+        let _already_closed = socket.close(code, Some(""));
+    }
+
     /// Accepts the socket of a principal that the Worker verified.
     fn connect(self: &Rc<Self>, request: &Request) -> Result<Response> {
         let principal = match self.principal(request) {
@@ -312,22 +365,27 @@ impl Shell {
     async fn active(self: &Rc<Self>) -> core::result::Result<Rc<Known>, Error> {
         let known = self.known.borrow().clone();
         let Some(known) = known else { return self.ask().await };
-        if now().since(known.at) > DESCRIPTION_MS {
-            // Ask beside the work, once.
-            let fresh = Known {
-                description: known.description.clone(),
-                plan: known.plan.clone(),
-                at: now(),
-            };
-            *self.known.borrow_mut() = Some(Rc::new(fresh));
-            let shell = self.clone();
-            self.state.wait_until(async move {
-                if let Err(error) = shell.ask().await {
-                    log_error("the gate was not reached", error);
-                }
-            });
-        }
+        self.renew(&known);
         Ok(known)
+    }
+
+    /// Asks the gate again, beside the work and once, where what is known has become old.
+    fn renew(self: &Rc<Self>, known: &Rc<Known>) {
+        if now().since(known.at) <= DESCRIPTION_MS {
+            return;
+        }
+        let fresh = Known {
+            description: known.description.clone(),
+            plan: known.plan.clone(),
+            at: now(),
+        };
+        *self.known.borrow_mut() = Some(Rc::new(fresh));
+        let shell = self.clone();
+        self.state.wait_until(async move {
+            if let Err(error) = shell.ask().await {
+                log_error("the gate was not reached", error);
+            }
+        });
     }
 
     async fn ask(&self) -> core::result::Result<Rc<Known>, Error> {
@@ -378,9 +436,10 @@ impl Shell {
     }
 
     fn gone(&self, socket: &WebSocket) {
-        if let Some(session) = attached(socket) {
-            self.sockets.borrow_mut().remove(&session.connection);
-            self.memory.borrow_mut().closed(&session.connection);
+        let connection = self.sockets.borrow().connection(socket);
+        if let Some(connection) = connection {
+            self.sockets.borrow_mut().remove(&connection);
+            self.memory.borrow_mut().closed(&connection);
         }
     }
 
@@ -409,8 +468,9 @@ impl Shell {
     }
 
     fn send(&self, to: &ConnectionId, frame: &str) {
-        let socket = self.sockets.borrow().get(to).cloned();
-        let Some(socket) = socket else { return };
+        let Some(socket) = self.sockets.borrow().get(to).cloned() else {
+            return;
+        };
         if socket.as_ref().buffered_amount() > BUFFERED_BYTES_MAX {
             self.close(to, CloseCode::SlowConsumer, "the client does not read");
         } else if let Err(cause) = socket.send_with_str(frame) {

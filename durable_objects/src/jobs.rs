@@ -10,7 +10,7 @@ use futures_channel::oneshot;
 use tidegate_engine::database::{DatabaseError, migrate};
 use tidegate_engine::jobs::{self, CallId, Effect, State as Memory};
 use tidegate_identity::internal::executor_tag;
-use tidegate_protocol::calls::executor::{Assignment, Execute, Outcome};
+use tidegate_protocol::calls::executor::{Assignment, Execute, Outcome, Sharing};
 use tidegate_protocol::calls::hub::{self, Delivery};
 use tidegate_protocol::calls::jobs::{Batch, Call, Reply};
 use tidegate_protocol::calls::{Answered, INTERNAL_HEADER};
@@ -22,15 +22,17 @@ use worker::{DurableObject, Env, Request, Response, Result, State, durable_objec
 
 use crate::outbox::Outbox;
 use crate::platform::{deployment_key, log_error, now, random, unavailable};
-use crate::remote;
+use crate::remote::{self, Callee};
 use crate::sql::ObjectDatabase;
 use crate::timer::sleep;
 
 /// How often a batch for a hub is sent again before its jobs are left to the alarm.
 const DELIVERY_ATTEMPTS: u32 = 3;
+/// Attempts that share one invocation of the executor at most. What ends the invocation ends all of them.
+const INVOCATION_ATTEMPTS_MAX: usize = 32;
 
 /// One shard of a tenant's job queue.
-#[durable_object]
+#[durable_object(alarm)]
 pub struct Jobs {
     shell: AssertUnwindSafe<Rc<Shell>>,
 }
@@ -102,18 +104,6 @@ impl DurableObject for Jobs {
         shell.run(|db, memory, now, random| jobs::wake(db, memory, now, random));
         Response::ok("")
     }
-
-    async fn websocket_message(&self, _: worker::WebSocket, _: worker::WebSocketIncomingMessage) -> Result<()> {
-        Ok(())
-    }
-
-    async fn websocket_close(&self, _: worker::WebSocket, _: usize, _: String, _: bool) -> Result<()> {
-        Ok(())
-    }
-
-    async fn websocket_error(&self, _: worker::WebSocket, _: worker::Error) -> Result<()> {
-        Ok(())
-    }
 }
 
 impl Shell {
@@ -122,20 +112,13 @@ impl Shell {
         let mut receivers = Vec::with_capacity(batch.calls.len());
         let mut calls = Vec::with_capacity(batch.calls.len());
         for call in batch.calls {
-            let id = CallId(self.next_call.get());
-            self.next_call.set(id.0 + 1);
+            let id = self.expect();
             let (sender, receiver) = oneshot::channel();
             self.asking.borrow_mut().insert(id, sender);
             receivers.push(receiver);
             calls.push((id, call));
         }
-        self.run(|db, memory, now, random| {
-            let mut effects = Vec::new();
-            for (id, call) in calls {
-                effects.append(&mut jobs::handle(db, memory, now, random, id, call)?);
-            }
-            Ok(effects)
-        });
+        self.run(|db, memory, now, random| jobs::handle_all(db, memory, now, random, calls));
         let mut answers = Vec::with_capacity(receivers.len());
         for receiver in receivers {
             let reply = receiver.await.unwrap_or_else(|_| {
@@ -221,6 +204,7 @@ impl Shell {
     }
 
     fn perform(self: &Rc<Self>, effects: Vec<Effect>) {
+        let mut attempts = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Reply { call, reply } => {
@@ -229,7 +213,7 @@ impl Shell {
                         let _gone = sender.send(reply);
                     }
                 }
-                Effect::Execute(execute) => self.execute(*execute),
+                Effect::Execute(execute) => attempts.push(*execute),
                 // The executor hears of it with its next report.
                 Effect::Abandon { .. } => {}
                 Effect::Deliver { hub, delivery } => self.deliver(hub, delivery),
@@ -237,44 +221,68 @@ impl Shell {
                 Effect::DeleteBlobs { keys } => self.delete(keys),
             }
         }
+        self.execute(attempts);
     }
 
-    fn execute(self: &Rc<Self>, execute: Execute) {
+    /// Has attempts made: those that may, together.
+    fn execute(self: &Rc<Self>, attempts: Vec<Execute>) {
+        let (together, alone): (Vec<_>, Vec<_>) = attempts
+            .into_iter()
+            .partition(|attempt| attempt.sharing == Sharing::Shared);
+        let mut together = together.into_iter().peekable();
+        while together.peek().is_some() {
+            self.invoke(together.by_ref().take(INVOCATION_ATTEMPTS_MAX).collect());
+        }
+        for attempt in alone {
+            self.invoke(vec![attempt]);
+        }
+    }
+
+    fn invoke(self: &Rc<Self>, attempts: Vec<Execute>) {
         let shell = self.clone();
         self.state.wait_until(async move {
-            let (job, token) = (execute.job, execute.token);
-            // The attempt reports its outcome itself. Only that it never got so far is told here.
-            let Err(error) = shell.call_executor(execute).await else {
+            let leases: Vec<_> = attempts.iter().map(|attempt| (attempt.job, attempt.token)).collect();
+            // Each attempt reports its outcome itself. Only that it never got so far is told here.
+            let Err(error) = shell.call_executor(attempts).await else {
                 return;
             };
             let outcome = Outcome::Failed { error };
-            let id = CallId(shell.next_call.get());
-            shell.next_call.set(id.0 + 1);
-            shell.run(|db, memory, now, random| {
-                jobs::handle(db, memory, now, random, id, Call::Finish { job, token, outcome })
-            });
+            let finish = |(job, token)| {
+                let outcome = outcome.clone();
+                (shell.expect(), Call::Finish { job, token, outcome })
+            };
+            let calls: Vec<_> = leases.into_iter().map(finish).collect();
+            shell.run(|db, memory, now, random| jobs::handle_all(db, memory, now, random, calls));
         });
     }
 
-    async fn call_executor(&self, execute: Execute) -> core::result::Result<(), Error> {
+    /// The number of a new call.
+    fn expect(&self) -> CallId {
+        let id = CallId(self.next_call.get());
+        self.next_call.set(id.0 + 1);
+        id
+    }
+
+    async fn call_executor(&self, attempts: Vec<Execute>) -> core::result::Result<(), Error> {
         let key = deployment_key(&self.env)?;
-        let (_, shard) = self.name.clone().ok_or_else(Error::not_found)?;
-        let assignment = Assignment { shard, execute };
-        let request = remote::post("http://executor/internal/execute", &envelope::encode(&assignment)?)?;
-        let mut request = request.clone_mut().map_err(unavailable("the executor"))?;
-        request
-            .headers_mut()
-            .and_then(|headers| headers.set(INTERNAL_HEADER, executor_tag(&key).as_str()))
-            .map_err(unavailable("the executor"))?;
+        let (tenant, shard) = self.name.clone().ok_or_else(Error::not_found)?;
+        let assignment = Assignment {
+            tenant,
+            shard,
+            attempts,
+        };
         let service = self
             .env
             .service("EXECUTOR")
             .map_err(unavailable("the binding EXECUTOR"))?;
-        let response = service
-            .fetch_request(request)
+        let callee: Callee = service.into_rpc();
+        let tag = executor_tag(&key);
+        let header = Some((INTERNAL_HEADER, tag.as_str()));
+        let body = envelope::encode(&assignment)?;
+        let (status, _) = remote::post(&callee, "http://executor/internal/execute", header, &body)
             .await
             .map_err(unavailable("the executor"))?;
-        if response.status_code() != 204 {
+        if status != 204 {
             return Err(Error::new(
                 ErrorCode::InternalError,
                 "The attempt ended without an outcome.",

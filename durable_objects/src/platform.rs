@@ -9,12 +9,36 @@ use worker::Env;
 
 /// The clock. It stands still between one input and the next.
 pub fn now() -> UnixMs {
-    UnixMs(worker::Date::now().as_millis())
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "whole milliseconds since 1970, far below 2^53"
+    )]
+    UnixMs(js_sys::Date::now() as u64)
+}
+
+/// Bytes of chance that are fetched at once: a call for each number costs more than all the rest of a small request.
+const POOL_BYTES: usize = 512;
+
+thread_local! {
+    static POOL: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// 64 bits of chance.
 pub fn random() -> u64 {
-    getrandom::u64().unwrap_or_else(|_| now().0.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    POOL.with_borrow_mut(|pool| {
+        if pool.is_empty() {
+            pool.resize(POOL_BYTES, 0);
+            if getrandom::fill(pool).is_err() {
+                // Without a source of chance, ids must still differ: the clock and a count are left.
+                pool.clear();
+                return now().0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            }
+        }
+        // What was given is taken out, so that it is never given again.
+        let rest = pool.len().saturating_sub(8);
+        pool.drain(rest..).fold(0, |number, byte| number << 8 | u64::from(byte))
+    })
 }
 
 /// Writes a line to the log. Never a token, a payload or a secret.

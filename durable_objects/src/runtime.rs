@@ -3,8 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::rc::Rc;
 
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join_all, select};
 use futures_util::{FutureExt, StreamExt};
 use tidegate_engine::composition::{Action, Plan};
 use tidegate_engine::hub::Run;
@@ -20,11 +21,12 @@ use tidegate_protocol::{Error, ErrorCode};
 use worker::{AbortController, Bucket, ByteStream, Env, Fetch, Headers, Method, Request, RequestInit, RequestRedirect};
 
 use crate::platform::{log_error, now, unavailable};
-use crate::{plans, remote, storage, timer};
+use crate::reports::Reports;
+use crate::{plans, storage, timer};
 
 /// The attempt of a job, to which reports go.
 struct Attempt {
-    jobs: ObjectName,
+    reports: Rc<Reports>,
     job: JobId,
     token: FencingToken,
     heartbeat_ms: u64,
@@ -59,7 +61,7 @@ impl Runtime {
             progress,
             checkpoint,
         };
-        match remote::jobs(&self.env, &attempt.jobs, call).await {
+        match attempt.reports.call(call).await {
             Ok(_) => Ok(()),
             Err(error) if error.code == ErrorCode::LeaseLost => Err(error),
             // A report that did not get through is followed by the next; the lease says when it is too late.
@@ -337,22 +339,28 @@ fn timed_out(ms: u64) -> Error {
 /// How often an outcome is reported before it is left to the end of the lease.
 const FINISH_ATTEMPTS: u32 = 6;
 
-/// Makes one attempt of a job, and reports its outcome to the job's object until it is taken.
+/// Makes attempts of jobs of one object, all at once, and reports the outcome of each until it is taken.
 pub async fn execute(env: Env, assignment: Assignment) {
-    let Assignment { shard, execute } = assignment;
-    let (tenant, job, token) = (execute.tenant.clone(), execute.job, execute.token);
-    let jobs = ObjectName::Jobs(tenant, shard);
-    let outcome = match attempt(env.clone(), jobs.clone(), execute).await {
+    let Assignment {
+        tenant,
+        shard,
+        attempts,
+    } = assignment;
+    let reports = Rc::new(Reports::new(env.clone(), ObjectName::Jobs(tenant, shard)));
+    join_all(attempts.into_iter().map(|one| see_through(&env, &reports, one))).await;
+}
+
+async fn see_through(env: &Env, reports: &Rc<Reports>, execute: Execute) {
+    let (job, token) = (execute.job, execute.token);
+    // One that panics ends by itself: the others in this invocation go on.
+    let work = AssertUnwindSafe(attempt(env.clone(), reports.clone(), execute)).catch_unwind();
+    let outcome = match work.await.unwrap_or_else(|_| Err(panicked())) {
         Ok(outcome) => outcome,
         Err(error) => Outcome::Failed { error },
     };
     for number in 0..FINISH_ATTEMPTS {
-        let call = jobs::Call::Finish {
-            job,
-            token,
-            outcome: outcome.clone(),
-        };
-        match remote::jobs(&env, &jobs, call).await {
+        let outcome = outcome.clone();
+        match reports.call(jobs::Call::Finish { job, token, outcome }).await {
             Ok(_) => return,
             // Someone else has the job now, or it has ended: what this attempt says changes nothing.
             Err(error) if error.code == ErrorCode::LeaseLost => return,
@@ -364,12 +372,12 @@ pub async fn execute(env: Env, assignment: Assignment) {
     }
 }
 
-async fn attempt(env: Env, jobs: ObjectName, execute: Execute) -> Result<Outcome, Error> {
+async fn attempt(env: Env, reports: Rc<Reports>, execute: Execute) -> Result<Outcome, Error> {
     let Execute { tenant, job, token, .. } = execute;
     let plan = plans::plan(&env, &tenant, Some(&execute.revision)).await?;
     let action = plan.action(&execute.action)?;
     let attempt = Attempt {
-        jobs,
+        reports,
         job,
         token,
         heartbeat_ms: (execute.lease_ms / 3).max(200),

@@ -219,6 +219,11 @@ impl World {
                 self.shards[shard].alarm
             )
         });
+        if let (Some(state), db) = (&self.shards[shard].state, &self.shards[shard].db)
+            && !state.mirrors(db).map_err(|error| error.message)?
+        {
+            return Err("what is remembered of running jobs is not what their rows hold".into());
+        }
         self.observe(shard, &turn, &effects, now)?;
         if crash == Crash::AfterCommit {
             self.trace(|| format!("shard {shard}: crash after commit"));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tidegate_engine::composition::{Action, DeclaredMode, Plan};
-use tidegate_protocol::calls::executor::{Backoff, Dispatch, Policy};
+use tidegate_protocol::calls::executor::{Backoff, Dispatch, Policy, Sharing};
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::{ActionName, Revision};
@@ -49,6 +49,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
             } else {
                 Dispatch::Direct
             },
+            sharing: Sharing::Alone,
         };
         let name = ActionName::parse(name).expect("a name");
         let action = Action {

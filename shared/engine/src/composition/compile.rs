@@ -6,6 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use serde_json::{Map, Value};
+use tidegate_protocol::calls::executor::Sharing;
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::ActionName;
@@ -225,7 +226,8 @@ fn read_action(
     });
     let operation = run.as_ref().map(|run| run.operation);
     let mode = read_mode(&mut fields, operation);
-    let policy = read_policy(&mut fields, mode);
+    let sharing = operation.map_or_else(Sharing::default, |operation| operation.sharing);
+    let policy = read_policy(&mut fields, mode, sharing);
     let mode = read_deadline(&mut fields, mode, policy.timeout_ms);
     let scopes = match fields.take("scopes") {
         Some(value) => read_scopes(value, &fields.at("scopes"), fields.faults),

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use serde_json::Value;
 use tidegate_protocol::Fault;
+use tidegate_protocol::calls::executor::Sharing;
 
 use super::object::Object;
 
@@ -95,6 +96,8 @@ pub struct Operation {
     pub default_mode: Mode,
     /// Whether a hub may run it itself: it computes next to nothing, so that it holds up no socket. Waiting is free.
     pub runs_in_hub: bool,
+    /// Whether its attempts may share an invocation of the executor.
+    pub sharing: Sharing,
     /// Checks the settings of an action that runs it.
     pub check_settings: CheckSettings,
 }
@@ -119,11 +122,15 @@ impl Manifest {
     }
 
     /// Whether the manifest agrees with itself: every operation supports its own default mode, and what may answer on
-    /// the spot may run in a hub. For `const _: () = assert!(MANIFEST.is_sound());` beside each manifest.
+    /// the spot, or share an invocation, may run in a hub. For `const _: () = assert!(MANIFEST.is_sound());` beside each manifest.
     pub const fn is_sound(&self) -> bool {
         let mut rest = self.operations;
         while let [operation, others @ ..] = rest {
-            if !operation.modes.contains(operation.default_mode) || (operation.modes.sync && !operation.runs_in_hub) {
+            let shares_too_much = matches!(operation.sharing, Sharing::Shared) && !operation.runs_in_hub;
+            if !operation.modes.contains(operation.default_mode)
+                || (operation.modes.sync && !operation.runs_in_hub)
+                || shares_too_much
+            {
                 return false;
             }
             rest = others;

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use serde_json::Value;
 use tidegate_protocol::Fault;
-use tidegate_protocol::calls::executor::{Backoff, Dispatch, Policy};
+use tidegate_protocol::calls::executor::{Backoff, Dispatch, Policy, Sharing};
 use tidegate_protocol::time::format_duration;
 
 use super::defaults::{
@@ -18,7 +18,7 @@ use super::object::Object;
 use super::plan::DeclaredMode;
 
 /// How the action is tried. What is wrong has been noted, and stands at its default.
-pub(super) fn read_policy(fields: &mut Object<'_, '_>, mode: Option<Mode>) -> Policy {
+pub(super) fn read_policy(fields: &mut Object<'_, '_>, mode: Option<Mode>, sharing: Sharing) -> Policy {
     let (range, default) = match mode {
         Some(Mode::Sync) => (SYNC_TIMEOUT_MS_RANGE, SYNC_TIMEOUT_MS),
         Some(Mode::Async | Mode::Auto) | None => (ATTEMPT_TIMEOUT_MS_RANGE, ATTEMPT_TIMEOUT_MS),
@@ -46,6 +46,7 @@ pub(super) fn read_policy(fields: &mut Object<'_, '_>, mode: Option<Mode>) -> Po
         lease_ms,
         retention_ms,
         dispatch,
+        sharing,
     }
 }
 

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tidegate_protocol::calls::executor::{Backoff, Dispatch};
+use tidegate_protocol::calls::executor::{Backoff, Dispatch, Sharing};
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::ids::ActionName;
 use tidegate_protocol::limits::COMPOSITION_BYTES_MAX;
@@ -27,6 +27,7 @@ const fn operation(name: &'static str, modes: Modes, default_mode: Mode) -> Oper
         modes,
         default_mode,
         runs_in_hub: modes.sync,
+        sharing: Sharing::Alone,
         check_settings: takes_no_settings,
     }
 }

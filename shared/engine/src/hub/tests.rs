@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 use tidegate_protocol::calls::Principal;
-use tidegate_protocol::calls::executor::{Backoff, Dispatch, Policy};
+use tidegate_protocol::calls::executor::{Backoff, Dispatch, Policy, Sharing};
 use tidegate_protocol::calls::hub::{Delivery, Prefer, Reply as HubReply};
 use tidegate_protocol::calls::jobs::{Call, Enqueue, Reply};
 use tidegate_protocol::calls::tenant::Scale;
@@ -46,6 +46,7 @@ fn action(name: &str, mode: DeclaredMode, scopes: &[&str]) -> Action {
             lease_ms: 1000,
             retention_ms: 1000,
             dispatch: Dispatch::Queue,
+            sharing: Sharing::Alone,
         },
         scopes: scopes.iter().map(ToString::to_string).collect(),
         settings: JsonText::parse("{}").unwrap(),

@@ -16,7 +16,7 @@ use super::backoff::wait_ms;
 use super::row::{Job, columns, payload};
 use super::state::{Lease, Undelivered, Waiting};
 use super::{CallId, Effect, LOSSES_MAX, PROGRESS_BYTES_MAX, REDELIVERY_MS, TURN_ROWS_MAX, Turn};
-use crate::database::{Database, DatabaseError, Value};
+use crate::database::{Database, DatabaseError, Value, from_blob};
 
 impl<D: Database> Turn<'_, D> {
     /// What the executor is told of an attempt.
@@ -35,41 +35,46 @@ impl<D: Database> Turn<'_, D> {
             checkpoint: job.checkpoint.clone(),
             deadline: job.attempt_until,
             lease_ms: spec.policy.lease_ms,
+            sharing: spec.policy.sharing,
             traceparent: spec.traceparent.clone(),
         })
     }
 
     /// Starts waiting jobs whose time has come, the longest due first, while there is a place.
     pub(super) fn fill(&mut self) -> Result<(), DatabaseError> {
-        if self.state.waiting == 0 || !self.state.has_place() {
+        self.place_freed = false;
+        let places = self.state.places().min(TURN_ROWS_MAX);
+        if self.state.waiting == 0 || places == 0 {
             return Ok(());
         }
         let rows = self.db.run(
-            columns!("WHERE due_at <= CAST(? AS INTEGER) AND state < 3 ORDER BY due_at LIMIT CAST(? AS INTEGER)"),
-            &[Value::Number(self.now.0), Value::Number(TURN_ROWS_MAX)],
+            columns!(
+                "payload, ",
+                "WHERE due_at <= CAST(? AS INTEGER) AND state < 3 ORDER BY due_at LIMIT CAST(? AS INTEGER)"
+            ),
+            &[Value::Number(self.now.0), Value::Number(places)],
         )?;
-        for job in Job::all(rows)? {
-            if !self.state.has_place() {
-                break;
-            }
-            self.claim(job)?;
+        for mut row in rows {
+            let payload = from_blob(&row.blob()?)?;
+            self.claim(Job::read(row)?, payload)?;
         }
         Ok(())
     }
 
     /// A doorbell. A job doubly rung runs once: only one that waits is claimed.
     pub(super) fn start(&mut self, call: CallId, id: JobId) -> Result<(), DatabaseError> {
-        if let Some(job) = Job::load(self.db, id)?
+        if let Some(job) = self.load(id)?
             && job.state == JobState::Queued
             && self.state.has_place()
         {
-            self.claim(job)?;
+            let payload = payload(self.db, id.number())?;
+            self.claim(job, payload)?;
         }
         self.reply(call, Ok(Reply::Done));
         Ok(())
     }
 
-    fn claim(&mut self, mut job: Job) -> Result<(), DatabaseError> {
+    fn claim(&mut self, mut job: Job, payload: Payload) -> Result<(), DatabaseError> {
         // A lost lease or an unfinished run goes on with its attempt; a failed attempt is followed by the next.
         if job.state == JobState::Retrying || job.attempt == 0 {
             job.attempt += 1;
@@ -79,7 +84,7 @@ impl<D: Database> Turn<'_, D> {
         job.state = JobState::Running;
         job.token = FencingToken(job.token.0 + 1);
         job.changed_at = self.now;
-        job.update(self.db)?;
+        self.save(&job)?;
         self.state.waiting = self.state.waiting.saturating_sub(1);
         // The row's entry in the index may lie beyond this lease: that of a doorbell that rang before its grace was over.
         let until = self.now.plus(job.spec.policy.lease_ms);
@@ -89,7 +94,6 @@ impl<D: Database> Turn<'_, D> {
             ..Lease::stored(&job)
         };
         self.state.running.insert(job.id.number(), lease);
-        let payload = payload(self.db, job.id.number())?;
         let execution = self.execution(&job, payload);
         self.effects.push(Effect::Execute(execution));
         Ok(())
@@ -135,7 +139,7 @@ impl<D: Database> Turn<'_, D> {
             return Ok(());
         }
         let loaded = if self.holds(id, token) {
-            Job::load(self.db, id)?
+            self.load(id)?
         } else {
             None
         };
@@ -165,7 +169,7 @@ impl<D: Database> Turn<'_, D> {
         }
         if has_progress || checkpoint.is_some() {
             job.changed_at = self.now;
-            job.update(self.db)?;
+            self.save(&job)?;
             if let Some(lease) = self.state.running.get_mut(&id.number()) {
                 lease.stored_until = lease_until;
             }
@@ -189,12 +193,13 @@ impl<D: Database> Turn<'_, D> {
             .get(&number)
             .is_some_and(|unstored| unstored.id == id && unstored.token == token)
         {
+            self.place_freed = true;
             self.finish_unstored(number, outcome)?;
             self.reply(call, Ok(Reply::Done));
-            return self.fill();
+            return Ok(());
         }
         let loaded = if self.holds(id, token) {
-            Job::load(self.db, id)?
+            self.load(id)?
         } else {
             None
         };
@@ -202,9 +207,10 @@ impl<D: Database> Turn<'_, D> {
             self.reply(call, Err(lease_lost()));
             return Ok(());
         };
+        self.place_freed = true;
         self.settle(job, outcome)?;
         self.reply(call, Ok(Reply::Done));
-        self.fill()
+        Ok(())
     }
 
     /// A job without a row has ended before its deadline: the answer is all there is of it. One that is to be tried
@@ -262,7 +268,7 @@ impl<D: Database> Turn<'_, D> {
                 job.state = JobState::Queued;
                 job.attempt_until = self.now.plus(job.spec.policy.timeout_ms);
                 job.changed_at = self.now;
-                job.update(self.db)?;
+                self.save(&job)?;
                 self.state.waiting += 1;
                 return job.set_due(self.db, Some(self.now));
             }
@@ -277,7 +283,7 @@ impl<D: Database> Turn<'_, D> {
         self.state.running.remove(&number);
         job.state = JobState::Retrying;
         let event = job.append(self.now, Happening::Retrying { next_attempt_at, error })?;
-        job.update(self.db)?;
+        self.save(&job)?;
         job.set_due(self.db, Some(next_attempt_at))?;
         self.state.waiting += 1;
         self.tell(&job, &event);
@@ -299,7 +305,7 @@ impl<D: Database> Turn<'_, D> {
             self.effects.push(Effect::DeleteBlobs { keys: alloc::vec![key] });
         }
         let event = job.append(self.now, what)?;
-        job.update(self.db)?;
+        self.save(&job)?;
         self.state.sweep_at = Some(self.state.sweep_at.map_or(expires_at, |at| at.min(expires_at)));
         if job.followers.is_empty() {
             job.set_due(self.db, None)?;
@@ -369,7 +375,8 @@ impl<D: Database> Turn<'_, D> {
         let Some(lease) = self.state.running.remove(&number) else {
             return Ok(());
         };
-        let Some(mut job) = Job::load_number(self.db, number)?.filter(|job| job.state == JobState::Running) else {
+        let Some(mut job) = self.load_number(number)?.filter(|job| job.state == JobState::Running) else {
+            self.state.rows.remove(&number);
             return Ok(());
         };
         self.effects.push(Effect::Abandon {
@@ -388,7 +395,7 @@ impl<D: Database> Turn<'_, D> {
         }
         job.state = JobState::Queued;
         job.changed_at = self.now;
-        job.update(self.db)?;
+        self.save(&job)?;
         self.state.waiting += 1;
         job.set_due(self.db, Some(self.now))
     }
@@ -396,7 +403,7 @@ impl<D: Database> Turn<'_, D> {
     /// Ends a job because someone asked for it. One that runs loses its lease, so that what it still says changes
     /// nothing.
     pub(super) fn cancel(&mut self, call: CallId, id: JobId, caller: &Caller) -> Result<(), DatabaseError> {
-        let found = Job::load(self.db, id)?.filter(|job| caller.may_read(&job.spec.user));
+        let found = self.load(id)?.filter(|job| caller.may_read(&job.spec.user));
         let reply = match found {
             None => Err(Error::not_found()),
             Some(job) if !caller.may_write(&job.spec.user) => Err(Error::new(
@@ -417,11 +424,12 @@ impl<D: Database> Turn<'_, D> {
                 }
                 let error = Error::new(ErrorCode::Cancelled, "The job was cancelled.");
                 self.end(job, JobState::Cancelled, Happening::Failed { error })?;
+                self.place_freed = true;
                 Ok(Reply::Done)
             }
         };
         self.reply(call, reply);
-        self.fill()
+        Ok(())
     }
 }
 

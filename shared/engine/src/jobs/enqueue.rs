@@ -175,6 +175,7 @@ impl<D: Database> Turn<'_, D> {
         }
         job.insert(self.db, &enqueue.job.payload, enqueue.keyed.as_ref())?;
         self.state.running.insert(id.number(), Lease::stored(&job));
+        self.state.rows.insert(id.number(), job.clone());
         if under_way.is_none() {
             let execution = self.execution(&job, enqueue.job.payload.clone());
             self.effects.push(Effect::Execute(execution));

@@ -57,7 +57,7 @@ impl<D: Database> Turn<'_, D> {
         after: Option<Seq>,
     ) -> Result<(), DatabaseError> {
         let found = match job {
-            JobRef::Id(id) => Job::load(self.db, *id)?,
+            JobRef::Id(id) => self.load(*id)?,
             JobRef::Key(action, key) => Job::load_key(self.db, action.as_str(), key.as_str())?,
         };
         let Some(mut job) = found.filter(|job| caller.may_read(&job.spec.user)) else {
@@ -76,7 +76,7 @@ impl<D: Database> Turn<'_, D> {
         self.state.followed.insert((hub, job.id.number()));
         if !job.followers.contains(&hub) {
             job.followers.push(hub);
-            job.update(self.db)?;
+            self.save(job)?;
         }
         Ok(())
     }
@@ -91,7 +91,7 @@ impl<D: Database> Turn<'_, D> {
         wait_ms: u64,
         until_end: bool,
     ) -> Result<(), DatabaseError> {
-        let Some(job) = Job::load(self.db, id)?.filter(|job| caller.may_read(&job.spec.user)) else {
+        let Some(job) = self.load(id)?.filter(|job| caller.may_read(&job.spec.user)) else {
             self.reply(call, Err(Error::not_found()));
             return Ok(());
         };
@@ -124,7 +124,7 @@ impl<D: Database> Turn<'_, D> {
             let stored = if outcomes { self.store(number)? } else { None };
             let job = match stored {
                 Some(job) => Some(job),
-                None => Job::load_number(self.db, number)?,
+                None => self.load_number(number)?,
             };
             for (call, waiter) in late {
                 let reply = match (&job, waiter.waiting) {
@@ -143,7 +143,7 @@ impl<D: Database> Turn<'_, D> {
         let ready = self
             .state
             .take_waiters(number, |waiter| matches!(waiter.waiting, Waiting::Outcome { .. }));
-        let job = Job::load_number(self.db, number)?;
+        let job = self.load_number(number)?;
         for (call, waiter) in ready {
             let reply = match (&job, waiter.waiting) {
                 (Some(job), Waiting::Outcome { deduplicated }) => Ok(acknowledgment(job, deduplicated)),
@@ -175,13 +175,13 @@ impl<D: Database> Turn<'_, D> {
                 }
             }
         }
-        for id in not_followed
-            .iter()
-            .filter(|id| !self.state.followed.contains(&(hub, id.number())))
-        {
-            if let Some(mut job) = Job::load(self.db, *id)?.filter(|job| !job.state.is_ended()) {
+        for id in not_followed {
+            if self.state.followed.contains(&(hub, id.number())) {
+                continue;
+            }
+            if let Some(mut job) = self.load(*id)?.filter(|job| !job.state.is_ended()) {
                 job.followers.retain(|follower| *follower != hub);
-                job.update(self.db)?;
+                self.save(&job)?;
             }
         }
         self.state.followed.retain(|(follower, _)| *follower != hub);

@@ -18,6 +18,7 @@ mod read;
 mod row;
 mod schema;
 mod state;
+mod stored;
 mod wake;
 
 #[cfg(test)]
@@ -115,9 +116,53 @@ struct Turn<'a, D> {
     now: UnixMs,
     random: &'a mut dyn FnMut() -> u64,
     effects: Vec<Effect>,
+    /// Whether a place has become free in this turn that no waiting job was offered yet.
+    place_freed: bool,
 }
 
-impl<D: Database> Turn<'_, D> {
+impl<'a, D: Database> Turn<'a, D> {
+    fn new(db: &'a D, state: &'a mut State, now: UnixMs, random: &'a mut dyn FnMut() -> u64) -> Self {
+        Self {
+            db,
+            state,
+            now,
+            random,
+            effects: Vec::new(),
+            place_freed: false,
+        }
+    }
+
+    fn call(&mut self, id: CallId, call: Call) -> Result<(), DatabaseError> {
+        match call {
+            Call::Enqueue(enqueue) => self.enqueue(id, enqueue),
+            Call::Follow {
+                job,
+                caller,
+                hub,
+                after,
+            } => self.follow(id, &job, &caller, hub, after),
+            Call::Watch {
+                job,
+                caller,
+                after,
+                wait_ms,
+                until_end,
+            } => self.watch(id, job, &caller, after, wait_ms, until_end),
+            Call::Cancel { job, caller } => self.cancel(id, job, &caller),
+            Call::Get { job, caller } => self.get(id, job, &caller),
+            Call::Result { job, caller } => self.result(id, job, &caller),
+            Call::List { caller, filter } => self.list(id, &caller, &filter),
+            Call::Start { job } => self.start(id, job),
+            Call::Report {
+                job,
+                token,
+                progress,
+                checkpoint,
+            } => self.report(id, job, token, progress, checkpoint),
+            Call::Finish { job, token, outcome } => self.finish(id, job, token, outcome),
+        }
+    }
+
     fn reply(&mut self, call: CallId, reply: Result<Reply, Error>) {
         self.effects.push(Effect::Reply { call, reply });
     }
@@ -134,42 +179,29 @@ pub fn handle<D: Database>(
     id: CallId,
     call: Call,
 ) -> Result<Vec<Effect>, DatabaseError> {
-    let mut turn = Turn {
-        db,
-        state,
-        now,
-        random,
-        effects: Vec::new(),
-    };
-    match call {
-        Call::Enqueue(enqueue) => turn.enqueue(id, enqueue)?,
-        Call::Follow {
-            job,
-            caller,
-            hub,
-            after,
-        } => turn.follow(id, &job, &caller, hub, after)?,
-        Call::Watch {
-            job,
-            caller,
-            after,
-            wait_ms,
-            until_end,
-        } => {
-            turn.watch(id, job, &caller, after, wait_ms, until_end)?;
+    handle_all(db, state, now, random, [(id, call)])
+}
+
+/// Answers several calls in one turn, in their order. A place that one of them frees goes to a job that waits before
+/// a later call of the same turn may take it.
+///
+/// Errors: the database's, as for [`handle`], for all of the calls.
+pub fn handle_all<D: Database>(
+    db: &D,
+    state: &mut State,
+    now: UnixMs,
+    random: &mut dyn FnMut() -> u64,
+    calls: impl IntoIterator<Item = (CallId, Call)>,
+) -> Result<Vec<Effect>, DatabaseError> {
+    let mut turn = Turn::new(db, state, now, random);
+    for (id, call) in calls {
+        if turn.place_freed && matches!(call, Call::Enqueue(_) | Call::Start { .. }) {
+            turn.fill()?;
         }
-        Call::Cancel { job, caller } => turn.cancel(id, job, &caller)?,
-        Call::Get { job, caller } => turn.get(id, job, &caller)?,
-        Call::Result { job, caller } => turn.result(id, job, &caller)?,
-        Call::List { caller, filter } => turn.list(id, &caller, &filter)?,
-        Call::Start { job } => turn.start(id, job)?,
-        Call::Report {
-            job,
-            token,
-            progress,
-            checkpoint,
-        } => turn.report(id, job, token, progress, checkpoint)?,
-        Call::Finish { job, token, outcome } => turn.finish(id, job, token, outcome)?,
+        turn.call(id, call)?;
+    }
+    if turn.place_freed {
+        turn.fill()?;
     }
     Ok(turn.effects)
 }
@@ -183,13 +215,7 @@ pub fn wake<D: Database>(
     now: UnixMs,
     random: &mut dyn FnMut() -> u64,
 ) -> Result<Vec<Effect>, DatabaseError> {
-    let mut turn = Turn {
-        db,
-        state,
-        now,
-        random,
-        effects: Vec::new(),
-    };
+    let mut turn = Turn::new(db, state, now, random);
     turn.wake()?;
     Ok(turn.effects)
 }
@@ -203,13 +229,7 @@ pub fn tick<D: Database>(
     now: UnixMs,
     random: &mut dyn FnMut() -> u64,
 ) -> Result<Vec<Effect>, DatabaseError> {
-    let mut turn = Turn {
-        db,
-        state,
-        now,
-        random,
-        effects: Vec::new(),
-    };
+    let mut turn = Turn::new(db, state, now, random);
     turn.tick()?;
     Ok(turn.effects)
 }
@@ -226,13 +246,7 @@ pub fn delivered<D: Database>(
     not_followed: &[JobId],
 ) -> Result<(), DatabaseError> {
     let mut random = || 0;
-    let mut turn = Turn {
-        db,
-        state,
-        now,
-        random: &mut random,
-        effects: Vec::new(),
-    };
+    let mut turn = Turn::new(db, state, now, &mut random);
     turn.delivered(hub, deliveries, not_followed)
 }
 

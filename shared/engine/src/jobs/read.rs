@@ -54,7 +54,7 @@ impl Job {
 
 impl<D: Database> Turn<'_, D> {
     fn visible(&self, id: JobId, caller: &Caller) -> Result<Option<Job>, DatabaseError> {
-        Ok(Job::load(self.db, id)?.filter(|job| caller.may_read(&job.spec.user)))
+        Ok(self.load(id)?.filter(|job| caller.may_read(&job.spec.user)))
     }
 
     pub(super) fn get(&mut self, call: CallId, id: JobId, caller: &Caller) -> Result<(), DatabaseError> {
@@ -124,7 +124,7 @@ impl<D: Database> Turn<'_, D> {
             ],
         )?;
         for mut row in rows {
-            if let Some(job) = Job::load_number(self.db, JobNumber(row.number()?))? {
+            if let Some(job) = self.load_number(JobNumber(row.number()?))? {
                 page.jobs.push(job.view());
             }
         }

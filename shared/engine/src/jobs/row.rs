@@ -65,10 +65,16 @@ fn state_of(number: u64) -> Result<JobState, DatabaseError> {
         .ok_or_else(|| DatabaseError::new("an unknown state"))
 }
 
+/// A statement that reads jobs; with more columns, those come before the job's own.
 macro_rules! columns {
     ($rest:literal) => {
+        columns!("", $rest)
+    };
+    ($more:literal, $rest:literal) => {
         concat!(
-            "SELECT number, tail, state, due_at, created_at, spec, token, attempt, attempt_until, losses, seq, progress, \
+            "SELECT ",
+            $more,
+            "number, tail, state, due_at, created_at, spec, token, attempt, attempt_until, losses, seq, progress, \
              log, followers, checkpoint, changed_at, ended_at, expires_at, outcome FROM job ",
             $rest
         )
@@ -77,7 +83,8 @@ macro_rules! columns {
 pub(super) use columns;
 
 impl Job {
-    fn read(mut row: Row) -> Result<Self, DatabaseError> {
+    /// Reads the columns of `columns!`.
+    pub fn read(mut row: Row) -> Result<Self, DatabaseError> {
         let number = JobNumber(row.number()?);
         let tail = u32::try_from(row.number()?).map_err(|_| DatabaseError::new("a tail out of range"))?;
         Ok(Self {
@@ -100,12 +107,6 @@ impl Job {
             expires_at: row.optional_number()?.map(UnixMs),
             outcome: row.optional_blob()?.map(|bytes| from_blob(&bytes)).transpose()?,
         })
-    }
-
-    /// The job `id`, where it is there. The part of the id that comes from chance must be right too.
-    pub fn load(db: &impl Database, id: JobId) -> Result<Option<Self>, DatabaseError> {
-        let found = Self::load_number(db, id.number())?;
-        Ok(found.filter(|job| job.id == id))
     }
 
     pub fn load_number(db: &impl Database, number: JobNumber) -> Result<Option<Self>, DatabaseError> {

@@ -84,6 +84,8 @@ pub struct State {
     pub(super) last: JobNumber,
     pub(super) watermark: JobNumber,
     pub(super) running: BTreeMap<JobNumber, Lease>,
+    /// The rows of the running jobs, as they are stored: an outcome need not read back what its own turns wrote.
+    pub(super) rows: BTreeMap<JobNumber, Job>,
     pub(super) unstored: BTreeMap<JobNumber, Unstored>,
     pub(super) undelivered: BTreeMap<JobNumber, Undelivered>,
     pub(super) waiting: u64,
@@ -117,6 +119,7 @@ impl State {
             last,
             watermark,
             running: BTreeMap::new(),
+            rows: BTreeMap::new(),
             unstored: BTreeMap::new(),
             undelivered: BTreeMap::new(),
             waiting,
@@ -130,7 +133,7 @@ impl State {
             &[Value::Number(watermark.0)],
         )?;
         for job in Job::all(indexed)?.into_iter().chain(Job::all(young)?) {
-            state.remember(&job, now);
+            state.remember(job, now);
         }
         state.sweep_at =
             one("-- jobs::recover\nSELECT expires_at FROM job WHERE expires_at IS NOT NULL ORDER BY number LIMIT 1")?
@@ -138,10 +141,11 @@ impl State {
         Ok(state)
     }
 
-    fn remember(&mut self, job: &Job, now: UnixMs) {
+    fn remember(&mut self, job: Job, now: UnixMs) {
         let indexed = job.due_at.is_some();
         if !job.state.is_ended() {
-            self.running.insert(job.id.number(), Lease::stored(job));
+            self.running.insert(job.id.number(), Lease::stored(&job));
+            self.rows.insert(job.id.number(), job);
         } else if indexed || !job.followers.is_empty() {
             let hubs = job.followers.iter().copied().collect();
             self.undelivered.insert(
@@ -157,7 +161,12 @@ impl State {
 
     /// Whether another attempt may start.
     pub(super) fn has_place(&self) -> bool {
-        self.running.len() + self.unstored.len() < RUNNING_MAX
+        self.places() > 0
+    }
+
+    /// How many more attempts may start.
+    pub(super) fn places(&self) -> u64 {
+        u64::try_from(RUNNING_MAX.saturating_sub(self.running())).unwrap_or(0)
     }
 
     pub(super) fn redeliver_at(&mut self, number: JobNumber, at: UnixMs) {
@@ -212,6 +221,22 @@ impl State {
     /// How many jobs wait.
     pub fn waiting(&self) -> u64 {
         self.waiting
+    }
+
+    /// Whether what is remembered of rows is what they hold, for every running job and no other.
+    ///
+    /// Errors: the database's.
+    #[cfg(feature = "native")]
+    pub fn mirrors(&self, db: &impl Database) -> Result<bool, DatabaseError> {
+        if !self.running.keys().eq(self.rows.keys()) {
+            return Ok(false);
+        }
+        for (number, job) in &self.rows {
+            if Job::load_number(db, *number)?.as_ref() != Some(job) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

@@ -7,7 +7,7 @@ use tidegate_protocol::event::{Happening, Payload};
 use tidegate_protocol::ids::JobNumber;
 
 use super::follow::stored_key;
-use super::row::{Job, set_due};
+use super::row::set_due;
 use super::{Effect, REDELIVERY_MS, SWEEP_MS, TURN_ROWS_MAX, Turn};
 use crate::database::{Database, DatabaseError, Value, from_blob};
 
@@ -46,7 +46,7 @@ impl<D: Database> Turn<'_, D> {
             })
             .collect();
         for (number, hubs) in due {
-            let job = Job::load_number(self.db, number)?;
+            let job = self.load_number(number)?;
             let Some((id, event)) = job.and_then(|job| job.outcome.map(|event| (job.id, event))) else {
                 self.state.undelivered.remove(&number);
                 continue;
@@ -75,6 +75,9 @@ impl<D: Database> Turn<'_, D> {
         let running = self.state.running.iter_mut();
         for (number, lease) in running.filter(|(_, lease)| !lease.indexed || lease.stored_until <= now) {
             set_due(self.db, *number, Some(lease.until))?;
+            if let Some(job) = self.state.rows.get_mut(number) {
+                job.due_at = Some(lease.until);
+            }
             lease.stored_until = lease.until;
             lease.indexed = true;
         }

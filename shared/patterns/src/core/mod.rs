@@ -5,6 +5,7 @@ use alloc::string::String;
 
 use serde::Deserialize;
 use serde_json::json;
+use tidegate_protocol::calls::executor::Sharing;
 use tidegate_engine::composition::{Manifest, Mode, Modes, Operation, takes_no_settings, takes_nothing};
 use tidegate_protocol::event::{JsonText, Progress};
 use tidegate_protocol::fields::Fields;
@@ -23,6 +24,7 @@ pub const MANIFEST: Manifest = Manifest {
             modes: Modes::ALL,
             default_mode: Mode::Sync,
             runs_in_hub: true,
+            sharing: Sharing::Shared,
             check_settings: takes_no_settings,
         },
         Operation {
@@ -31,6 +33,7 @@ pub const MANIFEST: Manifest = Manifest {
             modes: Modes::ALL,
             default_mode: Mode::Async,
             runs_in_hub: true,
+            sharing: Sharing::Shared,
             check_settings: takes_no_settings,
         },
         Operation {
@@ -39,6 +42,7 @@ pub const MANIFEST: Manifest = Manifest {
             modes: Modes::ALL,
             default_mode: Mode::Async,
             runs_in_hub: true,
+            sharing: Sharing::Shared,
             check_settings: takes_no_settings,
         },
     ],

@@ -16,6 +16,7 @@ mod tests;
 use alloc::vec::Vec;
 
 use serde_json::Value;
+use tidegate_protocol::calls::executor::Sharing;
 use tidegate_engine::composition::{Manifest, Mode, Modes, Operation};
 use tidegate_protocol::{Error, ErrorCode, Fault};
 
@@ -40,6 +41,7 @@ pub const MANIFEST: Manifest = Manifest {
         default_mode: Mode::Auto,
         // It waits, and computes next to nothing.
         runs_in_hub: true,
+        sharing: Sharing::Alone,
         check_settings,
     }],
     check_config,

@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,18 @@ pub enum Dispatch {
     Queue,
 }
 
+/// Whether attempts may share one invocation of the executor. An invocation has one bound on CPU time and one on open
+/// connections for all that runs in it, and ends as a whole where the platform ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sharing {
+    /// Next to no work and no connections: a call for each attempt would cost more than the attempt.
+    Shared,
+    /// An invocation of its own.
+    #[default]
+    Alone,
+}
+
 /// How a job is tried: frozen when it is accepted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
@@ -54,6 +67,8 @@ pub struct Policy {
     pub retention_ms: u64,
     /// What starts it.
     pub dispatch: Dispatch,
+    /// Whether its attempts may share an invocation.
+    pub sharing: Sharing,
 }
 
 /// Asks the executor to make one attempt.
@@ -83,17 +98,21 @@ pub struct Execute {
     pub deadline: UnixMs,
     /// How long a lease lasts without a sign of life. Milliseconds.
     pub lease_ms: u64,
+    /// Whether the attempt may share an invocation.
+    pub sharing: Sharing,
     /// The caller's trace.
     pub traceparent: Option<TraceParent>,
 }
 
-/// An attempt, and where its reports and its outcome go.
+/// Attempts for one invocation, and where their reports and outcomes go.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Assignment {
-    /// The `Jobs` object that holds the job.
+    /// The tenant of all of them.
+    pub tenant: TenantId,
+    /// The `Jobs` object that holds their jobs.
     pub shard: ShardIndex,
-    /// The attempt.
-    pub execute: Execute,
+    /// The attempts.
+    pub attempts: Vec<Execute>,
 }
 
 /// What came of an attempt.

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::Caller;
-use tidegate_protocol::calls::executor::{Backoff, Dispatch, Execute, Outcome, Policy};
+use tidegate_protocol::calls::executor::{Backoff, Dispatch, Execute, Outcome, Policy, Sharing};
 use tidegate_protocol::calls::hub::Delivery;
 use tidegate_protocol::calls::jobs::{Call, Enqueue, Keyed, NewJob, Reply};
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload, Progress};
@@ -55,6 +55,7 @@ pub fn plain() -> Enqueue {
                 lease_ms: LEASE_MS,
                 retention_ms: RETENTION_MS,
                 dispatch: Dispatch::Direct,
+                sharing: Sharing::Alone,
             },
             payload: Payload::Inline(JsonText::parse("{\"n\":1}").unwrap()),
             metadata: BTreeMap::new(),

@@ -1,0 +1,175 @@
+// Runs the built Worker on workerd through miniflare, with state that survives a restart.
+//
+//   node harness/serve.mjs --state DIR [--bundle DIR] [--port N] [--control-port N] [--vars FILE] [--outlive-parent]
+//
+// Bindings come from wrangler.toml alone. When the server answers, one JSON line goes to stdout
+// (`ready`, `url`, `control_url`, `pid`, `workerd_pid`); everything else, logs included, goes to stderr.
+
+import childProcess from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+import { listenForControl } from "./control.mjs";
+import { startCron } from "./cron.mjs";
+import { claimState, releaseState } from "./state.mjs";
+
+const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
+
+// No accounts, no telemetry, no look-ups: the local system needs no network.
+Object.assign(process.env, {
+  CLOUDFLARE_CF_FETCH_ENABLED: "false",
+  DO_NOT_TRACK: "1",
+  WRANGLER_HIDE_BANNER: "true",
+  WRANGLER_LOG: "warn",
+  WRANGLER_LOG_PATH: path.join(root, ".wrangler", "logs"),
+  WRANGLER_SEND_ERROR_REPORTS: "false",
+  WRANGLER_SEND_METRICS: "false",
+});
+
+const { values: options } = parseArgs({
+  options: {
+    bundle: { type: "string", default: process.env.TIDEGATE_BUNDLE ?? path.join(root, "build") },
+    "control-port": { type: "string" },
+    "outlive-parent": { type: "boolean", default: false },
+    port: { type: "string", default: "8787" },
+    state: { type: "string", default: path.join(root, ".tidegate", "state") },
+    vars: { type: "string", default: path.join(root, ".dev.vars") },
+  },
+});
+
+for (const name of ["bundle", "state", "vars"]) options[name] = path.resolve(options[name]);
+// stdout carries the one line that a program reads.
+console.log = console.info = console.error;
+
+/** How long a disposal may take before the process ends without it. */
+const DISPOSE_MS_MAX = 2_000;
+/** How often the process looks whether the one that started it is still there. */
+const PARENT_POLL_MS = 250;
+
+/** The process id of workerd, which miniflare keeps to itself: seen as miniflare starts it. */
+let workerdPid;
+const spawn = childProcess.spawn;
+childProcess.spawn = (command, ...rest) => {
+  const child = spawn(command, ...rest);
+  if (path.basename(String(command)).startsWith("workerd")) {
+    workerdPid = child.pid;
+    claimState(options.state, { pid: process.pid, workerd_pid: child.pid });
+  }
+  return child;
+};
+
+try {
+  claimState(options.state, { pid: process.pid });
+} catch (error) {
+  process.stderr.write(`${error.message}\n`);
+  process.exit(1);
+}
+// Temporary files belong to the state directory, so that a killed server leaves none elsewhere.
+process.env.TMPDIR = path.join(options.state, "tmp");
+fs.rmSync(process.env.TMPDIR, { recursive: true, force: true });
+fs.mkdirSync(process.env.TMPDIR);
+
+// Imported only now: the lines above have to be in place when they load.
+const { Miniflare, convertV4MiniflareOptions } = await import("miniflare");
+const { unstable_getMiniflareWorkerOptions: readWorker, unstable_readConfig: readConfig } = await import("wrangler");
+
+/** Passes on what the Worker logs; without TIDEGATE_LOG=info, the debug lines too. */
+function log({ level, message }) {
+  if (level === "debug" && process.env.TIDEGATE_LOG === "info") return;
+  process.stderr.write(`[${level}] ${message}\n`);
+}
+
+/** The options of miniflare for wrangler.toml as it is now, with the bundle as it is now. */
+function miniflareOptions() {
+  const configPath = path.join(root, "wrangler.toml");
+  const { name } = readConfig({ config: configPath });
+  const { workerOptions } = readWorker(configPath, undefined, { envFiles: [options.vars] });
+  const { modulesRules, ...bindings } = workerOptions;
+  return {
+    name,
+    crons: bindings.cronTriggers ?? [],
+    classes: Object.values(bindings.durableObjects ?? {}).map((object) => object.className),
+    // The binding of each class.
+    objects: Object.fromEntries(
+      Object.entries(bindings.durableObjects ?? {}).map(([binding, object]) => [object.className, binding]),
+    ),
+    miniflare: convertV4MiniflareOptions({
+      host: "127.0.0.1",
+      port: Number(options.port),
+      cf: false, inspectorPort: 9333,
+      logRequests: false,
+      telemetry: { enabled: false },
+      resourcePersistencePath: options.state,
+      handleStructuredLogs: log,
+      workers: [
+        {
+          ...bindings,
+          name,
+          rootPath: options.bundle,
+          modulesRoot: options.bundle,
+          modules: [
+            { type: "ESModule", path: path.join(options.bundle, "index.js") },
+            { type: "CompiledWasm", path: path.join(options.bundle, "index_bg.wasm") },
+          ],
+        },
+      ],
+    }),
+  };
+}
+
+let stopping = false;
+let miniflare;
+
+async function stop(code) {
+  if (stopping) return;
+  stopping = true;
+  setTimeout(() => {
+    if (workerdPid !== undefined) process.kill(workerdPid, "SIGKILL");
+    process.exit(code);
+  }, DISPOSE_MS_MAX - 200).unref();
+  await miniflare?.dispose().catch(() => {});
+  process.exit(code);
+}
+
+process.on("exit", () => releaseState(options.state));
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => stop(0));
+// A pipe whose reader has gone is no reason to fail: the parent check below decides.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
+
+if (!options["outlive-parent"]) {
+  const parent = process.ppid;
+  setInterval(() => process.ppid !== parent && stop(0), PARENT_POLL_MS).unref();
+}
+
+try {
+  let worker = miniflareOptions();
+  miniflare = new Miniflare(worker.miniflare);
+  const url = await miniflare.ready;
+  startCron(
+    () => worker.crons,
+    async (cron) => (await miniflare.getWorker()).scheduled({ cron }),
+  );
+
+  let controlUrl;
+  if (options["control-port"] !== undefined) {
+    controlUrl = await listenForControl(Number(options["control-port"]), {
+      pids: () => ({ pid: process.pid, workerd_pid: workerdPid }),
+      worker: () => worker,
+      miniflare: () => miniflare,
+      async reload() {
+        worker = miniflareOptions();
+        // Keep the address: a port of 0 would be drawn anew.
+        worker.miniflare.port = Number(url.port);
+        await miniflare.setOptions(worker.miniflare);
+      },
+    });
+  }
+  const ready = { ready: true, url: url.origin, control_url: controlUrl, pid: process.pid, workerd_pid: workerdPid };
+  process.stdout.write(`${JSON.stringify(ready)}\n`);
+} catch (error) {
+  process.stderr.write(`The local server could not start: ${error?.message ?? error}\n`);
+  await stop(1);
+}
