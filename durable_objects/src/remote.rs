@@ -69,7 +69,9 @@ pub async fn post(
         Reflect::set(&headers, &name.into(), &value.into())?;
         init.set_headers(&headers);
     }
-    let answer = JsFuture::from(callee.fetch(url, &init)?).await?.unchecked_into::<Answer>();
+    let answer = JsFuture::from(callee.fetch(url, &init)?)
+        .await?
+        .unchecked_into::<Answer>();
     let status = answer.status();
     if status != 200 {
         return Ok((status, Vec::new()));

@@ -47,9 +47,9 @@ impl Reports {
                 }
             });
         }
-        receiver.await.unwrap_or_else(|_| {
-            Err(Error::new(ErrorCode::Unavailable, "The report was not sent.").retry_after(1000))
-        })
+        receiver
+            .await
+            .unwrap_or_else(|_| Err(Error::new(ErrorCode::Unavailable, "The report was not sent.").retry_after(1000)))
     }
 
     async fn send(&self, batch: Vec<Waiting>) {

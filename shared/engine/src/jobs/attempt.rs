@@ -138,11 +138,7 @@ impl<D: Database> Turn<'_, D> {
             self.reply(call, Ok(Reply::Continue { lease_until }));
             return Ok(());
         }
-        let loaded = if self.holds(id, token) {
-            self.load(id)?
-        } else {
-            None
-        };
+        let loaded = if self.holds(id, token) { self.load(id)? } else { None };
         let Some(mut job) = loaded else {
             self.reply(call, Err(lease_lost()));
             return Ok(());
@@ -198,11 +194,7 @@ impl<D: Database> Turn<'_, D> {
             self.reply(call, Ok(Reply::Done));
             return Ok(());
         }
-        let loaded = if self.holds(id, token) {
-            self.load(id)?
-        } else {
-            None
-        };
+        let loaded = if self.holds(id, token) { self.load(id)? } else { None };
         let Some(job) = loaded else {
             self.reply(call, Err(lease_lost()));
             return Ok(());

@@ -5,8 +5,8 @@ use alloc::string::String;
 
 use serde::Deserialize;
 use serde_json::json;
-use tidegate_protocol::calls::executor::Sharing;
 use tidegate_engine::composition::{Manifest, Mode, Modes, Operation, takes_no_settings, takes_nothing};
+use tidegate_protocol::calls::executor::Sharing;
 use tidegate_protocol::event::{JsonText, Progress};
 use tidegate_protocol::fields::Fields;
 use tidegate_protocol::{Error, ErrorCode};

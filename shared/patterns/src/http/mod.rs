@@ -16,8 +16,8 @@ mod tests;
 use alloc::vec::Vec;
 
 use serde_json::Value;
-use tidegate_protocol::calls::executor::Sharing;
 use tidegate_engine::composition::{Manifest, Mode, Modes, Operation};
+use tidegate_protocol::calls::executor::Sharing;
 use tidegate_protocol::{Error, ErrorCode, Fault};
 
 pub use address::Host;

@@ -39,8 +39,8 @@ pub use table::BrokenRow;
 
 use alloc::format;
 
-use tidegate_protocol::calls::executor::Sharing;
 use tidegate_engine::composition::{Manifest, Mode, Modes, Operation, takes_no_settings, takes_nothing};
+use tidegate_protocol::calls::executor::Sharing;
 use tidegate_protocol::{Error, ErrorCode};
 
 use crate::operation::{Context, Done, Invocation};

@@ -1,12 +1,14 @@
 //! Attempts: signs of life, outcomes, retries, lost leases, cancels, and tokens that are worth nothing any more.
 
+use alloc::vec::Vec;
+
 use tidegate_protocol::ErrorCode;
-use tidegate_protocol::calls::executor::Outcome;
+use tidegate_protocol::calls::executor::{Execute, Outcome};
 use tidegate_protocol::calls::jobs::{Call, Reply};
 use tidegate_protocol::event::{Happening, JobState, Payload};
 use tidegate_protocol::ids::{FencingToken, Seq};
 
-use super::super::{Effect, LOSSES_MAX};
+use super::super::{Effect, LOSSES_MAX, RUNNING_MAX};
 use super::bench::*;
 
 #[test]
@@ -388,4 +390,37 @@ fn a_large_result_is_a_claim_check() {
         caller: caller("ann"),
     });
     assert_eq!(reply, Ok(Reply::Result { result }));
+}
+
+#[test]
+fn a_place_that_becomes_free_goes_to_the_job_that_waits_before_a_later_call_of_the_same_turn() {
+    let mut bench = Bench::new();
+    let running: Vec<_> = (0..RUNNING_MAX).map(|_| bench.start(plain())).collect();
+    let (waiting, effects) = bench.enqueue(plain());
+    assert!(executions(&effects).is_empty(), "every place is taken");
+    let first = &running[0];
+    let finish = Call::Finish {
+        job: first.job,
+        token: first.token,
+        outcome: success(),
+    };
+    let (_, effects) = bench.send_all([finish, Call::Enqueue(plain())]);
+    assert_eq!(execution(&effects).job, waiting);
+}
+
+#[test]
+fn places_that_become_free_together_are_filled_once_and_to_the_last() {
+    let mut bench = Bench::new();
+    let running: Vec<_> = (0..RUNNING_MAX).map(|_| bench.start(plain())).collect();
+    let waiting: Vec<_> = (0..20).map(|_| bench.enqueue(plain()).0).collect();
+    let finish = |execute: &Execute| Call::Finish {
+        job: execute.job,
+        token: execute.token,
+        outcome: success(),
+    };
+    let (_, effects) = bench.send_all(running.iter().take(12).map(finish));
+    let mut started: Vec<_> = executions(&effects).iter().map(|execute| execute.job).collect();
+    started.sort();
+    assert_eq!(started, waiting[..12]);
+    assert_eq!((bench.state.running(), bench.state.waiting()), (RUNNING_MAX, 8));
 }

@@ -17,7 +17,7 @@ use tidegate_protocol::ids::{
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
-use super::super::{CallId, Effect, STEPS, State, delivered, handle, tick, undelivered, wake};
+use super::super::{CallId, Effect, STEPS, State, delivered, handle_all, tick, undelivered, wake};
 use crate::database::migrate;
 use crate::database::native::Native;
 
@@ -165,8 +165,18 @@ impl Bench {
 
     /// Makes a call: its id, and everything the turn wants done.
     pub fn send(&mut self, call: Call) -> (CallId, Vec<Effect>) {
-        self.calls += 1;
-        let id = CallId(self.calls);
+        let (ids, effects) = self.send_all([call]);
+        (ids[0], effects)
+    }
+
+    /// Makes several calls in one turn.
+    pub fn send_all(&mut self, calls: impl IntoIterator<Item = Call>) -> (Vec<CallId>, Vec<Effect>) {
+        let number = |call| {
+            self.calls += 1;
+            (CallId(self.calls), call)
+        };
+        let calls: Vec<_> = calls.into_iter().map(number).collect();
+        let ids = calls.iter().map(|(id, _)| *id).collect();
         let (now, random, state) = (self.now, &mut self.random, &mut self.state);
         let mut random = || {
             *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -174,9 +184,10 @@ impl Bench {
         };
         let effects = self
             .db
-            .transaction(|db| handle(db, state, now, &mut random, id, call))
+            .transaction(|db| handle_all(db, state, now, &mut random, calls))
             .unwrap();
-        (id, effects)
+        assert!(self.state.mirrors(&self.db).unwrap(), "rows are remembered as they are");
+        (ids, effects)
     }
 
     /// Makes a call that is answered at once.
@@ -188,7 +199,9 @@ impl Bench {
 
     pub fn wake(&mut self) -> Vec<Effect> {
         let (now, state) = (self.now, &mut self.state);
-        self.db.transaction(|db| wake(db, state, now, &mut || 0)).unwrap()
+        let effects = self.db.transaction(|db| wake(db, state, now, &mut || 0)).unwrap();
+        assert!(self.state.mirrors(&self.db).unwrap(), "rows are remembered as they are");
+        effects
     }
 
     pub fn tick(&mut self) -> Vec<Effect> {
