@@ -88,6 +88,9 @@ impl Client {
         if let Some((request, job)) = self.following.first() {
             return Some(format!("{} was not told the end of {job} under {request}", self.mark));
         }
+        if let Some(request) = self.attaching.keys().next() {
+            return Some(format!("{} was told nothing on the attach {request}", self.mark));
+        }
         let open = self
             .jobs
             .iter()
@@ -303,9 +306,11 @@ impl World {
         }
         if let Some(job) = self.some_job(client) {
             let seen = self.clients[client].jobs.get(&job).map_or(0, |known| known.seq);
-            let after = match self.random.below(4) {
+            let after = match self.random.below(5) {
                 0 => None,
                 1 => Some(self.random.below(seen + 1)),
+                // Beyond what this client was told, and at times beyond all that happened.
+                2 => Some(seen + self.random.below(4)),
                 _ => Some(seen),
             };
             self.attach_to(client, socket, job, after);
@@ -317,11 +322,8 @@ impl World {
         let cursor = after.map(|after| format!(",\"after\":{after}")).unwrap_or_default();
         let text = format!("{{\"type\":\"attach\",\"id\":\"{id}\",\"job_id\":\"{job}\"{cursor}}}");
         let client = &mut self.clients[client];
-        let known = client.jobs.entry(job).or_default();
-        // Nothing comes after the end: who has it is told nothing.
-        if !known.ended || after != Some(known.seq) {
-            client.following.insert((id.clone(), job));
-        }
+        client.jobs.entry(job).or_default();
+        client.following.insert((id.clone(), job));
         client.streams.insert(
             (id.clone(), job),
             Stream {
@@ -570,8 +572,11 @@ impl World {
             ("snapshot", Some(job), Some(seq)) => {
                 self.counters.snapshots_seen += 1;
                 self.clients[client].following.insert((request.clone(), job));
-                self.clients[client].attaching.remove(&request);
+                let attaching = self.clients[client].attaching.remove(&request).is_some();
                 let stream = self.clients[client].streams.entry((request.clone(), job)).or_default();
+                if attaching && stream.seq >= seq && text.contains("\"gap\":true") {
+                    return Err(format!("a gap behind everything: {text}"));
+                }
                 // A snapshot may say again what is known, never less.
                 stream.seq = stream.seq.min(seq.saturating_sub(1));
                 self.told(client, request, job, seq, false)
@@ -627,7 +632,12 @@ impl World {
         }
         self.counters.events_seen += 1;
         self.counters.ends_seen += u64::from(terminal);
-        self.clients[client].attaching.remove(&request);
+        let attaching = self.clients[client].attaching.remove(&request).is_some();
+        if attaching && terminal {
+            // The answer to an attach that has everything: the end of an ended job is its snapshot.
+            let stream = self.clients[client].streams.entry((request.clone(), job)).or_default();
+            stream.seq = stream.seq.min(seq.saturating_sub(1));
+        }
         self.told(client, request, job, seq, terminal)
     }
 

@@ -109,6 +109,18 @@ const MUTANTS: &[Mutant] = &[
         "",
     ),
     mutant(
+        "an attach that misses nothing is told nothing",
+        FOLLOW,
+        "self.reply(call, Ok(attached(&job, after)));",
+        "self.reply(call, Ok(following(&job, after)));",
+    ),
+    mutant(
+        "a cursor beyond everything is believed",
+        FOLLOW,
+        "after.filter(|after| *after <= job.seq)",
+        "after",
+    ),
+    mutant(
         "waiting jobs have no alarm",
         STATE,
         "leases.chain(deliveries).chain(due)",

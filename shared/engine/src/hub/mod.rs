@@ -637,7 +637,8 @@ impl Hub {
                     Question::Request { .. } | Question::Cancel | Question::Run => Seq(0),
                 };
                 if let Some(snapshot) = snapshot {
-                    seq = seq.max(snapshot.seq);
+                    // It takes the cursor's place, also where that was beyond anything that happened.
+                    seq = snapshot.seq;
                     effects.push(send(to, &ServerFrame::snapshot(request_id.clone(), job, snapshot)));
                 }
                 for event in events {
