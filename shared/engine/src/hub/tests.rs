@@ -112,16 +112,7 @@ impl Bench {
             now: self.now,
             random: &mut random,
         };
-        let revision = self.plan.revision.clone();
-        self.hub.frame(
-            &mut moment,
-            Active {
-                plan: &self.plan,
-                revision: &revision,
-            },
-            from,
-            text,
-        )
+        self.hub.frame(&mut moment, &self.plan, from, text)
     }
 
     fn http(&mut self, body: &str, key: Option<&str>, prefer: Prefer) -> Vec<Effect> {
@@ -130,14 +121,9 @@ impl Bench {
             now: self.now,
             random: &mut random,
         };
-        let revision = self.plan.revision.clone();
-        let active = Active {
-            plan: &self.plan,
-            revision: &revision,
-        };
         let who = principal(u64::MAX >> 12);
         self.hub
-            .request(&mut moment, active, HttpId(1), &who, body, key, None, prefer)
+            .request(&mut moment, &self.plan, HttpId(1), &who, body, key, None, prefer)
     }
 
     fn replied(&mut self, id: CallId, reply: Result<Reply, Error>) -> Vec<Effect> {
