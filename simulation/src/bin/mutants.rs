@@ -26,6 +26,7 @@ const ROW: &str = "shared/engine/src/jobs/row.rs";
 const STATE: &str = "shared/engine/src/jobs/state.rs";
 const WAKE: &str = "shared/engine/src/jobs/wake.rs";
 const DELIVERIES: &str = "shared/engine/src/hub/deliveries.rs";
+const REPLIES: &str = "shared/engine/src/hub/replies.rs";
 const PENDING: &str = "shared/engine/src/hub/pending.rs";
 const CALLS: &str = "shared/protocol/src/calls/mod.rs";
 
@@ -129,9 +130,9 @@ const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "a cursor beyond everything is believed",
-        FOLLOW,
-        "after.filter(|after| *after <= job.seq)",
-        "after",
+        REPLIES,
+        "seq = snapshot.seq;",
+        "seq = seq.max(snapshot.seq);",
     ),
     mutant(
         "waiting jobs have no alarm",
