@@ -237,6 +237,7 @@ async fn a_followed_call_survives_a_cut_says_so_and_repeats_nothing() {
     assert_eq!((&attach["type"], &attach["after"]), (&json!("attach"), &json!(1)));
     let id = attach["id"].clone();
     for frame in [
+        json!({"type":"snapshot","request_id":id,"job_id":"job_1","seq":1,"status":"running","percentage":10.0,"gap":false}),
         progress(&id, 1, 10.0),
         progress(&id, 2, 20.0),
         json!({"type":"complete","request_id":id,"job_id":"job_1","seq":3,"attempt":1,"result":[1]}),
@@ -260,6 +261,31 @@ async fn a_followed_call_survives_a_cut_says_so_and_repeats_nothing() {
             "complete 3"
         ]
     );
+}
+
+#[tokio::test]
+async fn who_follows_a_job_and_misses_nothing_is_shown_once_where_it_stands() {
+    let mut fake = Fake::start(|_| None).await;
+    let child = start(&fake, &["job", "follow", "job_1", "--after", "4"]);
+    let snapshot = |id: &Value| {
+        json!({"type":"snapshot","request_id":id,"job_id":"job_1","seq":4,"status":"running",
+            "percentage":40.0,"message":"reading","gap":false})
+    };
+    let mut socket = fake.welcomed().await;
+    let attach = socket.frame().await;
+    assert_eq!(attach["after"], 4);
+    socket.send(snapshot(&attach["id"])).await;
+    socket.close(1012, "restart").await;
+    let mut socket = fake.welcomed().await;
+    let attach = socket.frame().await;
+    assert_eq!(attach["after"], 4);
+    socket.send(snapshot(&attach["id"])).await;
+    socket
+        .send(json!({"type":"complete","request_id":attach["id"],"job_id":"job_1","seq":5,"attempt":1,"result":1}))
+        .await;
+    let ended = end(child).await;
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_eq!(ended.stderr.matches("reading").count(), 1, "{}", ended.stderr);
 }
 
 #[tokio::test]

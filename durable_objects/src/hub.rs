@@ -13,7 +13,7 @@ use futures_channel::oneshot;
 use js_sys::Uint8Array;
 use tidegate_engine::composition::Plan;
 use tidegate_engine::database::{Database, DatabaseError, Value, migrate};
-use tidegate_engine::hub::{Active, CallId, Effect, HttpId, Hub as Memory, Moment, Run};
+use tidegate_engine::hub::{CallId, Effect, HttpId, Hub as Memory, Moment, Run};
 use tidegate_protocol::calls::hub::{Call, Reply};
 use tidegate_protocol::calls::jobs::{self, Batch};
 use tidegate_protocol::calls::tenant::{self, Description};
@@ -421,18 +421,14 @@ impl Shell {
     fn decide(
         &self,
         known: &Known,
-        decide: impl FnOnce(&mut Memory, &mut Moment<'_>, Active<'_>) -> Vec<Effect>,
+        decide: impl FnOnce(&mut Memory, &mut Moment<'_>, &Plan) -> Vec<Effect>,
     ) -> Vec<Effect> {
         let mut chance = random;
         let mut moment = Moment {
             now: now(),
             random: &mut chance,
         };
-        let active = Active {
-            plan: &known.plan,
-            revision: &known.plan.revision,
-        };
-        decide(&mut self.memory.borrow_mut(), &mut moment, active)
+        decide(&mut self.memory.borrow_mut(), &mut moment, &known.plan)
     }
 
     fn gone(&self, socket: &WebSocket) {

@@ -13,6 +13,7 @@ use tidegate_engine::progress::Thinner;
 use tidegate_patterns::operation::{Context, Done, Incoming, Invocation, Opened, Outgoing, Reader};
 use tidegate_protocol::calls::executor::{Assignment, Execute, Outcome};
 use tidegate_protocol::calls::jobs;
+use tidegate_protocol::error::TimeLimit;
 use tidegate_protocol::event::{JsonText, Payload, Progress};
 use tidegate_protocol::ids::{FencingToken, JobId, ObjectName, TenantId, UserId};
 use tidegate_protocol::limits::{RESULT_BYTES_MAX, RESULT_ROW_BYTES_MAX};
@@ -217,8 +218,7 @@ impl Context for Runtime {
             Either::Left((answer, _)) => answer,
             Either::Right(((), _)) => {
                 controller.abort();
-                let message = format!("The upstream did not answer within {} ms.", request.timeout_ms);
-                Err(Error::new(ErrorCode::Timeout, message))
+                Err(Error::timed_out(TimeLimit::Upstream, request.timeout_ms))
             }
         }
     }
@@ -330,10 +330,7 @@ fn panicked() -> Error {
 }
 
 fn timed_out(ms: u64) -> Error {
-    Error::new(
-        ErrorCode::Timeout,
-        format!("The action took longer than {ms} ms: limit `timeout`."),
-    )
+    Error::timed_out(TimeLimit::Action, ms)
 }
 
 /// How often an outcome is reported before it is left to the end of the lease.

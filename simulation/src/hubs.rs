@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use tidegate_engine::hub::{Active, CallId, Effect, HttpId, Hub, Moment, Session};
+use tidegate_engine::composition::Plan;
+use tidegate_engine::hub::{CallId, Effect, HttpId, Hub, Moment, Session};
 use tidegate_protocol::Error;
 use tidegate_protocol::calls::hub::{Delivery, Prefer};
 use tidegate_protocol::calls::jobs::Reply;
@@ -218,17 +219,13 @@ impl World {
             .ok_or("a revision")?;
         let plan = plan(revision.as_str(), active.scale);
         while let Some(held) = self.hubs[hub].held.pop_front() {
-            let active = Active {
-                plan: &plan,
-                revision: &revision,
-            };
-            let effects = self.take(hub, active, held)?;
+            let effects = self.take(hub, &plan, held)?;
             self.perform_hub(hub, effects)?;
         }
         Ok(())
     }
 
-    fn take(&mut self, hub: usize, active: Active<'_>, held: Held) -> Result<Vec<Effect>, String> {
+    fn take(&mut self, hub: usize, plan: &Plan, held: Held) -> Result<Vec<Effect>, String> {
         let now = self.clock();
         match held {
             Held::Frame { socket, text } => {
@@ -241,7 +238,7 @@ impl World {
                     now,
                     random: &mut random,
                 };
-                Ok(object.hub()?.frame(&mut moment, active, &id, &text))
+                Ok(object.hub()?.frame(&mut moment, plan, &id, &text))
             }
             Held::Http {
                 client,
@@ -261,7 +258,7 @@ impl World {
                 let hub = object.hub()?;
                 Ok(hub.request(
                     &mut moment,
-                    active,
+                    plan,
                     HttpId(http),
                     &principal,
                     &body,

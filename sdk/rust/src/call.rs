@@ -69,6 +69,8 @@ pub struct Call {
     /// How often it was asked. More than once: an earlier request may have been taken without an answer.
     asked: u32,
     cancel_wanted: bool,
+    /// The caller was told something of the job.
+    told: bool,
     ended: bool,
 }
 
@@ -96,6 +98,7 @@ impl Call {
             outcome_due: false,
             asked: 0,
             cancel_wanted: false,
+            told: false,
             ended: false,
         }
     }
@@ -191,6 +194,7 @@ impl Call {
             Answer::Error(failure) => self.refused(failure.error),
             Answer::Ok => Reaction::Nothing,
         };
+        self.told |= matches!(reaction, Reaction::Update(_));
         self.ended = matches!(&reaction, Reaction::Update(update) if matches!(**update, Update::Ended(_)));
         reaction
     }
@@ -255,8 +259,10 @@ impl Call {
         })
     }
 
+    /// A server answers every attach, also where nothing was missed. The caller who begins to follow a job learns from
+    /// it where that stands; after a reconnect it would only say again what was said.
     fn seen(&self, new: bool, snapshot: Snapshot) -> Reaction {
-        if new {
+        if new || !self.told {
             Reaction::update(Update::Snapshot(snapshot))
         } else {
             Reaction::Nothing
@@ -425,6 +431,26 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_snapshot_without_news_is_told_to_who_begins_and_not_to_who_comes_back() {
+        let text = r#"{"type":"snapshot","request_id":"r","job_id":"job_1","seq":3,"status":"running","percentage":40.0,"gap":false}"#;
+        let mut call = Call::attach("r".into(), Target::Job(JobId::parse("job_1").unwrap()), Some(Seq(3)));
+        call.ask();
+        let first = tell(&mut call, text);
+        assert!(
+            matches!(&first, Reaction::Update(update) if matches!(&**update, Update::Snapshot(at) if at.percentage == 40.0)),
+            "{first:?}"
+        );
+        call.ask();
+        assert!(matches!(tell(&mut call, text), Reaction::Nothing));
+        let mut call = requested();
+        call.ask();
+        tell(&mut call, ACKNOWLEDGED);
+        call.ask();
+        let text = text.replace("\"seq\":3", "\"seq\":0");
+        assert!(matches!(tell(&mut call, &text), Reaction::Nothing));
     }
 
     #[test]

@@ -173,7 +173,7 @@ pub enum Update {
     Progress(Progress),
     /// An attempt failed, another follows.
     Retrying(Retrying),
-    /// Where the job stands, in place of events that were not seen.
+    /// Where the job stands, in place of events that were not seen, or to begin with where a followed job has none.
     Snapshot(Snapshot),
     /// A wish to cancel was refused; the job goes on, or has ended already.
     CancelRefused(ApiError),

@@ -104,17 +104,17 @@ impl Server {
             "attach" => {
                 let after = frame["after"].as_u64();
                 match after {
-                    Some(after) if after >= self.forgotten => {
+                    Some(after) if after >= self.forgotten && after < self.seq() => {
                         let missed = self.events.iter().skip(usize::try_from(after).unwrap());
                         self.down.extend(missed.map(Value::to_string));
                     }
                     _ if self.ended() => {
-                        self.skipped |= after.is_some();
+                        self.skipped |= after.is_some_and(|after| after < self.seq());
                         self.down.extend(self.events.last().map(Value::to_string));
                     }
                     after => {
                         let snapshot = json!({"type":"snapshot","request_id":"r","job_id":JOB,"seq":self.seq(),"status":"running",
-                            "percentage":self.seq(),"gap":after.is_some()});
+                            "percentage":self.seq(),"gap":after.is_some_and(|after| after < self.seq())});
                         self.down.push_back(snapshot.to_string());
                     }
                 }

@@ -113,25 +113,41 @@ fn shorten(text: &str) -> String {
     short
 }
 
-/// The name nearest to `given`, where it is near enough to have been meant.
+/// Letters by which a name and what was meant may differ. More is another word, not a slip.
+const SLIPS_MAX: usize = 3;
+
+/// The name nearest to `given`, where it is near enough to have been meant: at most a third of the shorter of the two
+/// differs, rounded up so that two swapped letters of `ES256` still do, and never more than three letters. Nothing that is longer than every name was meant as one.
 fn closest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
-    let allowed = given.chars().count().div_ceil(3).max(1);
+    let given: Vec<char> = given.chars().take(GOT_CHARS_MAX + 1).collect();
+    if given.len() > GOT_CHARS_MAX {
+        return None;
+    }
     known
         .iter()
-        .map(|name| (distance(given, name), *name))
-        .filter(|(distance, _)| *distance <= allowed)
+        .filter_map(|name| Some((slips(&given, name)?, *name)))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }
 
-/// Edit distance (Levenshtein), ignoring ASCII case, of the first 64 characters.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(GOT_CHARS_MAX).collect();
+/// The edit distance of `name` from `given`, where that is near enough.
+fn slips(given: &[char], name: &str) -> Option<usize> {
+    let name: Vec<char> = name.chars().collect();
+    let shorter = given.len().min(name.len());
+    let allowed = shorter.div_ceil(3).clamp(1, SLIPS_MAX);
+    if given.len().abs_diff(name.len()) > allowed {
+        return None;
+    }
+    Some(distance(given, &name)).filter(|distance| *distance <= allowed && *distance < shorter)
+}
+
+/// Edit distance (Levenshtein), ignoring ASCII case.
+fn distance(a: &[char], b: &[char]) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(GOT_CHARS_MAX).enumerate() {
+    for (i, x) in a.iter().enumerate() {
         let mut before = i;
         let mut left = i + 1;
-        for (cell, y) in row.iter_mut().skip(1).zip(&b) {
+        for (cell, y) in row.iter_mut().skip(1).zip(b) {
             let here = (before + usize::from(!x.eq_ignore_ascii_case(y)))
                 .min(left + 1)
                 .min(*cell + 1);
@@ -155,7 +171,17 @@ mod tests {
         assert_eq!(closest("isuer", &known), Some("issuer"));
         assert_eq!(closest("tenantClaim", &known), Some("tenant_claim"));
         assert_eq!(closest("colour", &known), None);
-        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(
+            closest(
+                "tenant_claim_of_the_identity_provider_that_signs_for_every_customer",
+                &known
+            ),
+            None
+        );
+        assert_eq!(closest(&"a".repeat(500), &known), None);
+        assert_eq!(closest("a", &["b"]), None);
+        let chars = |text: &str| text.chars().collect::<Vec<_>>();
+        assert_eq!(distance(&chars("kitten"), &chars("sitting")), 3);
     }
 
     #[test]

@@ -7,9 +7,9 @@ use core::fmt;
 use crate::error::Reason;
 
 /// Jurisdictions that a tenant's id can begin with, each followed by a dot.
-const JURISDICTIONS: [&str; 1] = ["eu"];
+pub(crate) const JURISDICTIONS: [&str; 1] = ["eu"];
 /// Characters of a tenant's id, without the jurisdiction. With it and `t:…:jobs:…` around it, an object's name stays short.
-const TENANT_CHARS_MAX: usize = 48;
+pub(crate) const TENANT_CHARS_MAX: usize = 48;
 /// Characters of a user's name. A hub keeps it in a socket's attachment (16 KiB), next to the scopes.
 pub const USER_CHARS_MAX: usize = 128;
 /// Scopes of one token. More than any issuer seen in practice; checked so that a principal stays bounded by itself.

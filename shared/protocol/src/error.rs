@@ -3,6 +3,7 @@
 //! A code without its page in `docs/errors/` fails a test. Another tenant's thing and an absent thing are the same code.
 
 use alloc::borrow::Cow;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -112,6 +113,28 @@ error_codes! {
     InternalError = "INTERNAL_ERROR", 500, Later;
 }
 
+/// A limit of time, as the details of a `TIMEOUT` name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeLimit {
+    /// The `timeout` of an action, for a run on the spot or one attempt of a job. A request may shorten it.
+    Action,
+    /// The `timeout` of an upstream, for one call. What the action has left may be less.
+    Upstream,
+}
+
+impl TimeLimit {
+    /// Every limit of time.
+    pub const ALL: &'static [Self] = &[Self::Action, Self::Upstream];
+
+    /// The limit's name in `details`, as a JSON pointer.
+    pub const fn pointer(self) -> &'static str {
+        match self {
+            Self::Action => "/timeout",
+            Self::Upstream => "/upstream/timeout",
+        }
+    }
+}
+
 /// What a client is told when something fails. The shells turn it into an error frame or a problem document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -159,6 +182,19 @@ impl Error {
         Self::new(ErrorCode::NotFound, "There is nothing here that this token may see.")
     }
 
+    /// A `TIMEOUT` whose details name `limit` and its `ms` milliseconds.
+    pub fn timed_out(limit: TimeLimit, ms: u64) -> Self {
+        let message = match limit {
+            TimeLimit::Action => format!("The action took longer than {ms} ms: limit `timeout`."),
+            TimeLimit::Upstream => format!("The upstream did not answer within {ms} ms."),
+        };
+        let fault = Fault::new(limit.pointer(), format!("an end within {ms} ms"), "no end");
+        Self {
+            details: alloc::vec![fault],
+            ..Self::new(ErrorCode::Timeout, message)
+        }
+    }
+
     /// The same error, worth trying again after `after_ms` milliseconds.
     #[must_use]
     pub fn retry_after(mut self, after_ms: u64) -> Self {
@@ -194,3 +230,21 @@ impl fmt::Display for Error {
 }
 
 impl core::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_says_which_limit_passed_and_how_long_it_was() {
+        for limit in TimeLimit::ALL {
+            let error = Error::timed_out(*limit, 2500);
+            assert!(error.retryable && error.code == ErrorCode::Timeout && error.status() == 504);
+            let [fault] = error.details.as_slice() else {
+                panic!("{error}")
+            };
+            assert_eq!(fault.pointer, limit.pointer());
+            assert!(fault.expected.contains(" 2500 ms"), "{fault}");
+        }
+    }
+}

@@ -7,6 +7,8 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::ID_CHARS_MAX;
+
 /// One fault of an input. All faults of one input are reported together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -69,25 +71,44 @@ pub fn escape_pointer(token: &str) -> String {
     token.replace('~', "~0").replace('/', "~1")
 }
 
-/// The candidate nearest to `given` by edit distance, where it is near enough to have been meant.
+/// Letters by which a name and what was meant may differ. More is another word, not a slip.
+const SLIPS_MAX: usize = 3;
+
+/// The candidate nearest to `given` by edit distance, where it is near enough to have been meant: at most a third of
+/// the shorter of the two differs, and never more than three letters.
+///
+/// Names have at most 128 characters; nothing longer was meant as one, and no time is spent on it.
 pub fn closest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = (given.chars().count() / 3).max(1);
+    let given: Vec<char> = given.chars().take(ID_CHARS_MAX + 1).collect();
+    if given.len() > ID_CHARS_MAX {
+        return None;
+    }
     known
         .into_iter()
-        .map(|candidate| (edit_distance(given, candidate), candidate))
-        .filter(|(distance, _)| *distance <= allowed)
+        .filter_map(|candidate| Some((slips(&given, candidate)?, candidate)))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
 
-/// Edit distance (Levenshtein), ignoring ASCII case. Inputs are cut at 64 characters.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(GOT_CHARS_MAX).collect();
+/// The edit distance of `candidate` from `given`, where that is near enough.
+fn slips(given: &[char], candidate: &str) -> Option<usize> {
+    let candidate: Vec<char> = candidate.chars().take(ID_CHARS_MAX + SLIPS_MAX).collect();
+    let shorter = given.len().min(candidate.len());
+    let allowed = (shorter / 3).clamp(1, SLIPS_MAX);
+    if given.len().abs_diff(candidate.len()) > allowed {
+        return None;
+    }
+    // Of what is one letter long, something must remain.
+    Some(edit_distance(given, &candidate)).filter(|distance| *distance <= allowed && *distance < shorter)
+}
+
+/// Edit distance (Levenshtein), ignoring ASCII case.
+fn edit_distance(a: &[char], b: &[char]) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(GOT_CHARS_MAX).enumerate() {
+    for (i, x) in a.iter().enumerate() {
         let mut diagonal = i;
         let mut left = i + 1;
-        for (cell, y) in row.iter_mut().skip(1).zip(&b) {
+        for (cell, y) in row.iter_mut().skip(1).zip(b) {
             let cost = usize::from(!x.eq_ignore_ascii_case(y));
             let best = (diagonal + cost).min(left + 1).min(*cell + 1);
             diagonal = *cell;
@@ -104,6 +125,8 @@ fn edit_distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::format;
+    use proptest::prelude::*;
 
     #[test]
     fn a_near_miss_is_suggested_and_a_far_one_is_not() {
@@ -114,6 +137,39 @@ mod tests {
     }
 
     #[test]
+    fn whatever_is_suggested_is_near_however_long_the_input() {
+        let far = "an.action.with.a.name.that.goes.on.and.on.and.on.and.on.until.sixty-four.and.beyond";
+        let long = |end: &str| format!("{}{end}", "x".repeat(100));
+        let (first, second) = (long("first"), long("second"));
+        for (given, known, suggested) in [
+            (far, "payload", None),
+            (&*"p".repeat(500), "payload", None),
+            (&*"p".repeat(500), &*"p".repeat(501), None),
+            // What differs only behind the 64th character differs all the same.
+            (&*first, &*second, None),
+            (&*long("frist"), &*first, Some(&*first)),
+            // A third of a long name would be another name.
+            ("delivery.report.monthly", "delivery.invoice.monthly", None),
+            ("a", "b", None),
+            ("", "a", None),
+            ("ids", "id", Some("id")),
+        ] {
+            assert_eq!(closest(given, [known]), suggested, "{given} {known}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_suggestion_is_never_further_than_three_letters(given in "[a-f.]{0,150}", known in proptest::collection::vec("[a-f.]{0,150}", 0..6)) {
+            if let Some(suggested) = closest(&given, known.iter().map(String::as_str)) {
+                let chars = |text: &str| text.chars().collect::<Vec<_>>();
+                let distance = edit_distance(&chars(&given), &chars(suggested));
+                prop_assert!(distance <= SLIPS_MAX && distance * 3 <= given.len().max(3), "{distance}");
+            }
+        }
+    }
+
+    #[test]
     fn edit_distance_is_that_of_the_textbook() {
         for (a, b, distance) in [
             ("kitten", "sitting", 3),
@@ -121,7 +177,8 @@ mod tests {
             ("abc", "", 3),
             ("flaw", "lawn", 2),
         ] {
-            assert_eq!(edit_distance(a, b), distance, "{a} {b}");
+            let chars = |text: &str| text.chars().collect::<Vec<_>>();
+            assert_eq!(edit_distance(&chars(a), &chars(b)), distance, "{a} {b}");
         }
     }
 

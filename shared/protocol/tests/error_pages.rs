@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tidegate_protocol::ErrorCode;
-use tidegate_protocol::error::Retry;
+use tidegate_protocol::error::{Retry, TimeLimit};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/errors")
@@ -53,5 +53,13 @@ fn a_page_and_its_row_of_the_index_say_what_the_code_says() {
         );
         let row = format!("\n| [`{name}`]({slug}.md) | {status} | {retry} |");
         assert!(index.contains(&row), "{slug}: its row of the index");
+    }
+}
+
+#[test]
+fn the_page_of_timeouts_names_every_limit_of_time() {
+    let page = fs::read_to_string(folder().join("timeout.md")).unwrap();
+    for limit in TimeLimit::ALL {
+        assert!(page.contains(&format!("\n| `{}` |", limit.pointer())), "{limit:?}");
     }
 }

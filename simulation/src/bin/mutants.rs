@@ -25,7 +25,9 @@ const FOLLOW: &str = "shared/engine/src/jobs/follow.rs";
 const ROW: &str = "shared/engine/src/jobs/row.rs";
 const STATE: &str = "shared/engine/src/jobs/state.rs";
 const WAKE: &str = "shared/engine/src/jobs/wake.rs";
-const HUB: &str = "shared/engine/src/hub/mod.rs";
+const DELIVERIES: &str = "shared/engine/src/hub/deliveries.rs";
+const REPLIES: &str = "shared/engine/src/hub/replies.rs";
+const PENDING: &str = "shared/engine/src/hub/pending.rs";
 const CALLS: &str = "shared/protocol/src/calls/mod.rs";
 
 const MUTANTS: &[Mutant] = &[
@@ -61,7 +63,7 @@ const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "the hub does not look at the seq",
-        HUB,
+        DELIVERIES,
         "follow.job == job && follow.seq < event.seq",
         "follow.job == job",
     ),
@@ -74,9 +76,21 @@ const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "parked events are dropped",
-        HUB,
+        DELIVERIES,
         "self.parked.push_back(delivery);",
         "drop(delivery);",
+    ),
+    mutant(
+        "what a socket asked for is counted for ever",
+        PENDING,
+        "*count = count.saturating_sub(1);",
+        "",
+    ),
+    mutant(
+        "who is about to follow is not counted",
+        PENDING,
+        "self.following += usize::from(asked.question.follows());",
+        "",
     ),
     mutant(
         "a key is looked up without its action",
@@ -109,6 +123,18 @@ const MUTANTS: &[Mutant] = &[
         "",
     ),
     mutant(
+        "an attach that misses nothing is told nothing",
+        FOLLOW,
+        "self.reply(call, Ok(attached(&job, after)));",
+        "self.reply(call, Ok(following(&job, after)));",
+    ),
+    mutant(
+        "a cursor beyond everything is believed",
+        REPLIES,
+        "seq = snapshot.seq;",
+        "seq = seq.max(snapshot.seq);",
+    ),
+    mutant(
         "waiting jobs have no alarm",
         STATE,
         "leases.chain(deliveries).chain(due)",
@@ -128,7 +154,7 @@ const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "a follow is not kept for the hub's sleep",
-        HUB,
+        DELIVERIES,
         "self.pass_on(to, job, &event, effects); } effects.push(Effect::Save { of: to.clone() });",
         "self.pass_on(to, job, &event, effects); }",
     ),

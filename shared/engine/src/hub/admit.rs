@@ -14,7 +14,7 @@ use tidegate_protocol::calls::hub::Prefer;
 use tidegate_protocol::calls::jobs::{Enqueue, Keyed, NewJob};
 use tidegate_protocol::event::{JsonText, Payload};
 use tidegate_protocol::frames::{Mode, Request, Start};
-use tidegate_protocol::ids::{HubIndex, PARTITIONS, Partition, RequestId, Revision, ShardIndex, UserId, base32, fnv1a};
+use tidegate_protocol::ids::{HubIndex, PARTITIONS, Partition, RequestId, ShardIndex, UserId, base32, fnv1a};
 use tidegate_protocol::limits::WAIT_SECONDS_MAX;
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
@@ -68,8 +68,6 @@ pub enum Answers {
 pub struct Context<'a> {
     /// The tenant's active composition.
     pub plan: &'a Plan,
-    /// Its revision.
-    pub revision: &'a Revision,
     /// Who asks.
     pub principal: &'a Principal,
     /// The clock.
@@ -172,7 +170,7 @@ pub fn admit(
             request_id: request_id.clone(),
             user,
             action: action.name.clone(),
-            revision: context.revision.clone(),
+            revision: context.plan.revision.clone(),
             policy,
             payload: Payload::Inline(payload),
             metadata: request.metadata.clone(),

@@ -13,7 +13,7 @@ use tidegate_protocol::calls::executor::{Backoff, Dispatch, Policy, Sharing};
 use tidegate_protocol::calls::hub::{Delivery, Prefer, Reply as HubReply};
 use tidegate_protocol::calls::jobs::{Call, Enqueue, Reply};
 use tidegate_protocol::calls::tenant::Scale;
-use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload, Progress};
+use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload, Progress, Snapshot};
 use tidegate_protocol::ids::{
     ActionName, ConnectionId, HubIndex, JobId, JobNumber, Revision, Seq, ShardIndex, TenantId, UserId,
 };
@@ -113,16 +113,7 @@ impl Bench {
             now: self.now,
             random: &mut random,
         };
-        let revision = self.plan.revision.clone();
-        self.hub.frame(
-            &mut moment,
-            Active {
-                plan: &self.plan,
-                revision: &revision,
-            },
-            from,
-            text,
-        )
+        self.hub.frame(&mut moment, &self.plan, from, text)
     }
 
     fn http(&mut self, body: &str, key: Option<&str>, prefer: Prefer) -> Vec<Effect> {
@@ -131,14 +122,9 @@ impl Bench {
             now: self.now,
             random: &mut random,
         };
-        let revision = self.plan.revision.clone();
-        let active = Active {
-            plan: &self.plan,
-            revision: &revision,
-        };
         let who = principal(u64::MAX >> 12);
         self.hub
-            .request(&mut moment, active, HttpId(1), &who, body, key, None, prefer)
+            .request(&mut moment, &self.plan, HttpId(1), &who, body, key, None, prefer)
     }
 
     fn replied(&mut self, id: CallId, reply: Result<Reply, Error>) -> Vec<Effect> {
@@ -324,6 +310,39 @@ fn an_attach_gets_what_it_missed_and_then_what_comes() {
         told(&bench.deliver(vec![progress(4), end(6)]).0),
         pairs(&[("complete", 6)])
     );
+}
+
+#[test]
+fn an_attach_that_misses_nothing_is_told_where_the_job_stands_and_then_what_comes() {
+    for after in [4, 1000] {
+        let mut bench = Bench::new();
+        let socket = bench.open();
+        let text = format!(r#"{{"type":"attach","id":"a","job_id":"{}","after":{after}}}"#, job());
+        let (id, _) = call(&bench.frame(&socket, &text));
+        bench.deliver(vec![progress(4), progress(5)]);
+        let snapshot = Snapshot {
+            seq: Seq(4),
+            attempt: 1,
+            status: JobState::Running,
+            progress: Progress::default(),
+            gap: false,
+            at: bench.now,
+        };
+        let reply = Reply::Following {
+            job: job(),
+            snapshot: Some(snapshot),
+            events: vec![],
+            ended: false,
+        };
+        let effects = bench.replied(id, Ok(reply));
+        assert_eq!(
+            told(&effects),
+            pairs(&[("snapshot", 4), ("progress", 5)]),
+            "after {after}"
+        );
+        assert!(frames(&effects)[0].contains(r#""gap":false"#));
+        assert_eq!(told(&bench.deliver(vec![end(6)]).0), pairs(&[("complete", 6)]));
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::executor::{Execute, Outcome};
 use tidegate_protocol::calls::hub::Delivery;
 use tidegate_protocol::calls::jobs::Reply;
+use tidegate_protocol::error::TimeLimit;
 use tidegate_protocol::event::{Event, Happening, JobState, Payload, Progress};
 use tidegate_protocol::ids::{FencingToken, JobId, JobNumber};
 use tidegate_protocol::{Error, ErrorCode};
@@ -376,7 +377,7 @@ impl<D: Database> Turn<'_, D> {
             token: lease.token,
         });
         if self.now >= job.attempt_until {
-            let error = Error::new(ErrorCode::Timeout, "The attempt took longer than it may.");
+            let error = Error::timed_out(TimeLimit::Action, job.spec.policy.timeout_ms);
             return self.settle(job, Outcome::Failed { error });
         }
         job.losses += 1;

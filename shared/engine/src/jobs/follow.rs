@@ -46,6 +46,19 @@ pub(super) fn following(job: &Job, after: Option<Seq>) -> Reply {
     }
 }
 
+/// What a client that attaches with the cursor `after` is given: never nothing, so that it can tell that it is attached.
+///
+/// One that has everything is told where the job stands. So is one whose cursor is beyond the job's latest event: it names
+/// nothing that happened, and believed, it would keep the job's end from its client.
+fn attached(job: &Job, after: Option<Seq>) -> Reply {
+    match following(job, after) {
+        Reply::Following {
+            snapshot: None, events, ..
+        } if events.is_empty() => following(job, None),
+        reply => reply,
+    }
+}
+
 impl<D: Database> Turn<'_, D> {
     /// Adds a hub to the followers of a job and gives what it missed.
     pub(super) fn follow(
@@ -67,7 +80,7 @@ impl<D: Database> Turn<'_, D> {
         if !job.state.is_ended() {
             self.add_follower(&mut job, hub)?;
         }
-        self.reply(call, Ok(following(&job, after)));
+        self.reply(call, Ok(attached(&job, after)));
         Ok(())
     }
 

@@ -19,10 +19,10 @@ pub const CONFIG_BYTES_MAX: usize = 256 * 1024;
 /// Issuers of one deployment. They are searched one by one for each token.
 pub const ISSUERS_MAX: usize = 256;
 /// Characters of an issuer, an audience, a claim's name and an address.
-const TEXT_CHARS_MAX: usize = 1024;
+pub(super) const TEXT_CHARS_MAX: usize = 1024;
 
 /// The members of an issuer's entry.
-const MEMBERS: [&str; 8] = [
+pub(super) const MEMBERS: [&str; 8] = [
     "issuer",
     "audience",
     "tenant",

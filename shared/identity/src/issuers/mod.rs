@@ -1,6 +1,8 @@
 //! The issuers that a deployment trusts, and which tenant a token of theirs speaks for.
 
 mod config;
+#[cfg(feature = "schema")]
+mod schema;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -15,6 +17,9 @@ use crate::jws::Token;
 use crate::jwt::{self, Checks, Claims};
 use crate::keys::KeySet;
 use crate::principal::{Principal, Tenant};
+
+#[cfg(feature = "schema")]
+pub use schema::schema;
 
 /// The deployment's issuers. Each is there once.
 #[derive(Debug, Clone)]

@@ -2,11 +2,12 @@
 
 use alloc::vec::Vec;
 
-use tidegate_protocol::ErrorCode;
 use tidegate_protocol::calls::executor::{Execute, Outcome};
 use tidegate_protocol::calls::jobs::{Call, Reply};
+use tidegate_protocol::error::TimeLimit;
 use tidegate_protocol::event::{Happening, JobState, Payload};
 use tidegate_protocol::ids::{FencingToken, Seq};
+use tidegate_protocol::{Error, ErrorCode};
 
 use super::super::{Effect, LOSSES_MAX, RUNNING_MAX};
 use super::bench::*;
@@ -252,6 +253,20 @@ fn a_job_that_never_gets_on_is_given_up() {
     assert_eq!(told, [ErrorCode::ProcessingFailed]);
     assert_eq!(bench.status(execute.job), JobState::Failed);
     assert_eq!((bench.state.running(), bench.state.waiting()), (0, 0));
+}
+
+#[test]
+fn an_attempt_that_outlives_its_time_names_the_limit_that_passed() {
+    let mut bench = Bench::new();
+    let mut enqueue = followed();
+    (enqueue.job.policy.timeout_ms, enqueue.job.policy.attempts_max) = (1234, 1);
+    bench.start(enqueue);
+    bench.later(1234 + LEASE_MS);
+    let told = deliveries(&bench.wake());
+    let [Happening::Failed { error }] = told.iter().map(|d| &d.event.what).collect::<alloc::vec::Vec<_>>()[..] else {
+        panic!("{told:?}")
+    };
+    assert_eq!(*error, Error::timed_out(TimeLimit::Action, 1234));
 }
 
 #[test]

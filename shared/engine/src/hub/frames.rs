@@ -1,0 +1,194 @@
+//! Frames from a socket: what each of them asks for, and what becomes of those that cannot be read.
+
+use alloc::vec::Vec;
+
+use tidegate_protocol::calls::Principal;
+use tidegate_protocol::calls::hub::Prefer;
+use tidegate_protocol::calls::jobs::{self, JobRef};
+use tidegate_protocol::frames::{BadFrame, ClientFrame, CloseCode, Request, ServerFrame, Target};
+use tidegate_protocol::ids::{ConnectionId, JobId, Partition, RequestId, Seq, fnv1a};
+use tidegate_protocol::time::UnixMs;
+use tidegate_protocol::{Error, ErrorCode};
+
+use super::outgoing::{close, send, send_error};
+use super::pending::{Asked, Asker, Question};
+use super::{Context, Effect, FAULTS_MAX, Hub, Moment, OVERSIZE_MAX, admit, shard_of};
+use crate::composition::Plan;
+
+impl Hub {
+    /// A binary frame, or one whose text was refused before it got here.
+    pub fn unreadable(&mut self, now: UnixMs, from: &ConnectionId, error: Error) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.refuse_frame(now, from, None, error, &mut effects);
+        effects
+    }
+
+    /// A text frame from a socket.
+    pub fn frame(&mut self, moment: &mut Moment<'_>, plan: &Plan, from: &ConnectionId, text: &str) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let Some(session) = self.sessions.get_mut(from) else {
+            return effects;
+        };
+        if session.expires_at <= moment.now {
+            close(from, CloseCode::TokenExpired, "token expired", true, &mut effects);
+            return effects;
+        }
+        match ClientFrame::parse(text) {
+            Err(BadFrame { id, error }) => self.refuse_frame(moment.now, from, id, error, &mut effects),
+            Ok(frame) => {
+                if session.faults > 0 {
+                    session.faults = 0;
+                    effects.push(Effect::Save { of: from.clone() });
+                }
+                self.understood(moment, plan, from, frame, &mut effects);
+            }
+        }
+        effects
+    }
+
+    fn refuse_frame(
+        &mut self,
+        now: UnixMs,
+        from: &ConnectionId,
+        request_id: Option<RequestId>,
+        error: Error,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(session) = self.sessions.get_mut(from) else {
+            return;
+        };
+        session.faults += 1;
+        let (faults, oversize) = (session.faults, error.code == ErrorCode::PayloadTooLarge);
+        effects.push(Effect::Save { of: from.clone() });
+        effects.push(send_error(from, request_id, error, now));
+        if oversize && faults >= OVERSIZE_MAX {
+            close(from, CloseCode::FrameTooBig, "frames over the limit", true, effects);
+        } else if faults >= FAULTS_MAX {
+            close(
+                from,
+                CloseCode::ProtocolError,
+                "too many bad frames in a row",
+                false,
+                effects,
+            );
+        }
+    }
+
+    fn understood(
+        &mut self,
+        moment: &mut Moment<'_>,
+        plan: &Plan,
+        from: &ConnectionId,
+        frame: ClientFrame<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(session) = self.sessions.get(from) else { return };
+        let principal = session.principal();
+        let mut id_or_new =
+            |id: Option<RequestId>| id.unwrap_or_else(|| RequestId::generate(moment.now, (moment.random)()));
+        match frame {
+            ClientFrame::Request(request) => {
+                let request_id = id_or_new(request.id.clone());
+                self.requested(moment, plan, from, &principal, &request, request_id, effects);
+            }
+            ClientFrame::Attach { id, target, after } => {
+                let request_id = id_or_new(id);
+                match self.has_room(from) {
+                    Ok(()) => self.attach(plan, from, &principal, request_id, target, after, effects),
+                    Err(error) => effects.push(send_error(from, Some(request_id), error, moment.now)),
+                }
+            }
+            ClientFrame::Detach { id, job } => {
+                let request_id = id_or_new(id);
+                self.detach(from, request_id, job, effects);
+            }
+            ClientFrame::Cancel { id, job } => {
+                let asked = Asked {
+                    asker: Asker::Socket(from.clone()),
+                    request_id: id_or_new(id),
+                    question: Question::Cancel,
+                };
+                let call = jobs::Call::Cancel {
+                    job,
+                    caller: principal.caller(),
+                };
+                let shard = shard_of(job.number().partition(), plan.scale.shards);
+                self.call(asked, shard, call, effects);
+            }
+            ClientFrame::Auth { id, .. } => {
+                let error = Error::new(
+                    ErrorCode::NotImplemented,
+                    "Replacing the token of a live socket is not there yet: connect again with the new one.",
+                );
+                effects.push(send_error(from, id, error, moment.now));
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is one part of one request")]
+    fn requested(
+        &mut self,
+        moment: &mut Moment<'_>,
+        plan: &Plan,
+        from: &ConnectionId,
+        principal: &Principal,
+        request: &Request<'_>,
+        request_id: RequestId,
+        effects: &mut Vec<Effect>,
+    ) {
+        let admitted = self.has_room(from).and_then(|()| {
+            let context = Context {
+                plan,
+                principal,
+                now: moment.now,
+                follower: Some(self.index),
+            };
+            admit(context, request, &request_id, Prefer::default(), (moment.random)())
+        });
+        match admitted {
+            Ok(admitted) => self.dispatch(Asker::Socket(from.clone()), request_id, admitted, effects),
+            Err(error) => effects.push(send_error(from, Some(request_id), error, moment.now)),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is one part of one frame")]
+    fn attach(
+        &mut self,
+        plan: &Plan,
+        from: &ConnectionId,
+        principal: &Principal,
+        request_id: RequestId,
+        target: Target,
+        after: Option<Seq>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (partition, job) = match target {
+            Target::Job(id) => (id.number().partition(), JobRef::Id(id)),
+            Target::Key(action, key) => {
+                let hash = fnv1a(&[action.as_str().as_bytes(), key.as_str().as_bytes()]);
+                (Partition::of_hash(hash), JobRef::Key(action, key))
+            }
+        };
+        let call = jobs::Call::Follow {
+            job,
+            caller: principal.caller(),
+            hub: self.index,
+            after,
+        };
+        let asked = Asked {
+            asker: Asker::Socket(from.clone()),
+            request_id,
+            question: Question::Attach { after },
+        };
+        self.call(asked, shard_of(partition, plan.scale.shards), call, effects);
+    }
+
+    fn detach(&mut self, from: &ConnectionId, request_id: RequestId, job: JobId, effects: &mut Vec<Effect>) {
+        if let Some(session) = self.sessions.get_mut(from) {
+            session.follows.retain(|follow| follow.job != job);
+        }
+        self.unfollow(job, from);
+        effects.push(Effect::Save { of: from.clone() });
+        effects.push(send(from, &ServerFrame::Ok { request_id }));
+    }
+}

@@ -1,0 +1,353 @@
+//! What a client may send: untrusted text, read whole, every fault of it reported at once.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::PING;
+use crate::error::{Error, ErrorCode};
+use crate::fields::Fields;
+use crate::ids::{ActionName, IdempotencyKey, JobId, RequestId, Seq, TraceParent};
+use crate::limits::{
+    DELAY_MS_MAX, FRAME_BYTES_MAX, ID_CHARS_MAX, METADATA_ENTRIES_MAX, METADATA_VALUE_BYTES_MAX, TIMEOUT_MS_MAX,
+};
+use crate::time::UnixMs;
+
+/// How a request wants its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// As the action is declared; an action declared `auto` runs at once and turns into a job at its deadline.
+    #[default]
+    Auto,
+    /// On the spot.
+    Sync,
+    /// An acknowledgment now, the outcome later.
+    Async,
+}
+
+/// When a job may start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At once.
+    Now,
+    /// Not before so many milliseconds from now.
+    After(u64),
+    /// Not before this moment.
+    At(UnixMs),
+}
+
+/// A request to run an action: a `request` frame, or the body of `POST /v1/requests`.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    /// The client's id for it; made by the server where the client sent none.
+    pub id: Option<RequestId>,
+    /// What to run.
+    pub action: ActionName,
+    /// Its input.
+    pub payload: Option<&'a RawValue>,
+    /// The client's own notes on it.
+    pub metadata: BTreeMap<String, String>,
+    /// How the answer is wanted.
+    pub mode: Mode,
+    /// The client's name for the work: same key, same execution.
+    pub idempotency_key: Option<IdempotencyKey>,
+    /// How long one attempt may take, shortened from the action's own limit. Milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// When it may start.
+    pub start: Start,
+    /// The caller's trace.
+    pub traceparent: Option<TraceParent>,
+}
+
+/// Which job an `attach` means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The job with this id.
+    Job(JobId),
+    /// The job of this action that was requested with this key.
+    Key(ActionName, IdempotencyKey),
+}
+
+/// A frame from a client.
+#[derive(Debug, Clone)]
+pub enum ClientFrame<'a> {
+    /// Run an action.
+    Request(Request<'a>),
+    /// Follow a job, from the events after `after`.
+    Attach {
+        /// The client's id for this frame.
+        id: Option<RequestId>,
+        /// The job.
+        target: Target,
+        /// The last event the client has.
+        after: Option<Seq>,
+    },
+    /// Stop following a job.
+    Detach {
+        /// The client's id for this frame.
+        id: Option<RequestId>,
+        /// The job.
+        job: JobId,
+    },
+    /// End a job.
+    Cancel {
+        /// The client's id for this frame.
+        id: Option<RequestId>,
+        /// The job.
+        job: JobId,
+    },
+    /// Replace the token before it expires.
+    Auth {
+        /// The client's id for this frame.
+        id: Option<RequestId>,
+        /// The new token.
+        token: String,
+    },
+}
+
+/// What is wrong with a frame, and the request it names, where that could be read.
+#[derive(Debug, Clone)]
+pub struct BadFrame {
+    /// The frame's id, where it could be read.
+    pub id: Option<RequestId>,
+    /// All its faults.
+    pub error: Error,
+}
+
+const TYPES: [&str; 10] = [
+    "request",
+    "ping",
+    "attach",
+    "detach",
+    "cancel",
+    "subscribe",
+    "unsubscribe",
+    "publish",
+    "presence",
+    "auth",
+];
+
+/// The fields of a `request` frame, and of the body of `POST /v1/requests`.
+pub const REQUEST_FIELDS: [&str; 12] = [
+    "type",
+    "id",
+    "action",
+    "payload",
+    "metadata",
+    "mode",
+    "idempotency_key",
+    "priority",
+    "timeout_ms",
+    "delay_ms",
+    "run_at",
+    "traceparent",
+];
+
+impl<'a> ClientFrame<'a> {
+    /// Reads a text frame. The keep-alive is answered by the platform and never reaches this.
+    ///
+    /// Errors: `PAYLOAD_TOO_LARGE` over the frame limit; `VALIDATION_ERROR` with every fault of the frame;
+    /// `NOT_IMPLEMENTED` for a type that the protocol names and that is not there yet.
+    pub fn parse(text: &'a str) -> Result<Self, BadFrame> {
+        if text.len() > FRAME_BYTES_MAX {
+            return Err(BadFrame {
+                id: None,
+                error: frame_too_large(text.len()),
+            });
+        }
+        let mut fields = Fields::split(text).map_err(|error| BadFrame { id: None, error })?;
+        let id = fields.optional_text("id", RequestId::EXPECTED, RequestId::parse);
+        let kind = match fields.raw("type") {
+            None => Some("request"),
+            Some(_) => fields.optional_text("type", "a frame type", |text| TYPES.into_iter().find(|t| *t == text)),
+        };
+        let Some(kind) = kind else {
+            if let (Some(fault), Some(raw)) = (fields.faults.pop(), fields.raw("type")) {
+                fields.faults.push(fault.suggest(raw.get().trim_matches('"'), TYPES));
+            }
+            let error = fields.finish("The frame has no known type.").err();
+            return Err(BadFrame {
+                id,
+                error: error.unwrap_or_else(Error::not_found),
+            });
+        };
+        let bad = |error| BadFrame { id: id.clone(), error };
+        match kind {
+            "request" => Request::read(fields, id.clone()).map(Self::Request).map_err(bad),
+            "attach" => Self::read_attach(fields, id.clone()).map_err(bad),
+            "detach" | "cancel" => {
+                fields.refuse_others(&["type", "id", "job_id"]);
+                let job = fields.required_text("job_id", "a job id", JobId::parse);
+                fields.finish("The frame cannot be used.").map_err(bad)?;
+                let job = job.ok_or_else(Error::not_found).map_err(bad)?;
+                Ok(if kind == "cancel" {
+                    Self::Cancel { id, job }
+                } else {
+                    Self::Detach { id, job }
+                })
+            }
+            "auth" => {
+                fields.refuse_others(&["type", "id", "token"]);
+                let token = fields.required_text("token", "a token", |text| Some(String::from(text)));
+                fields.finish("The frame cannot be used.").map_err(bad)?;
+                Ok(Self::Auth {
+                    id,
+                    token: token.unwrap_or_default(),
+                })
+            }
+            "ping" => Err(bad(Error::new(
+                ErrorCode::ValidationError,
+                format!("A ping is exactly the text {PING}, with nothing else in it."),
+            ))),
+            other => Err(bad(Error::new(
+                ErrorCode::NotImplemented,
+                format!("The frame type `{other}` is part of the protocol, but not there yet."),
+            ))),
+        }
+    }
+
+    fn read_attach(mut fields: Fields<'a>, id: Option<RequestId>) -> Result<Self, Error> {
+        fields.refuse_others(&["type", "id", "job_id", "action", "idempotency_key", "after"]);
+        let after = fields
+            .optional_number("after", "a seq: a whole number from 0", 0, 1 << 53)
+            .map(Seq);
+        let target = if fields.raw("job_id").is_some() {
+            if fields.raw("action").is_some() || fields.raw("idempotency_key").is_some() {
+                fields.fault("job_id", "either job_id, or action and idempotency_key", "both");
+            }
+            fields
+                .optional_text("job_id", "a job id", JobId::parse)
+                .map(Target::Job)
+        } else {
+            let action = fields.required_text("action", ActionName::EXPECTED, ActionName::parse);
+            let key = fields.required_text("idempotency_key", IdempotencyKey::EXPECTED, IdempotencyKey::parse);
+            action.zip(key).map(|(action, key)| Target::Key(action, key))
+        };
+        fields.finish("The frame cannot be used.")?;
+        target
+            .map(|target| Self::Attach { id, target, after })
+            .ok_or_else(Error::not_found)
+    }
+}
+
+/// The error for a frame of `bytes` bytes.
+pub fn frame_too_large(bytes: usize) -> Error {
+    Error::new(
+        ErrorCode::PayloadTooLarge,
+        format!("A frame holds at most {FRAME_BYTES_MAX} bytes; this one has {bytes}. Put large input into an object."),
+    )
+}
+
+impl<'a> Request<'a> {
+    /// Reads the body of `POST /v1/requests`: a `request` frame, whose `type` may be missing.
+    ///
+    /// Errors: as [`ClientFrame::parse`].
+    pub fn parse(text: &'a str) -> Result<Self, Error> {
+        let mut fields = Fields::split(text)?;
+        let id = fields.optional_text("id", RequestId::EXPECTED, RequestId::parse);
+        fields.optional_text("type", "`request`", |text| (text == "request").then_some(()));
+        Self::read(fields, id)
+    }
+
+    fn read(mut fields: Fields<'a>, id: Option<RequestId>) -> Result<Self, Error> {
+        fields.refuse_others(&REQUEST_FIELDS);
+        let action = fields.required_text("action", ActionName::EXPECTED, ActionName::parse);
+        let mode = fields.optional_text("mode", "`auto`, `sync` or `async`", |text| match text {
+            "auto" => Some(Mode::Auto),
+            "sync" => Some(Mode::Sync),
+            "async" => Some(Mode::Async),
+            _ => None,
+        });
+        let key = fields.optional_text("idempotency_key", IdempotencyKey::EXPECTED, IdempotencyKey::parse);
+        let priority = fields.optional_text("priority", "`high`, `normal` or `low`", |text| match text {
+            "high" | "low" => Some(false),
+            "normal" => Some(true),
+            _ => None,
+        });
+        let timeout_ms = fields.optional_number(
+            "timeout_ms",
+            "milliseconds from 1 to 86400000 (a day)",
+            1,
+            TIMEOUT_MS_MAX,
+        );
+        let start = read_start(&mut fields);
+        let traceparent = fields.optional_text("traceparent", TraceParent::EXPECTED, TraceParent::parse);
+        let metadata = read_metadata(&mut fields);
+        let payload = fields.raw("payload");
+        fields.finish("The request cannot be used.")?;
+        if priority == Some(false) {
+            return Err(Error::new(
+                ErrorCode::NotImplemented,
+                "Priorities other than `normal` are not there yet.",
+            ));
+        }
+        let action = action.ok_or_else(Error::not_found)?;
+        Ok(Self {
+            id,
+            action,
+            payload,
+            metadata,
+            mode: mode.unwrap_or_default(),
+            idempotency_key: key,
+            timeout_ms,
+            start,
+            traceparent,
+        })
+    }
+}
+
+fn read_start(fields: &mut Fields<'_>) -> Start {
+    let after = fields.optional_number("delay_ms", "milliseconds from 0 to ten years", 0, DELAY_MS_MAX);
+    let at = fields.optional_text("run_at", "a time as RFC 3339 text", UnixMs::parse);
+    match (after, at) {
+        (Some(_), Some(_)) => {
+            fields.fault("run_at", "either delay_ms or run_at", "both");
+            Start::Now
+        }
+        (Some(0) | None, None) => Start::Now,
+        (Some(ms), None) => Start::After(ms),
+        (None, Some(at)) => Start::At(at),
+    }
+}
+
+fn read_metadata(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
+    let Some(raw) = fields.raw("metadata") else {
+        return BTreeMap::new();
+    };
+    let Ok(entries) = serde_json::from_str::<BTreeMap<String, &RawValue>>(raw.get()) else {
+        fields.fault("metadata", "an object of strings", raw.get());
+        return BTreeMap::new();
+    };
+    if entries.len() > METADATA_ENTRIES_MAX {
+        fields.fault(
+            "metadata",
+            format!("at most {METADATA_ENTRIES_MAX} entries"),
+            &format!("{}", entries.len()),
+        );
+    }
+    let mut metadata = BTreeMap::new();
+    for (name, raw) in entries {
+        let pointer = format!("metadata/{}", crate::fault::escape_pointer(&name));
+        if name.is_empty() || name.chars().count() > ID_CHARS_MAX {
+            let fault = crate::Fault::new(format!("/{pointer}"), "a name of 1 to 128 characters", &name);
+            fields.faults.push(fault);
+        }
+        match serde_json::from_str::<String>(raw.get()) {
+            Ok(value) if value.len() <= METADATA_VALUE_BYTES_MAX => {
+                metadata.insert(name, value);
+            }
+            _ => {
+                let expected = format!("a string of at most {METADATA_VALUE_BYTES_MAX} bytes");
+                fields
+                    .faults
+                    .push(crate::Fault::new(format!("/{pointer}"), expected, raw.get()));
+            }
+        }
+    }
+    metadata
+}

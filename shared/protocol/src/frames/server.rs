@@ -1,0 +1,264 @@
+//! What a client is sent, and how a job's history becomes frames. It reads nothing that comes from outside.
+
+use alloc::format;
+use alloc::string::String;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::event::{Event, Happening, JobState, JsonText, Payload, Progress, Snapshot};
+use crate::ids::{ConnectionId, JobId, RequestId, Seq, TenantId, UserId};
+use crate::time::UnixMs;
+
+/// The limits that a client is told at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Limits {
+    /// Bytes of one frame.
+    pub frame_bytes: usize,
+    /// Jobs followed and requests under way at once.
+    pub in_flight: usize,
+}
+
+/// A frame to a client.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ServerFrame {
+    /// The first frame of a connection.
+    Welcome {
+        /// The connection's id.
+        connection_id: ConnectionId,
+        /// The protocol spoken: `tidegate.v1`.
+        protocol: &'static str,
+        /// The tenant of the token.
+        tenant: TenantId,
+        /// The user of the token.
+        user: UserId,
+        /// The server's clock.
+        server_time: UnixMs,
+        /// What the server takes.
+        limits: Limits,
+        /// How often to send a ping. Milliseconds.
+        heartbeat_ms: u64,
+    },
+    /// The answer to a request, on the spot.
+    Response {
+        /// The request.
+        request_id: RequestId,
+        /// Always true.
+        success: bool,
+        /// What the action gave.
+        data: JsonText,
+    },
+    /// The request is stored as a job.
+    Acknowledgment {
+        /// The request.
+        request_id: RequestId,
+        /// The job.
+        job_id: JobId,
+        /// The job's state now.
+        status: JobState,
+        /// A sentence for a person.
+        message: &'static str,
+        /// Whether the job was there already, by its idempotency key.
+        deduplicated: bool,
+        /// Not before this moment.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        run_at: Option<UnixMs>,
+        /// The latest event of the job.
+        seq: Seq,
+    },
+    /// An attempt got further.
+    Progress {
+        /// The request or attach that this answers.
+        request_id: RequestId,
+        /// The job.
+        job_id: JobId,
+        /// The event's place.
+        seq: Seq,
+        /// The attempt.
+        attempt: u32,
+        /// 0 to 100, and what else is known.
+        #[serde(flatten)]
+        progress: Progress,
+        /// When it was stored.
+        timestamp: UnixMs,
+    },
+    /// An attempt failed, another follows.
+    Retrying {
+        /// The request or attach that this answers.
+        request_id: RequestId,
+        /// The job.
+        job_id: JobId,
+        /// The event's place.
+        seq: Seq,
+        /// The attempt that failed.
+        attempt: u32,
+        /// Not before then.
+        next_attempt_at: UnixMs,
+        /// Why it failed.
+        error: Error,
+    },
+    /// The job ended with a result.
+    Complete {
+        /// The request or attach that this answers.
+        request_id: RequestId,
+        /// The job.
+        job_id: JobId,
+        /// The event's place.
+        seq: Seq,
+        /// The attempt.
+        attempt: u32,
+        /// The result, where it is small.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        result: Option<JsonText>,
+        /// Where the result is, where it is large.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        result_url: Option<String>,
+        /// When it was stored.
+        timestamp: UnixMs,
+    },
+    /// Where a job stands.
+    Snapshot {
+        /// The attach that this answers.
+        request_id: RequestId,
+        /// The job.
+        job_id: JobId,
+        /// The latest event that this contains.
+        seq: Seq,
+        /// The job's state.
+        status: JobState,
+        /// How far it is.
+        #[serde(flatten)]
+        progress: Progress,
+        /// Whether stored events after the client's cursor are no longer kept.
+        gap: bool,
+    },
+    /// Something failed.
+    Error {
+        /// The request that failed, where it could be read.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request_id: Option<RequestId>,
+        /// The job that ended.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        job_id: Option<JobId>,
+        /// The event's place, where it is a job's.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        seq: Option<Seq>,
+        /// What failed.
+        error: Error,
+        /// When.
+        timestamp: UnixMs,
+    },
+    /// Done.
+    Ok {
+        /// The frame that this answers.
+        request_id: RequestId,
+    },
+    /// The token expires soon; send another with `auth`.
+    AuthExpiring {
+        /// When it expires.
+        expires_at: UnixMs,
+    },
+    /// The server is about to close.
+    Goodbye {
+        /// The close code that follows.
+        code: u16,
+        /// Why.
+        reason: &'static str,
+        /// Whether to come back.
+        reconnect: bool,
+        /// Not before so many milliseconds.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        after_ms: Option<u64>,
+    },
+}
+
+impl ServerFrame {
+    /// The frame's text.
+    pub fn encode(&self) -> String {
+        // Every variant has text keys and finite numbers, so that this cannot fail; the fallback is an honest frame.
+        serde_json::to_string(self).unwrap_or_else(|_| {
+            String::from(r#"{"type":"error","error":{"code":"INTERNAL_ERROR","message":"A frame could not be written.","retryable":true}}"#)
+        })
+    }
+
+    /// The frame for `event` of `job`, as the answer to `request_id`.
+    pub fn event(request_id: RequestId, job_id: JobId, event: &Event) -> Self {
+        let Event {
+            seq,
+            attempt,
+            at: timestamp,
+            what,
+        } = event;
+        let (seq, attempt, timestamp) = (*seq, *attempt, *timestamp);
+        match what {
+            Happening::Progress(progress) => Self::Progress {
+                request_id,
+                job_id,
+                seq,
+                attempt,
+                progress: progress.clone(),
+                timestamp,
+            },
+            Happening::Retrying { next_attempt_at, error } => {
+                let (next_attempt_at, error) = (*next_attempt_at, error.clone());
+                Self::Retrying {
+                    request_id,
+                    job_id,
+                    seq,
+                    attempt,
+                    next_attempt_at,
+                    error,
+                }
+            }
+            Happening::Completed { result } => {
+                let (result, result_url) = match result {
+                    Payload::Inline(value) => (Some(value.clone()), None),
+                    Payload::Stored { .. } => (None, Some(result_url(job_id))),
+                };
+                Self::Complete {
+                    request_id,
+                    job_id,
+                    seq,
+                    attempt,
+                    result,
+                    result_url,
+                    timestamp,
+                }
+            }
+            Happening::Failed { error } => Self::Error {
+                request_id: Some(request_id),
+                job_id: Some(job_id),
+                seq: Some(seq),
+                error: error.clone(),
+                timestamp,
+            },
+        }
+    }
+
+    /// The frame for a snapshot of `job`, as the answer to `request_id`.
+    pub fn snapshot(request_id: RequestId, job_id: JobId, snapshot: Snapshot) -> Self {
+        let Snapshot {
+            seq,
+            status,
+            progress,
+            gap,
+            ..
+        } = snapshot;
+        Self::Snapshot {
+            request_id,
+            job_id,
+            seq,
+            status,
+            progress,
+            gap,
+        }
+    }
+}
+
+/// Where the result of `job` can be read.
+pub fn result_url(job: JobId) -> String {
+    format!("/v1/jobs/{job}/result")
+}

@@ -1,0 +1,37 @@
+//! What crosses a boundary arrives as it was sent: natively here, and in wasm by the same checks in `wasm.rs`.
+
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod checks;
+mod samples;
+
+#[test]
+fn every_call_and_reply_survives_its_envelope() {
+    checks::every_call_and_reply_survives_its_envelope();
+}
+
+#[test]
+fn a_number_is_written_as_the_standard_says() {
+    checks::a_number_is_written_as_the_standard_says();
+}
+
+#[test]
+fn an_envelope_that_is_not_ours_is_refused() {
+    checks::an_envelope_that_is_not_ours_is_refused();
+}
+
+#[test]
+fn ids_take_their_own_form_and_survive_their_text() {
+    checks::ids_take_their_own_form_and_survive_their_text();
+}
+
+#[test]
+fn moments_and_durations_survive_their_text() {
+    checks::moments_and_durations_survive_their_text();
+}
+
+#[test]
+fn a_frame_at_its_limit_is_read_and_one_beyond_is_not() {
+    checks::a_frame_at_its_limit_is_read_and_one_beyond_is_not();
+}

@@ -1,0 +1,491 @@
+//! One of everything that the parts say to each other, at the bounds of what it can hold.
+//!
+//! Each list is followed by a match without a default: a new variant does not compile until the list has it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidegate_protocol::calls::executor::{Assignment, Backoff, Dispatch, Execute, Outcome, Policy, Sharing};
+use tidegate_protocol::calls::hub::{self, Delivery, Prefer};
+use tidegate_protocol::calls::jobs::{self, Enqueue, Filter, JobRef, Keyed, NewJob};
+use tidegate_protocol::calls::tenant::{self, Description, Scale};
+use tidegate_protocol::calls::{Caller, Principal};
+use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload, Progress, Snapshot};
+use tidegate_protocol::http::{Accepted, Job, JobPage};
+use tidegate_protocol::ids::{
+    ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, Seq,
+    ShardIndex, TenantId, TraceParent, UserId,
+};
+use tidegate_protocol::time::UnixMs;
+use tidegate_protocol::{Error, ErrorCode, Fault};
+
+/// The largest number that survives a double, and so JavaScript and an object's SQLite.
+pub const LARGEST: u64 = (1 << 53) - 1;
+/// The end of the year 9999.
+pub const LAST_MOMENT: UnixMs = UnixMs(253_402_300_799_999);
+/// Bytes of the largest value that is tried: beyond what any body may have.
+pub const LARGE_BYTES: usize = 1024 * 1024;
+
+pub fn job() -> JobId {
+    JobId::new(JobNumber(LARGEST), u32::MAX)
+}
+
+pub fn tenant() -> TenantId {
+    TenantId::parse("eu.acme").unwrap()
+}
+
+pub fn user() -> UserId {
+    UserId::parse(&"é".repeat(128)).unwrap()
+}
+
+pub fn request_id() -> RequestId {
+    RequestId::parse(&"r".repeat(128)).unwrap()
+}
+
+pub fn action() -> ActionName {
+    ActionName::parse(&"a".repeat(128)).unwrap()
+}
+
+pub fn key() -> IdempotencyKey {
+    IdempotencyKey::parse("a key").unwrap()
+}
+
+pub fn revision() -> Revision {
+    Revision::parse("rev-1").unwrap()
+}
+
+pub fn trace() -> Option<TraceParent> {
+    TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+}
+
+pub fn caller() -> Caller {
+    Caller {
+        user: user(),
+        reads_all: true,
+        writes_all: false,
+    }
+}
+
+/// JSON text of exactly `bytes` bytes.
+pub fn text_of(bytes: usize) -> JsonText {
+    JsonText::parse(&format!("\"{}\"", "x".repeat(bytes - 2))).unwrap()
+}
+
+pub fn payloads() -> Vec<Payload> {
+    vec![
+        Payload::Inline(JsonText::null()),
+        Payload::Inline(JsonText::parse("\"\"").unwrap()),
+        Payload::Inline(JsonText::parse(r#"{"a":[9007199254740991,-1.5e300,"\u0000é😀"]}"#).unwrap()),
+        Payload::Inline(text_of(LARGE_BYTES)),
+        Payload::Stored {
+            key: String::new(),
+            bytes: LARGEST,
+        },
+    ]
+}
+
+pub fn error() -> Error {
+    let faults = vec![
+        Fault::new("", "a thing", ""),
+        Fault::new("/a~1b/0", "one of x", "é").suggest("pat", ["path"]),
+    ];
+    let error = Error::invalid("It cannot be used.", faults).retry_after(LARGEST);
+    Error {
+        trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".into()),
+        ..error
+    }
+}
+
+pub fn progress() -> Progress {
+    Progress {
+        percentage: 99.9,
+        message: Some(String::new()),
+        metadata: JsonText::parse("{}"),
+    }
+}
+
+pub fn events() -> Vec<Event> {
+    let happenings = vec![
+        Happening::Progress(Progress::default()),
+        Happening::Progress(progress()),
+        Happening::Retrying {
+            next_attempt_at: LAST_MOMENT,
+            error: error(),
+        },
+        Happening::Completed {
+            result: Payload::Inline(JsonText::null()),
+        },
+        Happening::Failed {
+            error: Error::new(ErrorCode::Cancelled, ""),
+        },
+    ];
+    for happening in &happenings {
+        match happening {
+            Happening::Progress(_)
+            | Happening::Retrying { .. }
+            | Happening::Completed { .. }
+            | Happening::Failed { .. } => {}
+        }
+    }
+    let event = |what| Event {
+        seq: Seq(LARGEST),
+        attempt: u32::MAX,
+        at: LAST_MOMENT,
+        what,
+    };
+    happenings.into_iter().map(event).collect()
+}
+
+pub fn new_job(payload: Payload) -> NewJob {
+    NewJob {
+        request_id: request_id(),
+        user: user(),
+        action: action(),
+        revision: revision(),
+        policy: Policy {
+            attempts_max: u32::MAX,
+            backoff: Backoff::Exponential {
+                initial_ms: 0,
+                cap_ms: LARGEST,
+            },
+            timeout_ms: LARGEST,
+            lease_ms: 1,
+            retention_ms: 0,
+            dispatch: Dispatch::Queue,
+            sharing: Sharing::Shared,
+        },
+        payload,
+        metadata: BTreeMap::from([(String::from("k"), String::new())]),
+        run_at: Some(UnixMs(0)),
+        traceparent: trace(),
+    }
+}
+
+pub fn jobs_calls() -> Vec<jobs::Call> {
+    let mut calls = vec![
+        jobs::Call::Follow {
+            job: JobRef::Id(job()),
+            caller: caller(),
+            hub: HubIndex(u16::MAX),
+            after: None,
+        },
+        jobs::Call::Follow {
+            job: JobRef::Key(action(), key()),
+            caller: caller(),
+            hub: HubIndex(0),
+            after: Some(Seq(LARGEST)),
+        },
+        jobs::Call::Watch {
+            job: job(),
+            caller: caller(),
+            after: Some(Seq(0)),
+            wait_ms: LARGEST,
+            until_end: true,
+        },
+        jobs::Call::Cancel {
+            job: job(),
+            caller: caller(),
+        },
+        jobs::Call::Get {
+            job: job(),
+            caller: caller(),
+        },
+        jobs::Call::Result {
+            job: job(),
+            caller: caller(),
+        },
+        jobs::Call::List {
+            caller: caller(),
+            filter: Filter {
+                status: Some(JobState::Expired),
+                action: Some(action()),
+                user: Some(user()),
+                below: Some(JobNumber(LARGEST)),
+                limit: u32::MAX,
+            },
+        },
+        jobs::Call::Start { job: job() },
+        jobs::Call::Report {
+            job: job(),
+            token: FencingToken(LARGEST),
+            progress: Some(progress()),
+            checkpoint: Some(String::new()),
+        },
+        jobs::Call::Report {
+            job: job(),
+            token: FencingToken(0),
+            progress: None,
+            checkpoint: None,
+        },
+    ];
+    calls.extend(payloads().into_iter().map(|payload| {
+        jobs::Call::Enqueue(Enqueue {
+            job: new_job(payload),
+            partition: Partition::of_hash(u64::MAX),
+            keyed: Some(Keyed {
+                key: key(),
+                fingerprint: "f".repeat(25),
+            }),
+            answer_within_ms: Some(0),
+            follower: Some(HubIndex(u16::MAX)),
+        })
+    }));
+    calls.extend(outcomes().into_iter().map(|outcome| jobs::Call::Finish {
+        job: job(),
+        token: FencingToken(LARGEST),
+        outcome,
+    }));
+    for call in &calls {
+        match call {
+            jobs::Call::Enqueue(_)
+            | jobs::Call::Follow { .. }
+            | jobs::Call::Watch { .. }
+            | jobs::Call::Cancel { .. }
+            | jobs::Call::Get { .. }
+            | jobs::Call::Result { .. }
+            | jobs::Call::List { .. }
+            | jobs::Call::Start { .. }
+            | jobs::Call::Report { .. }
+            | jobs::Call::Finish { .. } => {}
+        }
+    }
+    calls
+}
+
+pub fn outcomes() -> Vec<Outcome> {
+    let mut outcomes: Vec<Outcome> = payloads()
+        .into_iter()
+        .map(|result| Outcome::Succeeded { result })
+        .collect();
+    outcomes.extend([Outcome::Failed { error: error() }, Outcome::Unfinished]);
+    for outcome in &outcomes {
+        match outcome {
+            Outcome::Succeeded { .. } | Outcome::Failed { .. } | Outcome::Unfinished => {}
+        }
+    }
+    outcomes
+}
+
+fn shown() -> Job {
+    Job {
+        job_id: job(),
+        request_id: request_id(),
+        action: action(),
+        user: user(),
+        status: JobState::Retrying,
+        attempt: 0,
+        seq: Seq(LARGEST),
+        progress: progress(),
+        metadata: BTreeMap::new(),
+        created_at: UnixMs(0),
+        run_at: Some(LAST_MOMENT),
+        ended_at: None,
+        expires_at: Some(LAST_MOMENT),
+        result: Some(text_of(2)),
+        result_url: None,
+        error: Some(error()),
+    }
+}
+
+pub fn jobs_replies() -> Vec<jobs::Reply> {
+    let mut replies = vec![
+        jobs::Reply::Following {
+            job: job(),
+            snapshot: Some(Snapshot {
+                seq: Seq(1),
+                attempt: 0,
+                status: JobState::Scheduled,
+                progress: Progress::default(),
+                gap: true,
+                at: LAST_MOMENT,
+            }),
+            events: vec![],
+            ended: false,
+        },
+        jobs::Reply::Following {
+            job: job(),
+            snapshot: None,
+            events: events(),
+            ended: true,
+        },
+        jobs::Reply::Job(Box::new(shown())),
+        jobs::Reply::Jobs(JobPage {
+            jobs: vec![shown(), shown()],
+            cursor: Some(String::new()),
+        }),
+        jobs::Reply::Continue {
+            lease_until: LAST_MOMENT,
+        },
+        jobs::Reply::Done,
+    ];
+    replies.extend(JobState::ALL.iter().map(|status| jobs::Reply::Acknowledged {
+        job: job(),
+        status: *status,
+        seq: Seq(LARGEST),
+        deduplicated: true,
+        run_at: None,
+    }));
+    replies.extend(events().into_iter().map(|event| jobs::Reply::Ended {
+        job: job(),
+        event,
+        deduplicated: false,
+        stored: true,
+    }));
+    replies.extend(payloads().into_iter().map(|result| jobs::Reply::Result { result }));
+    for reply in &replies {
+        match reply {
+            jobs::Reply::Acknowledged { .. }
+            | jobs::Reply::Ended { .. }
+            | jobs::Reply::Following { .. }
+            | jobs::Reply::Job(_)
+            | jobs::Reply::Result { .. }
+            | jobs::Reply::Jobs(_)
+            | jobs::Reply::Continue { .. }
+            | jobs::Reply::Done => {}
+        }
+    }
+    replies
+}
+
+pub fn hub_calls() -> Vec<hub::Call> {
+    let request = |body: String, key: Option<String>| hub::Call::Request {
+        principal: Principal {
+            tenant: tenant(),
+            user: user(),
+            scopes: BTreeSet::from([String::from("jobs:read"), String::from("x")]),
+            expires_at: LAST_MOMENT,
+        },
+        body,
+        idempotency_key: key,
+        traceparent: None,
+        prefer: Prefer {
+            respond_async: true,
+            wait_ms: Some(LARGEST),
+        },
+    };
+    let deliveries = events()
+        .into_iter()
+        .map(|event| Delivery { job: job(), event })
+        .collect();
+    let calls = vec![
+        request(String::new(), None),
+        request("é".repeat(LARGE_BYTES / 2), Some(String::new())),
+        hub::Call::Deliver { deliveries: vec![] },
+        hub::Call::Deliver { deliveries },
+        hub::Call::Refresh {
+            description: description(),
+        },
+    ];
+    for call in &calls {
+        match call {
+            hub::Call::Request { .. } | hub::Call::Deliver { .. } | hub::Call::Refresh { .. } => {}
+        }
+    }
+    calls
+}
+
+pub fn hub_replies() -> Vec<hub::Reply> {
+    let answer = |result| hub::Reply::Answer {
+        request_id: request_id(),
+        result,
+        job: Some(job()),
+        deduplicated: true,
+        result_url: Some(String::new()),
+    };
+    let replies = vec![
+        answer(Ok(text_of(LARGE_BYTES))),
+        answer(Err(error())),
+        hub::Reply::Accepted(Accepted {
+            request_id: request_id(),
+            job_id: job(),
+            status: JobState::Queued,
+            deduplicated: false,
+            seq: Seq(1),
+            run_at: Some(LAST_MOMENT),
+        }),
+        hub::Reply::Delivered {
+            not_followed: vec![job(), JobId::new(JobNumber(0), 0)],
+        },
+        hub::Reply::Done,
+    ];
+    for reply in &replies {
+        match reply {
+            hub::Reply::Answer { .. } | hub::Reply::Accepted(_) | hub::Reply::Delivered { .. } | hub::Reply::Done => {}
+        }
+    }
+    replies
+}
+
+pub fn description() -> Description {
+    Description {
+        revision: Some(revision()),
+        scale: Scale {
+            hubs: u16::MAX,
+            shards: 1,
+        },
+        version: LARGEST,
+    }
+}
+
+pub fn tenant_calls() -> Vec<tenant::Call> {
+    let calls = vec![
+        tenant::Call::Describe,
+        tenant::Call::Activate {
+            document: "x".repeat(LARGE_BYTES),
+            revision: revision(),
+            scale: Scale::default(),
+            by: String::new(),
+        },
+        tenant::Call::Document { revision: revision() },
+    ];
+    for call in &calls {
+        match call {
+            tenant::Call::Describe | tenant::Call::Activate { .. } | tenant::Call::Document { .. } => {}
+        }
+    }
+    calls
+}
+
+pub fn tenant_replies() -> Vec<tenant::Reply> {
+    let replies = vec![
+        tenant::Reply::Description(description()),
+        tenant::Reply::Description(Description {
+            revision: None,
+            ..description()
+        }),
+        tenant::Reply::Document(String::new()),
+    ];
+    for reply in &replies {
+        match reply {
+            tenant::Reply::Description(_) | tenant::Reply::Document(_) => {}
+        }
+    }
+    replies
+}
+
+pub fn assignments() -> Vec<Assignment> {
+    let execute = |payload| Execute {
+        tenant: tenant(),
+        job: job(),
+        token: FencingToken(LARGEST),
+        attempt: 1,
+        user: user(),
+        action: action(),
+        revision: revision(),
+        payload,
+        metadata: BTreeMap::new(),
+        checkpoint: Some("c".into()),
+        deadline: LAST_MOMENT,
+        lease_ms: LARGEST,
+        sharing: Sharing::Alone,
+        traceparent: trace(),
+    };
+    let assignment = |attempts| Assignment {
+        tenant: tenant(),
+        shard: ShardIndex(u16::MAX),
+        attempts,
+    };
+    let all: Vec<Execute> = payloads().into_iter().map(execute).collect();
+    let mut assignments: Vec<Assignment> = all.iter().map(|one| assignment(vec![one.clone()])).collect();
+    assignments.extend([assignment(all), assignment(Vec::new())]);
+    assignments
+}
