@@ -7,6 +7,7 @@ mod bad_input;
 mod flows;
 mod keys;
 mod kill;
+mod large_report;
 mod objects;
 mod operations;
 mod panics;
