@@ -114,7 +114,7 @@ fn next(socket: &mut Socket, request: &str) -> Value {
 #[test]
 fn a_report_on_200_mb_goes_on_from_its_last_checkpoint_when_the_server_is_killed() {
     if std::env::var_os("TIDEGATE_SLOW").is_none_or(|value| value != "1") {
-        println!("skipped: it takes minutes; TIDEGATE_SLOW=1 runs it");
+        println!("skipped: it moves 200 MB through the server; TIDEGATE_SLOW=1 runs it");
         return;
     }
     let begin = Instant::now();

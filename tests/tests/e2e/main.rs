@@ -5,6 +5,7 @@
 mod auth;
 mod bad_input;
 mod flows;
+mod isolation;
 mod keys;
 mod kill;
 mod large_report;
