@@ -1,14 +1,18 @@
 // Runs the built Worker on workerd through miniflare, with state that survives a restart.
 //
-//   node harness/serve.mjs --state DIR [--bundle DIR] [--port N] [--control-port N] [--vars FILE] [--outlive-parent]
+//   node harness/serve.mjs --state DIR [--bundle DIR] [--port N] [--control-port N] [--vars FILE] [--outlive-parent] [--trace]
 //
 // Bindings come from wrangler.toml alone. When the server answers, one JSON line goes to stdout
 // (`ready`, `url`, `control_url`, `pid`, `workerd_pid`); everything else, logs included, goes to stderr.
+//
+// --trace is for tests that kill the server: it binds TIDEGATE_TRACE (durable_objects/src/trace.rs), and workerd writes its
+// log to stderr itself, as JSON lines, so that whoever reads stderr has every line that was written before the kill.
 
 import childProcess from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import process from "node:process";
+import stream from "node:stream";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
@@ -36,6 +40,7 @@ const { values: options } = parseArgs({
     "outlive-parent": { type: "boolean", default: false },
     port: { type: "string", default: "8787" },
     state: { type: "string", default: path.join(root, ".tidegate", "state") },
+    trace: { type: "boolean", default: false },
     vars: { type: "string", default: path.join(root, ".dev.vars") },
   },
 });
@@ -52,9 +57,13 @@ const PARENT_POLL_MS = 250;
 /** The process id of workerd, which miniflare keeps to itself: seen as miniflare starts it. */
 let workerdPid;
 const spawn = childProcess.spawn;
-childProcess.spawn = (command, ...rest) => {
-  const child = spawn(command, ...rest);
-  if (path.basename(String(command)).startsWith("workerd")) {
+childProcess.spawn = (command, args, settings) => {
+  const isWorkerd = path.basename(String(command)).startsWith("workerd");
+  if (isWorkerd && options.trace) settings.stdio[1] = process.stderr.fd;
+  const child = spawn(command, args, settings);
+  if (isWorkerd) {
+    // miniflare reads what it is not given now: nothing.
+    child.stdout ??= stream.Readable.from([]);
     workerdPid = child.pid;
     claimState(options.state, { pid: process.pid, workerd_pid: child.pid });
   }
@@ -107,6 +116,7 @@ function miniflareOptions() {
       workers: [
         {
           ...bindings,
+          bindings: { ...bindings.bindings, ...(options.trace && { TIDEGATE_TRACE: "1" }) },
           name,
           rootPath: options.bundle,
           modulesRoot: options.bundle,
@@ -137,7 +147,7 @@ async function stop(code) {
 process.on("exit", () => releaseState(options.state));
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => stop(0));
 // A pipe whose reader has gone is no reason to fail: the parent check below decides.
-for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
+for (const output of [process.stdout, process.stderr]) output.on("error", () => {});
 
 if (!options["outlive-parent"]) {
   const parent = process.ppid;

@@ -25,6 +25,7 @@ use crate::platform::{deployment_key, log_error, now, random, unavailable};
 use crate::remote::{self, Callee};
 use crate::sql::ObjectDatabase;
 use crate::timer::sleep;
+use crate::trace::Trace;
 
 /// How often a batch for a hub is sent again before its jobs are left to the alarm.
 const DELIVERY_ATTEMPTS: u32 = 3;
@@ -50,6 +51,7 @@ struct Shell {
     asking: RefCell<BTreeMap<CallId, oneshot::Sender<core::result::Result<Reply, Error>>>>,
     next_call: Cell<u64>,
     outboxes: RefCell<BTreeMap<HubIndex, Rc<Outbox<Delivery>>>>,
+    trace: Rc<Trace>,
 }
 
 impl DurableObject for Jobs {
@@ -62,6 +64,7 @@ impl DurableObject for Jobs {
         worker::console_debug!("constructed Jobs {}", text.unwrap_or_default());
         let db = ObjectDatabase::new(&state);
         let shell = Rc::new(Shell {
+            trace: Rc::new(Trace::new(&env)),
             env,
             state,
             db,
@@ -118,6 +121,7 @@ impl Shell {
             receivers.push(receiver);
             calls.push((id, call));
         }
+        self.trace.asked(&calls);
         self.run(|db, memory, now, random| jobs::handle_all(db, memory, now, random, calls));
         let mut answers = Vec::with_capacity(receivers.len());
         for receiver in receivers {
@@ -154,6 +158,7 @@ impl Shell {
                 }
             };
             let effects = decide(db, &mut memory, now, &mut random)?;
+            self.trace.decided(&effects);
             let wake = memory.next_wake(db)?;
             let tick = memory.next_tick();
             // Only a turn that comes to its end keeps its memory; any other leaves it to be built again.
@@ -173,6 +178,7 @@ impl Shell {
                 self.asking.borrow_mut().clear();
             }
         }
+        self.trace.performed(&self.state);
     }
 
     fn arm(&self, wake: Option<UnixMs>) {
@@ -312,6 +318,7 @@ impl Shell {
             };
             match remote::hub(&self.env, &name, &call).await {
                 Ok(hub::Reply::Delivered { not_followed }) => {
+                    self.trace.delivered(hub, &deliveries);
                     self.run(|db, memory, now, _| {
                         jobs::delivered(db, memory, now, hub, &deliveries, &not_followed).map(|()| Vec::new())
                     });

@@ -17,6 +17,7 @@ pub mod sql;
 pub mod storage;
 pub mod tenant;
 pub mod timer;
+mod trace;
 
 pub use hub::Hub;
 pub use jobs::Jobs;

@@ -65,6 +65,43 @@ impl Client {
         })
     }
 
+    /// `PUT` of `bytes` bytes that are made while they are sent, so that a large object is never held whole.
+    ///
+    /// # Panics
+    /// Where no answer comes within `wait`.
+    pub fn put_stream(
+        &self,
+        path: &str,
+        content_type: &str,
+        bytes: u64,
+        body: impl Read + 'static,
+        wait: Duration,
+    ) -> Answer {
+        let mut request = self.agent.put(format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let sent = request
+            .header("content-type", content_type)
+            .header("content-length", bytes.to_string())
+            .config()
+            .timeout_global(Some(wait))
+            .build()
+            .send(ureq::SendBody::from_owned_reader(body));
+        let (parts, body) = sent
+            .unwrap_or_else(|error| panic!("no answer to PUT {path}: {error}"))
+            .into_parts();
+        let mut text = Vec::new();
+        body.into_reader()
+            .read_to_end(&mut text)
+            .unwrap_or_else(|error| panic!("no whole answer to PUT {path}: {error}"));
+        Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body: text,
+        }
+    }
+
     /// Sends a request and leaves the body of the answer to be read. `None` where no answer came.
     ///
     /// # Panics

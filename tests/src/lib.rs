@@ -6,6 +6,7 @@
 
 pub mod history;
 pub mod http;
+pub mod phases;
 pub mod server;
 pub mod socket;
 pub mod sse;

@@ -1,19 +1,21 @@
 //! A server of the tests' own: the built bundle on workerd, with its state in a temporary directory, killable as a whole.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
 use serde_json::{Value, json};
 
-use crate::{http, token};
+use crate::phases::Phases;
+use crate::{SOON, http, token};
 
 /// How long a start may take before it counts as failed.
 const START: Duration = Duration::from_secs(60);
@@ -27,10 +29,14 @@ pub struct Server {
     state: tempfile::TempDir,
     running: Mutex<Option<Running>>,
     log: Arc<Log>,
+    /// Whether its objects say what they are in the middle of.
+    traced: bool,
 }
 
 struct Running {
     node: Child,
+    /// Hangs up once its log is read to the end.
+    log_read: mpsc::Receiver<()>,
     url: String,
     control_url: String,
 }
@@ -40,6 +46,16 @@ struct Log {
     file: Mutex<fs::File>,
     path: PathBuf,
     constructed: Mutex<HashMap<String, u64>>,
+    /// Since the latest start.
+    phases: Mutex<Phases>,
+    aim: Mutex<Option<Aim>>,
+}
+
+/// A kill that waits for a line of the log.
+struct Aim {
+    phase: &'static str,
+    after: Duration,
+    group: Pid,
 }
 
 /// The server that the tests of this process share; started by the first that asks.
@@ -54,6 +70,18 @@ impl Server {
     /// # Panics
     /// Where the bundle is not built, or the server does not start.
     pub fn start() -> Self {
+        Self::start_with(false)
+    }
+
+    /// The same, with objects that say in the log what they are in the middle of: see [`crate::phases`].
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_traced() -> Self {
+        Self::start_with(true)
+    }
+
+    fn start_with(traced: bool) -> Self {
         static HOUSEKEEPING: OnceLock<()> = OnceLock::new();
         HOUSEKEEPING.get_or_init(|| {
             remove_leftovers();
@@ -69,12 +97,15 @@ impl Server {
             file: Mutex::new(fs::File::create(&path).expect("a log file")),
             path,
             constructed: Mutex::default(),
+            phases: Mutex::default(),
+            aim: Mutex::default(),
         };
         write_vars(&state.path().join("vars"));
         let server = Self {
             state,
             running: Mutex::new(None),
             log: Arc::new(log),
+            traced,
         };
         server.run();
         server
@@ -101,6 +132,7 @@ impl Server {
             .arg("--bundle")
             .arg(bundle)
             .args(["--port", "0", "--control-port", "0"])
+            .args(self.traced.then_some("--trace"))
             .current_dir(root)
             .env_remove("TIDEGATE_ISSUERS")
             .env_remove("TIDEGATE_DEPLOYMENT_KEY")
@@ -111,7 +143,8 @@ impl Server {
             .process_group(0)
             .spawn();
         let mut node = started.expect("node starts");
-        self.log.follow(node.stderr.take().expect("stderr is piped"));
+        *self.log.phases() = Phases::default();
+        let log_read = self.log.follow(node.stderr.take().expect("stderr is piped"));
         let (ready, is_ready) = mpsc::channel();
         let stdout = node.stdout.take().expect("stdout is piped");
         thread::spawn(move || {
@@ -133,13 +166,14 @@ impl Server {
         };
         let running = Running {
             node,
+            log_read,
             url: text("url"),
             control_url: text("control_url"),
         };
         *self.lock() = Some(running);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Running>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -157,11 +191,29 @@ impl Server {
             .expect("a port in the URL")
     }
 
-    /// `kill -9` of node and workerd together.
+    /// `kill -9` of node and workerd together. Every line that they had written is in the log then.
     pub fn kill(&self) {
         if let Some(mut running) = self.lock().take() {
             kill(&mut running.node);
+            // The end of the log, which comes once both are gone.
+            let _ = running.log_read.recv_timeout(SOON);
         }
+        *self.log.aim() = None;
+    }
+
+    /// From now on, the first line that begins `phase` is the last: the server is killed the time `after` it. Whoever
+    /// aims calls [`Self::kill`] all the same, at a time of its own. A traced server alone can be aimed at.
+    ///
+    /// # Panics
+    /// Where the server does not run.
+    pub fn aim(&self, phase: &'static str, after: Duration) {
+        let group = group(&self.lock().as_ref().expect("the server runs").node).expect("a process id");
+        *self.log.aim() = Some(Aim { phase, after, group });
+    }
+
+    /// What its objects have been in the middle of since its latest start; of a traced server.
+    pub fn phases(&self) -> MutexGuard<'_, Phases> {
+        self.log.phases()
     }
 
     /// Starts it again on the same state.
@@ -216,16 +268,36 @@ impl Drop for Server {
 }
 
 impl Log {
-    fn follow(self: &Arc<Self>, stderr: impl std::io::Read + Send + 'static) {
+    /// Reads the log; the channel hangs up at its end.
+    fn follow(self: &Arc<Self>, stderr: impl std::io::Read + Send + 'static) -> mpsc::Receiver<()> {
         let log = Arc::clone(self);
+        let (reads, is_read) = mpsc::channel();
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                log.take(&line);
+                log.take(&plain(&line));
             }
+            drop(reads);
         });
+        is_read
+    }
+
+    fn phases(&self) -> MutexGuard<'_, Phases> {
+        self.phases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn aim(&self) -> MutexGuard<'_, Option<Aim>> {
+        self.aim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self, line: &str) {
+        let begun = self.phases().take(line);
+        if let Some(begun) = begun
+            && let Some(aim) = self.aim().take_if(|aim| aim.phase == begun)
+        {
+            thread::sleep(aim.after);
+            // It may have ended by itself.
+            let _ = kill_process_group(aim.group, Signal::KILL);
+        }
         // `[debug] constructed Hub t:acme:hub:0`
         if let Some(name) = line
             .split_once("constructed ")
@@ -261,8 +333,24 @@ fn write_vars(path: &Path) {
     fs::write(path, vars).expect("the state directory can be written to");
 }
 
+/// A line of the log as the harness passes it on; of a traced server it is JSON, as workerd writes it.
+fn plain(line: &str) -> Cow<'_, str> {
+    if line.starts_with('{')
+        && let Ok(log) = serde_json::from_str::<Value>(line)
+        && let (Some(level), Some(message)) = (log["level"].as_str(), log["message"].as_str())
+    {
+        return format!("[{level}] {message}").into();
+    }
+    line.into()
+}
+
+/// The process group of node and workerd.
+fn group(node: &Child) -> Option<Pid> {
+    i32::try_from(node.id()).ok().and_then(Pid::from_raw)
+}
+
 fn kill(node: &mut Child) {
-    if let Some(group) = i32::try_from(node.id()).ok().and_then(Pid::from_raw) {
+    if let Some(group) = group(node) {
         // It may have ended by itself.
         let _ = kill_process_group(group, Signal::KILL);
     }

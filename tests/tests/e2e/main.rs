@@ -5,8 +5,10 @@
 mod auth;
 mod bad_input;
 mod flows;
+mod isolation;
 mod keys;
 mod kill;
+mod large_report;
 mod objects;
 mod operations;
 mod panics;
