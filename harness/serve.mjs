@@ -20,6 +20,8 @@ import { listenForControl } from "./control.mjs";
 import { startCron } from "./cron.mjs";
 import { claimState, releaseState } from "./state.mjs";
 
+/** Who started this process. Noted first: one that dies while miniflare loads would never be missed. */
+const parent = process.ppid;
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 
 // No accounts, no telemetry, no look-ups: the local system needs no network.
@@ -150,7 +152,6 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => s
 for (const output of [process.stdout, process.stderr]) output.on("error", () => {});
 
 if (!options["outlive-parent"]) {
-  const parent = process.ppid;
   setInterval(() => process.ppid !== parent && stop(0), PARENT_POLL_MS).unref();
 }
 
