@@ -464,10 +464,10 @@ impl Shell {
     }
 
     fn send(&self, to: &ConnectionId, frame: &str) {
-        let Some(socket) = self.sockets.borrow().get(to).cloned() else {
-            return;
-        };
+        let sockets = self.sockets.borrow();
+        let Some(socket) = sockets.get(to) else { return };
         if socket.as_ref().buffered_amount() > BUFFERED_BYTES_MAX {
+            drop(sockets);
             self.close(to, CloseCode::SlowConsumer, "the client does not read");
         } else if let Err(cause) = socket.send_with_str(frame) {
             log_error("a frame", cause);

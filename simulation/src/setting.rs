@@ -64,7 +64,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
             settings: JsonText::parse("{}").expect("JSON"),
             runs_in_hub: mode == DeclaredMode::Sync,
         };
-        actions.insert(name, action);
+        actions.insert(name, action.into());
     }
     Plan {
         revision: Revision::parse(revision).expect("a revision"),

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use serde_json::{Map, Value};
@@ -49,7 +50,7 @@ pub fn compile(text: &str, manifests: &[Manifest]) -> Result<Plan, Error> {
     }
 }
 
-type Actions = BTreeMap<ActionName, Action>;
+type Actions = BTreeMap<ActionName, Arc<Action>>;
 type Patterns = BTreeMap<String, PatternInstance>;
 
 fn read_document(
@@ -206,7 +207,7 @@ fn read_actions(
             note(faults, || Fault::new(pointer.as_str(), ActionName::EXPECTED, name));
         }
         let action = read_action(parsed, value, &pointer, instances, faults);
-        actions.extend(action.map(|action| (action.name.clone(), action)));
+        actions.extend(action.map(|action| (action.name.clone(), Arc::new(action))));
     }
     actions
 }

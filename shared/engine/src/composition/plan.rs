@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::executor::Policy;
@@ -23,7 +24,7 @@ pub struct Plan {
     /// How the tenant is spread.
     pub scale: Scale,
     /// The actions, by name.
-    pub actions: BTreeMap<ActionName, Action>,
+    pub actions: BTreeMap<ActionName, Arc<Action>>,
     /// The instances of patterns, by name.
     pub patterns: BTreeMap<String, PatternInstance>,
 }
@@ -80,7 +81,7 @@ impl Plan {
     /// The action `name`.
     ///
     /// Errors: `INVALID_ACTION` where there is none, with the nearest name in its details.
-    pub fn action(&self, name: &ActionName) -> Result<&Action, Error> {
+    pub fn action(&self, name: &ActionName) -> Result<&Arc<Action>, Error> {
         self.actions.get(name).ok_or_else(|| self.unknown_action(name.as_str()))
     }
 

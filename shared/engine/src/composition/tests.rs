@@ -81,7 +81,7 @@ fn document(action: &Value) -> String {
 
 fn action(action: &Value) -> Action {
     let plan = compile(&document(action), MANIFESTS).unwrap_or_else(|error| panic!("{action}: {error}"));
-    plan.action(&ActionName::parse("a").unwrap()).unwrap().clone()
+    Action::clone(plan.action(&ActionName::parse("a").unwrap()).unwrap())
 }
 
 fn faults(text: &str) -> Vec<Fault> {

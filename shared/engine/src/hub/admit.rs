@@ -3,6 +3,7 @@
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -29,7 +30,7 @@ const ANSWER_GRACE_MS: u64 = 1000;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
     /// The action.
-    pub action: Action,
+    pub action: Arc<Action>,
     /// Its input.
     pub payload: JsonText,
     /// How long it may take. Milliseconds.

@@ -31,7 +31,7 @@ impl Hub {
                 let expired = self
                     .sessions
                     .get(&connection)
-                    .is_some_and(|session| session.expires_at <= now);
+                    .is_some_and(|session| session.principal.expires_at <= now);
                 if expired {
                     close(
                         &connection,

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use tidegate_protocol::calls::Principal;
+use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::hub::Prefer;
 use tidegate_protocol::calls::jobs::{self, JobRef};
 use tidegate_protocol::frames::{BadFrame, ClientFrame, CloseCode, Request, ServerFrame, Target};
@@ -29,7 +29,7 @@ impl Hub {
         let Some(session) = self.sessions.get_mut(from) else {
             return effects;
         };
-        if session.expires_at <= moment.now {
+        if session.principal.expires_at <= moment.now {
             close(from, CloseCode::TokenExpired, "token expired", true, &mut effects);
             return effects;
         }
@@ -83,18 +83,19 @@ impl Hub {
         effects: &mut Vec<Effect>,
     ) {
         let Some(session) = self.sessions.get(from) else { return };
-        let principal = session.principal();
+        let caller = || session.principal.caller();
         let mut id_or_new =
             |id: Option<RequestId>| id.unwrap_or_else(|| RequestId::generate(moment.now, (moment.random)()));
         match frame {
             ClientFrame::Request(request) => {
                 let request_id = id_or_new(request.id.clone());
-                self.requested(moment, plan, from, &principal, &request, request_id, effects);
+                self.requested(moment, plan, from, &request, request_id, effects);
             }
             ClientFrame::Attach { id, target, after } => {
                 let request_id = id_or_new(id);
+                let caller = caller();
                 match self.has_room(from) {
-                    Ok(()) => self.attach(plan, from, &principal, request_id, target, after, effects),
+                    Ok(()) => self.attach(plan, from, caller, request_id, target, after, effects),
                     Err(error) => effects.push(send_error(from, Some(request_id), error, moment.now)),
                 }
             }
@@ -108,10 +109,7 @@ impl Hub {
                     request_id: id_or_new(id),
                     question: Question::Cancel,
                 };
-                let call = jobs::Call::Cancel {
-                    job,
-                    caller: principal.caller(),
-                };
+                let call = jobs::Call::Cancel { job, caller: caller() };
                 let shard = shard_of(job.number().partition(), plan.scale.shards);
                 self.call(asked, shard, call, effects);
             }
@@ -125,21 +123,20 @@ impl Hub {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is one part of one request")]
     fn requested(
         &mut self,
         moment: &mut Moment<'_>,
         plan: &Plan,
         from: &ConnectionId,
-        principal: &Principal,
         request: &Request<'_>,
         request_id: RequestId,
         effects: &mut Vec<Effect>,
     ) {
+        let Some(session) = self.sessions.get(from) else { return };
         let admitted = self.has_room(from).and_then(|()| {
             let context = Context {
                 plan,
-                principal,
+                principal: &session.principal,
                 now: moment.now,
                 follower: Some(self.index),
             };
@@ -156,7 +153,7 @@ impl Hub {
         &mut self,
         plan: &Plan,
         from: &ConnectionId,
-        principal: &Principal,
+        caller: Caller,
         request_id: RequestId,
         target: Target,
         after: Option<Seq>,
@@ -171,7 +168,7 @@ impl Hub {
         };
         let call = jobs::Call::Follow {
             job,
-            caller: principal.caller(),
+            caller,
             hub: self.index,
             after,
         };

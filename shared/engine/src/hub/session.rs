@@ -1,14 +1,11 @@
 //! What a hub knows of one socket. It travels in the socket's attachment, so that it outlives the hub's sleep.
 
-use alloc::collections::BTreeSet;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::calls::Principal;
-use tidegate_protocol::ids::{ConnectionId, JobId, RequestId, Seq, TenantId, UserId};
+use tidegate_protocol::ids::{ConnectionId, JobId, RequestId, Seq};
 use tidegate_protocol::limits::FOLLOWS_MAX;
-use tidegate_protocol::time::UnixMs;
 
 /// What a sleeping socket can keep: 16 KiB.
 pub const ATTACHMENT_BYTES_MAX: usize = 16 * 1024;
@@ -34,14 +31,8 @@ pub struct Follow {
 pub struct Session {
     /// The connection.
     pub connection: ConnectionId,
-    /// The verified tenant.
-    pub tenant: TenantId,
-    /// The verified user.
-    pub user: UserId,
-    /// What the token allows.
-    pub scopes: BTreeSet<String>,
-    /// When the token is no longer good.
-    pub expires_at: UnixMs,
+    /// Whose socket it is, as the token said.
+    pub principal: Principal,
     /// The jobs that it follows.
     pub follows: Vec<Follow>,
     /// Bad frames in a row.
@@ -53,22 +44,9 @@ impl Session {
     pub fn new(connection: ConnectionId, principal: Principal) -> Self {
         Self {
             connection,
-            tenant: principal.tenant,
-            user: principal.user,
-            scopes: principal.scopes,
-            expires_at: principal.expires_at,
+            principal,
             follows: Vec::new(),
             faults: 0,
-        }
-    }
-
-    /// The principal behind the socket.
-    pub fn principal(&self) -> Principal {
-        Principal {
-            tenant: self.tenant.clone(),
-            user: self.user.clone(),
-            scopes: self.scopes.clone(),
-            expires_at: self.expires_at,
         }
     }
 

@@ -40,8 +40,8 @@ impl Hub {
         let welcome = ServerFrame::Welcome {
             connection_id: connection.clone(),
             protocol: PROTOCOL,
-            tenant: session.tenant.clone(),
-            user: session.user.clone(),
+            tenant: session.principal.tenant.clone(),
+            user: session.principal.user.clone(),
             server_time: moment.now,
             limits: Limits {
                 frame_bytes: FRAME_BYTES_MAX,

@@ -76,7 +76,7 @@ impl Bench {
             scale: Scale { hubs: 1, shards: 4 },
             actions: actions
                 .into_iter()
-                .map(|action| (action.name.clone(), action))
+                .map(|action| (action.name.clone(), action.into()))
                 .collect(),
             patterns: BTreeMap::new(),
         };
