@@ -208,9 +208,23 @@ fn find(text: &str, wanted: &str) -> Vec<(usize, usize)> {
         .collect()
 }
 
+/// Makes `to` the same as `from`: what is no longer there is removed, or a file that was split would be built as well.
 fn copy(from: &Path, to: &Path) -> Result<(), String> {
     let told = |error: std::io::Error| format!("{}: {error}", from.display());
     fs::create_dir_all(to).map_err(told)?;
+    for entry in fs::read_dir(to).map_err(told)? {
+        let entry = entry.map_err(told)?;
+        if from.join(entry.file_name()).exists() {
+            continue;
+        }
+        let stale = entry.path();
+        let removed = if stale.is_dir() {
+            fs::remove_dir_all(&stale)
+        } else {
+            fs::remove_file(&stale)
+        };
+        removed.map_err(told)?;
+    }
     for entry in fs::read_dir(from).map_err(told)? {
         let entry = entry.map_err(told)?;
         let target = to.join(entry.file_name());
