@@ -37,8 +37,6 @@ use crate::{plans, remote, runtime, storage};
 /// How old the hub's idea of the active composition may be before it asks again, beside its work. The gate tells of
 /// every change at once; this mends a message that was lost. Milliseconds.
 const DESCRIPTION_MS: u64 = 30_000;
-/// Bytes that may wait for a socket that does not read. Beyond it the socket is closed, and comes back.
-const BUFFERED_BYTES_MAX: u32 = 1024 * 1024;
 /// How long a spent ticket is remembered: longer than any is good. Milliseconds.
 const TICKET_MS: u64 = 60_000;
 /// The header that carries a ticket's id from the Worker. Stripped from everything that comes from outside.
@@ -181,8 +179,9 @@ impl Shell {
         if let Some(known) = known
             && self.held.borrow().is_empty()
         {
-            self.renew(&known);
-            return self.frame(&known, &from, &text);
+            let now = now();
+            self.renew(&known, now);
+            return self.frame(&known, now, &from, &text);
         }
         let first = {
             let mut held = self.held.borrow_mut();
@@ -205,14 +204,16 @@ impl Shell {
         let active = self.active().await;
         for (from, text) in self.held.take() {
             match &active {
-                Ok(known) => self.frame(known, &from, &text),
+                Ok(known) => self.frame(known, now(), &from, &text),
                 Err(error) => self.refuse(&from, error.clone()),
             }
         }
     }
 
-    fn frame(self: &Rc<Self>, known: &Known, from: &ConnectionId, text: &str) {
-        let effects = self.decide(known, |memory, moment, active| memory.frame(moment, active, from, text));
+    fn frame(self: &Rc<Self>, known: &Known, now: UnixMs, from: &ConnectionId, text: &str) {
+        let effects = self.decide(known, now, |memory, moment, active| {
+            memory.frame(moment, active, from, text)
+        });
         self.perform(effects);
     }
 
@@ -349,9 +350,9 @@ impl Shell {
                 self.next_http.set(id.0 + 1);
                 let (sender, receiver) = oneshot::channel();
                 self.asking.borrow_mut().insert(id, sender);
-                let effects = self.decide(&known, |memory, moment, active| {
+                let effects = self.decide(&known, now(), |memory, moment, plan| {
                     let (key, trace) = (idempotency_key.as_deref(), traceparent.as_deref());
-                    memory.request(moment, active, id, &principal, &body, key, trace, prefer)
+                    memory.request(moment, plan, id, &principal, &body, key, trace, prefer)
                 });
                 self.perform(effects);
                 receiver.await.unwrap_or_else(|_| {
@@ -365,19 +366,19 @@ impl Shell {
     async fn active(self: &Rc<Self>) -> core::result::Result<Rc<Known>, Error> {
         let known = self.known.borrow().clone();
         let Some(known) = known else { return self.ask().await };
-        self.renew(&known);
+        self.renew(&known, now());
         Ok(known)
     }
 
     /// Asks the gate again, beside the work and once, where what is known has become old.
-    fn renew(self: &Rc<Self>, known: &Rc<Known>) {
-        if now().since(known.at) <= DESCRIPTION_MS {
+    fn renew(self: &Rc<Self>, known: &Rc<Known>, now: UnixMs) {
+        if now.since(known.at) <= DESCRIPTION_MS {
             return;
         }
         let fresh = Known {
             description: known.description.clone(),
             plan: known.plan.clone(),
-            at: now(),
+            at: now,
         };
         *self.known.borrow_mut() = Some(Rc::new(fresh));
         let shell = self.clone();
@@ -421,11 +422,12 @@ impl Shell {
     fn decide(
         &self,
         known: &Known,
+        now: UnixMs,
         decide: impl FnOnce(&mut Memory, &mut Moment<'_>, &Plan) -> Vec<Effect>,
     ) -> Vec<Effect> {
         let mut chance = random;
         let mut moment = Moment {
-            now: now(),
+            now,
             random: &mut chance,
         };
         decide(&mut self.memory.borrow_mut(), &mut moment, &known.plan)
@@ -466,10 +468,10 @@ impl Shell {
     fn send(&self, to: &ConnectionId, frame: &str) {
         let sockets = self.sockets.borrow();
         let Some(socket) = sockets.get(to) else { return };
-        if socket.as_ref().buffered_amount() > BUFFERED_BYTES_MAX {
+        if socket.is_stalled(frame.len()) {
             drop(sockets);
             self.close(to, CloseCode::SlowConsumer, "the client does not read");
-        } else if let Err(cause) = socket.send_with_str(frame) {
+        } else if let Err(cause) = socket.socket.send_with_str(frame) {
             log_error("a frame", cause);
         }
     }
@@ -490,7 +492,7 @@ impl Shell {
         };
         let Some(bytes) = session.to_attachment() else { return };
         let attachment = Uint8Array::from(bytes.as_slice()).into();
-        if WebSocketExt::serialize_attachment(socket.as_ref(), attachment).is_err() {
+        if WebSocketExt::serialize_attachment(socket.socket.as_ref(), attachment).is_err() {
             log_error("a session", "its attachment was not taken");
         }
     }

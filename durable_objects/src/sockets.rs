@@ -1,5 +1,6 @@
 //! The sockets of a hub, and which connection each of them is.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use js_sys::Uint8Array;
@@ -28,13 +29,39 @@ pub fn attached(socket: &WebSocket) -> Option<Session> {
     Session::from_attachment(&bytes.to_vec())
 }
 
+/// Bytes that may wait for a socket that does not read. Beyond it the socket is closed, and comes back.
+const BUFFERED_BYTES_MAX: u32 = 1024 * 1024;
+/// Bytes that are sent before it is asked again how many wait: to ask for each small frame costs more than to parse it.
+const UNASKED_BYTES_MAX: usize = 64 * 1024;
+
+/// A socket that is open.
+pub struct OpenSocket {
+    /// The platform's.
+    pub socket: WebSocket,
+    number: Option<u32>,
+    unasked_bytes: Cell<usize>,
+}
+
+impl OpenSocket {
+    /// Whether too much waits for a client that does not read, now that `bytes` more are to be sent.
+    pub fn is_stalled(&self, bytes: usize) -> bool {
+        let unasked_bytes = self.unasked_bytes.get().saturating_add(bytes);
+        if unasked_bytes < UNASKED_BYTES_MAX {
+            self.unasked_bytes.set(unasked_bytes);
+            return false;
+        }
+        self.unasked_bytes.set(0);
+        self.socket.as_ref().buffered_amount() > BUFFERED_BYTES_MAX
+    }
+}
+
 /// The sockets of one instance of a hub.
 ///
 /// Each is marked with a number, because its attachment would have to be read anew for every frame. The mark lives as
 /// long as the instance, which holds the socket; a socket without one is known by its attachment.
 #[derive(Default)]
 pub struct Sockets {
-    by_connection: BTreeMap<ConnectionId, (WebSocket, Option<u32>)>,
+    by_connection: BTreeMap<ConnectionId, OpenSocket>,
     by_number: BTreeMap<u32, ConnectionId>,
     last_number: u32,
 }
@@ -49,7 +76,12 @@ impl Sockets {
             socket.as_ref().unchecked_ref::<Marked>().set_number(number);
             self.by_number.insert(number, connection.clone());
         }
-        self.by_connection.insert(connection, (socket, number));
+        let socket = OpenSocket {
+            socket,
+            number,
+            unasked_bytes: Cell::new(0),
+        };
+        self.by_connection.insert(connection, socket);
     }
 
     /// Which connection a socket is. `None` for one that was removed, or is not ours.
@@ -61,13 +93,13 @@ impl Sockets {
     }
 
     /// The socket of a connection.
-    pub fn get(&self, connection: &ConnectionId) -> Option<&WebSocket> {
-        self.by_connection.get(connection).map(|(socket, _)| socket)
+    pub fn get(&self, connection: &ConnectionId) -> Option<&OpenSocket> {
+        self.by_connection.get(connection)
     }
 
     /// Lets go of a socket.
     pub fn remove(&mut self, connection: &ConnectionId) -> Option<WebSocket> {
-        let (socket, number) = self.by_connection.remove(connection)?;
+        let OpenSocket { socket, number, .. } = self.by_connection.remove(connection)?;
         if let Some(number) = number {
             self.by_number.remove(&number);
         }

@@ -13,6 +13,7 @@ pub mod http;
 pub mod operation;
 pub mod report;
 
+use alloc::boxed::Box;
 use alloc::format;
 
 use tidegate_engine::composition::Manifest;
@@ -27,10 +28,11 @@ pub const MANIFESTS: &[Manifest] = &[core::MANIFEST, http::MANIFEST, report::MAN
 ///
 /// Errors: the operation's own; `INTERNAL_ERROR` for a pattern that is not there, which a checked composition excludes.
 pub async fn run(context: &impl Context, call: &Invocation) -> Result<Done, Error> {
+    // Boxed, because this future is as large as the largest in it, and the smallest are made for every frame.
     match call.pattern.as_str() {
         "core" => core::run(context, call).await,
-        "http" => http::run(context, call).await,
-        "report" => report::run(context, call).await,
+        "http" => Box::pin(http::run(context, call)).await,
+        "report" => Box::pin(report::run(context, call)).await,
         other => Err(Error::new(
             ErrorCode::InternalError,
             format!("There is no pattern `{other}`."),
