@@ -98,9 +98,12 @@ impl DurableObject for Hub {
         let mut memory = Memory::new(name.as_ref().map_or(HubIndex(0), |(_, index)| *index));
         let mut sockets = Sockets::default();
         for socket in state.get_websockets() {
-            if let Some(session) = attached(&socket) {
-                sockets.insert(session.connection.clone(), socket);
-                memory.restore(session);
+            match attached(&socket) {
+                Some(session) => {
+                    sockets.insert(session.connection.clone(), socket);
+                    memory.restore(session);
+                }
+                None => Sockets::disown(&socket),
             }
         }
         let db = ObjectDatabase::new(&state);

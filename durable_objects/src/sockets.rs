@@ -55,6 +55,9 @@ impl OpenSocket {
     }
 }
 
+/// The mark of a socket that is nobody's; the first number that is given is the next.
+const NOBODY: u32 = 0;
+
 /// The sockets of one instance of a hub.
 ///
 /// Each is marked with a number, because its attachment would have to be read anew for every frame. The mark lives as
@@ -82,6 +85,11 @@ impl Sockets {
             unasked_bytes: Cell::new(0),
         };
         self.by_connection.insert(connection, socket);
+    }
+
+    /// Takes away whatever mark a socket bears, so that it is nobody's: one whose attachment says nothing.
+    pub fn disown(socket: &WebSocket) {
+        socket.as_ref().unchecked_ref::<Marked>().set_number(NOBODY);
     }
 
     /// Which connection a socket is. `None` for one that was removed, or is not ours.

@@ -235,8 +235,9 @@ fn install(project: &Project, name: &str, package: &str, version: &str) -> Resul
         .args(["install", "--quiet", "--force", package, "--version", version, "--root"])
         .arg(project.tools());
     install.arg("--target-dir").arg(project.root.join("target/tools-build"));
-    // The tool is built as released, whatever this build is tuned with.
+    // The tool is built whatever this build is tuned with, and to be there soon rather than to be fast: it works for seconds.
     install.env_remove("RUSTFLAGS").env_remove("CARGO_TARGET_DIR");
+    install.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
     run(&mut install, NO_RUSTUP).with_context(|| format!("{name} {version} could not be installed"))
 }
 
