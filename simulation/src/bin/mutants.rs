@@ -123,7 +123,7 @@ const MUTANTS: &[Mutant] = &[
         "",
     ),
     mutant(
-        "an attach that misses nothing is told nothing",
+        "an attach to an ended job that misses nothing is told nothing",
         FOLLOW,
         "self.reply(call, Ok(attached(&job, after)));",
         "self.reply(call, Ok(following(&job, after)));",

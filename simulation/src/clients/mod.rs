@@ -60,6 +60,8 @@ pub struct Client {
     /// What this connection follows, and must be told the end of.
     following: BTreeSet<(String, JobId)>,
     attaching: BTreeMap<String, Option<JobId>>,
+    /// Attaches that need not be told anything any more: one that missed nothing, and was given up before anything came.
+    given_up: BTreeSet<String>,
     /// Requests for what belongs to others.
     intrusions: BTreeSet<String>,
     http: BTreeSet<u64>,
@@ -79,6 +81,7 @@ impl Client {
             streams: BTreeMap::new(),
             following: BTreeSet::new(),
             attaching: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             intrusions: BTreeSet::new(),
             http: BTreeSet::new(),
         }
@@ -89,7 +92,11 @@ impl Client {
         if let Some((request, job)) = self.following.first() {
             return Some(format!("{} was not told the end of {job} under {request}", self.mark));
         }
-        if let Some(request) = self.attaching.keys().next() {
+        let mut waiting = self
+            .attaching
+            .keys()
+            .filter(|request| !self.given_up.contains(*request));
+        if let Some(request) = waiting.next() {
             return Some(format!("{} was told nothing on the attach {request}", self.mark));
         }
         let open = self
@@ -107,6 +114,7 @@ impl Client {
         self.streams.clear();
         self.following.clear();
         self.attaching.clear();
+        self.given_up.clear();
     }
 }
 /// The value of a field of a frame: text without its quotes, or a number.

@@ -125,7 +125,10 @@ impl World {
     pub(super) fn detach(&mut self, client: usize, socket: usize) {
         let Some(job) = self.some_job(client) else { return };
         let id = format!("d{}", self.id());
-        self.clients[client].following.retain(|(_, other)| *other != job);
+        let detached = &mut self.clients[client];
+        detached.following.retain(|(_, other)| *other != job);
+        let of_it = detached.attaching.iter().filter(|(_, other)| **other == Some(job));
+        detached.given_up.extend(of_it.map(|(request, _)| request.clone()));
         self.send_up(
             socket,
             format!("{{\"type\":\"detach\",\"id\":\"{id}\",\"job_id\":\"{job}\"}}"),

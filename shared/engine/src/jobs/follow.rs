@@ -46,17 +46,13 @@ pub(super) fn following(job: &Job, after: Option<Seq>) -> Reply {
     }
 }
 
-/// What a client that attaches with the cursor `after` is given: never nothing, so that it can tell that it is attached.
+/// What a client that attaches with the cursor `after` is given.
 ///
-/// One that has everything is told where the job stands. So is one whose cursor is beyond the job's latest event: it names
-/// nothing that happened, and believed, it would keep the job's end from its client.
+/// One that has the end of a job is given it again, because nothing else will ever come. A cursor beyond the job's latest
+/// event names nothing that happened, and counts as none: believed, it would keep the job's end from its client.
 fn attached(job: &Job, after: Option<Seq>) -> Reply {
-    match following(job, after) {
-        Reply::Following {
-            snapshot: None, events, ..
-        } if events.is_empty() => following(job, None),
-        reply => reply,
-    }
+    let believed = after.filter(|after| *after < job.seq || (*after == job.seq && !job.state.is_ended()));
+    following(job, believed)
 }
 
 impl<D: Database> Turn<'_, D> {

@@ -200,11 +200,11 @@ pub enum Reply {
         /// Whether the job can still be asked for: one that ended before its deadline left nothing behind.
         stored: bool,
     },
-    /// The stored events after the cursor, or where the job stands. An answer to [`Call::Follow`] is never empty.
+    /// The stored events after the cursor, or where the job stands.
     Following {
         /// The job.
         job: JobId,
-        /// Where the job stands, where the cursor is absent or too old, or a follower has everything.
+        /// Where the job stands, where the cursor is absent, too old, or beyond everything.
         snapshot: Option<Snapshot>,
         /// The stored events after the cursor or the snapshot, oldest first.
         events: Vec<Event>,
