@@ -71,8 +71,8 @@ const MUTANTS: &[Mutant] = &[
     mutant(
         "a claim does not leave the waiting counter",
         ATTEMPT,
-        "job.update(self.db)?; self.state.waiting = self.state.waiting.saturating_sub(1);",
-        "job.update(self.db)?;",
+        "self.save(&job)?; self.state.waiting = self.state.waiting.saturating_sub(1);",
+        "self.save(&job)?;",
     ),
     mutant(
         "parked events are dropped",
