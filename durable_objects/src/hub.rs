@@ -191,7 +191,7 @@ impl Shell {
             let bytes: usize = held.iter().map(|(_, text)| text.len()).sum();
             if held.len() >= HELD_FRAMES_MAX || bytes + text.len() > HELD_BYTES_MAX {
                 drop(held);
-                return self.refuse(&from, busy());
+                return self.not_now(&from, &text, busy());
             }
             held.push((from, text));
             held.len() == 1
@@ -208,14 +208,14 @@ impl Shell {
         for (from, text) in self.held.take() {
             match &active {
                 Ok(known) => self.frame(known, now(), &from, &text),
-                Err(error) => self.refuse(&from, error.clone()),
+                Err(error) => self.not_now(&from, &text, error.clone()),
             }
         }
     }
 
     fn frame(self: &Rc<Self>, known: &Known, now: UnixMs, from: &ConnectionId, text: &str) {
-        let effects = self.decide(known, now, |memory, moment, active| {
-            memory.frame(moment, active, from, text)
+        let effects = self.decide(known, now, |memory, moment, plan| {
+            memory.frame(moment, plan, from, text)
         });
         self.perform(effects);
     }
@@ -225,11 +225,13 @@ impl Shell {
             return;
         };
         let fault = Fault::new("", "a text frame", "a binary frame");
-        self.refuse(&from, Error::invalid("Frames are text.", vec![fault]));
+        let error = Error::invalid("Frames are text.", vec![fault]);
+        let effects = self.memory.borrow_mut().unreadable(now(), &from, error);
+        self.perform(effects);
     }
 
-    fn refuse(self: &Rc<Self>, from: &ConnectionId, error: Error) {
-        let effects = self.memory.borrow_mut().unreadable(now(), from, error);
+    fn not_now(self: &Rc<Self>, from: &ConnectionId, text: &str, error: Error) {
+        let effects = self.memory.borrow_mut().not_now(now(), from, text, error);
         self.perform(effects);
     }
 

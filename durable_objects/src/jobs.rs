@@ -115,14 +115,14 @@ impl Shell {
         let mut receivers = Vec::with_capacity(batch.calls.len());
         let mut calls = Vec::with_capacity(batch.calls.len());
         for call in batch.calls {
-            let id = self.expect();
+            let id = self.next_call_id();
             let (sender, receiver) = oneshot::channel();
             self.asking.borrow_mut().insert(id, sender);
             receivers.push(receiver);
             calls.push((id, call));
         }
         self.trace.asked(&calls);
-        self.run(|db, memory, now, random| jobs::handle_all(db, memory, now, random, calls));
+        self.run(|db, memory, now, random| jobs::handle(db, memory, now, random, calls));
         let mut answers = Vec::with_capacity(receivers.len());
         for receiver in receivers {
             let reply = receiver.await.unwrap_or_else(|_| {
@@ -143,10 +143,10 @@ impl Shell {
             &mut dyn FnMut() -> u64,
         ) -> core::result::Result<Vec<Effect>, DatabaseError>,
     ) {
-        let Some((tenant, _)) = &self.name else {
+        if self.name.is_none() {
             log_error("an object without a name of ours", "it does nothing");
             return;
-        };
+        }
         let now = now();
         let turn = self.db.transaction(|db| {
             let mut kept = self.memory.borrow_mut();
@@ -154,7 +154,7 @@ impl Shell {
                 Some(memory) => memory,
                 None => {
                     migrate(db, jobs::STEPS)?;
-                    Memory::recover(db, tenant.clone(), now)?
+                    Memory::recover(db, now)?
                 }
             };
             let effects = decide(db, &mut memory, now, &mut random)?;
@@ -255,15 +255,15 @@ impl Shell {
             let outcome = Outcome::Failed { error };
             let finish = |(job, token)| {
                 let outcome = outcome.clone();
-                (shell.expect(), Call::Finish { job, token, outcome })
+                (shell.next_call_id(), Call::Finish { job, token, outcome })
             };
             let calls: Vec<_> = leases.into_iter().map(finish).collect();
-            shell.run(|db, memory, now, random| jobs::handle_all(db, memory, now, random, calls));
+            shell.run(|db, memory, now, random| jobs::handle(db, memory, now, random, calls));
         });
     }
 
     /// The number of a new call.
-    fn expect(&self) -> CallId {
+    fn next_call_id(&self) -> CallId {
         let id = CallId(self.next_call.get());
         self.next_call.set(id.0 + 1);
         id

@@ -1,6 +1,6 @@
 //! The clock, chance, and what the deployment is configured with.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use tidegate_identity::DeploymentKey;
 use tidegate_protocol::time::UnixMs;
@@ -22,6 +22,7 @@ const POOL_BYTES: usize = 512;
 
 thread_local! {
     static POOL: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
 /// 64 bits of chance.
@@ -30,9 +31,10 @@ pub fn random() -> u64 {
         if pool.is_empty() {
             pool.resize(POOL_BYTES, 0);
             if getrandom::fill(pool).is_err() {
-                // Without a source of chance, ids must still differ: the clock and a count are left.
+                // The platform has a source of chance wherever events are handled. Should it fail, ids still differ.
                 pool.clear();
-                return now().0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                let count = COUNT.replace(COUNT.get().wrapping_add(1));
+                return (now().0.wrapping_add(count)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             }
         }
         // What was given is taken out, so that it is never given again.

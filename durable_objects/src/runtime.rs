@@ -343,14 +343,19 @@ pub async fn execute(env: Env, assignment: Assignment) {
         shard,
         attempts,
     } = assignment;
-    let reports = Rc::new(Reports::new(env.clone(), ObjectName::Jobs(tenant, shard)));
-    join_all(attempts.into_iter().map(|one| see_through(&env, &reports, one))).await;
+    let reports = Rc::new(Reports::new(env.clone(), ObjectName::Jobs(tenant.clone(), shard)));
+    join_all(
+        attempts
+            .into_iter()
+            .map(|one| see_through(&env, &tenant, &reports, one)),
+    )
+    .await;
 }
 
-async fn see_through(env: &Env, reports: &Rc<Reports>, execute: Execute) {
+async fn see_through(env: &Env, tenant: &TenantId, reports: &Rc<Reports>, execute: Execute) {
     let (job, token) = (execute.job, execute.token);
     // One that panics ends by itself: the others in this invocation go on.
-    let work = AssertUnwindSafe(attempt(env.clone(), reports.clone(), execute)).catch_unwind();
+    let work = AssertUnwindSafe(attempt(env.clone(), tenant, reports.clone(), execute)).catch_unwind();
     let outcome = match work.await.unwrap_or_else(|_| Err(panicked())) {
         Ok(outcome) => outcome,
         Err(error) => Outcome::Failed { error },
@@ -369,9 +374,9 @@ async fn see_through(env: &Env, reports: &Rc<Reports>, execute: Execute) {
     }
 }
 
-async fn attempt(env: Env, reports: Rc<Reports>, execute: Execute) -> Result<Outcome, Error> {
-    let Execute { tenant, job, token, .. } = execute;
-    let plan = plans::plan(&env, &tenant, Some(&execute.revision)).await?;
+async fn attempt(env: Env, tenant: &TenantId, reports: Rc<Reports>, execute: Execute) -> Result<Outcome, Error> {
+    let Execute { job, token, .. } = execute;
+    let plan = plans::plan(&env, tenant, Some(&execute.revision)).await?;
     let action = plan.action(&execute.action)?;
     let attempt = Attempt {
         reports,

@@ -135,7 +135,7 @@ impl World {
             _ => {
                 let text = format!(
                     "{{\"of\":\"{}/{}\",\"job\":\"{job}\",\"token\":{},\"run\":{number}}}",
-                    execute.tenant, execute.user, token.0
+                    self.tenants[self.shards[shard].tenant].id, execute.user, token.0
                 );
                 Outcome::Succeeded {
                     result: Payload::Inline(JsonText::parse(&text).ok_or("a result is JSON")?),

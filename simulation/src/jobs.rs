@@ -137,8 +137,7 @@ impl World {
         }
         let now = self.clock();
         let object = &mut self.shards[shard];
-        let tenant = self.tenants[object.tenant].id.clone();
-        let state = State::recover(&object.db, tenant, now).map_err(|error| format!("a recovery: {error}"))?;
+        let state = State::recover(&object.db, now).map_err(|error| format!("a recovery: {error}"))?;
         object.state = Some(state);
         if object.alarm.is_some_and(|at| at <= now) {
             self.turn(shard, Turn::Wake, true)?;
@@ -167,7 +166,7 @@ impl World {
         let mut random = || random.next();
         let done = db.transaction(|db| {
             let effects = match turn.clone() {
-                Turn::Handle(id, call) => jobs::handle(db, &mut state, now, &mut random, id, *call)?,
+                Turn::Handle(id, call) => jobs::handle(db, &mut state, now, &mut random, [(id, *call)])?,
                 Turn::Wake => jobs::wake(db, &mut state, now, &mut random)?,
                 Turn::Tick => jobs::tick(db, &mut state, now, &mut random)?,
                 Turn::Delivered {
@@ -386,8 +385,7 @@ impl World {
     pub fn jobs_at_rest(&mut self, shard: usize) -> Check {
         let now = self.clock();
         let object = &self.shards[shard];
-        let found = State::recover(&object.db, self.tenants[object.tenant].id.clone(), now)
-            .map_err(|error| format!("a recovery: {error}"))?;
+        let found = State::recover(&object.db, now).map_err(|error| format!("a recovery: {error}"))?;
         for state in object.state.iter().chain([&found]) {
             if state.running() != 0 || state.waiting() != 0 {
                 return Err(format!("at rest, {} run and {} wait", state.running(), state.waiting()));

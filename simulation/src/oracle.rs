@@ -420,11 +420,8 @@ impl World {
         let job = execute.job;
         let facts = self.oracle.jobs.entry(job).or_default();
         let row = after.get(&job.number()).filter(|row| row.id == job);
-        if execute.tenant != *tenant || facts.user.as_ref() != Some(&execute.user) {
-            return Err(format!(
-                "{job} of {tenant} runs for {} of {}",
-                execute.user, execute.tenant
-            ));
+        if facts.user.as_ref() != Some(&execute.user) {
+            return Err(format!("{job} of {tenant} runs for {}", execute.user));
         }
         let mark = format!("{tenant}/{}", execute.user);
         if !matches!(&execute.payload, Payload::Inline(text) if text.as_str().contains(&mark)) {
@@ -533,8 +530,7 @@ impl World {
         }
         if self.random.permille(60) {
             self.counters.recoveries_compared += 1;
-            let found = State::recover(&object.db, self.tenants[object.tenant].id.clone(), now)
-                .map_err(|error| format!("a recovery: {error}"))?;
+            let found = State::recover(&object.db, now).map_err(|error| format!("a recovery: {error}"))?;
             if found.running() != running || found.waiting() != waiting {
                 return Err(format!("a recovery finds {} running of {running}", found.running()));
             }

@@ -16,10 +16,24 @@ use super::{Context, Effect, FAULTS_MAX, Hub, Moment, OVERSIZE_MAX, admit, shard
 use crate::composition::Plan;
 
 impl Hub {
-    /// A binary frame, or one whose text was refused before it got here.
+    /// A frame that is no text.
     pub fn unreadable(&mut self, now: UnixMs, from: &ConnectionId, error: Error) -> Vec<Effect> {
         let mut effects = Vec::new();
         self.refuse_frame(now, from, None, error, &mut effects);
+        effects
+    }
+
+    /// A text frame that cannot be decided now, through no fault of its sender: it is told so under its own id, and the
+    /// socket is held to account only for what is wrong with the frame itself.
+    pub fn not_now(&mut self, now: UnixMs, from: &ConnectionId, text: &str, error: Error) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if !self.sessions.contains_key(from) {
+            return effects;
+        }
+        match ClientFrame::parse(text) {
+            Ok(frame) => effects.push(send_error(from, frame.id().cloned(), error, now)),
+            Err(BadFrame { id, error }) => self.refuse_frame(now, from, id, error, &mut effects),
+        }
         effects
     }
 

@@ -538,6 +538,30 @@ fn a_flood_of_bad_frames_is_ended_and_one_good_frame_forgives() {
     }
 }
 
+#[test]
+fn a_frame_that_comes_while_nothing_can_be_decided_is_answered_and_is_no_fault() {
+    let mut bench = Bench::new();
+    let socket = bench.open();
+    let busy = || Error::new(ErrorCode::Unavailable, "later");
+    for _ in 0..2 * FAULTS_MAX {
+        let effects = bench
+            .hub
+            .not_now(bench.now, &socket, r#"{"id":"r1","action":"work"}"#, busy());
+        let [Effect::Send { frame, .. }] = &effects[..] else {
+            panic!("{effects:?}")
+        };
+        assert!(frame.contains("\"r1\"") && frame.contains("UNAVAILABLE"), "{frame}");
+    }
+    // What is wrong with the frame itself is said, and counted.
+    let mut closed = false;
+    for _ in 0..FAULTS_MAX {
+        let effects = bench.hub.not_now(bench.now, &socket, "{", busy());
+        assert!(matches!(&effects[1], Effect::Send { frame, .. } if frame.contains("VALIDATION_ERROR")));
+        closed = effects.iter().any(|effect| matches!(effect, Effect::Close { .. }));
+    }
+    assert!(closed);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

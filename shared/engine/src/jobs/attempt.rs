@@ -24,7 +24,6 @@ impl<D: Database> Turn<'_, D> {
     pub(super) fn execution(&self, job: &Job, payload: Payload) -> Box<Execute> {
         let spec = &job.spec;
         Box::new(Execute {
-            tenant: self.state.tenant.clone(),
             job: job.id,
             token: job.token,
             attempt: job.attempt,

@@ -168,25 +168,11 @@ impl<'a, D: Database> Turn<'a, D> {
     }
 }
 
-/// Answers `call`, now or in a later turn, by an [`Effect::Reply`] for `id`.
+/// Answers calls in one turn, in their order; each now or in a later turn, by an [`Effect::Reply`] for its id. A place
+/// that one of them frees goes to a job that waits before a later call of the same turn may take it.
 ///
 /// Errors: the database's. The turn is to be rolled back and `state` thrown away.
 pub fn handle<D: Database>(
-    db: &D,
-    state: &mut State,
-    now: UnixMs,
-    random: &mut dyn FnMut() -> u64,
-    id: CallId,
-    call: Call,
-) -> Result<Vec<Effect>, DatabaseError> {
-    handle_all(db, state, now, random, [(id, call)])
-}
-
-/// Answers several calls in one turn, in their order. A place that one of them frees goes to a job that waits before
-/// a later call of the same turn may take it.
-///
-/// Errors: the database's, as for [`handle`], for all of the calls.
-pub fn handle_all<D: Database>(
     db: &D,
     state: &mut State,
     now: UnixMs,

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use tidegate_protocol::calls::jobs::Enqueue;
 use tidegate_protocol::event::Progress;
-use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, JobNumber, Seq, TenantId};
+use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, JobNumber, Seq};
 use tidegate_protocol::time::UnixMs;
 
 use super::row::{Job, columns};
@@ -80,7 +80,6 @@ pub(super) struct Waiter {
 /// What an object remembers between turns.
 #[derive(Debug, Clone)]
 pub struct State {
-    pub(super) tenant: TenantId,
     pub(super) last: JobNumber,
     pub(super) watermark: JobNumber,
     pub(super) running: BTreeMap<JobNumber, Lease>,
@@ -100,7 +99,7 @@ impl State {
     ///
     /// A running job has the lease that its row tells of, and every end that may not have been delivered is delivered
     /// by the next [`super::wake`]. Errors: the database's.
-    pub fn recover(db: &impl Database, tenant: TenantId, now: UnixMs) -> Result<Self, DatabaseError> {
+    pub fn recover(db: &impl Database, now: UnixMs) -> Result<Self, DatabaseError> {
         let one = |sql: &'static str| -> Result<Option<u64>, DatabaseError> {
             db.run(sql, &[])?
                 .into_iter()
@@ -115,7 +114,6 @@ impl State {
         let waiting =
             one("-- jobs::recover\nSELECT count(*) FROM job WHERE due_at IS NOT NULL AND state < 3")?.unwrap_or(0);
         let mut state = Self {
-            tenant,
             last,
             watermark,
             running: BTreeMap::new(),

@@ -74,8 +74,6 @@ pub struct Policy {
 /// Asks the executor to make one attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Execute {
-    /// The tenant.
-    pub tenant: TenantId,
     /// The job.
     pub job: JobId,
     /// The lease that the attempt holds.

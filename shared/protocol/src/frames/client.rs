@@ -110,6 +110,18 @@ pub enum ClientFrame<'a> {
     },
 }
 
+impl ClientFrame<'_> {
+    /// The client's id for this frame.
+    pub fn id(&self) -> Option<&RequestId> {
+        match self {
+            Self::Request(request) => request.id.as_ref(),
+            Self::Attach { id, .. } | Self::Detach { id, .. } | Self::Cancel { id, .. } | Self::Auth { id, .. } => {
+                id.as_ref()
+            }
+        }
+    }
+}
+
 /// What is wrong with a frame, and the request it names, where that could be read.
 #[derive(Debug, Clone)]
 pub struct BadFrame {

@@ -464,7 +464,6 @@ pub fn tenant_replies() -> Vec<tenant::Reply> {
 
 pub fn assignments() -> Vec<Assignment> {
     let execute = |payload| Execute {
-        tenant: tenant(),
         job: job(),
         token: FencingToken(LARGEST),
         attempt: 1,

@@ -12,12 +12,12 @@ use tidegate_protocol::calls::jobs::{Call, Enqueue, Keyed, NewJob, Reply};
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload, Progress};
 use tidegate_protocol::http;
 use tidegate_protocol::ids::{
-    ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, Partition, RequestId, Revision, TenantId, UserId,
+    ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, Partition, RequestId, Revision, UserId,
 };
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
-use super::super::{CallId, Effect, STEPS, State, delivered, handle_all, tick, undelivered, wake};
+use super::super::{CallId, Effect, STEPS, State, delivered, handle, tick, undelivered, wake};
 use crate::database::migrate;
 use crate::database::native::Native;
 
@@ -144,7 +144,7 @@ impl Bench {
         let db = Native::in_memory().unwrap();
         migrate(&db, STEPS).unwrap();
         let now = UnixMs(1_800_000_000_000);
-        let state = State::recover(&db, TenantId::parse("acme").unwrap(), now).unwrap();
+        let state = State::recover(&db, now).unwrap();
         Self {
             db,
             state,
@@ -156,7 +156,7 @@ impl Bench {
 
     /// The object loses its memory, and starts again.
     pub fn crash(&mut self) {
-        self.state = State::recover(&self.db, TenantId::parse("acme").unwrap(), self.now).unwrap();
+        self.state = State::recover(&self.db, self.now).unwrap();
     }
 
     pub fn later(&mut self, ms: u64) {
@@ -184,7 +184,7 @@ impl Bench {
         };
         let effects = self
             .db
-            .transaction(|db| handle_all(db, state, now, &mut random, calls))
+            .transaction(|db| handle(db, state, now, &mut random, calls))
             .unwrap();
         assert!(self.state.mirrors(&self.db).unwrap(), "rows are remembered as they are");
         (ids, effects)

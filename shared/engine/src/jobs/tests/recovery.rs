@@ -8,7 +8,6 @@ use tidegate_protocol::calls::executor::{Execute, Outcome};
 use tidegate_protocol::calls::hub::Delivery;
 use tidegate_protocol::calls::jobs::{Call, Reply};
 use tidegate_protocol::event::JobState;
-use tidegate_protocol::ids::TenantId;
 
 use super::super::{Effect, State};
 use super::bench::*;
@@ -121,7 +120,7 @@ fn a_turn_that_fails_leaves_the_rows_as_they_were() {
             token: execute.token,
             outcome: success(),
         };
-        super::super::handle(db, &mut state, now, &mut || 0, super::super::CallId(99), call)?;
+        super::super::handle(db, &mut state, now, &mut || 0, [(super::super::CallId(99), call)])?;
         Err(crate::database::DatabaseError::new("no"))
     });
     assert!(failed.is_err());
@@ -268,7 +267,7 @@ fn apply(bench: &mut Bench, history: &mut History, step: Step) {
 
 /// What a recovery must find: the same leases and counters, at least the deliveries, and no later alarm for work.
 fn check(bench: &Bench) {
-    let found = State::recover(&bench.db, TenantId::parse("acme").unwrap(), bench.now).unwrap();
+    let found = State::recover(&bench.db, bench.now).unwrap();
     let live = &bench.state;
     let tokens = |state: &State| {
         state
