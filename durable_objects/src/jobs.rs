@@ -159,7 +159,7 @@ impl Shell {
             };
             let effects = decide(db, &mut memory, now, &mut random)?;
             self.trace.decided(&effects);
-            let wake = memory.next_wake(db)?;
+            let wake = memory.next_wake();
             let tick = memory.next_tick();
             // Only a turn that comes to its end keeps its memory; any other leaves it to be built again.
             *kept = Some(memory);

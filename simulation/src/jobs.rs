@@ -182,7 +182,7 @@ impl World {
                     Vec::new()
                 }
             };
-            let wake = state.next_wake(db)?;
+            let wake = state.next_wake();
             if crash == Crash::BeforeCommit {
                 Err(DatabaseError::new("crash"))
             } else {

@@ -13,6 +13,7 @@ use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::executor::{Dispatch, Policy};
 use tidegate_protocol::calls::hub::Prefer;
 use tidegate_protocol::calls::jobs::{Enqueue, Keyed, NewJob};
+use tidegate_protocol::calls::queueing::Queueing;
 use tidegate_protocol::event::{JsonText, Payload};
 use tidegate_protocol::frames::{Mode, Request, Start};
 use tidegate_protocol::ids::{HubIndex, PARTITIONS, Partition, RequestId, ShardIndex, UserId, base32, fnv1a};
@@ -173,6 +174,7 @@ pub fn admit(
             action: action.name.clone(),
             revision: context.plan.revision.clone(),
             policy,
+            queueing: Queueing::default(),
             payload: Payload::Inline(payload),
             metadata: request.metadata.clone(),
             run_at: later,

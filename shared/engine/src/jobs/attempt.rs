@@ -11,13 +11,16 @@ use tidegate_protocol::calls::jobs::Reply;
 use tidegate_protocol::error::TimeLimit;
 use tidegate_protocol::event::{Event, Happening, JobState, Payload, Progress};
 use tidegate_protocol::ids::{FencingToken, JobId, JobNumber};
+use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
 use super::backoff::wait_ms;
-use super::row::{Job, columns, payload};
+use super::heads::{HEADS_READ, Heads};
+use super::lanes::Shape;
+use super::row::{Job, payload};
 use super::state::{Lease, Undelivered, Waiting};
 use super::{CallId, Effect, LOSSES_MAX, PROGRESS_BYTES_MAX, REDELIVERY_MS, TURN_ROWS_MAX, Turn};
-use crate::database::{Database, DatabaseError, Value, from_blob};
+use crate::database::{Database, DatabaseError};
 
 impl<D: Database> Turn<'_, D> {
     /// What the executor is told of an attempt.
@@ -40,41 +43,58 @@ impl<D: Database> Turn<'_, D> {
         })
     }
 
-    /// Starts waiting jobs whose time has come, the longest due first, while there is a place.
+    /// Starts waiting jobs while there is a place: whichever is next, see [`super::lanes`].
     pub(super) fn fill(&mut self) -> Result<(), DatabaseError> {
         self.place_freed = false;
-        let places = self.state.places().min(TURN_ROWS_MAX);
-        if self.state.waiting == 0 || places == 0 {
-            return Ok(());
-        }
-        let rows = self.db.run(
-            columns!(
-                "payload, ",
-                "WHERE due_at <= CAST(? AS INTEGER) AND state < 3 ORDER BY due_at LIMIT CAST(? AS INTEGER)"
-            ),
-            &[Value::Number(self.now.0), Value::Number(places)],
-        )?;
-        for mut row in rows {
-            let payload = from_blob(&row.blob()?)?;
-            self.claim(Job::read(row)?, payload)?;
+        let mut heads = Heads::new();
+        let mut turns = TURN_ROWS_MAX;
+        while self.state.has_place() && turns > 0 {
+            let Some(lane) = self.state.lanes.next(&self.state.gates, self.now) else {
+                break;
+            };
+            turns -= 1;
+            let ahead = if self.state.lanes.one_is_ready() {
+                self.state.places().max(HEADS_READ)
+            } else {
+                HEADS_READ
+            };
+            match heads.take(self.db, &lane, self.now, ahead)? {
+                Some((job, payload)) => self.claim(job, payload, heads.next_due(&lane))?,
+                // Nothing of the lane may start now, whatever memory says.
+                None => match self.head(&lane)? {
+                    Some(head) => self.state.lanes.set_head(&lane, head.max(self.now.plus(1))),
+                    None => self.state.lanes.remove(&lane, None),
+                },
+            }
         }
         Ok(())
     }
 
-    /// A doorbell. A job doubly rung runs once: only one that waits is claimed.
+    /// A doorbell. A job doubly rung runs once: only one that waits is claimed. One that something else holds back as
+    /// well waits for that, no longer for its doorbell.
     pub(super) fn start(&mut self, call: CallId, id: JobId) -> Result<(), DatabaseError> {
-        if let Some(job) = self.load(id)?
+        if let Some(mut job) = self.load(id)?
             && job.state == JobState::Queued
-            && self.state.has_place()
         {
-            let payload = payload(self.db, id.number())?;
-            self.claim(job, payload)?;
+            let shape = Shape::of(&job.spec);
+            if self.state.has_place() && self.state.gates.closed(&shape, self.now).next().is_none() {
+                let payload = payload(self.db, id.number())?;
+                self.claim(job, payload, None)?;
+            } else if job.due_at.is_some_and(|due| due > self.now) {
+                job.set_due(self.db, Some(self.now))?;
+                let lane = shape.name()?;
+                if let Some(head) = self.head(&lane)? {
+                    self.state.lanes.set_head(&lane, head);
+                }
+                self.place_freed = true;
+            }
         }
         self.reply(call, Ok(Reply::Done));
         Ok(())
     }
 
-    fn claim(&mut self, mut job: Job, payload: Payload) -> Result<(), DatabaseError> {
+    /// Starts an attempt of a job that waits. `head` is the time of the one behind it in its lane, where that is known.
+    fn claim(&mut self, mut job: Job, payload: Payload, head: Option<UnixMs>) -> Result<(), DatabaseError> {
         // A lost lease or an unfinished run goes on with its attempt; a failed attempt is followed by the next.
         if job.state == JobState::Retrying || job.attempt == 0 {
             job.attempt += 1;
@@ -85,7 +105,6 @@ impl<D: Database> Turn<'_, D> {
         job.token = FencingToken(job.token.0 + 1);
         job.changed_at = self.now;
         self.save(&job)?;
-        self.state.waiting = self.state.waiting.saturating_sub(1);
         // The row's entry in the index may lie beyond this lease: that of a doorbell that rang before its grace was over.
         let until = self.now.plus(job.spec.policy.lease_ms);
         let lease = Lease {
@@ -93,6 +112,14 @@ impl<D: Database> Turn<'_, D> {
             stored_until: until,
             ..Lease::stored(&job)
         };
+        self.state.gates.take(self.db, self.now, &lease.shape)?;
+        let lane = lease.shape.name()?;
+        let head = match head {
+            Some(head) => Some(head),
+            None => self.head(&lane)?,
+        };
+        self.state.lanes.charge(&lane);
+        self.state.lanes.remove(&lane, head);
         self.state.running.insert(job.id.number(), lease);
         let execution = self.execution(&job, payload);
         self.effects.push(Effect::Execute(execution));
@@ -229,6 +256,7 @@ impl<D: Database> Turn<'_, D> {
         let Some(unstored) = self.state.unstored.remove(&number) else {
             return Ok(());
         };
+        self.state.give_back(&unstored.shape);
         let what = match outcome {
             Outcome::Succeeded { result } => Happening::Completed { result },
             Outcome::Failed { error } => Happening::Failed { error },
@@ -256,13 +284,13 @@ impl<D: Database> Turn<'_, D> {
                 return self.end(job, JobState::Succeeded, Happening::Completed { result });
             }
             Outcome::Unfinished => {
-                self.state.running.remove(&number);
+                self.state.release(number);
                 job.state = JobState::Queued;
                 job.attempt_until = self.now.plus(job.spec.policy.timeout_ms);
                 job.changed_at = self.now;
                 self.save(&job)?;
-                self.state.waiting += 1;
-                return job.set_due(self.db, Some(self.now));
+                job.set_due(self.db, Some(self.now))?;
+                return self.wait(&job);
             }
             Outcome::Failed { error } => error,
         };
@@ -272,12 +300,12 @@ impl<D: Database> Turn<'_, D> {
         let random = (self.random)();
         let wait = wait_ms(&job.spec.policy.backoff, job.attempt, error.retry_after_ms, random);
         let next_attempt_at = self.now.plus(wait);
-        self.state.running.remove(&number);
+        self.state.release(number);
         job.state = JobState::Retrying;
         let event = job.append(self.now, Happening::Retrying { next_attempt_at, error })?;
         self.save(&job)?;
         job.set_due(self.db, Some(next_attempt_at))?;
-        self.state.waiting += 1;
+        self.wait(&job)?;
         self.tell(&job, &event);
         Ok(())
     }
@@ -285,10 +313,8 @@ impl<D: Database> Turn<'_, D> {
     /// Ends a job, once and for all.
     pub(super) fn end(&mut self, mut job: Job, state: JobState, what: Happening) -> Result<(), DatabaseError> {
         let number = job.id.number();
-        if job.state.is_waiting() {
-            self.state.waiting = self.state.waiting.saturating_sub(1);
-        }
-        self.state.running.remove(&number);
+        let waited = job.state.is_waiting();
+        self.state.release(number);
         let expires_at = self.now.plus(job.spec.policy.retention_ms);
         job.state = state;
         job.ended_at = Some(self.now);
@@ -298,6 +324,9 @@ impl<D: Database> Turn<'_, D> {
         }
         let event = job.append(self.now, what)?;
         self.save(&job)?;
+        if waited {
+            self.wait_no_more(&job)?;
+        }
         self.state.sweep_at = Some(self.state.sweep_at.map_or(expires_at, |at| at.min(expires_at)));
         if job.followers.is_empty() {
             job.set_due(self.db, None)?;
@@ -364,7 +393,7 @@ impl<D: Database> Turn<'_, D> {
 
     /// A lease ended without an outcome: the job waits for another claim, unless it has lost too many.
     pub(super) fn lose(&mut self, number: JobNumber) -> Result<(), DatabaseError> {
-        let Some(lease) = self.state.running.remove(&number) else {
+        let Some(lease) = self.state.release(number) else {
             return Ok(());
         };
         let Some(mut job) = self.load_number(number)?.filter(|job| job.state == JobState::Running) else {
@@ -388,8 +417,8 @@ impl<D: Database> Turn<'_, D> {
         job.state = JobState::Queued;
         job.changed_at = self.now;
         self.save(&job)?;
-        self.state.waiting += 1;
-        job.set_due(self.db, Some(self.now))
+        job.set_due(self.db, Some(self.now))?;
+        self.wait(&job)
     }
 
     /// Ends a job because someone asked for it. One that runs loses its lease, so that what it still says changes

@@ -1,6 +1,7 @@
 //! Accepting a job, once for each key.
 
 use alloc::format;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::executor::Dispatch;
@@ -10,6 +11,7 @@ use tidegate_protocol::ids::{FencingToken, JobId, JobNumber};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
+use super::lanes::Shape;
 use super::row::{FIRST, Job, fingerprint};
 use super::state::{Lease, Unstored, Waiter, Waiting};
 use super::{CallId, DOORBELL_GRACE_MS, Effect, Turn, WAITERS_MAX, WAITING_MAX};
@@ -26,7 +28,7 @@ impl<D: Database> Turn<'_, D> {
         {
             return self.answer_again(call, job, &keyed.clone(), &enqueue);
         }
-        if self.state.waiting >= WAITING_MAX {
+        if self.state.lanes.jobs() >= WAITING_MAX {
             let message = format!("{WAITING_MAX} jobs are waiting already.");
             self.reply(call, Err(Error::new(ErrorCode::QueueFull, message).retry_after(5000)));
             return Ok(());
@@ -43,7 +45,12 @@ impl<D: Database> Turn<'_, D> {
 
         let due = enqueue.job.run_at.filter(|at| *at > self.now);
         let direct = due.is_none() && enqueue.job.policy.dispatch == Dispatch::Direct;
-        if direct && self.state.has_place() {
+        let shape = Shape::of(&enqueue.job);
+        if self.state.gates.learn(self.db, &enqueue.job.queueing.limits)? {
+            self.state.lanes.all_opened();
+            self.place_freed = true;
+        }
+        if direct && self.state.has_place() && self.state.gates.closed(&shape, self.now).next().is_none() {
             if waits && enqueue.keyed.is_none() {
                 return self.start_unstored(call, id, enqueue);
             }
@@ -58,7 +65,7 @@ impl<D: Database> Turn<'_, D> {
             None => (JobState::Queued, Some(self.now)),
         };
         job.insert(self.db, &enqueue.job.payload, enqueue.keyed.as_ref())?;
-        self.state.waiting += 1;
+        self.wait(&job)?;
         if rings {
             self.effects.push(Effect::RingDoorbell { job: id });
         }
@@ -140,6 +147,8 @@ impl<D: Database> Turn<'_, D> {
                 waiting,
             },
         );
+        let shape = Shape::of(&enqueue.job);
+        self.state.gates.take(self.db, self.now, &shape)?;
         let job = started(fresh(id, self.now, &enqueue), self.now);
         let payload = enqueue.job.payload.clone();
         self.effects.push(Effect::Execute(self.execution(&job, payload)));
@@ -150,6 +159,7 @@ impl<D: Database> Turn<'_, D> {
             progress: None,
             checkpoint: None,
             started_at: self.now,
+            shape: Arc::new(shape),
         };
         self.state.unstored.insert(id.number(), unstored);
         Ok(())
@@ -174,7 +184,11 @@ impl<D: Database> Turn<'_, D> {
             job.due_at = Some(self.now);
         }
         job.insert(self.db, &enqueue.job.payload, enqueue.keyed.as_ref())?;
-        self.state.running.insert(id.number(), Lease::stored(&job));
+        let lease = Lease::stored(&job);
+        if under_way.is_none() {
+            self.state.gates.take(self.db, self.now, &lease.shape)?;
+        }
+        self.state.running.insert(id.number(), lease);
         self.state.rows.insert(id.number(), job.clone());
         if under_way.is_none() {
             let execution = self.execution(&job, enqueue.job.payload.clone());

@@ -8,6 +8,7 @@ use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload, Pr
 use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, JobNumber, Seq};
 use tidegate_protocol::time::UnixMs;
 
+use super::lanes::Shape;
 use super::{LOG_BYTES_MAX, LOG_EVENTS_MAX};
 use crate::database::{Database, DatabaseError, Row, Value, from_blob, to_blob};
 
@@ -136,8 +137,8 @@ impl Job {
             "-- jobs::insert
             INSERT INTO job (number, tail, state, due_at, user, action, key, fingerprint, created_at, spec, payload,
                 token, attempt, attempt_until, losses, seq, progress, log, followers, checkpoint, changed_at,
-                ended_at, expires_at, outcome)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                ended_at, expires_at, outcome, lane)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             &[
                 Value::Number(self.id.number().0),
                 Value::Number(u64::from(self.id.tail())),
@@ -163,6 +164,7 @@ impl Job {
                 Value::optional(self.ended_at.map(|at| at.0)),
                 Value::optional(self.expires_at.map(|at| at.0)),
                 outcome.as_deref().map_or(Value::Null, Value::Blob),
+                Value::Text(&Shape::of(&self.spec).name()?),
             ],
         )?;
         Ok(())

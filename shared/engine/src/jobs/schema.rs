@@ -4,8 +4,9 @@
 ///
 /// `due_at` says when a row needs attention that its object might forget in a crash: a waiting job's time, a running
 /// job that outlived an alarm, an ended job whose end was not delivered. NULL is no row of the index.
-pub const STEPS: &[&[&str]] = &[&[
-    "-- jobs::schema
+pub const STEPS: &[&[&str]] = &[
+    &[
+        "-- jobs::schema
     CREATE TABLE job (
         number INTEGER PRIMARY KEY,
         tail INTEGER NOT NULL,
@@ -32,10 +33,32 @@ pub const STEPS: &[&[&str]] = &[&[
         expires_at INTEGER,
         outcome BLOB
     ) STRICT",
-    "-- jobs::schema
+        "-- jobs::schema
     CREATE INDEX job_due ON job(due_at) WHERE due_at IS NOT NULL",
-    "-- jobs::schema
+        "-- jobs::schema
     CREATE UNIQUE INDEX job_key ON job(action, key) WHERE key IS NOT NULL",
-    "-- jobs::schema
+        "-- jobs::schema
     CREATE TABLE watermark (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL) STRICT",
-]];
+    ],
+    LANES,
+];
+
+/// Lanes, limits and pauses. The index by lane takes the place of the one by time alone: an entry each, as before.
+const LANES: &[&str] = &[
+    "-- jobs::schema
+    ALTER TABLE job ADD COLUMN lane TEXT NOT NULL DEFAULT ''",
+    "-- jobs::schema
+    UPDATE job SET lane = '[\"' || action || '\",\"normal\",null,[]]' WHERE state < 4",
+    "-- jobs::schema
+    DROP INDEX job_due",
+    "-- jobs::schema
+    CREATE INDEX job_lane ON job(lane, due_at) WHERE due_at IS NOT NULL",
+    "-- jobs::schema
+    CREATE TABLE limit_rule (name TEXT PRIMARY KEY, rule BLOB NOT NULL) STRICT, WITHOUT ROWID",
+    "-- jobs::schema
+    CREATE TABLE limit_arrival (
+        name TEXT NOT NULL, key TEXT NOT NULL, arrival_us INTEGER NOT NULL, PRIMARY KEY (name, key)
+    ) STRICT, WITHOUT ROWID",
+    "-- jobs::schema
+    CREATE TABLE pause (scope BLOB PRIMARY KEY, pause BLOB NOT NULL) STRICT, WITHOUT ROWID",
+];

@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::jobs::Enqueue;
@@ -9,6 +10,8 @@ use tidegate_protocol::event::Progress;
 use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, JobNumber, Seq};
 use tidegate_protocol::time::UnixMs;
 
+use super::gates::{Gate, Gates};
+use super::lanes::{Lanes, Shape};
 use super::row::{Job, columns};
 use super::{CallId, RUNNING_MAX};
 use crate::database::{Database, DatabaseError, Value};
@@ -23,6 +26,8 @@ pub(super) struct Lease {
     pub stored_until: UnixMs,
     /// Whether the row has an entry in the index of due rows.
     pub indexed: bool,
+    /// What the attempt counts under.
+    pub shape: Arc<Shape>,
 }
 
 impl Lease {
@@ -37,6 +42,7 @@ impl Lease {
             until,
             stored_until: until,
             indexed: job.due_at.is_some(),
+            shape: Arc::new(Shape::of(&job.spec)),
         }
     }
 }
@@ -50,6 +56,8 @@ pub(super) struct Unstored {
     pub progress: Option<Progress>,
     pub checkpoint: Option<String>,
     pub started_at: UnixMs,
+    /// What the attempt counts under.
+    pub shape: Arc<Shape>,
 }
 
 /// The end of a job that some hubs have not confirmed.
@@ -87,7 +95,8 @@ pub struct State {
     pub(super) rows: BTreeMap<JobNumber, Job>,
     pub(super) unstored: BTreeMap<JobNumber, Unstored>,
     pub(super) undelivered: BTreeMap<JobNumber, Undelivered>,
-    pub(super) waiting: u64,
+    pub(super) lanes: Lanes,
+    pub(super) gates: Gates,
     pub(super) waiters: BTreeMap<CallId, Waiter>,
     pub(super) sweep_at: Option<UnixMs>,
     /// Hubs that came to follow a job since their last batch was answered. What that answer says of the job is older.
@@ -111,8 +120,6 @@ impl State {
         let watermark = JobNumber(one("-- jobs::recover\nSELECT number FROM watermark WHERE id = 1")?.unwrap_or(0));
         // Numbers go on above the watermark as well: the rows that it was raised for may be deleted.
         let last = JobNumber(one("-- jobs::recover\nSELECT max(number) FROM job")?.unwrap_or(0)).max(watermark);
-        let waiting =
-            one("-- jobs::recover\nSELECT count(*) FROM job WHERE due_at IS NOT NULL AND state < 3")?.unwrap_or(0);
         let mut state = Self {
             last,
             watermark,
@@ -120,7 +127,8 @@ impl State {
             rows: BTreeMap::new(),
             unstored: BTreeMap::new(),
             undelivered: BTreeMap::new(),
-            waiting,
+            lanes: recover_lanes(db)?,
+            gates: Gates::recover(db)?,
             waiters: BTreeMap::new(),
             sweep_at: None,
             followed: BTreeSet::new(),
@@ -142,7 +150,9 @@ impl State {
     fn remember(&mut self, job: Job, now: UnixMs) {
         let indexed = job.due_at.is_some();
         if !job.state.is_ended() {
-            self.running.insert(job.id.number(), Lease::stored(&job));
+            let lease = Lease::stored(&job);
+            self.gates.hold(&lease.shape);
+            self.running.insert(job.id.number(), lease);
             self.rows.insert(job.id.number(), job);
         } else if indexed || !job.followers.is_empty() {
             let hubs = job.followers.iter().copied().collect();
@@ -154,6 +164,20 @@ impl State {
                     retry_at: now,
                 },
             );
+        }
+    }
+
+    /// The attempt of a job is over, or no longer ours: its places are free.
+    pub(super) fn release(&mut self, number: JobNumber) -> Option<Lease> {
+        let lease = self.running.remove(&number)?;
+        self.give_back(&lease.shape);
+        Some(lease)
+    }
+
+    pub(super) fn give_back(&mut self, shape: &Shape) {
+        self.gates.give_back(shape);
+        for (key, _) in shape.limits() {
+            self.lanes.opened(Gate::Limit(key.clone()));
         }
     }
 
@@ -192,18 +216,27 @@ impl State {
     }
 
     /// When the object must be woken, whatever happens to it: the time of its alarm.
-    ///
-    /// Errors: the database's.
-    pub fn next_wake(&self, db: &impl Database) -> Result<Option<UnixMs>, DatabaseError> {
+    pub fn next_wake(&self) -> Option<UnixMs> {
         let leases = self.running.values().map(|lease| lease.stored_until);
         let deliveries = self.undelivered.values().map(|undelivered| undelivered.retry_at);
-        let due = match (self.waiting > 0, self.has_place()) {
+        let due = match (self.lanes.jobs() > 0, self.has_place()) {
             (false, _) => None,
-            (true, true) => next_due(db)?,
-            // A place may be held by a job without a row, which has no lease; its deadline gives it one.
-            (true, false) => self.next_tick(),
+            (true, true) => self.lanes.next_time(),
+            (true, false) => None,
         };
-        Ok(leases.chain(deliveries).chain(due).chain(self.sweep_at).min())
+        // A place, of the object or under a limit, may be held by a job without a row, which has no lease; its
+        // deadline gives it one.
+        let unstored = if self.lanes.jobs() > 0 && !self.unstored.is_empty() {
+            self.next_tick()
+        } else {
+            None
+        };
+        leases
+            .chain(deliveries)
+            .chain(due)
+            .chain(unstored)
+            .chain(self.sweep_at)
+            .min()
     }
 
     /// When [`super::tick`] is to be called, as long as this instance lives.
@@ -218,7 +251,7 @@ impl State {
 
     /// How many jobs wait.
     pub fn waiting(&self) -> u64 {
-        self.waiting
+        self.lanes.jobs()
     }
 
     /// Whether what is remembered of rows is what they hold, for every running job and no other.
@@ -234,21 +267,30 @@ impl State {
                 return Ok(false);
             }
         }
-        Ok(true)
+        // Gates that someone holds, and lanes, are those of a recovery.
+        let mut gates = Gates::recover(db)?;
+        let unstored = self.unstored.values().map(|unstored| &unstored.shape);
+        self.running
+            .values()
+            .map(|lease| &lease.shape)
+            .chain(unstored)
+            .for_each(|shape| gates.hold(shape));
+        Ok(gates == self.gates && recover_lanes(db)?.iter().eq(self.lanes.iter()))
     }
 }
 
-/// The earliest time of a waiting job. Entries of running and ended jobs are passed over: there are few.
-fn next_due(db: &impl Database) -> Result<Option<UnixMs>, DatabaseError> {
+/// The lanes of all jobs that wait.
+fn recover_lanes(db: &impl Database) -> Result<Lanes, DatabaseError> {
+    let mut lanes = Lanes::default();
     let rows = db.run(
-        "-- jobs::next_due
-        SELECT due_at FROM job WHERE due_at IS NOT NULL AND state < 3 ORDER BY due_at LIMIT 1",
+        "-- jobs::recover_lanes
+        SELECT lane, count(*), min(due_at) FROM job WHERE due_at IS NOT NULL AND state < 3 GROUP BY lane",
         &[],
     )?;
-    Ok(rows
-        .into_iter()
-        .next()
-        .map(|mut row| row.number())
-        .transpose()?
-        .map(UnixMs))
+    for mut row in rows {
+        let name = row.text()?;
+        let (jobs, head) = (row.number()?, UnixMs(row.number()?));
+        lanes.add_many(&name, &Shape::parse(&name)?, head, jobs);
+    }
+    Ok(lanes)
 }

@@ -4,10 +4,12 @@
 
 use tidegate_protocol::event::JobState;
 use tidegate_protocol::ids::{JobId, JobNumber};
+use tidegate_protocol::time::UnixMs;
 
 use super::Turn;
+use super::lanes::Shape;
 use super::row::Job;
-use crate::database::{Database, DatabaseError};
+use crate::database::{Database, DatabaseError, Value};
 
 impl<D: Database> Turn<'_, D> {
     /// The job `id`, where it is there. The part of the id that comes from chance must be right too.
@@ -33,5 +35,32 @@ impl<D: Database> Turn<'_, D> {
             self.state.rows.remove(&job.id.number());
         }
         Ok(())
+    }
+
+    /// `job` waits from its `due_at` on.
+    pub(super) fn wait(&mut self, job: &Job) -> Result<(), DatabaseError> {
+        let shape = Shape::of(&job.spec);
+        let due = job.due_at.unwrap_or(self.now);
+        self.state.lanes.add(&shape.name()?, &shape, due);
+        Ok(())
+    }
+
+    /// `job`, which waited and whose row says so no longer, is taken out of its lane.
+    pub(super) fn wait_no_more(&mut self, job: &Job) -> Result<(), DatabaseError> {
+        let lane = Shape::of(&job.spec).name()?;
+        let head = self.head(&lane)?;
+        self.state.lanes.remove(&lane, head);
+        Ok(())
+    }
+
+    /// When the first job of a lane may start. Entries of running and ended jobs are passed over: there are few.
+    pub(super) fn head(&self, lane: &str) -> Result<Option<UnixMs>, DatabaseError> {
+        let rows = self.db.run(
+            "-- jobs::head
+            SELECT due_at FROM job WHERE lane = ? AND due_at IS NOT NULL AND state < 3 ORDER BY due_at LIMIT 1",
+            &[Value::Text(lane)],
+        )?;
+        let head = rows.into_iter().next().map(|mut row| row.number()).transpose()?;
+        Ok(head.map(UnixMs))
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Caller;
 use super::executor::{Outcome, Policy};
+use super::queueing::Queueing;
 use crate::event::{Event, JobState, Payload, Progress, Snapshot};
 use crate::http::{Job, JobPage};
 use crate::ids::{
@@ -29,6 +30,9 @@ pub struct NewJob {
     pub revision: Revision,
     /// How it is tried.
     pub policy: Policy,
+    /// How it waits for its place.
+    #[serde(default)]
+    pub queueing: Queueing,
     /// Its input.
     pub payload: Payload,
     /// The client's own notes on it.

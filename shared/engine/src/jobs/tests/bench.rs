@@ -57,6 +57,7 @@ pub fn plain() -> Enqueue {
                 dispatch: Dispatch::Direct,
                 sharing: Sharing::Alone,
             },
+            queueing: tidegate_protocol::calls::queueing::Queueing::default(),
             payload: Payload::Inline(JsonText::parse("{\"n\":1}").unwrap()),
             metadata: BTreeMap::new(),
             run_at: None,
@@ -216,7 +217,7 @@ impl Bench {
     }
 
     pub fn next_wake(&self) -> Option<UnixMs> {
-        self.state.next_wake(&self.db).unwrap()
+        self.state.next_wake()
     }
 
     pub fn delivered(&mut self, hub: HubIndex, deliveries: &[Delivery], not_followed: &[JobId]) {

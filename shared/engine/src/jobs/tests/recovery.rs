@@ -277,7 +277,7 @@ fn check(bench: &Bench) {
             .collect::<Vec<_>>()
     };
     assert_eq!(tokens(&found), tokens(live));
-    assert_eq!(found.waiting, live.waiting);
+    assert_eq!(found.waiting(), live.waiting());
     assert_eq!(found.watermark, live.watermark);
     for (number, undelivered) in &live.undelivered {
         assert!(undelivered.hubs.is_subset(&found.undelivered[number].hubs));
@@ -287,7 +287,7 @@ fn check(bench: &Bench) {
         assert_eq!(lease.indexed, found.running[number].indexed);
     }
     let rows = |sql| bench.count(sql);
-    assert_eq!(live.waiting, rows("SELECT count(*) FROM job WHERE state < 3"));
+    assert_eq!(live.waiting(), rows("SELECT count(*) FROM job WHERE state < 3"));
     let orphans = "SELECT count(*) FROM job WHERE state < 4 AND due_at IS NULL
         AND number <= coalesce((SELECT number FROM watermark), 0)";
     assert_eq!(rows(orphans), 0, "a row that no recovery finds");

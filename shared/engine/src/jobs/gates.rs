@@ -1,0 +1,242 @@
+//! What holds a waiting job back: pauses, and limits that have no room.
+//!
+//! Places under a limit are counted from the attempts that hold them, never stored, so that no crash can leak one. How
+//! far the starts of a rate have got is stored with each start, so that no crash gives out a unit twice.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use tidegate_protocol::calls::queueing::{Counted, Pause, PauseScope, Rule};
+use tidegate_protocol::ids::UserId;
+use tidegate_protocol::time::UnixMs;
+
+use super::lanes::Shape;
+use crate::database::{Database, DatabaseError, Value, from_blob, to_blob};
+
+/// A limit, for one of its keys.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct LimitKey {
+    pub limit: String,
+    pub key: String,
+}
+
+impl From<&Counted> for LimitKey {
+    fn from(counted: &Counted) -> Self {
+        Self {
+            limit: counted.limit.clone(),
+            key: counted.key.clone(),
+        }
+    }
+}
+
+/// What a lane can be held back by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Gate {
+    Paused(PauseScope),
+    Limit(LimitKey),
+}
+
+/// How far the starts of a rate have got: the theoretical arrival time of GCRA. Microseconds since 1970, because a rate
+/// may allow many starts in a millisecond.
+type ArrivalUs = u64;
+
+/// Every gate that may be closed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Gates {
+    rules: BTreeMap<String, Rule>,
+    held: BTreeMap<LimitKey, u32>,
+    arrivals: BTreeMap<LimitKey, ArrivalUs>,
+    pauses: BTreeMap<PauseScope, (UserId, UnixMs)>,
+}
+
+impl Gates {
+    /// Reads what is stored: the rules, the rates' arrival times, the pauses. Who holds which place comes later.
+    pub fn recover(db: &impl Database) -> Result<Self, DatabaseError> {
+        let mut gates = Self::default();
+        for mut row in db.run("-- gates::recover\nSELECT name, rule FROM limit_rule", &[])? {
+            gates.rules.insert(row.text()?, from_blob(&row.blob()?)?);
+        }
+        let rows = db.run(
+            "-- gates::recover\nSELECT name, key, arrival_us FROM limit_arrival",
+            &[],
+        )?;
+        for mut row in rows {
+            let (limit, key) = (row.text()?, row.text()?);
+            gates.arrivals.insert(LimitKey { limit, key }, row.number()?);
+        }
+        for mut row in db.run("-- gates::recover\nSELECT pause FROM pause", &[])? {
+            let pause: Pause = from_blob(&row.blob()?)?;
+            gates.pauses.insert(pause.scope, (pause.by, pause.since));
+        }
+        Ok(gates)
+    }
+
+    /// Takes over the rules that came with a job. A row for each that is new or another.
+    pub fn learn(&mut self, db: &impl Database, limits: &[Counted]) -> Result<bool, DatabaseError> {
+        let mut changed = false;
+        for counted in limits {
+            if self.rules.get(&counted.limit) == Some(&counted.rule) {
+                continue;
+            }
+            changed = true;
+            self.rules.insert(counted.limit.clone(), counted.rule);
+            db.run(
+                "-- gates::learn
+                INSERT INTO limit_rule (name, rule) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET rule = excluded.rule",
+                &[Value::Text(&counted.limit), Value::Blob(&to_blob(&counted.rule)?)],
+            )?;
+        }
+        Ok(changed)
+    }
+
+    /// Holds back what `pause` says. One row.
+    pub fn pause(&mut self, db: &impl Database, pause: &Pause) -> Result<(), DatabaseError> {
+        db.run(
+            "-- gates::pause
+            INSERT INTO pause (scope, pause) VALUES (?, ?) ON CONFLICT (scope) DO NOTHING",
+            &[Value::Blob(&to_blob(&pause.scope)?), Value::Blob(&to_blob(pause)?)],
+        )?;
+        self.pauses
+            .entry(pause.scope.clone())
+            .or_insert((pause.by.clone(), pause.since));
+        Ok(())
+    }
+
+    /// Lets go again. One row.
+    pub fn resume(&mut self, db: &impl Database, scope: &PauseScope) -> Result<(), DatabaseError> {
+        db.run(
+            "-- gates::resume
+            DELETE FROM pause WHERE scope = ?",
+            &[Value::Blob(&to_blob(scope)?)],
+        )?;
+        self.pauses.remove(scope);
+        Ok(())
+    }
+
+    /// Every pause.
+    pub fn pauses(&self) -> Vec<Pause> {
+        let pauses = self.pauses.iter().map(|(scope, (by, since))| Pause {
+            scope: scope.clone(),
+            by: by.clone(),
+            since: *since,
+        });
+        pauses.collect()
+    }
+
+    /// A job starts: it holds its places, and its units are gone. A row for each rate.
+    pub fn take(&mut self, db: &impl Database, now: UnixMs, shape: &Shape) -> Result<(), DatabaseError> {
+        self.hold(shape);
+        for (key, cost) in shape.limits() {
+            let Some((interval_us, _)) = self.rules.get(&key.limit).and_then(rate) else {
+                continue;
+            };
+            let arrived = self.arrivals.get(key).copied().unwrap_or(0).max(us(now));
+            let arrival = arrived.saturating_add(interval_us.saturating_mul(cost.into()));
+            self.arrivals.insert(key.clone(), arrival);
+            db.run(
+                "-- gates::take
+                INSERT INTO limit_arrival (name, key, arrival_us) VALUES (?, ?, ?)
+                ON CONFLICT (name, key) DO UPDATE SET arrival_us = excluded.arrival_us",
+                &[Value::Text(&key.limit), Value::Text(&key.key), Value::Number(arrival)],
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Counts the places of an attempt that is under way already.
+    pub fn hold(&mut self, shape: &Shape) {
+        for (key, _) in shape.limits() {
+            *self.held.entry(key.clone()).or_default() += 1;
+        }
+    }
+
+    /// An attempt has ended: its places are free.
+    pub fn give_back(&mut self, shape: &Shape) {
+        for (key, _) in shape.limits() {
+            if let Some(held) = self.held.get_mut(key) {
+                *held = held.saturating_sub(1);
+                if *held == 0 {
+                    self.held.remove(key);
+                }
+            }
+        }
+    }
+
+    /// How many attempts hold a place under a limit.
+    pub fn held(&self, key: &LimitKey) -> u32 {
+        self.held.get(key).copied().unwrap_or(0)
+    }
+
+    /// What a limit allows.
+    pub fn rule(&self, limit: &str) -> Option<&Rule> {
+        self.rules.get(limit)
+    }
+
+    /// Every gate that holds a job of this shape back.
+    pub fn closed<'a>(&'a self, shape: &'a Shape, now: UnixMs) -> impl Iterator<Item = Gate> + 'a {
+        let paused = self.pauses.keys().filter(|scope| shape.is_paused_by(scope));
+        let full = shape
+            .limits()
+            .filter(move |(key, cost)| !self.has_room(key, *cost, now))
+            .map(|(key, _)| Gate::Limit(key.clone()));
+        paused.cloned().map(Gate::Paused).chain(full)
+    }
+
+    /// Whether `gate` lets a job of this shape through.
+    pub fn lets(&self, gate: &Gate, shape: &Shape, now: UnixMs) -> bool {
+        match gate {
+            Gate::Paused(scope) => !self.pauses.contains_key(scope),
+            Gate::Limit(key) => self.has_room(key, shape.cost(key), now),
+        }
+    }
+
+    fn has_room(&self, key: &LimitKey, cost: u32, now: UnixMs) -> bool {
+        match self.rules.get(&key.limit) {
+            Some(Rule::Concurrency { max }) => self.held(key) < *max,
+            Some(Rule::Rate { .. }) => self.room_at(key, cost).is_none_or(|at| at <= now),
+            None => true,
+        }
+    }
+
+    /// When a rate will have room for `cost` units; `None` where only an event can make room. GCRA: a start conforms
+    /// where the arrival time after it lies at most the whole burst ahead.
+    pub fn room_at(&self, key: &LimitKey, cost: u32) -> Option<UnixMs> {
+        let (interval_us, burst) = self.rules.get(&key.limit).and_then(rate)?;
+        let arrival = self.arrivals.get(key).copied().unwrap_or(0);
+        // What costs more than the burst starts once the whole burst is there.
+        let cost = cost.min(burst);
+        let early = interval_us.saturating_mul((burst - cost).into());
+        // Rounded up: never early.
+        Some(UnixMs(arrival.saturating_sub(early).div_ceil(1000)))
+    }
+
+    /// Forgets arrival times that lie in the past: they say nothing that their absence would not.
+    pub fn sweep(&mut self, db: &impl Database, now: UnixMs) -> Result<(), DatabaseError> {
+        let before = self.arrivals.len();
+        self.arrivals.retain(|_, arrival| *arrival > us(now));
+        if self.arrivals.len() < before {
+            db.run(
+                "-- gates::sweep
+                DELETE FROM limit_arrival WHERE arrival_us <= CAST(? AS INTEGER)",
+                &[Value::Number(us(now))],
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn us(at: UnixMs) -> u64 {
+    at.0.saturating_mul(1000)
+}
+
+/// The interval between two units in microseconds, rounded up, and the burst.
+fn rate(rule: &Rule) -> Option<(u64, u32)> {
+    match rule {
+        Rule::Concurrency { .. } => None,
+        Rule::Rate { units, per_ms, burst } => {
+            let interval = per_ms.saturating_mul(1000).div_ceil(u64::from(*units).max(1));
+            Some((interval, (*burst).max(1)))
+        }
+    }
+}
