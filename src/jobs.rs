@@ -97,6 +97,18 @@ pub async fn cancel(env: &Env, principal: &Principal, job: &str) -> Result<Respo
     }
 }
 
+/// `GET /v1/jobs/{id}/why`: what the job waits for.
+///
+/// Errors: `NOT_FOUND`.
+pub async fn why(env: &Env, principal: &Principal, job: &str) -> Result<Response, Error> {
+    let (job, name) = find(env, principal, job).await?;
+    let caller = principal.caller();
+    match remote::jobs(env, &name, Call::Why { job, caller }).await? {
+        Reply::Why(why) => answer::json(&why, 200),
+        _ => Err(unexpected()),
+    }
+}
+
 /// `GET /v1/jobs/{id}/result`: the result, streamed where it is large.
 ///
 /// Errors: `NOT_FOUND`; `CONFLICT` before the end; the job's own error where it failed; `GONE` past its retention.

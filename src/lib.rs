@@ -9,6 +9,7 @@ mod identify;
 mod jobs;
 mod objects;
 mod operations;
+mod queue;
 mod requests;
 mod routes;
 mod tenants;
@@ -88,6 +89,10 @@ async fn serve(
         Route::JobEvents(job) => jobs::events(request, env, &principal, &job).await,
         Route::JobResult(job) => jobs::result(env, &principal, &job).await,
         Route::JobCancel(job) => jobs::cancel(env, &principal, &job).await,
+        Route::JobWhy(job) => jobs::why(env, &principal, &job).await,
+        Route::Queue => queue::show(env, &principal).await,
+        Route::QueuePause => queue::hold(request, env, &principal, queue::Held::Back).await,
+        Route::QueueResume => queue::hold(request, env, &principal, queue::Held::NoMore).await,
         Route::Tickets => connect::ticket(env, &principal).await,
         Route::Object(key) => objects::handle(request, env, &principal, &key, &method).await,
         Route::Composition if method == Method::Put => tenants::activate(request, env, &principal).await,

@@ -19,6 +19,14 @@ pub enum Route {
     JobResult(String),
     /// `/v1/jobs/{id}:cancel`
     JobCancel(String),
+    /// `/v1/jobs/{id}/why`
+    JobWhy(String),
+    /// `/v1/queue`
+    Queue,
+    /// `/v1/queue:pause`
+    QueuePause,
+    /// `/v1/queue:resume`
+    QueueResume,
     /// `/v1/tickets`
     Tickets,
     /// `/v1/objects/{key}`
@@ -60,6 +68,9 @@ pub fn find(path: &str) -> Option<Route> {
         "requests" => return Some(Route::Requests),
         "requests:batch" => return Some(Route::NotYet("POST /v1/requests:batch")),
         "jobs" => return Some(Route::Jobs),
+        "queue" => return Some(Route::Queue),
+        "queue:pause" => return Some(Route::QueuePause),
+        "queue:resume" => return Some(Route::QueueResume),
         "tickets" => return Some(Route::Tickets),
         "dead-letters" => return Some(Route::NotYet("/v1/dead-letters")),
         "dead-letters:redrive" => return Some(Route::NotYet("/v1/dead-letters:redrive")),
@@ -92,7 +103,7 @@ fn job_route(rest: &str) -> Option<Route> {
         (Some((_, "retry")), None) => Some(Route::NotYet("POST /v1/jobs/{id}:retry")),
         (None, Some("events")) => Some(Route::JobEvents(job.into())),
         (None, Some("result")) => Some(Route::JobResult(job.into())),
-        (None, Some("why")) => Some(Route::NotYet("GET /v1/jobs/{id}/why")),
+        (None, Some("why")) => Some(Route::JobWhy(job.into())),
         _ => None,
     }
 }
@@ -117,10 +128,12 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::Job(_)
         | Route::JobEvents(_)
         | Route::JobResult(_)
+        | Route::JobWhy(_)
+        | Route::Queue
         | Route::Health
         | Route::Ready
         | Route::OpenApi => READ,
-        Route::Requests | Route::JobCancel(_) | Route::Tickets => WRITE,
+        Route::Requests | Route::JobCancel(_) | Route::QueuePause | Route::QueueResume | Route::Tickets => WRITE,
         Route::Composition => &[Method::Get, Method::Put],
         Route::Object(_) => &[Method::Get, Method::Put, Method::Delete],
         Route::NotYet(_) => &[Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete],
@@ -159,6 +172,10 @@ mod tests {
             ("/v1/jobs/job_1/events", Some(Route::JobEvents(id()))),
             ("/v1/jobs/job_1/result", Some(Route::JobResult(id()))),
             ("/v1/objects/a/b%20c.csv", Some(Route::Object("a/b c.csv".into()))),
+            ("/v1/jobs/job_1/why", Some(Route::JobWhy(id()))),
+            ("/v1/queue", Some(Route::Queue)),
+            ("/v1/queue:pause", Some(Route::QueuePause)),
+            ("/v1/queue:resume", Some(Route::QueueResume)),
             ("/v1/jobs/job_1:retry", Some(Route::NotYet("POST /v1/jobs/{id}:retry"))),
             ("/v1/channels/c/messages", Some(Route::NotYet("/v1/channels"))),
             ("/v1/objects/", None),

@@ -60,6 +60,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
             operation: "o".into(),
             mode,
             policy,
+            queue: Default::default(),
             scopes: Vec::new(),
             settings: JsonText::parse("{}").expect("JSON"),
             runs_in_hub: mode == DeclaredMode::Sync,

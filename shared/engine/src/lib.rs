@@ -10,6 +10,7 @@ extern crate std;
 
 pub mod composition;
 pub mod database;
+mod digest;
 pub mod hub;
 pub mod jobs;
 pub mod progress;

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::calls::queueing::Pause;
 use crate::error::Error;
 use crate::event::{JobState, JsonText, Progress};
 use crate::fault::Fault;
@@ -107,6 +108,96 @@ pub struct JobPage {
     /// Where the next page begins; absent at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+}
+
+/// One thing that a job waits for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Reason {
+    /// Its own time.
+    Delayed {
+        /// When it may start.
+        until: UnixMs,
+    },
+    /// Its next attempt, after one that failed.
+    Retrying {
+        /// When it may start.
+        until: UnixMs,
+    },
+    /// The queue's doorbell.
+    Doorbell {
+        /// When it starts without one.
+        until: UnixMs,
+    },
+    /// Someone paused it.
+    Paused(Pause),
+    /// A limit of jobs that run at once.
+    Limit {
+        /// The limit.
+        limit: String,
+        /// The key, where the limit has keys.
+        key: String,
+        /// How many may run.
+        max: u32,
+        /// Jobs that run under it, the first of them.
+        held_by: Vec<JobId>,
+    },
+    /// A limit of starts over time.
+    Throttled {
+        /// The limit.
+        limit: String,
+        /// The key, where the limit has keys.
+        key: String,
+        /// When there is room for the next start.
+        until: UnixMs,
+    },
+    /// A place of the queue itself.
+    Places {
+        /// How many run, and may.
+        running: u32,
+    },
+    /// Jobs of the same kind that came before.
+    Behind {
+        /// How many.
+        ahead: u64,
+    },
+}
+
+/// Why a job is not running.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Why {
+    /// The job.
+    pub job_id: JobId,
+    /// Its state.
+    pub status: JobState,
+    /// What it waits for; empty for one that runs or has ended.
+    pub waits_for: Vec<Reason>,
+}
+
+/// How many jobs of an action wait.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ActionQueue {
+    /// The action.
+    pub action: ActionName,
+    /// Jobs that wait.
+    pub waiting: u64,
+}
+
+/// What runs, what waits, and what is held back.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct QueueView {
+    /// Jobs that run.
+    pub running: u64,
+    /// Jobs that wait.
+    pub waiting: u64,
+    /// The actions of which jobs wait, by name, the first hundred of them.
+    pub actions: Vec<ActionQueue>,
+    /// Every pause.
+    pub pauses: Vec<Pause>,
 }
 
 /// A page of a job's stored events, as the frames a socket gets.

@@ -22,6 +22,7 @@ use super::manifest::{Manifest, Mode, Operation};
 use super::object::{Object, child, describe, note, suggest};
 use super::plan::{Action, PatternInstance, Plan};
 use super::policy::{read_deadline, read_policy};
+use super::queue::Queue;
 
 /// What the name of an instance looks like: no dot, because a dot ends it in `run`.
 const INSTANCE_NAME: &str = "a name of 1 to 48 characters of a-z, 0-9, '_' and '-', a letter first";
@@ -71,10 +72,21 @@ fn read_document(
         Some(value) => read_patterns(value, &fields.at("patterns"), manifests, fields.faults),
         None => BTreeMap::new(),
     };
+    let queue = match fields.take("queue") {
+        Some(value) => Queue::read(value, &fields.at("queue"), scale, fields.faults),
+        None => Queue::default(),
+    };
+    let parts = Parts {
+        instances: &instances,
+        queue: &queue,
+    };
     let actions = match fields.require("actions", "the actions, by name") {
-        Some(value) => read_actions(value, &fields.at("actions"), &instances, fields.faults),
+        Some(value) => read_actions(value, &fields.at("actions"), parts, fields.faults),
         None => BTreeMap::new(),
     };
+    if fields.faults.is_empty() {
+        queue.check_actions(&fields.at("queue"), actions.keys(), fields.faults);
+    }
     fields.finish();
     let patterns = instances
         .into_iter()
@@ -141,7 +153,7 @@ fn read_patterns<'a>(
     instances
 }
 
-fn is_instance(name: &str) -> bool {
+pub(super) fn is_instance(name: &str) -> bool {
     name.len() <= INSTANCE_CHARS_MAX
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name
@@ -184,12 +196,14 @@ fn read_instance<'a>(value: &Value, pointer: &str, manifests: &'a [Manifest], fa
     Instance { manifest, config }
 }
 
-fn read_actions(
-    value: &Value,
-    pointer: &str,
-    instances: &BTreeMap<&str, Instance<'_>>,
-    faults: &mut Vec<Fault>,
-) -> Actions {
+/// What actions refer to.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    instances: &'a BTreeMap<&'a str, Instance<'a>>,
+    queue: &'a Queue,
+}
+
+fn read_actions(value: &Value, pointer: &str, parts: Parts<'_>, faults: &mut Vec<Fault>) -> Actions {
     let mut actions = BTreeMap::new();
     let Some(fields) = Object::read(value, pointer, faults) else {
         return actions;
@@ -206,7 +220,7 @@ fn read_actions(
         if parsed.is_none() {
             note(faults, || Fault::new(pointer.as_str(), ActionName::EXPECTED, name));
         }
-        let action = read_action(parsed, value, &pointer, instances, faults);
+        let action = read_action(parsed, value, &pointer, parts, faults);
         actions.extend(action.map(|action| (action.name.clone(), Arc::new(action))));
     }
     actions
@@ -217,11 +231,11 @@ fn read_action(
     name: Option<ActionName>,
     value: &Value,
     pointer: &str,
-    instances: &BTreeMap<&str, Instance<'_>>,
+    parts: Parts<'_>,
     faults: &mut Vec<Fault>,
 ) -> Option<Action> {
     let mut fields = Object::read(value, pointer, faults)?;
-    let run = read_run(&mut fields, instances);
+    let run = read_run(&mut fields, parts.instances);
     let description = fields.text("description", "a text of at most 1000 characters", |text| {
         (text.chars().count() <= DESCRIPTION_CHARS_MAX).then(|| text.to_string())
     });
@@ -230,6 +244,7 @@ fn read_action(
     let sharing = operation.map_or_else(Sharing::default, |operation| operation.sharing);
     let policy = read_policy(&mut fields, mode, sharing);
     let mode = read_deadline(&mut fields, mode, policy.timeout_ms);
+    let queue = parts.queue.rules(&mut fields, name.as_ref());
     let scopes = match fields.take("scopes") {
         Some(value) => read_scopes(value, &fields.at("scopes"), fields.faults),
         None => Vec::new(),
@@ -255,6 +270,7 @@ fn read_action(
         operation: run.operation.name.to_string(),
         mode: mode?,
         policy,
+        queue,
         scopes,
         settings: JsonText::parse(&canonical(&settings))?,
         runs_in_hub: run.operation.runs_in_hub,

@@ -64,6 +64,18 @@ pub const SCOPES_MAX: usize = 32;
 pub const SCOPE_CHARS_MAX: usize = 128;
 /// Characters of a description at most.
 pub const DESCRIPTION_CHARS_MAX: usize = 1000;
+/// Limits of a tenant's queue at most. Each is looked at for every job that it means.
+pub const LIMITS_MAX: usize = 32;
+/// What `concurrency` of a limit, and the units and burst of a throttle, may be.
+pub const LIMIT_RANGE: RangeInclusive<u64> = 1..=1_000_000;
+/// What `per` of a throttle may be. Milliseconds.
+pub const THROTTLE_MS_RANGE: RangeInclusive<u64> = 1..=31 * DAY_MS;
+/// What `waiting` of an action may be: no more than one object takes of all jobs.
+pub const WAITING_RANGE: RangeInclusive<u64> = 1..=crate::jobs::WAITING_MAX;
+/// What the weight of a share may be: one start of the lightest is a thousand of the heaviest.
+pub const SHARE_WEIGHT_RANGE: RangeInclusive<u64> = 1..=1000;
+/// Weights at most; every other key has the weight 1.
+pub const SHARE_WEIGHTS_MAX: usize = 1000;
 /// Faults reported at most. A person mends the first ones first, and an answer must not outgrow its document.
 pub const FAULTS_MAX: usize = 100;
 

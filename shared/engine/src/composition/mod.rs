@@ -16,8 +16,11 @@ pub mod defaults;
 mod document;
 mod manifest;
 mod object;
+mod path;
 mod plan;
 mod policy;
+mod queue;
+mod request;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +29,8 @@ pub use document::{canonical, revision};
 pub use manifest::{CheckConfig, CheckSettings, Manifest, Mode, Modes, Operation, takes_no_settings, takes_nothing};
 pub use object::{Object, child, describe, note, suggest};
 pub use plan::{Action, DeclaredMode, PatternInstance, Plan};
+pub use queue::{Queue, QueueRules};
+pub use request::Input;
 
 /// The composition of a tenant that has none of its own.
 ///

@@ -13,6 +13,8 @@ use tidegate_protocol::fault::closest;
 use tidegate_protocol::ids::{ActionName, Revision};
 use tidegate_protocol::{Error, ErrorCode, Fault};
 
+use super::queue::QueueRules;
+
 /// Actions that are looked at for a name that may have been meant. A wrong name costs about a millisecond at most.
 const SUGGESTION_CANDIDATES_MAX: usize = 256;
 
@@ -69,6 +71,8 @@ pub struct Action {
     pub mode: DeclaredMode,
     /// How it is tried. `timeout_ms` is that of the answer for a `sync` action, and of one attempt for any other.
     pub policy: Policy,
+    /// How its jobs wait.
+    pub queue: QueueRules,
     /// Scopes that a token must have, all of them.
     pub scopes: Vec<String>,
     /// The operation's settings: a JSON object that the pattern found right.

@@ -13,15 +13,15 @@ use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::executor::{Dispatch, Policy};
 use tidegate_protocol::calls::hub::Prefer;
 use tidegate_protocol::calls::jobs::{Enqueue, Keyed, NewJob};
-use tidegate_protocol::calls::queueing::Queueing;
 use tidegate_protocol::event::{JsonText, Payload};
 use tidegate_protocol::frames::{Mode, Request, Start};
-use tidegate_protocol::ids::{HubIndex, PARTITIONS, Partition, RequestId, ShardIndex, UserId, base32, fnv1a};
+use tidegate_protocol::ids::{HubIndex, PARTITIONS, Partition, RequestId, ShardIndex, UserId, fnv1a};
 use tidegate_protocol::limits::WAIT_SECONDS_MAX;
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
 
-use crate::composition::{Action, DeclaredMode, Plan};
+use crate::composition::{Action, DeclaredMode, Input, Plan};
+use crate::digest::short;
 
 /// How much longer than the action itself a caller of a synchronous action waits, so that the action's own time-out is
 /// what it is told. Milliseconds.
@@ -81,7 +81,7 @@ pub struct Context<'a> {
 /// Decides what becomes of `request`.
 ///
 /// Errors: `INVALID_ACTION`, `FORBIDDEN` with the missing scopes, `VALIDATION_ERROR` for a mode that the action does
-/// not have. A refused request has consumed nothing.
+/// not have, or where a limit finds no cost in the request. A refused request has consumed nothing.
 pub fn admit(
     context: Context<'_>,
     request: &Request<'_>,
@@ -163,6 +163,11 @@ pub fn admit(
         Some(key) => Partition::of_hash(fnv1a(&[action.name.as_str().as_bytes(), key.as_str().as_bytes()])),
         None => Partition::of_hash(random),
     };
+    let shard = shard_of(partition, context.plan.scale.shards);
+    let input = Input::new(&user, &action.name, &request.metadata, &payload);
+    let queueing = action
+        .queue
+        .queueing(&input, request.priority, shard, context.plan.scale)?;
     let keyed = request.idempotency_key.clone().map(|key| Keyed {
         key,
         fingerprint: fingerprint(&context.principal.user, request.payload),
@@ -174,7 +179,7 @@ pub fn admit(
             action: action.name.clone(),
             revision: context.plan.revision.clone(),
             policy,
-            queueing: Queueing::default(),
+            queueing,
             payload: Payload::Inline(payload),
             metadata: request.metadata.clone(),
             run_at: later,
@@ -185,7 +190,6 @@ pub fn admit(
         answer_within_ms,
         follower: context.follower,
     };
-    let shard = shard_of(partition, context.plan.scale.shards);
     Ok(Admitted::Job {
         shard,
         enqueue: alloc::boxed::Box::new(enqueue),
@@ -247,15 +251,7 @@ fn fingerprint(user: &UserId, payload: Option<&RawValue>) -> String {
         })
         .collect();
     hash.update(&kept);
-    let digest = hash.finalize();
-    let (left, right) = digest.split_at(8);
-    let half = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .take(8)
-            .fold(0_u64, |value, byte| value << 8 | u64::from(*byte))
-    };
-    format!("{}{}", base32(half(left), 13), base32(half(right), 12))
+    short(hash)
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ impl Hub {
                     request_id,
                     question: Question::Request { answers },
                 };
-                self.call(asked, shard, jobs::Call::Enqueue(*enqueue), effects);
+                self.call(asked, shard, jobs::Call::Enqueue(enqueue), effects);
             }
         }
     }

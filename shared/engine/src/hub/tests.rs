@@ -48,6 +48,7 @@ fn action(name: &str, mode: DeclaredMode, scopes: &[&str]) -> Action {
             dispatch: Dispatch::Queue,
             sharing: Sharing::Alone,
         },
+        queue: Default::default(),
         scopes: scopes.iter().map(ToString::to_string).collect(),
         settings: JsonText::parse("{}").unwrap(),
         runs_in_hub: mode == DeclaredMode::Sync,
@@ -206,7 +207,7 @@ fn call(effects: &[Effect]) -> (CallId, Box<Call>) {
 
 fn enqueue(effects: &[Effect]) -> Enqueue {
     match *call(effects).1 {
-        Call::Enqueue(enqueue) => enqueue,
+        Call::Enqueue(enqueue) => *enqueue,
         other => panic!("{other:?}"),
     }
 }

@@ -33,23 +33,36 @@ impl<D: Database> Turn<'_, D> {
             self.reply(call, Err(Error::new(ErrorCode::QueueFull, message).retry_after(5000)));
             return Ok(());
         }
+        let bound = enqueue.job.queueing.waiting_max;
+        if let Some(max) = bound.filter(|max| self.state.lanes.jobs_of(&enqueue.job.action) >= u64::from(*max)) {
+            let message = format!("{max} jobs of the action `{}` are waiting already.", enqueue.job.action);
+            self.reply(call, Err(Error::new(ErrorCode::QueueFull, message).retry_after(5000)));
+            return Ok(());
+        }
         let waits = enqueue.answer_within_ms.is_some();
         if waits && self.state.waiters.len() >= WAITERS_MAX {
             self.reply(call, Err(busy()));
             return Ok(());
+        }
+        let shape = Shape::of(&enqueue.job);
+        if self.state.gates.learn(self.db, &enqueue.job.queueing.limits)? {
+            self.state.lanes.all_opened();
+            self.place_freed = true;
+        }
+        let due = enqueue.job.run_at.filter(|at| *at > self.now);
+        if due.is_none() {
+            if let Some(refusal) = self.refusal(&enqueue.job.queueing, &shape) {
+                self.reply(call, Err(refusal));
+                return Ok(());
+            }
+            self.replace_running(&enqueue.job.queueing)?;
         }
         let number = JobNumber::next(self.now, enqueue.partition, self.state.last);
         let (tail, _) = split((self.random)());
         let id = JobId::new(number, tail);
         self.state.last = number;
 
-        let due = enqueue.job.run_at.filter(|at| *at > self.now);
         let direct = due.is_none() && enqueue.job.policy.dispatch == Dispatch::Direct;
-        let shape = Shape::of(&enqueue.job);
-        if self.state.gates.learn(self.db, &enqueue.job.queueing.limits)? {
-            self.state.lanes.all_opened();
-            self.place_freed = true;
-        }
         if direct && self.state.has_place() && self.state.gates.closed(&shape, self.now).next().is_none() {
             if waits && enqueue.keyed.is_none() {
                 return self.start_unstored(call, id, enqueue);

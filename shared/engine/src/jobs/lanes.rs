@@ -107,10 +107,6 @@ impl Shape {
         })
     }
 
-    pub fn action(&self) -> &ActionName {
-        &self.action
-    }
-
     pub fn limits(&self) -> impl Iterator<Item = (&LimitKey, u32)> {
         self.limits.iter().map(|(key, cost)| (key, *cost))
     }
@@ -245,8 +241,9 @@ impl Lanes {
         self.actions.get(action).copied().unwrap_or(0)
     }
 
-    pub fn shape(&self, lane: &str) -> Option<&Arc<Shape>> {
-        self.lanes.get(lane).map(|lane| &lane.shape)
+    /// How many jobs of each action wait.
+    pub fn by_action(&self) -> impl Iterator<Item = (&ActionName, u64)> {
+        self.actions.iter().map(|(action, jobs)| (action, *jobs))
     }
 
     /// One more job waits, from `due` on.
@@ -518,6 +515,7 @@ impl Lanes {
         early.into_iter().chain(opening).min()
     }
 
+    #[cfg(feature = "native")]
     /// Every lane: its name, how many wait in it, and the time of the first.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64, UnixMs)> {
         self.lanes.iter().map(|(name, lane)| (&**name, lane.jobs, lane.head))

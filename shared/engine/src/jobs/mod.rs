@@ -12,6 +12,7 @@
 
 mod attempt;
 mod backoff;
+mod control;
 mod enqueue;
 mod follow;
 mod gates;
@@ -66,6 +67,8 @@ pub const PROGRESS_BYTES_MAX: usize = 4 * 1024;
 pub const TURN_ROWS_MAX: u64 = 200;
 /// The shortest time between two sweeps for jobs past their retention. Milliseconds.
 pub const SWEEP_MS: u64 = 3_600_000;
+/// Pauses in one object at most. Each is looked at for every job that starts.
+pub const PAUSES_MAX: usize = 100;
 /// Rows that one page of a list looks at.
 pub const SCAN_ROWS_MAX: u64 = 1000;
 
@@ -137,7 +140,7 @@ impl<'a, D: Database> Turn<'a, D> {
 
     fn call(&mut self, id: CallId, call: Call) -> Result<(), DatabaseError> {
         match call {
-            Call::Enqueue(enqueue) => self.enqueue(id, enqueue),
+            Call::Enqueue(enqueue) => self.enqueue(id, *enqueue),
             Call::Follow {
                 job,
                 caller,
@@ -155,6 +158,10 @@ impl<'a, D: Database> Turn<'a, D> {
             Call::Get { job, caller } => self.get(id, job, &caller),
             Call::Result { job, caller } => self.result(id, job, &caller),
             Call::List { caller, filter } => self.list(id, &caller, &filter),
+            Call::Why { job, caller } => self.why(id, job, &caller),
+            Call::Pause { scope, caller } => self.pause(id, scope, &caller),
+            Call::Resume { scope, caller } => self.resume(id, scope, &caller),
+            Call::Queue { caller } => self.queue(id, &caller),
             Call::Start { job } => self.start(id, job),
             Call::Report {
                 job,

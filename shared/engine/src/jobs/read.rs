@@ -53,7 +53,7 @@ impl Job {
 }
 
 impl<D: Database> Turn<'_, D> {
-    fn visible(&self, id: JobId, caller: &Caller) -> Result<Option<Job>, DatabaseError> {
+    pub(super) fn visible(&self, id: JobId, caller: &Caller) -> Result<Option<Job>, DatabaseError> {
         Ok(self.load(id)?.filter(|job| caller.may_read(&job.spec.user)))
     }
 

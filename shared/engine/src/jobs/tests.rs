@@ -4,5 +4,7 @@ mod accepting;
 mod attempts;
 mod bench;
 mod ends;
+mod limits;
+mod order;
 mod recovery;
 mod showing;

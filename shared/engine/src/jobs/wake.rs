@@ -106,6 +106,7 @@ impl<D: Database> Turn<'_, D> {
         if self.state.sweep_at.is_none_or(|at| at > self.now) {
             return Ok(());
         }
+        self.state.gates.sweep(self.db, self.now)?;
         let rows = self.db.run(
             "-- jobs::sweep
             DELETE FROM job WHERE number IN (

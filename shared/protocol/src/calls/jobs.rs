@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Caller;
 use super::executor::{Outcome, Policy};
-use super::queueing::Queueing;
+use super::queueing::{PauseScope, Queueing};
 use crate::event::{Event, JobState, Payload, Progress, Snapshot};
-use crate::http::{Job, JobPage};
+use crate::http::{Job, JobPage, QueueView, Why};
 use crate::ids::{
     ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, Seq,
     TraceParent, UserId,
@@ -97,7 +97,7 @@ pub struct Filter {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Call {
     /// Accept a job.
-    Enqueue(Enqueue),
+    Enqueue(alloc::boxed::Box<Enqueue>),
     /// Send a job's events to a hub from now on, and give what it missed.
     Follow {
         /// The job.
@@ -149,6 +149,32 @@ pub enum Call {
         caller: Caller,
         /// Which.
         filter: Filter,
+    },
+    /// Say what a job waits for.
+    Why {
+        /// The job.
+        job: JobId,
+        /// Who asks.
+        caller: Caller,
+    },
+    /// Hold jobs back.
+    Pause {
+        /// Which.
+        scope: PauseScope,
+        /// Who asks.
+        caller: Caller,
+    },
+    /// Let jobs go again.
+    Resume {
+        /// Which.
+        scope: PauseScope,
+        /// Who asks.
+        caller: Caller,
+    },
+    /// Show what runs, what waits, and what is held back.
+    Queue {
+        /// Who asks.
+        caller: Caller,
     },
     /// A doorbell: the job may be started.
     Start {
@@ -224,6 +250,10 @@ pub enum Reply {
     },
     /// A page of jobs.
     Jobs(JobPage),
+    /// What a job waits for.
+    Why(Why),
+    /// What runs, what waits, and what is held back.
+    Queue(QueueView),
     /// The attempt goes on, under its lease until then.
     Continue {
         /// When the lease ends unless another report comes.

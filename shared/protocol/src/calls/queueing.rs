@@ -8,8 +8,14 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
+use crate::fault::Fault;
+use crate::fields::Fields;
 use crate::ids::{ActionName, UserId};
 use crate::time::UnixMs;
+
+/// Bytes of a key at most.
+const KEY_BYTES_MAX: usize = 1024;
 
 /// How soon a job is wanted, compared with others that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -179,6 +185,39 @@ pub enum PauseScope {
     Key(String),
 }
 
+impl PauseScope {
+    /// Reads what is meant: a JSON object with one of `tenant` (true), `action` (a pattern) and `key`.
+    ///
+    /// Errors: `VALIDATION_ERROR` with every fault.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let mut fields = Fields::split(text)?;
+        fields.refuse_others(&["tenant", "action", "key"]);
+        if let Some(false) = fields.optional::<bool>("tenant", "true") {
+            fields.fault("tenant", "true", "false");
+        }
+        let action = fields.optional_text("action", ActionPattern::EXPECTED, ActionPattern::parse);
+        let key = fields.optional_text("key", "a key of at most 1024 bytes", |text| {
+            (text.len() <= KEY_BYTES_MAX).then(|| String::from(text))
+        });
+        let given = ["tenant", "action", "key"]
+            .iter()
+            .filter(|name| fields.raw(name).is_some())
+            .count();
+        if given != 1 {
+            let got = if given == 0 { "none of them" } else { "several" };
+            fields
+                .faults
+                .push(Fault::new("", "one of `tenant`, `action` and `key`", got));
+        }
+        fields.finish("The body does not say which jobs are meant.")?;
+        Ok(match (action, key) {
+            (Some(action), _) => Self::Action(action),
+            (None, Some(key)) => Self::Key(key),
+            (None, None) => Self::Tenant,
+        })
+    }
+}
+
 /// A pause.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -195,6 +234,29 @@ pub struct Pause {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_pause_says_what_it_means_or_is_told_all_that_is_wrong() {
+        for (text, scope) in [
+            (r#"{"tenant":true}"#, PauseScope::Tenant),
+            (r#"{"key":"ann"}"#, PauseScope::Key("ann".into())),
+            (
+                r#"{"action":"mail.*"}"#,
+                PauseScope::Action(ActionPattern::parse("mail.*").unwrap()),
+            ),
+        ] {
+            assert_eq!(PauseScope::parse(text), Ok(scope));
+        }
+        for (text, faults) in [
+            ("{}", 1),
+            (r#"{"tenant":false}"#, 1),
+            (r#"{"tenant":true,"key":"k"}"#, 1),
+            (r#"{"action":"a b","keys":"k"}"#, 2),
+            (r#"{"key":5}"#, 1),
+        ] {
+            assert_eq!(PauseScope::parse(text).unwrap_err().details.len(), faults, "{text}");
+        }
+    }
 
     fn matches(pattern: &str, action: &str) -> bool {
         ActionPattern::parse(pattern)

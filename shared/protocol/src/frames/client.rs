@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::PING;
+use crate::calls::queueing::Priority;
 use crate::error::{Error, ErrorCode};
 use crate::fields::Fields;
 use crate::ids::{ActionName, IdempotencyKey, JobId, RequestId, Seq, TraceParent};
@@ -56,6 +57,8 @@ pub struct Request<'a> {
     pub mode: Mode,
     /// The client's name for the work: same key, same execution.
     pub idempotency_key: Option<IdempotencyKey>,
+    /// How soon it is wanted; `None`: as the action says.
+    pub priority: Option<Priority>,
     /// How long one attempt may take, shortened from the action's own limit. Milliseconds.
     pub timeout_ms: Option<u64>,
     /// When it may start.
@@ -276,11 +279,7 @@ impl<'a> Request<'a> {
             _ => None,
         });
         let key = fields.optional_text("idempotency_key", IdempotencyKey::EXPECTED, IdempotencyKey::parse);
-        let priority = fields.optional_text("priority", "`high`, `normal` or `low`", |text| match text {
-            "high" | "low" => Some(false),
-            "normal" => Some(true),
-            _ => None,
-        });
+        let priority = fields.optional_text("priority", "`high`, `normal` or `low`", Priority::parse);
         let timeout_ms = fields.optional_number(
             "timeout_ms",
             "milliseconds from 1 to 86400000 (a day)",
@@ -292,12 +291,6 @@ impl<'a> Request<'a> {
         let metadata = read_metadata(&mut fields);
         let payload = fields.raw("payload");
         fields.finish("The request cannot be used.")?;
-        if priority == Some(false) {
-            return Err(Error::new(
-                ErrorCode::NotImplemented,
-                "Priorities other than `normal` are not there yet.",
-            ));
-        }
         let action = action.ok_or_else(Error::not_found)?;
         Ok(Self {
             id,
@@ -306,6 +299,7 @@ impl<'a> Request<'a> {
             metadata,
             mode: mode.unwrap_or_default(),
             idempotency_key: key,
+            priority,
             timeout_ms,
             start,
             traceparent,

@@ -90,7 +90,7 @@ fn bad_text_gets_a_clear_error() {
         (r#"{"type":"ping","x":1}"#, ErrorCode::ValidationError),
         (r#"{"type":"subscribe","channel":"c"}"#, ErrorCode::NotImplemented),
         (r#"{"type":"publish"}"#, ErrorCode::NotImplemented),
-        (r#"{"action":"a","priority":"high"}"#, ErrorCode::NotImplemented),
+        (r#"{"action":"a","priority":"urgent"}"#, ErrorCode::ValidationError),
         (r#"{"action":"a","action":"a"}"#, ErrorCode::ValidationError),
     ] {
         assert_eq!(error_of(text).code, code, "{}", crate::fault::shorten(text));

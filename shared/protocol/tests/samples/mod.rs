@@ -7,10 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidegate_protocol::calls::executor::{Assignment, Backoff, Dispatch, Execute, Outcome, Policy, Sharing};
 use tidegate_protocol::calls::hub::{self, Delivery, Prefer};
 use tidegate_protocol::calls::jobs::{self, Enqueue, Filter, JobRef, Keyed, NewJob};
+use tidegate_protocol::calls::queueing::{
+    ActionPattern, Counted, Pause, PauseScope, Priority, Queueing, Rule, Share, WhenFull,
+};
 use tidegate_protocol::calls::tenant::{self, Description, Scale};
 use tidegate_protocol::calls::{Caller, Principal};
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload, Progress, Snapshot};
-use tidegate_protocol::http::{Accepted, Job, JobPage};
+use tidegate_protocol::http::{Accepted, ActionQueue, Job, JobPage, QueueView, Reason, Why};
 use tidegate_protocol::ids::{
     ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, Seq,
     ShardIndex, TenantId, TraceParent, UserId,
@@ -153,10 +156,85 @@ pub fn new_job(payload: Payload) -> NewJob {
             dispatch: Dispatch::Queue,
             sharing: Sharing::Shared,
         },
+        queueing: Queueing {
+            priority: Priority::Low,
+            share: Some(Share {
+                key: String::new(),
+                weight: u32::MAX,
+            }),
+            limits: vec![
+                Counted {
+                    limit: String::from("l"),
+                    key: String::new(),
+                    rule: Rule::Concurrency { max: u32::MAX },
+                    cost: u32::MAX,
+                    when_full: WhenFull::Replace,
+                },
+                Counted {
+                    limit: String::new(),
+                    key: String::from("k"),
+                    rule: Rule::Rate {
+                        units: 0,
+                        per_ms: LARGEST,
+                        burst: u32::MAX,
+                    },
+                    cost: 0,
+                    when_full: WhenFull::Refuse,
+                },
+            ],
+            waiting_max: Some(u32::MAX),
+        },
         payload,
         metadata: BTreeMap::from([(String::from("k"), String::new())]),
         run_at: Some(UnixMs(0)),
         traceparent: trace(),
+    }
+}
+
+fn pause() -> Pause {
+    Pause {
+        scope: PauseScope::Key(String::from("k")),
+        by: user(),
+        since: LAST_MOMENT,
+    }
+}
+
+fn why() -> Why {
+    let waits_for = vec![
+        Reason::Delayed { until: LAST_MOMENT },
+        Reason::Retrying { until: LAST_MOMENT },
+        Reason::Doorbell { until: LAST_MOMENT },
+        Reason::Paused(pause()),
+        Reason::Limit {
+            limit: String::new(),
+            key: String::new(),
+            max: u32::MAX,
+            held_by: vec![job()],
+        },
+        Reason::Throttled {
+            limit: String::new(),
+            key: String::new(),
+            until: LAST_MOMENT,
+        },
+        Reason::Places { running: u32::MAX },
+        Reason::Behind { ahead: LARGEST },
+    ];
+    for reason in &waits_for {
+        match reason {
+            Reason::Delayed { .. }
+            | Reason::Retrying { .. }
+            | Reason::Doorbell { .. }
+            | Reason::Paused(_)
+            | Reason::Limit { .. }
+            | Reason::Throttled { .. }
+            | Reason::Places { .. }
+            | Reason::Behind { .. } => {}
+        }
+    }
+    Why {
+        job_id: job(),
+        status: JobState::Queued,
+        waits_for,
     }
 }
 
@@ -203,6 +281,23 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
                 limit: u32::MAX,
             },
         },
+        jobs::Call::Why {
+            job: job(),
+            caller: caller(),
+        },
+        jobs::Call::Pause {
+            scope: PauseScope::Tenant,
+            caller: caller(),
+        },
+        jobs::Call::Pause {
+            scope: PauseScope::Action(ActionPattern::parse("a.*").unwrap()),
+            caller: caller(),
+        },
+        jobs::Call::Resume {
+            scope: PauseScope::Key(String::new()),
+            caller: caller(),
+        },
+        jobs::Call::Queue { caller: caller() },
         jobs::Call::Start { job: job() },
         jobs::Call::Report {
             job: job(),
@@ -218,7 +313,7 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
         },
     ];
     calls.extend(payloads().into_iter().map(|payload| {
-        jobs::Call::Enqueue(Enqueue {
+        jobs::Call::Enqueue(Box::new(Enqueue {
             job: new_job(payload),
             partition: Partition::of_hash(u64::MAX),
             keyed: Some(Keyed {
@@ -227,7 +322,7 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             }),
             answer_within_ms: Some(0),
             follower: Some(HubIndex(u16::MAX)),
-        })
+        }))
     }));
     calls.extend(outcomes().into_iter().map(|outcome| jobs::Call::Finish {
         job: job(),
@@ -243,6 +338,10 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             | jobs::Call::Get { .. }
             | jobs::Call::Result { .. }
             | jobs::Call::List { .. }
+            | jobs::Call::Why { .. }
+            | jobs::Call::Pause { .. }
+            | jobs::Call::Resume { .. }
+            | jobs::Call::Queue { .. }
             | jobs::Call::Start { .. }
             | jobs::Call::Report { .. }
             | jobs::Call::Finish { .. } => {}
@@ -312,6 +411,16 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
             jobs: vec![shown(), shown()],
             cursor: Some(String::new()),
         }),
+        jobs::Reply::Why(why()),
+        jobs::Reply::Queue(QueueView {
+            running: LARGEST,
+            waiting: 0,
+            actions: vec![ActionQueue {
+                action: action(),
+                waiting: LARGEST,
+            }],
+            pauses: vec![pause()],
+        }),
         jobs::Reply::Continue {
             lease_until: LAST_MOMENT,
         },
@@ -339,6 +448,8 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
             | jobs::Reply::Job(_)
             | jobs::Reply::Result { .. }
             | jobs::Reply::Jobs(_)
+            | jobs::Reply::Why(_)
+            | jobs::Reply::Queue(_)
             | jobs::Reply::Continue { .. }
             | jobs::Reply::Done => {}
         }

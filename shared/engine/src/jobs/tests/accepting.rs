@@ -1,5 +1,6 @@
 //! Accepting: stored before it is acknowledged, once for each key, a row only where one is needed.
 
+use alloc::boxed::Box;
 use alloc::vec;
 
 use tidegate_protocol::ErrorCode;
@@ -13,7 +14,7 @@ use super::bench::*;
 #[test]
 fn a_plain_job_starts_at_once_and_ends_with_its_result() {
     let mut bench = Bench::new();
-    let (reply, effects) = bench.call(Call::Enqueue(plain()));
+    let (reply, effects) = bench.call(Call::Enqueue(Box::new(plain())));
     let execute = execution(&effects);
     let expected = Reply::Acknowledged {
         job: execute.job,
@@ -53,7 +54,7 @@ fn a_known_key_finds_its_job_while_it_runs_and_its_answer_afterwards() {
         follower: Some(HUB),
         ..keyed("k")
     };
-    let (reply, effects) = bench.call(Call::Enqueue(again.clone()));
+    let (reply, effects) = bench.call(Call::Enqueue(Box::new(again.clone())));
     assert!(executions(&effects).is_empty());
     let Ok(Reply::Acknowledged {
         job,
@@ -66,7 +67,7 @@ fn a_known_key_finds_its_job_while_it_runs_and_its_answer_afterwards() {
     assert_eq!(job, execute.job);
     let (_, effects) = bench.finish(&execute, success());
     assert_eq!(deliveries(&effects).len(), 1, "the second caller's hub follows");
-    let (reply, effects) = bench.call(Call::Enqueue(again));
+    let (reply, effects) = bench.call(Call::Enqueue(Box::new(again)));
     assert_eq!(ended(&reply).seq, Seq(2));
     assert!(matches!(reply, Ok(Reply::Ended { deduplicated: true, .. })));
     assert_eq!(effects.len(), 1);
@@ -89,7 +90,7 @@ fn a_key_with_another_body_is_refused_and_consumes_nothing() {
     for _ in 0..2 {
         let mut other = keyed("k");
         other.keyed.as_mut().unwrap().fingerprint = "g".into();
-        let (reply, effects) = bench.call(Call::Enqueue(other));
+        let (reply, effects) = bench.call(Call::Enqueue(Box::new(other)));
         assert_eq!(code(&reply), ErrorCode::IdempotencyMismatch);
         assert_eq!(effects.len(), 1);
     }
@@ -100,7 +101,7 @@ fn a_key_with_another_body_is_refused_and_consumes_nothing() {
 #[test]
 fn an_answer_before_the_deadline_leaves_no_row() {
     let mut bench = Bench::new();
-    let (call, effects) = bench.send(Call::Enqueue(waiting(1000)));
+    let (call, effects) = bench.send(Call::Enqueue(Box::new(waiting(1000))));
     let execute = execution(&effects);
     bench.report(&execute, Some(percent(5.0)), Some("c1")).0.unwrap();
     bench.later(999);
@@ -118,10 +119,10 @@ fn an_answer_before_the_deadline_leaves_no_row() {
 fn at_the_deadline_the_job_is_stored_and_goes_on_under_the_same_token() {
     for late in [0, 1, 5000] {
         let mut bench = Bench::new();
-        let (call, effects) = bench.send(Call::Enqueue(Enqueue {
+        let (call, effects) = bench.send(Call::Enqueue(Box::new(Enqueue {
             follower: Some(HUB),
             ..waiting(1000)
-        }));
+        })));
         let execute = execution(&effects);
         bench.report(&execute, Some(percent(30.0)), Some("c1")).0.unwrap();
         assert_eq!(bench.state.next_tick(), Some(bench.now.plus(1000)));
@@ -150,7 +151,7 @@ fn at_the_deadline_the_job_is_stored_and_goes_on_under_the_same_token() {
 #[test]
 fn the_alarm_stores_as_the_timer_does() {
     let mut bench = Bench::new();
-    let (call, effects) = bench.send(Call::Enqueue(waiting(1000)));
+    let (call, effects) = bench.send(Call::Enqueue(Box::new(waiting(1000))));
     let execute = execution(&effects);
     bench.later(1000);
     let effects = bench.wake();
@@ -161,7 +162,7 @@ fn the_alarm_stores_as_the_timer_does() {
 #[test]
 fn a_job_that_spills_below_the_watermark_survives_a_crash() {
     let mut bench = Bench::new();
-    let (_, effects) = bench.send(Call::Enqueue(waiting(1000)));
+    let (_, effects) = bench.send(Call::Enqueue(Box::new(waiting(1000))));
     let execute = execution(&effects);
     bench.start(plain());
     bench.later(500);
@@ -175,7 +176,7 @@ fn a_job_that_spills_below_the_watermark_survives_a_crash() {
 #[test]
 fn a_retryable_failure_before_the_deadline_stores_the_job_and_acknowledges_it() {
     let mut bench = Bench::new();
-    let (call, effects) = bench.send(Call::Enqueue(waiting(1000)));
+    let (call, effects) = bench.send(Call::Enqueue(Box::new(waiting(1000))));
     let execute = execution(&effects);
     let (reply, effects) = bench.finish(&execute, failure(true));
     assert_eq!(reply, Ok(Reply::Done));
@@ -201,7 +202,7 @@ fn a_last_failure_before_the_deadline_is_the_answer() {
     once.job.policy.attempts_max = 1;
     for (enqueue, retryable) in [(waiting(1000), false), (once, true)] {
         let mut bench = Bench::new();
-        let (call, effects) = bench.send(Call::Enqueue(enqueue));
+        let (call, effects) = bench.send(Call::Enqueue(Box::new(enqueue)));
         let (_, effects) = bench.finish(&execution(&effects), failure(retryable));
         assert_eq!(
             failure_code(ended(&replies(&effects)[&call])),
@@ -218,10 +219,10 @@ fn with_a_key_the_row_comes_first_and_all_callers_get_one_answer() {
         answer_within_ms: Some(1000),
         ..keyed("k")
     };
-    let (first, effects) = bench.send(Call::Enqueue(ask.clone()));
+    let (first, effects) = bench.send(Call::Enqueue(Box::new(ask.clone())));
     let execute = execution(&effects);
     assert_eq!(bench.count("SELECT count(*) FROM job"), 1);
-    let (second, effects) = bench.send(Call::Enqueue(ask));
+    let (second, effects) = bench.send(Call::Enqueue(Box::new(ask)));
     assert!(effects.is_empty());
     let (_, effects) = bench.finish(&execute, success());
     let replies = replies(&effects);
@@ -233,7 +234,7 @@ fn with_a_key_the_row_comes_first_and_all_callers_get_one_answer() {
 fn a_delayed_job_is_never_early() {
     let mut bench = Bench::new();
     let at = bench.now.plus(50_000);
-    let (reply, effects) = bench.call(Call::Enqueue(delayed(at)));
+    let (reply, effects) = bench.call(Call::Enqueue(Box::new(delayed(at))));
     assert!(executions(&effects).is_empty());
     let Ok(Reply::Acknowledged {
         job,
@@ -304,7 +305,7 @@ fn jobs_beyond_the_places_wait_for_one_and_have_an_alarm() {
 fn a_waiting_job_has_an_alarm_though_only_unstored_jobs_run() {
     let mut bench = Bench::new();
     for _ in 0..RUNNING_MAX {
-        bench.send(Call::Enqueue(waiting(60_000)));
+        bench.send(Call::Enqueue(Box::new(waiting(60_000))));
     }
     let (job, _) = bench.enqueue(plain());
     let alarm = bench.next_wake().expect("acknowledged work has an alarm");

@@ -1,5 +1,6 @@
 //! Attempts: signs of life, outcomes, retries, lost leases, cancels, and tokens that are worth nothing any more.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::executor::{Execute, Outcome};
@@ -298,7 +299,7 @@ fn a_new_checkpoint_makes_way_for_the_old_one_and_forgives_lost_leases() {
 #[test]
 fn an_unstored_job_lets_go_of_replaced_checkpoints() {
     let mut bench = Bench::new();
-    let (_, effects) = bench.send(Call::Enqueue(waiting(1000)));
+    let (_, effects) = bench.send(Call::Enqueue(Box::new(waiting(1000))));
     let execute = execution(&effects);
     bench.report(&execute, None, Some("c1")).0.unwrap();
     bench.report(&execute, None, Some("c1")).0.unwrap();
@@ -419,7 +420,7 @@ fn a_place_that_becomes_free_goes_to_the_job_that_waits_before_a_later_call_of_t
         token: first.token,
         outcome: success(),
     };
-    let (_, effects) = bench.send_all([finish, Call::Enqueue(plain())]);
+    let (_, effects) = bench.send_all([finish, Call::Enqueue(Box::new(plain()))]);
     assert_eq!(execution(&effects).job, waiting);
 }
 

@@ -1,5 +1,6 @@
 //! What a crash may cost: memory, never a job. Any history, and the state that is built again from the rows.
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -179,7 +180,7 @@ fn apply(bench: &mut Bench, history: &mut History, step: Step) {
                 _ => delayed(bench.now.plus(2500)),
             };
             enqueue.keyed = key.and_then(|key| keyed(&alloc::format!("k{key}")).keyed);
-            bench.send(Call::Enqueue(enqueue)).1
+            bench.send(Call::Enqueue(Box::new(enqueue))).1
         }
         Step::Report(which) if !history.live.is_empty() => {
             let execute = history.live[pick(history.live.len(), which)].clone();

@@ -1,5 +1,6 @@
 //! Calls that look and calls that wait.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use tidegate_protocol::ErrorCode;
@@ -222,10 +223,10 @@ fn a_caller_that_waits_for_a_queued_job_is_acknowledged_at_its_deadline() {
     for _ in 0..super::super::RUNNING_MAX {
         bench.start(plain());
     }
-    let (call, effects) = bench.send(Call::Enqueue(Enqueue {
+    let (call, effects) = bench.send(Call::Enqueue(Box::new(Enqueue {
         follower: Some(HUB),
         ..waiting(1000)
-    }));
+    })));
     assert!(effects.is_empty());
     bench.later(1000);
     let reply = replies(&bench.tick()).remove(&call).unwrap();

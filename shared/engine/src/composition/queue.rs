@@ -1,0 +1,425 @@
+//! The section `queue` of a composition, and what an action says of its place in it: shares, limits, bounds, priority.
+
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use serde_json::Value;
+use tidegate_protocol::calls::queueing::{ActionPattern, Counted, Priority, Queueing, Rule, Share, WhenFull};
+use tidegate_protocol::calls::tenant::Scale;
+use tidegate_protocol::ids::{ActionName, ShardIndex};
+use tidegate_protocol::{Error, Fault};
+
+use super::defaults::{
+    LIMIT_RANGE, LIMITS_MAX, SHARE_WEIGHT_RANGE, SHARE_WEIGHTS_MAX, THROTTLE_MS_RANGE, WAITING_RANGE,
+};
+use super::object::{Object, child, describe, note};
+use super::path::{self, Path};
+use super::request::Input;
+
+/// What a limit's name looks like.
+const LIMIT_NAME: &str = "a name of 1 to 48 characters of a-z, 0-9, '_' and '-', a letter first";
+/// Paths of one key at most.
+const KEY_PATHS_MAX: usize = 4;
+
+/// A key that each request names by its own values.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Key(Vec<Path>);
+
+impl Key {
+    /// The key of a request; empty where the limit has no keys.
+    fn of(&self, input: &Input<'_>) -> String {
+        match self.0.as_slice() {
+            [] => String::new(),
+            [path] => path.key(input),
+            paths => {
+                let parts: Vec<Value> = paths.iter().map(|path| Value::String(path.key(input))).collect();
+                Value::Array(parts).to_string()
+            }
+        }
+    }
+}
+
+/// What a job takes of a throttle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cost {
+    /// Always so many units.
+    Units(u32),
+    /// As many as its request says.
+    At(Path),
+}
+
+/// A limit of the composition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    name: String,
+    actions: Vec<ActionPattern>,
+    key: Key,
+    rule: Rule,
+    cost: Cost,
+    when_full: WhenFull,
+}
+
+/// Who shares a tenant's places.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shares {
+    key: Key,
+    weights: BTreeMap<String, u32>,
+}
+
+/// The section `queue`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Queue {
+    limits: Vec<Arc<Limit>>,
+    shares: Option<Arc<Shares>>,
+}
+
+/// How the jobs of an action wait.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QueueRules {
+    /// How soon they are wanted, where the request does not say.
+    pub priority: Priority,
+    limits: Vec<Arc<Limit>>,
+    shares: Option<Arc<Shares>>,
+    waiting_max: Option<u32>,
+}
+
+impl QueueRules {
+    /// How the job of one request waits, in the object `shard` of so many.
+    ///
+    /// Errors: `VALIDATION_ERROR` where the request does not say what it costs.
+    pub fn queueing(
+        &self,
+        input: &Input<'_>,
+        priority: Option<Priority>,
+        shard: ShardIndex,
+        scale: Scale,
+    ) -> Result<Queueing, Error> {
+        let mut faults = Vec::new();
+        let mut limits = Vec::with_capacity(self.limits.len());
+        for limit in &self.limits {
+            limits.push(Counted {
+                limit: limit.name.clone(),
+                key: limit.key.of(input),
+                rule: divided(limit.rule, shard.0, scale.shards),
+                cost: limit.cost(input, &mut faults),
+                when_full: limit.when_full,
+            });
+        }
+        if !faults.is_empty() {
+            return Err(Error::invalid("A limit cannot be applied to this request.", faults));
+        }
+        let share = self.shares.as_ref().map(|shares| {
+            let key = shares.key.of(input);
+            let weight = shares.weights.get(&key).copied().unwrap_or(1);
+            Share { key, weight }
+        });
+        Ok(Queueing {
+            priority: priority.unwrap_or(self.priority),
+            share,
+            limits,
+            waiting_max: self.waiting_max.map(|max| part(max, shard.0, scale.shards).max(1)),
+        })
+    }
+}
+
+impl Limit {
+    fn cost(&self, input: &Input<'_>, faults: &mut Vec<Fault>) -> u32 {
+        match &self.cost {
+            Cost::Units(units) => *units,
+            Cost::At(path) => path.number(input).unwrap_or_else(|| {
+                let pointer = format!("/{}", path.as_str().replace(['.', '['], "/").replace([']', '"'], ""));
+                let expected = format!("a whole number from 1: what the limit `{}` counts", self.name);
+                faults.push(Fault::new(pointer, expected, &path.key(input)));
+                1
+            }),
+        }
+    }
+}
+
+/// The part of a limit that one object of several keeps: together they never allow more than the whole.
+fn divided(rule: Rule, shard: u16, shards: u16) -> Rule {
+    match rule {
+        Rule::Concurrency { max } => Rule::Concurrency {
+            max: part(max, shard, shards),
+        },
+        Rule::Rate { units, per_ms, burst } => Rule::Rate {
+            units: part(units, shard, shards),
+            per_ms,
+            burst: part(burst, shard, shards).max(1),
+        },
+    }
+}
+
+fn part(whole: u32, shard: u16, shards: u16) -> u32 {
+    let shards = u32::from(shards.max(1));
+    whole / shards + u32::from(u32::from(shard) < whole % shards)
+}
+
+impl Queue {
+    /// Reads the section. What is wrong has been noted.
+    pub(super) fn read(value: &Value, pointer: &str, scale: Scale, faults: &mut Vec<Fault>) -> Self {
+        let Some(mut fields) = Object::read(value, pointer, faults) else {
+            return Self::default();
+        };
+        let limits = match fields.take("limits") {
+            Some(value) => read_limits(value, &fields.at("limits"), scale, fields.faults),
+            None => Vec::new(),
+        };
+        let shares = fields.take("share").and_then(|value| {
+            let pointer = fields.at("share");
+            read_shares(value, &pointer, fields.faults)
+        });
+        fields.finish();
+        Self {
+            limits,
+            shares: shares.map(Arc::new),
+        }
+    }
+
+    /// What an action says of its place in the queue: `priority` and `waiting`, and the limits that mean it.
+    pub(super) fn rules(&self, fields: &mut Object<'_, '_>, name: Option<&ActionName>) -> QueueRules {
+        let priority = fields.one_of("priority", &["high", "normal", "low"]);
+        let waiting = fields.number("waiting", WAITING_RANGE);
+        let means = |limit: &&Arc<Limit>| name.is_some_and(|name| limit.actions.iter().any(|p| p.matches(name)));
+        QueueRules {
+            priority: priority.and_then(Priority::parse).unwrap_or_default(),
+            limits: self.limits.iter().filter(means).cloned().collect(),
+            shares: self.shares.clone(),
+            waiting_max: waiting.and_then(|waiting| u32::try_from(waiting).ok()),
+        }
+    }
+
+    /// Notes each limit that means no action: a slip of the hand.
+    pub(super) fn check_actions<'a>(
+        &self,
+        pointer: &str,
+        actions: impl Iterator<Item = &'a ActionName> + Clone,
+        faults: &mut Vec<Fault>,
+    ) {
+        for limit in &self.limits {
+            for (index, pattern) in limit.actions.iter().enumerate() {
+                if !actions.clone().any(|action| pattern.matches(action)) && pattern.as_str() != "*" {
+                    let pointer = child(&child(&child(pointer, "limits"), &limit.name), "actions");
+                    let pointer = child(&pointer, &index.to_string());
+                    note(faults, || {
+                        let fault =
+                            Fault::new(pointer, "a pattern that means an action of `actions`", pattern.as_str());
+                        super::object::suggest(fault, pattern.as_str(), actions.clone().map(ActionName::as_str))
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn read_limits(value: &Value, pointer: &str, scale: Scale, faults: &mut Vec<Fault>) -> Vec<Arc<Limit>> {
+    let mut limits = Vec::new();
+    let Some(fields) = Object::read(value, pointer, faults) else {
+        return limits;
+    };
+    for (index, (name, value, pointer)) in fields.entries().enumerate() {
+        if index == LIMITS_MAX {
+            note(faults, || {
+                Fault::new(pointer, format!("at most {LIMITS_MAX} limits"), "more of them")
+            });
+            break;
+        }
+        if !super::compile::is_instance(name) {
+            note(faults, || Fault::new(pointer.as_str(), LIMIT_NAME, name));
+        }
+        limits.extend(read_limit(name, value, &pointer, scale, faults).map(Arc::new));
+    }
+    limits
+}
+
+fn read_limit(name: &str, value: &Value, pointer: &str, scale: Scale, faults: &mut Vec<Fault>) -> Option<Limit> {
+    let mut fields = Object::read(value, pointer, faults)?;
+    let actions = match fields.take("actions") {
+        Some(value) => read_patterns(value, &fields.at("actions"), fields.faults),
+        None => ActionPattern::parse("*").into_iter().collect(),
+    };
+    let key = read_key(&mut fields);
+    let max = fields.number("concurrency", LIMIT_RANGE);
+    let throttle = fields.take("throttle").and_then(|value| {
+        let pointer = fields.at("throttle");
+        read_throttle(value, &pointer, fields.faults)
+    });
+    let given = (fields.take("concurrency").is_some(), fields.take("throttle").is_some());
+    if given.0 == given.1 {
+        let got = if given.0 { "both" } else { "neither" };
+        let pointer = fields.pointer.clone();
+        note(fields.faults, || {
+            Fault::new(pointer, "either `concurrency` or `throttle`", got)
+        });
+    }
+    let max = max.and_then(|max| u32::try_from(max).ok());
+    let rule = match (max, throttle) {
+        (Some(max), None) => Some(Rule::Concurrency { max }),
+        (None, throttle) => throttle,
+        (Some(_), Some(_)) => None,
+    };
+    let whole = match rule {
+        Some(Rule::Concurrency { max }) => Some(("concurrency", max)),
+        Some(Rule::Rate { units, .. }) => Some(("throttle", units)),
+        None => None,
+    };
+    if let Some((field, whole)) = whole.filter(|(_, whole)| *whole < scale.shards.into()) {
+        // Each object keeps its part, and a part of nothing would hold its jobs for ever.
+        let expected = format!("at least the number of shards, {}", scale.shards);
+        fields.fault(field, expected, &whole.to_string());
+    }
+    let cost = read_cost(&mut fields, given.1);
+    let when_full = match fields.one_of("when_full", &["wait", "refuse", "replace"]) {
+        Some("refuse") => WhenFull::Refuse,
+        Some("replace") => WhenFull::Replace,
+        _ => WhenFull::Wait,
+    };
+    if when_full == WhenFull::Replace && given.1 {
+        fields.fault(
+            "when_full",
+            "`replace` only with `concurrency`",
+            "`replace` with a throttle",
+        );
+    }
+    fields.finish();
+    Some(Limit {
+        name: name.to_owned(),
+        actions,
+        key,
+        rule: rule?,
+        cost,
+        when_full,
+    })
+}
+
+fn read_patterns(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> Vec<ActionPattern> {
+    let one;
+    let (items, listed) = match value {
+        Value::Array(items) => (items.as_slice(), true),
+        other => {
+            one = [other.clone()];
+            (one.as_slice(), false)
+        }
+    };
+    let mut patterns = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        match item.as_str().and_then(ActionPattern::parse) {
+            Some(pattern) => patterns.push(pattern),
+            None => note(faults, || {
+                let pointer = if listed {
+                    child(pointer, &index.to_string())
+                } else {
+                    pointer.to_owned()
+                };
+                Fault::new(pointer, ActionPattern::EXPECTED, &describe(item))
+            }),
+        }
+    }
+    if items.is_empty() {
+        note(faults, || Fault::new(pointer, "at least one pattern", "an empty list"));
+    }
+    patterns
+}
+
+fn read_key(fields: &mut Object<'_, '_>) -> Key {
+    let Some(value) = fields.take("key") else {
+        return Key::default();
+    };
+    let paths: Option<Vec<Path>> = match value {
+        Value::String(text) => Path::parse(text).map(|path| alloc::vec![path]),
+        Value::Array(items) if (1..=KEY_PATHS_MAX).contains(&items.len()) => {
+            items.iter().map(|item| item.as_str().and_then(Path::parse)).collect()
+        }
+        _ => None,
+    };
+    if paths.is_none() {
+        let expected = format!("{}, or a list of up to {KEY_PATHS_MAX}", path::EXPECTED);
+        fields.fault("key", expected, &describe(value));
+    }
+    Key(paths.unwrap_or_default())
+}
+
+fn read_throttle(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> Option<Rule> {
+    let mut fields = Object::read(value, pointer, faults)?;
+    fields.require("units", "how many units, a whole number");
+    fields.require("per", "in which time, a duration");
+    let units = fields.number("units", LIMIT_RANGE);
+    let per_ms = fields.duration("per", THROTTLE_MS_RANGE);
+    let burst = fields.number("burst", LIMIT_RANGE).unwrap_or(1);
+    fields.finish();
+    Some(Rule::Rate {
+        units: u32::try_from(units?).ok()?,
+        per_ms: per_ms?,
+        burst: u32::try_from(burst).ok()?,
+    })
+}
+
+fn read_cost(fields: &mut Object<'_, '_>, throttled: bool) -> Cost {
+    let Some(value) = fields.take("cost") else {
+        return Cost::Units(1);
+    };
+    let cost = match value {
+        Value::String(text) => Path::parse(text).map(Cost::At),
+        other => other
+            .as_u64()
+            .and_then(|units| u32::try_from(units).ok())
+            .filter(|units| *units > 0)
+            .map(Cost::Units),
+    };
+    if cost.is_none() {
+        fields.fault(
+            "cost",
+            "units, a whole number from 1, or the path to one",
+            &describe(value),
+        );
+    } else if !throttled {
+        fields.fault(
+            "cost",
+            "a cost only with `throttle`: a running job takes one place",
+            &describe(value),
+        );
+    }
+    cost.unwrap_or(Cost::Units(1))
+}
+
+fn read_shares(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> Option<Shares> {
+    let mut fields = Object::read(value, pointer, faults)?;
+    fields.require("key", "the path to whatever the places are divided between");
+    let key = read_key(&mut fields);
+    let weights = match fields.take("weights") {
+        Some(value) => read_weights(value, &fields.at("weights"), fields.faults),
+        None => BTreeMap::new(),
+    };
+    fields.finish();
+    Some(Shares { key, weights })
+}
+
+fn read_weights(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> BTreeMap<String, u32> {
+    let mut weights = BTreeMap::new();
+    let Some(fields) = Object::read(value, pointer, faults) else {
+        return weights;
+    };
+    for (index, (key, value, pointer)) in fields.entries().enumerate() {
+        if index == SHARE_WEIGHTS_MAX {
+            note(faults, || {
+                Fault::new(pointer, format!("at most {SHARE_WEIGHTS_MAX} weights"), "more of them")
+            });
+            break;
+        }
+        let weight = value.as_u64().filter(|weight| SHARE_WEIGHT_RANGE.contains(weight));
+        match weight.and_then(|weight| u32::try_from(weight).ok()) {
+            Some(weight) => {
+                weights.insert(key.to_owned(), weight);
+            }
+            None => note(faults, || {
+                let (from, to) = (SHARE_WEIGHT_RANGE.start(), SHARE_WEIGHT_RANGE.end());
+                Fault::new(pointer, format!("a whole number from {from} to {to}"), &describe(value))
+            }),
+        }
+    }
+    weights
+}

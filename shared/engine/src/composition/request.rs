@@ -1,0 +1,45 @@
+//! What expressions of a composition see of a request.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use core::cell::OnceCell;
+
+use serde_json::Value;
+use tidegate_protocol::event::JsonText;
+use tidegate_protocol::ids::{ActionName, UserId};
+
+/// A request, as expressions see it. The payload is read only where one asks for it, and once.
+pub struct Input<'a> {
+    /// Who asks.
+    pub user: &'a UserId,
+    /// For what.
+    pub action: &'a ActionName,
+    /// The client's own notes.
+    pub metadata: &'a BTreeMap<String, String>,
+    text: &'a JsonText,
+    payload: OnceCell<Value>,
+}
+
+impl<'a> Input<'a> {
+    /// A request of these parts.
+    pub fn new(
+        user: &'a UserId,
+        action: &'a ActionName,
+        metadata: &'a BTreeMap<String, String>,
+        payload: &'a JsonText,
+    ) -> Self {
+        Self {
+            user,
+            action,
+            metadata,
+            text: payload,
+            payload: OnceCell::new(),
+        }
+    }
+
+    /// The payload.
+    pub(super) fn payload(&self) -> &Value {
+        self.payload
+            .get_or_init(|| serde_json::from_str(self.text.as_str()).unwrap_or(Value::Null))
+    }
+}

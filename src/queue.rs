@@ -1,0 +1,86 @@
+//! `/v1/queue`: what runs, what waits, what is held back; holding jobs back and letting them go, on every shard.
+
+use tidegate_durable_objects::remote;
+use tidegate_protocol::calls::Principal;
+use tidegate_protocol::calls::jobs::{Call, Reply};
+use tidegate_protocol::calls::queueing::{Pause, PauseScope};
+use tidegate_protocol::http::{ActionQueue, QueueView};
+use tidegate_protocol::ids::{ObjectName, ShardIndex};
+use tidegate_protocol::limits::BODY_BYTES_MAX;
+use tidegate_protocol::{Error, ErrorCode};
+use worker::{Env, Request, Response};
+
+use crate::answer;
+use crate::requests::read_text;
+use crate::tenants::scale;
+
+/// `GET /v1/queue`: the sum over all shards.
+///
+/// Errors: `FORBIDDEN` without the scope `jobs:read`.
+pub async fn show(env: &Env, principal: &Principal) -> Result<Response, Error> {
+    let mut views = Vec::new();
+    for shard in shards(env, principal).await? {
+        let call = Call::Queue {
+            caller: principal.caller(),
+        };
+        match remote::jobs(env, &shard, call).await? {
+            Reply::Queue(view) => views.push(view),
+            _ => return Err(unexpected()),
+        }
+    }
+    answer::json(&sum(views), 200)
+}
+
+/// `POST /v1/queue:pause` and `POST /v1/queue:resume`. A second time changes nothing, so that a call which reached only
+/// some of the shards is simply made again.
+///
+/// Errors: `VALIDATION_ERROR` for a body that does not say what is meant; `FORBIDDEN` without the scope `jobs:write`.
+pub async fn hold(request: &mut Request, env: &Env, principal: &Principal, held: Held) -> Result<Response, Error> {
+    let scope = PauseScope::parse(&read_text(request, BODY_BYTES_MAX).await?)?;
+    for shard in shards(env, principal).await? {
+        let (scope, caller) = (scope.clone(), principal.caller());
+        let call = match held {
+            Held::Back => Call::Pause { scope, caller },
+            Held::NoMore => Call::Resume { scope, caller },
+        };
+        remote::jobs(env, &shard, call).await?;
+    }
+    show(env, principal).await
+}
+
+/// Whether jobs are held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// From now on.
+    Back,
+    /// No longer.
+    NoMore,
+}
+
+async fn shards(env: &Env, principal: &Principal) -> Result<Vec<ObjectName>, Error> {
+    let shards = scale(env, &principal.tenant).await?.shards;
+    let name = |shard| ObjectName::Jobs(principal.tenant.clone(), ShardIndex(shard));
+    Ok((0..shards).map(name).collect())
+}
+
+fn sum(views: Vec<QueueView>) -> QueueView {
+    let mut all = QueueView::default();
+    for view in views {
+        all.running += view.running;
+        all.waiting += view.waiting;
+        for ActionQueue { action, waiting } in view.actions {
+            match all.actions.iter_mut().find(|known| known.action == action) {
+                Some(known) => known.waiting += waiting,
+                None => all.actions.push(ActionQueue { action, waiting }),
+            }
+        }
+        let new = |pause: &Pause| !all.pauses.iter().any(|known| known.scope == pause.scope);
+        let new: Vec<Pause> = view.pauses.into_iter().filter(new).collect();
+        all.pauses.extend(new);
+    }
+    all
+}
+
+fn unexpected() -> Error {
+    Error::new(ErrorCode::InternalError, "The job queue answered another question.")
+}
