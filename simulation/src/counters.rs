@@ -129,6 +129,10 @@ counters! {
     intrusions_refused,
     /// Tokens that expired on a live socket.
     tokens_expired,
+    /// Pauses that an object took.
+    paused,
+    /// Starts under a throttle.
+    throttled_starts,
     /// Compositions activated.
     activations,
     /// States built from the rows and compared with the live one.

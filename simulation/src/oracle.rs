@@ -6,13 +6,14 @@ use tidegate_engine::database::{Database, Value};
 use tidegate_engine::jobs::{Effect, State};
 use tidegate_protocol::calls::executor::{Execute, Outcome};
 use tidegate_protocol::calls::jobs::{Call, Enqueue, Reply};
+use tidegate_protocol::calls::queueing::PauseScope;
 use tidegate_protocol::event::{Event, Happening, Payload};
-use tidegate_protocol::ids::{FencingToken, JobId, JobNumber, UserId};
+use tidegate_protocol::ids::{ActionName, FencingToken, JobId, JobNumber, UserId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
 use crate::jobs::{Turn, own_reply};
-use crate::setting::{BACKOFF_MIN_MS, LEASE_MS};
+use crate::setting::{BACKOFF_MIN_MS, BRIEF_BURST, BRIEF_INTERVAL_MS, LEASE_MS, RUNNING_MAX, USER_RUNNING_MAX};
 use crate::world::{Check, World};
 
 /// The numbers of a row, as the engine stored them.
@@ -44,6 +45,7 @@ impl RowView {
 struct Facts {
     shard: usize,
     user: Option<UserId>,
+    action: Option<ActionName>,
     /// The token of the attempt whose outcome is awaited.
     open: Option<FencingToken>,
     last_token: u64,
@@ -65,6 +67,10 @@ pub struct Oracle {
     rows: BTreeMap<usize, BTreeMap<JobNumber, RowView>>,
     undelivered: BTreeMap<usize, bool>,
     keys: BTreeMap<(usize, String, String), (JobId, String)>,
+    /// What each object holds back.
+    paused: BTreeSet<(usize, PauseScope)>,
+    /// When each object started jobs of `brief`.
+    brief: BTreeMap<usize, Vec<u64>>,
 }
 
 impl Oracle {
@@ -147,6 +153,23 @@ impl Oracle {
         Ok(())
     }
 
+    /// What is held back, and where.
+    pub fn paused(&self) -> Vec<(usize, PauseScope)> {
+        self.paused.iter().cloned().collect()
+    }
+
+    /// Whether an object holds back the jobs of a user or an action.
+    fn pauses(&self, shard: usize, user: &UserId, action: &ActionName) -> bool {
+        self.paused.iter().any(|(of, scope)| {
+            *of == shard
+                && match scope {
+                    PauseScope::Tenant => true,
+                    PauseScope::Action(pattern) => pattern.matches(action),
+                    PauseScope::Key(key) => key == user.as_str(),
+                }
+        })
+    }
+
     /// Notes an event that someone is told of: the same for all, in order, one end.
     fn note(&mut self, job: JobId, event: &Event) -> Check {
         let facts = self.jobs.entry(job).or_default();
@@ -179,6 +202,10 @@ impl Oracle {
         facts.events.insert(event.seq.0, event.clone());
         Ok(())
     }
+}
+
+fn of_limit(action: &ActionName) -> bool {
+    matches!(action.as_str(), "work" | "back")
 }
 
 fn read_rows(db: &impl Database) -> Result<BTreeMap<JobNumber, RowView>, String> {
@@ -227,7 +254,21 @@ impl World {
         if let Turn::Handle(_, call) = turn
             && let Call::Enqueue(enqueue) = &**call
         {
-            self.note_enqueued(shard, enqueue, effects);
+            let stored = after.values().filter(|row| !before.contains_key(&row.id.number()));
+            let stored: Vec<JobId> = stored.map(|row| row.id).collect();
+            self.note_enqueued(shard, enqueue, effects, &stored);
+        }
+        if let Turn::Handle(_, call) = turn {
+            match &**call {
+                Call::Pause { scope, .. } => {
+                    self.oracle.paused.insert((shard, scope.clone()));
+                    self.counters.paused += 1;
+                }
+                Call::Resume { scope, .. } => {
+                    self.oracle.paused.remove(&(shard, scope.clone()));
+                }
+                _ => {}
+            }
         }
         let refused = self.check_token(shard, turn, effects, &before, &after, now)?;
         self.counters.tokens_refused += u64::from(refused);
@@ -292,7 +333,7 @@ impl World {
         Ok(())
     }
 
-    fn note_enqueued(&mut self, shard: usize, enqueue: &Enqueue, effects: &[Effect]) {
+    fn note_enqueued(&mut self, shard: usize, enqueue: &Enqueue, effects: &[Effect], stored: &[JobId]) {
         let rows = effects.iter().filter_map(|effect| match effect {
             Effect::Execute(execute) => Some(execute.job),
             Effect::RingDoorbell { job } => Some(*job),
@@ -307,10 +348,15 @@ impl World {
             } => Some(*job),
             _ => None,
         });
-        for job in rows.collect::<BTreeSet<_>>() {
+        for job in rows.chain(stored.iter().copied()).collect::<BTreeSet<_>>() {
             let facts = self.oracle.jobs.entry(job).or_default();
             facts.shard = shard;
             facts.user.get_or_insert_with(|| enqueue.job.user.clone());
+            if facts.action.is_some() {
+                // A place was free for one that was there before.
+                continue;
+            }
+            facts.action = Some(enqueue.job.action.clone());
             facts.not_before = enqueue.job.run_at.map_or(0, |at| at.0);
         }
     }
@@ -450,6 +496,56 @@ impl World {
         facts.attempt = execute.attempt;
         // It began in time; a clock that jumps back from here on does not undo that.
         facts.not_before = 0;
+        let (user, action) = (facts.user.clone(), facts.action.clone());
+        self.check_limits(shard, job, user, action, now)
+    }
+
+    /// No job starts that is held back, and no start exceeds a limit.
+    fn check_limits(
+        &mut self,
+        shard: usize,
+        job: JobId,
+        user: Option<UserId>,
+        action: Option<ActionName>,
+        now: UnixMs,
+    ) -> Check {
+        let (Some(user), Some(action)) = (user, action) else {
+            return Err(format!("{job} runs, and nobody asked for it"));
+        };
+        if self.oracle.pauses(shard, &user, &action) {
+            return Err(format!("{job} of {user} runs `{action}` while it is paused"));
+        }
+        let tenant = self.shards[shard].tenant;
+        let running = |facts: &&Facts| facts.open.is_some() && self.shards[facts.shard].tenant == tenant;
+        let of = |facts: &Facts, names: &[&str]| facts.action.as_ref().is_some_and(|a| names.contains(&a.as_str()));
+        let all = self
+            .oracle
+            .jobs
+            .values()
+            .filter(running)
+            .filter(|facts| of(facts, &["work", "back"]));
+        if all.count() > RUNNING_MAX && of_limit(&action) {
+            return Err(format!("more than {RUNNING_MAX} run as {job} starts"));
+        }
+        let own = |facts: &&Facts| of(facts, &["work"]) && facts.user.as_ref() == Some(&user);
+        let each = self.oracle.jobs.values().filter(running).filter(own).count();
+        if each > USER_RUNNING_MAX && action.as_str() == "work" {
+            return Err(format!("more than {USER_RUNNING_MAX} of {user} run as {job} starts"));
+        }
+        if action.as_str() == "brief" {
+            let latest = self.latest_clock.max(now.0);
+            let starts = self.oracle.brief.entry(shard).or_default();
+            // GCRA: in any stretch of time, no more than its burst and what comes in meanwhile.
+            for (number, earlier) in starts.iter().rev().enumerate() {
+                let count = number as u64 + 2;
+                let allowed = u64::from(BRIEF_BURST) + (latest.saturating_sub(*earlier)) / BRIEF_INTERVAL_MS + 1;
+                if count > allowed {
+                    return Err(format!("{count} starts of `brief` in {} ms", latest - earlier));
+                }
+            }
+            starts.push(now.0);
+            self.counters.throttled_starts += 1;
+        }
         Ok(())
     }
 
@@ -520,6 +616,19 @@ impl World {
                 (_, Some(at)) => at.max(self.latest_clock),
                 (_, None) => return Err(format!("{} waits for no moment", row.id)),
             };
+            let facts = self.oracle.jobs.get(&row.id);
+            let (user, action) = match facts.map(|facts| (&facts.user, &facts.action)) {
+                Some((Some(user), Some(action))) => (user, action),
+                _ => return Err(format!("{} is stored, and nobody asked for it", row.id)),
+            };
+            if row.state != RUNNING && self.oracle.pauses(shard, user, action) {
+                continue;
+            }
+            // What a limit holds back waits for a place to be given back, or for the time of its throttle.
+            let limited = of_limit(action) || action.as_str() == "brief";
+            if row.state != RUNNING && limited && object.alarm.is_some() {
+                continue;
+            }
             if object.alarm.is_none_or(|alarm| alarm.0 > latest) {
                 return Err(format!("{row:?} has no alarm in time: {:?}", object.alarm));
             }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_engine::composition::{Action, DeclaredMode, Plan};
+use serde_json::json;
+use tidegate_engine::composition::{Action, DeclaredMode, Plan, Queue};
 use tidegate_protocol::calls::executor::{Backoff, Dispatch, Policy, Sharing};
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::event::JsonText;
@@ -21,9 +22,43 @@ pub const TENANTS: [&str; 2] = ["acme", "bolt"];
 /// Idempotency keys are few, so that they meet.
 pub const KEYS: u64 = 6;
 
+/// Jobs of `work` and `back` that run at once in a tenant.
+pub const RUNNING_MAX: usize = 4;
+/// Jobs of `work` of one user that run at once.
+pub const USER_RUNNING_MAX: usize = 2;
+/// Starts of `brief` in a tenant: so many at once after a pause …
+pub const BRIEF_BURST: u32 = 4;
+/// … and one more in this time for each object. Milliseconds.
+pub const BRIEF_INTERVAL_MS: u64 = 500;
+
+/// How the tenants' jobs wait. The limits stay the same, whichever revision is active.
+fn queue(scale: Scale) -> Queue {
+    let shards = u64::from(scale.shards);
+    let section = json!({
+        "share": { "key": "user", "weights": { "u0": 3 } },
+        "limits": {
+            "all": { "actions": ["work", "back"], "concurrency": RUNNING_MAX },
+            "each": { "actions": "work", "key": "user", "concurrency": USER_RUNNING_MAX },
+            "pace": {
+                "actions": "brief",
+                "throttle": {
+                    "units": shards,
+                    "per": format!("{BRIEF_INTERVAL_MS}ms"),
+                    "burst": u64::from(BRIEF_BURST)
+                }
+            }
+        }
+    });
+    let mut faults = Vec::new();
+    let queue = Queue::read(&section, "/queue", scale, &mut faults);
+    assert!(faults.is_empty(), "{faults:?}");
+    queue
+}
+
 /// The plan of a revision.
 pub fn plan(revision: &str, scale: Scale) -> Plan {
     let attempts_max = 2 + REVISIONS.iter().position(|r| *r == revision).unwrap_or(0) as u32;
+    let queue = queue(scale);
     let mut actions = BTreeMap::new();
     for name in ACTIONS {
         let mode = match name {
@@ -60,7 +95,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
             operation: "o".into(),
             mode,
             policy,
-            queue: Default::default(),
+            queue: queue.rules_of(&name),
             scopes: Vec::new(),
             settings: JsonText::parse("{}").expect("JSON"),
             runs_in_hub: mode == DeclaredMode::Sync,

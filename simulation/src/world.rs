@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use tidegate_engine::hub;
 use tidegate_engine::jobs::Effect;
+use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::executor::Outcome;
 use tidegate_protocol::calls::hub::{Delivery, Prefer, Reply};
-use tidegate_protocol::calls::jobs as calls;
+use tidegate_protocol::calls::jobs::{self as calls, Call};
+use tidegate_protocol::calls::queueing::{ActionPattern, PauseScope};
 use tidegate_protocol::calls::tenant::{self, Description, Scale};
 use tidegate_protocol::event::JsonText;
-use tidegate_protocol::ids::{FencingToken, JobId, TenantId};
+use tidegate_protocol::ids::{FencingToken, JobId, TenantId, UserId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
@@ -457,6 +459,7 @@ impl World {
                 self.counters.clock_jumped_back += 1;
             }
             120..=134 => self.activate(),
+            150..=164 => self.operate(),
             135..=149 => {
                 let shard = self.random.below(self.shards.len() as u64) as usize;
                 if self.shards[shard].alarm.is_some() {
@@ -517,6 +520,47 @@ impl World {
         self.after(1, Event::LookAfter);
     }
 
+    /// Operators let go of whatever is still held back.
+    pub fn resume_all(&mut self) {
+        for (shard, scope) in self.oracle.paused() {
+            self.hold(shard, scope, false, 1);
+        }
+    }
+
+    /// An operator pauses jobs of a tenant, or resumes them, on whichever objects are reached.
+    fn operate(&mut self) {
+        let scopes = pause_scopes();
+        let scope = scopes[self.random.below(scopes.len() as u64) as usize].clone();
+        let tenant = self.random.below(self.tenants.len() as u64) as usize;
+        let back = self.random.permille(400);
+        for shard in 0..self.shards.len() {
+            if self.shards[shard].tenant == tenant {
+                let ms = self.latency();
+                self.hold(shard, scope.clone(), back, ms);
+            }
+        }
+    }
+
+    fn hold(&mut self, shard: usize, scope: PauseScope, back: bool, ms: u64) {
+        let caller = operator();
+        let call = if back {
+            Call::Pause { scope, caller }
+        } else {
+            Call::Resume { scope, caller }
+        };
+        let number = self.id();
+        let from = From::Nobody;
+        self.after(
+            ms,
+            Event::ToJobs {
+                shard,
+                call,
+                from,
+                number,
+            },
+        );
+    }
+
     /// What is not at rest yet.
     fn unsettled(&self) -> Option<String> {
         let rows = self.oracle.unsettled();
@@ -537,6 +581,23 @@ impl World {
             hub.at_rest()?;
         }
         self.oracle.at_rest()
+    }
+}
+
+/// What operators pause.
+fn pause_scopes() -> [PauseScope; 3] {
+    [
+        PauseScope::Tenant,
+        PauseScope::Action(ActionPattern::parse("b*").expect("a pattern")),
+        PauseScope::Key("u0".into()),
+    ]
+}
+
+fn operator() -> Caller {
+    Caller {
+        user: UserId::parse("operator").expect("a user"),
+        reads_all: true,
+        writes_all: true,
     }
 }
 

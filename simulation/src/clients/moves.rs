@@ -161,6 +161,7 @@ impl World {
     /// What a connection follows already is left to the server.
     pub fn look_after(&mut self) -> Check {
         self.after(700, Event::LookAfter);
+        self.resume_all();
         for client in 0..self.clients.len() {
             let Some(socket) = self.clients[client].socket else {
                 self.connect(client);

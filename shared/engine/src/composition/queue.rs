@@ -160,8 +160,8 @@ fn part(whole: u32, shard: u16, shards: u16) -> u32 {
 }
 
 impl Queue {
-    /// Reads the section. What is wrong has been noted.
-    pub(super) fn read(value: &Value, pointer: &str, scale: Scale, faults: &mut Vec<Fault>) -> Self {
+    /// Reads the section, for a tenant that is spread so. What is wrong is noted.
+    pub fn read(value: &Value, pointer: &str, scale: Scale, faults: &mut Vec<Fault>) -> Self {
         let Some(mut fields) = Object::read(value, pointer, faults) else {
             return Self::default();
         };
@@ -184,12 +184,20 @@ impl Queue {
     pub(super) fn rules(&self, fields: &mut Object<'_, '_>, name: Option<&ActionName>) -> QueueRules {
         let priority = fields.one_of("priority", &["high", "normal", "low"]);
         let waiting = fields.number("waiting", WAITING_RANGE);
-        let means = |limit: &&Arc<Limit>| name.is_some_and(|name| limit.actions.iter().any(|p| p.matches(name)));
         QueueRules {
             priority: priority.and_then(Priority::parse).unwrap_or_default(),
+            waiting_max: waiting.and_then(|waiting| u32::try_from(waiting).ok()),
+            ..name.map(|name| self.rules_of(name)).unwrap_or_default()
+        }
+    }
+
+    /// What the section says of an action.
+    pub fn rules_of(&self, action: &ActionName) -> QueueRules {
+        let means = |limit: &&Arc<Limit>| limit.actions.iter().any(|pattern| pattern.matches(action));
+        QueueRules {
             limits: self.limits.iter().filter(means).cloned().collect(),
             shares: self.shares.clone(),
-            waiting_max: waiting.and_then(|waiting| u32::try_from(waiting).ok()),
+            ..QueueRules::default()
         }
     }
 
