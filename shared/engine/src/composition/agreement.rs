@@ -24,11 +24,15 @@ const MINIMAL: &str = include_str!("../../../../examples/compositions/minimal.js
 const FULL: &str = r#"{
     "$schema": "composition.schema.json", "tidegate": 1, "scale": {"hubs": 2, "shards": 3},
     "patterns": {"core": {"use": "core", "config": {}}, "reports": {"use": "report", "config": {"columns": 5}}},
+    "queue": {"share": {"key": "user", "weights": {"a": 2}}, "limits": {
+        "one": {"actions": "*", "key": ["user", "payload.a[0]"], "concurrency": 7, "when_full": "replace"},
+        "two": {"actions": ["a", "b*"], "throttle": {"units": 9, "per": "1m", "burst": 2}, "cost": "payload.n",
+            "when_full": "refuse"}}},
     "actions": {
         "a": {"run": "reports.summarize", "description": "d", "mode": "async", "timeout": "5m", "lease": "1s",
             "retry": {"attempts": 7, "backoff": "exponential", "initial": "2s", "cap": "1h"}, "scopes": ["a:b", "c"],
             "retention": "1d", "dispatch": "queue", "with": {"columns": 5}},
-        "b": {"run": "core.guess", "mode": "auto", "deadline": "1s", "dispatch": "direct"},
+        "b": {"run": "core.guess", "mode": "auto", "deadline": "1s", "dispatch": "direct", "priority": "low", "waiting": 9},
         "c": {"run": "core.echo", "retry": {"backoff": "constant", "initial": "5s"}}
     }
 }"#;
@@ -44,6 +48,10 @@ const BEYOND_SCHEMA: &[&str] = &[
     "below the timeout of ",
     "not below `initial`",
     "only where the mode is `",
+    "a path such as",
+    "or the path to one",
+    "at least the number of shards",
+    "a pattern that means an action",
 ];
 
 fn schema() -> jsonschema::Validator {
@@ -187,6 +195,20 @@ fn name() -> impl Strategy<Value = String> {
         "$schema",
         "patterns",
         "actions",
+        "queue",
+        "share",
+        "weights",
+        "limits",
+        "key",
+        "concurrency",
+        "throttle",
+        "units",
+        "per",
+        "burst",
+        "cost",
+        "when_full",
+        "priority",
+        "waiting",
     ];
     prop_oneof![
         prop::sample::select(known).prop_map(String::from),
@@ -205,7 +227,14 @@ fn value() -> impl Strategy<Value = Value> {
         {"use": "core"}, {"attempts": 1}, {"backoff": "constant", "cap": "1s"}, {"columns": 3},
         "é".repeat(1000), "é".repeat(1001), "1s\n", "core.echo\n",
     ]);
-    prop::sample::select(known.as_array().unwrap().clone())
+    let of_queues = json!([
+        "high", "low", "wait", "refuse", "replace", "user", "payload.a.b", "payload[0]", "metadata", "*", "core.*",
+        ["user", "action"], ["*", "a.*"], {"key": "user"}, {"concurrency": 5}, {"units": 5, "per": "1m"}, 1_000_000, 1_000_001,
+        {"throttle": {"units": 5, "per": "1m"}, "cost": 3}, {"limits": {"a": {"concurrency": 1}}}, 100_000, 100_001
+    ]);
+    let all = [known, of_queues];
+    let all: Vec<Value> = all.iter().filter_map(Value::as_array).flatten().cloned().collect();
+    prop::sample::select(all)
 }
 
 fn mutation() -> impl Strategy<Value = Mutation> {

@@ -20,6 +20,8 @@ mod path;
 mod plan;
 mod policy;
 mod queue;
+#[cfg(test)]
+mod queue_tests;
 mod request;
 #[cfg(test)]
 mod tests;
