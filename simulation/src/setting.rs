@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tidegate_engine::composition::{Action, DeclaredMode, Plan};
-use tidegate_protocol::calls::executor::{Backoff, Dispatch, Policy, Sharing};
+use tidegate_protocol::calls::executor::{Backoff, Dispatch, Factor, Policy, Sharing};
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::{ActionName, Revision};
@@ -38,10 +38,15 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
             } else {
                 Backoff::Exponential {
                     initial_ms: 2 * BACKOFF_MIN_MS,
+                    factor: Factor::default(),
                     cap_ms: 3000,
                 }
             },
+            jitter: None,
             timeout_ms: 20_000,
+            queue_timeout_ms: None,
+            total_timeout_ms: None,
+            heartbeat_timeout_ms: None,
             lease_ms: LEASE_MS,
             retention_ms: if name == "brief" { 15_000 } else { 48 * 3_600_000 },
             dispatch: if name == "back" {

@@ -18,6 +18,7 @@ mod manifest;
 mod object;
 mod plan;
 mod policy;
+mod retry;
 #[cfg(test)]
 mod tests;
 

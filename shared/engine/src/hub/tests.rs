@@ -42,7 +42,11 @@ fn action(name: &str, mode: DeclaredMode, scopes: &[&str]) -> Action {
         policy: Policy {
             attempts_max: 3,
             backoff: Backoff::Constant { ms: 10 },
+            jitter: None,
             timeout_ms: 1000,
+            queue_timeout_ms: None,
+            total_timeout_ms: None,
+            heartbeat_timeout_ms: None,
             lease_ms: 1000,
             retention_ms: 1000,
             dispatch: Dispatch::Queue,

@@ -10,6 +10,7 @@ use tidegate_protocol::ids::{FencingToken, JobId, JobNumber};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
+use super::limits::limited_within;
 use super::row::{FIRST, Job, fingerprint};
 use super::state::{Lease, Unstored, Waiter, Waiting};
 use super::{CallId, DOORBELL_GRACE_MS, Effect, Turn, WAITERS_MAX, WAITING_MAX};
@@ -44,7 +45,9 @@ impl<D: Database> Turn<'_, D> {
         let due = enqueue.job.run_at.filter(|at| *at > self.now);
         let direct = due.is_none() && enqueue.job.policy.dispatch == Dispatch::Direct;
         if direct && self.state.has_place() {
-            if waits && enqueue.keyed.is_none() {
+            // A job without a row has no alarm: one whose limits may pass before its deadline is stored at once.
+            let limited = |ms| limited_within(&enqueue.job.policy, ms);
+            if enqueue.keyed.is_none() && enqueue.answer_within_ms.is_some_and(|ms| !limited(ms)) {
                 return self.start_unstored(call, id, enqueue);
             }
             let job = self.insert_running(id, &enqueue, None)?;
@@ -57,6 +60,7 @@ impl<D: Database> Turn<'_, D> {
             None if rings => (JobState::Queued, Some(self.now.plus(DOORBELL_GRACE_MS))),
             None => (JobState::Queued, Some(self.now)),
         };
+        self.limit(&mut job);
         job.insert(self.db, &enqueue.job.payload, enqueue.keyed.as_ref())?;
         self.state.waiting += 1;
         if rings {
@@ -173,6 +177,7 @@ impl<D: Database> Turn<'_, D> {
         if id.number() <= self.state.watermark {
             job.due_at = Some(self.now);
         }
+        self.limit(&mut job);
         job.insert(self.db, &enqueue.job.payload, enqueue.keyed.as_ref())?;
         self.state.running.insert(id.number(), Lease::stored(&job));
         self.state.rows.insert(id.number(), job.clone());
@@ -237,6 +242,8 @@ fn fresh(id: JobId, now: UnixMs, enqueue: &Enqueue) -> Job {
         ended_at: None,
         expires_at: None,
         outcome: None,
+        give_up_at: None,
+        snoozes: 0,
     }
 }
 

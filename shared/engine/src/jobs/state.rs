@@ -90,6 +90,8 @@ pub struct State {
     pub(super) waiting: u64,
     pub(super) waiters: BTreeMap<CallId, Waiter>,
     pub(super) sweep_at: Option<UnixMs>,
+    /// No job is to be given up before. Never later than the earliest of the rows; it may be earlier, where that ended.
+    pub(super) give_up_at: Option<UnixMs>,
     /// Hubs that came to follow a job since their last batch was answered. What that answer says of the job is older.
     pub(super) followed: BTreeSet<(HubIndex, JobNumber)>,
 }
@@ -123,6 +125,7 @@ impl State {
             waiting,
             waiters: BTreeMap::new(),
             sweep_at: None,
+            give_up_at: Self::earliest_give_up(db)?,
             followed: BTreeSet::new(),
         };
         let indexed = db.run(columns!("WHERE due_at IS NOT NULL AND state >= 3"), &[])?;
@@ -203,7 +206,13 @@ impl State {
             // A place may be held by a job without a row, which has no lease; its deadline gives it one.
             (true, false) => self.next_tick(),
         };
-        Ok(leases.chain(deliveries).chain(due).chain(self.sweep_at).min())
+        let limits = self.limits_at();
+        Ok(leases
+            .chain(deliveries)
+            .chain(due)
+            .chain(self.sweep_at)
+            .chain(limits)
+            .min())
     }
 
     /// When [`super::tick`] is to be called, as long as this instance lives.
