@@ -211,6 +211,10 @@ impl Error {
                 format!("The job waited longer than {ms} ms for its first attempt: limit `queue_timeout`."),
                 "a first attempt",
             ),
+            TimeLimit::Total if code == ErrorCode::Expired => (
+                format!("The job had no attempt within the {ms} ms that it may take: limit `total_timeout`."),
+                "a first attempt",
+            ),
             TimeLimit::Total => (
                 format!("The job took longer than {ms} ms with all its attempts and waits: limit `total_timeout`."),
                 "an end",

@@ -14,7 +14,7 @@ use crate::composition::defaults::ATTEMPTS_RANGE;
 const GROWTHS_MAX: u64 = 128;
 const _: () = assert!(*ATTEMPTS_RANGE.end() <= GROWTHS_MAX);
 /// Parts of a millisecond in which an exponential wait is multiplied. Each growth drops less than one of them, so that
-/// after all of them the wait, of at most some 10^10 ms, is right to less than a hundredth of a millisecond.
+/// after all of them the wait, of at most some 10^10 ms, is right to some hundredths of a millisecond.
 const PARTS: u128 = 1_000_000_000_000;
 
 /// The wait after attempt number `attempt` (from 1). Milliseconds.

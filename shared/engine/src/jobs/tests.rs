@@ -4,5 +4,6 @@ mod accepting;
 mod attempts;
 mod bench;
 mod ends;
+mod limits;
 mod recovery;
 mod showing;
