@@ -56,7 +56,7 @@ pub enum Event {
     LookAfter,
     ToJobs {
         shard: usize,
-        call: calls::Call,
+        call: Box<calls::Call>,
         from: From,
         number: u64,
     },
@@ -367,7 +367,7 @@ impl World {
                 call,
                 from,
                 number,
-            } => self.jobs_called(shard, call, from, number),
+            } => self.jobs_called(shard, *call, from, number),
             Event::FromJobs { to, reply } => self.jobs_replied(to, reply),
             Event::ToHub {
                 hub,
