@@ -405,6 +405,8 @@ impl World {
         }
         if sign {
             facts.sign_at = now.0;
+        } else if outcome.is_none() && before.get(&job.number()) != after.get(&job.number()) {
+            return Err(format!("{job}: a heartbeat changed its row, as if it were progress"));
         }
         let Some(outcome) = outcome else { return Ok(false) };
         facts.open = None;

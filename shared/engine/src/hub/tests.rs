@@ -429,6 +429,29 @@ fn modes_choose_who_runs_and_who_waits() {
 }
 
 #[test]
+fn a_request_may_shorten_the_wait_for_a_first_attempt_and_never_lengthens_it() {
+    for (own, asked, limit) in [
+        (None, "", None),
+        (None, r#","queue_timeout_ms":9000"#, Some(9000)),
+        (Some(5000), "", Some(5000)),
+        (Some(5000), r#","queue_timeout_ms":4000"#, Some(4000)),
+        (Some(5000), r#","queue_timeout_ms":9000"#, Some(5000)),
+    ] {
+        let mut bench = Bench::new();
+        let mut limited = action("quick", DeclaredMode::Auto { deadline_ms: 700 }, &[]);
+        limited.policy.queue_timeout_ms = own;
+        bench.plan.actions.insert(limited.name.clone(), limited.into());
+        for mode in ["auto", "sync", "async"] {
+            let socket = bench.open();
+            let frame = format!(r#"{{"action":"quick","mode":"{mode}"{asked}}}"#);
+            let effects = bench.frame(&socket, &frame);
+            let policy = enqueue(&effects).job.policy;
+            assert_eq!(policy.queue_timeout_ms, limit, "{mode} {own:?} {asked}");
+        }
+    }
+}
+
+#[test]
 fn a_refusal_asks_nobody() {
     for (body, code) in [
         (r#"{"action":"nothing"}"#, ErrorCode::InvalidAction),

@@ -124,7 +124,8 @@ impl<D: Database> Turn<'_, D> {
     /// Ends a job whose time is over. An attempt under way loses its lease, so that what it still says changes nothing.
     pub(super) fn give_up(&mut self, mut job: Job) -> Result<(), DatabaseError> {
         let Some((limit, ms)) = job.limit() else {
-            return self.forget_limit(&mut job);
+            self.forget_limit(&mut job)?;
+            return self.save(&job);
         };
         if let Some(lease) = self.state.running.get(&job.id.number()) {
             self.effects.push(Effect::Abandon {
