@@ -316,7 +316,7 @@ pub async fn run_here(env: Env, tenant: TenantId, plan: &Plan, run: Run) -> Resu
     };
     match ended {
         Either::Left((Ok(Done::Result(result)), _)) => Ok(result),
-        Either::Left((Ok(Done::Unfinished), _)) => Err(Error::new(
+        Either::Left((Ok(Done::Unfinished | Done::Snoozed { .. }), _)) => Err(Error::new(
             ErrorCode::InternalError,
             "The operation did not end in one run.",
         )),
@@ -411,6 +411,7 @@ async fn attempt(env: Env, tenant: &TenantId, reports: Rc<Reports>, execute: Exe
     };
     match done {
         Done::Unfinished => Ok(Outcome::Unfinished),
+        Done::Snoozed { ms } => Ok(Outcome::Snoozed { ms }),
         Done::Result(result) => Ok(Outcome::Succeeded {
             result: keep(&runtime, job, token, result).await?,
         }),

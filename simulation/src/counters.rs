@@ -97,6 +97,16 @@ counters! {
     retried,
     /// Runs that went on in another run.
     unfinished,
+    /// Runs that put themselves off.
+    snoozed,
+    /// Attempts that failed because they gave no sign of their own.
+    attempts_silent,
+    /// Jobs that waited longer for their first attempt than they may.
+    jobs_expired,
+    /// Jobs that took longer than they may, and lost an attempt or the next one.
+    jobs_over_time,
+    /// Attempts that failed, and were not tried again because there was no time left for it.
+    retries_without_time,
     /// Jobs stored.
     jobs_stored,
     /// Jobs that were answered without a row.

@@ -132,6 +132,9 @@ impl World {
                 error: Error::new(ErrorCode::UpstreamError, "never"),
             },
             19..=29 if self.faults && checkpointed => Outcome::Unfinished,
+            30..=37 if self.faults => Outcome::Snoozed {
+                ms: self.random.below(5000),
+            },
             _ => {
                 let text = format!(
                     "{{\"of\":\"{}/{}\",\"job\":\"{job}\",\"token\":{},\"run\":{number}}}",

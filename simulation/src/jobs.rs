@@ -290,7 +290,7 @@ impl World {
                         ms,
                         Event::ToJobs {
                             shard,
-                            call: Call::Start { job },
+                            call: Box::new(Call::Start { job }),
                             from: From::Nobody,
                             number,
                         },

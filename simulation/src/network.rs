@@ -43,7 +43,7 @@ impl World {
                 ms,
                 Event::ToJobs {
                     shard,
-                    call: call.clone(),
+                    call: Box::new(call.clone()),
                     from: From::Nobody,
                     number,
                 },
@@ -54,7 +54,7 @@ impl World {
             ms,
             Event::ToJobs {
                 shard,
-                call,
+                call: Box::new(call),
                 from,
                 number,
             },

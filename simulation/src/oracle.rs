@@ -13,7 +13,9 @@ use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
 use crate::jobs::{Turn, own_reply};
-use crate::setting::{BACKOFF_MIN_MS, BRIEF_BURST, BRIEF_INTERVAL_MS, LEASE_MS, RUNNING_MAX, USER_RUNNING_MAX};
+use crate::setting::{
+    ATTEMPT_MS, BACKOFF_MIN_MS, BRIEF_BURST, BRIEF_INTERVAL_MS, LEASE_MS, RUNNING_MAX, USER_RUNNING_MAX,
+};
 use crate::world::{Check, World};
 
 /// The numbers of a row, as the engine stored them.
@@ -27,12 +29,16 @@ struct RowView {
     seq: u64,
     expires_at: Option<u64>,
     changed_at: u64,
+    give_up_at: Option<u64>,
 }
 
 /// How states are stored.
+const SCHEDULED: u64 = 0;
 const RETRYING: u64 = 2;
 const RUNNING: u64 = 3;
+const FAILED: u64 = 5;
 const CANCELLED: u64 = 6;
+const EXPIRED: u64 = 7;
 
 impl RowView {
     fn ended(&self) -> bool {
@@ -51,6 +57,18 @@ struct Facts {
     last_token: u64,
     attempt: u32,
     not_before: u64,
+    attempts_max: u32,
+    /// When it must have had its first attempt.
+    first_by: Option<u64>,
+    /// When it must have ended.
+    end_by: Option<u64>,
+    /// How long an attempt may give no sign of its own.
+    silence: Option<u64>,
+    /// When the attempt under way began, and when it gave its last sign of its own.
+    began_at: u64,
+    sign_at: u64,
+    /// The attempt that put itself off, until it runs again.
+    snoozed: Option<u32>,
     stored: bool,
     /// It had no row when its object died: nobody was promised anything.
     forgotten: bool,
@@ -211,7 +229,8 @@ fn of_limit(action: &ActionName) -> bool {
 fn read_rows(db: &impl Database) -> Result<BTreeMap<JobNumber, RowView>, String> {
     let rows = db
         .run(
-            "SELECT number, tail, state, due_at, token, attempt, seq, expires_at, changed_at FROM job ORDER BY number",
+            "SELECT number, tail, state, due_at, token, attempt, seq, expires_at, changed_at, give_up_at
+            FROM job ORDER BY number",
             &[],
         )
         .map_err(|error| error.message)?;
@@ -226,6 +245,7 @@ fn read_rows(db: &impl Database) -> Result<BTreeMap<JobNumber, RowView>, String>
         let mut whole = || number().map(Option::unwrap_or_default);
         let (token, attempt, seq) = (FencingToken(whole()?), whole()?, whole()?);
         let (expires_at, changed_at) = (number()?, number()?.unwrap_or_default());
+        let give_up_at = number()?;
         views.insert(
             job,
             RowView {
@@ -237,6 +257,7 @@ fn read_rows(db: &impl Database) -> Result<BTreeMap<JobNumber, RowView>, String>
                 seq,
                 expires_at,
                 changed_at,
+                give_up_at,
             },
         );
     }
@@ -256,7 +277,7 @@ impl World {
         {
             let stored = after.values().filter(|row| !before.contains_key(&row.id.number()));
             let stored: Vec<JobId> = stored.map(|row| row.id).collect();
-            self.note_enqueued(shard, enqueue, effects, &stored);
+            self.note_enqueued(shard, enqueue, effects, &stored, now);
         }
         if let Turn::Handle(_, call) = turn {
             match &**call {
@@ -318,6 +339,7 @@ impl World {
             if new.state == CANCELLED && old.state != CANCELLED {
                 self.counters.jobs_cancelled += 1;
             }
+            self.check_times(turn, old, new, now)?;
         }
         for new in after.values().filter(|row| !before.contains_key(&row.id.number())) {
             self.counters.jobs_stored += 1;
@@ -333,7 +355,36 @@ impl World {
         Ok(())
     }
 
-    fn note_enqueued(&mut self, shard: usize, enqueue: &Enqueue, effects: &[Effect], stored: &[JobId]) {
+    /// Limits of time: nothing ends early by one, nothing goes on after one, and what expired never ran.
+    fn check_times(&mut self, turn: &Turn, old: &RowView, new: &RowView, now: UnixMs) -> Check {
+        let facts = self.oracle.jobs.entry(new.id).or_default();
+        let passed = |limit: Option<u64>| limit.is_some_and(|at| at <= now.0);
+        if new.state == EXPIRED && old.state != EXPIRED {
+            self.counters.jobs_expired += 1;
+            if facts.attempt != 0 || new.attempt != 0 {
+                return Err(format!("{} expired although it ran: {old:?}", new.id));
+            }
+            if !passed(facts.first_by) && !passed(facts.end_by) {
+                return Err(format!("{} expired early: {old:?} {:?}", new.id, facts.first_by));
+            }
+        }
+        if new.state == RETRYING && facts.end_by.is_some_and(|at| new.due_at.is_none_or(|due| due >= at)) {
+            return Err(format!("{} waits for an attempt that could not begin: {new:?}", new.id));
+        }
+        let by_alarm = matches!(turn, Turn::Wake);
+        if by_alarm && new.state == FAILED && old.give_up_at.is_some_and(|at| at <= now.0) && !old.ended() {
+            self.counters.jobs_over_time += 1;
+        }
+        if by_alarm && !new.ended() && passed(new.give_up_at) {
+            return Err(format!("{} goes on after its limit was handled: {new:?}", new.id));
+        }
+        if new.ended() && new.give_up_at.is_some() {
+            return Err(format!("{} has ended, and is to be given up: {new:?}", new.id));
+        }
+        Ok(())
+    }
+
+    fn note_enqueued(&mut self, shard: usize, enqueue: &Enqueue, effects: &[Effect], stored: &[JobId], now: UnixMs) {
         let rows = effects.iter().filter_map(|effect| match effect {
             Effect::Execute(execute) => Some(execute.job),
             Effect::RingDoorbell { job } => Some(*job),
@@ -358,6 +409,11 @@ impl World {
             }
             facts.action = Some(enqueue.job.action.clone());
             facts.not_before = enqueue.job.run_at.map_or(0, |at| at.0);
+            let (policy, from) = (&enqueue.job.policy, facts.not_before.max(now.0));
+            facts.attempts_max = policy.attempts_max;
+            facts.first_by = policy.queue_timeout_ms.map(|ms| from + ms);
+            facts.end_by = policy.total_timeout_ms.map(|ms| from + ms);
+            facts.silence = policy.heartbeat_timeout_ms;
         }
     }
 
@@ -377,6 +433,8 @@ impl World {
             Call::Finish { job, token, outcome } => (*job, *token, Some(outcome)),
             _ => return Ok(false),
         };
+        let sign = matches!(&**call, Call::Report { progress, checkpoint, .. }
+            if progress.is_some() || checkpoint.is_some());
         let reply = own_reply(*id, effects).ok_or("a report was not answered")?;
         let facts = self.oracle.jobs.entry(job).or_default();
         if facts.open != Some(token) {
@@ -393,6 +451,11 @@ impl World {
         if reply.is_err() {
             return Err(format!("{job}: the awaited token {} was refused: {reply:?}", token.0));
         }
+        if sign {
+            facts.sign_at = now.0;
+        } else if outcome.is_none() && before.get(&job.number()) != after.get(&job.number()) {
+            return Err(format!("{job}: a heartbeat changed its row, as if it were progress"));
+        }
         let Some(outcome) = outcome else { return Ok(false) };
         facts.open = None;
         let state = after.get(&job.number()).map(|row| row.state);
@@ -402,7 +465,26 @@ impl World {
                 facts.not_before = now.plus(least).0;
                 self.counters.retried += 1;
             }
+            Outcome::Failed { error }
+                if error.retryable && state == Some(FAILED) && facts.attempt < facts.attempts_max =>
+            {
+                if facts.end_by.is_none() {
+                    return Err(format!(
+                        "{job} was not tried again, with {} of {} attempts",
+                        facts.attempt, facts.attempts_max
+                    ));
+                }
+                self.counters.retries_without_time += 1;
+            }
             Outcome::Unfinished => self.counters.unfinished += 1,
+            Outcome::Snoozed { ms } => {
+                if state != Some(SCHEDULED) {
+                    return Err(format!("{job} put itself off, and its state is {state:?}"));
+                }
+                facts.not_before = now.plus(*ms).0;
+                facts.snoozed = Some(facts.attempt);
+                self.counters.snoozed += 1;
+            }
             Outcome::Succeeded { .. } if state.is_none() => self.counters.jobs_unstored += 1,
             Outcome::Failed { error }
                 if error.retryable && state.is_none_or(|state| state < 4) && facts.attempt == 0 =>
@@ -429,7 +511,14 @@ impl World {
                     facts.open = None;
                     let row = after.get(&job.number());
                     self.counters.leases_lost += u64::from(!row.is_some_and(RowView::ended));
-                    if row.is_some_and(|row| row.state == RETRYING) {
+                    let failed = row.is_some_and(|row| row.state == RETRYING);
+                    let out_of_time = now.0 >= facts.began_at + ATTEMPT_MS;
+                    let silent = facts.silence.is_some_and(|ms| now.0 >= facts.sign_at + ms);
+                    if failed && !out_of_time && !silent {
+                        return Err(format!("{job}: an attempt failed before its time was over"));
+                    }
+                    self.counters.attempts_silent += u64::from(failed && silent && !out_of_time);
+                    if failed {
                         facts.not_before = now.plus(BACKOFF_MIN_MS).0;
                     }
                 }
@@ -485,6 +574,31 @@ impl World {
                 execute.token.0, facts.last_token
             ));
         }
+        if execute.attempt > facts.attempts_max {
+            return Err(format!(
+                "{job} has attempt {} of {}",
+                execute.attempt, facts.attempts_max
+            ));
+        }
+        if let Some(attempt) = facts.snoozed.take()
+            && attempt != execute.attempt
+        {
+            return Err(format!(
+                "{job} put off attempt {attempt}, and goes on with {}",
+                execute.attempt
+            ));
+        }
+        let first_by = facts.first_by.filter(|_| facts.attempt == 0);
+        if first_by.into_iter().chain(facts.end_by).any(|at| at <= now.0) {
+            return Err(format!(
+                "{job} runs although its time is over: {:?} {:?}",
+                first_by, facts.end_by
+            ));
+        }
+        if execute.attempt > facts.attempt {
+            facts.began_at = now.0;
+        }
+        facts.sign_at = now.0;
         if now.0 < facts.not_before {
             return Err(format!("{job} runs {} ms early", facts.not_before - now.0));
         }
@@ -629,6 +743,10 @@ impl World {
             if row.state != RUNNING && limited && object.alarm.is_some() {
                 continue;
             }
+            let silence = self.oracle.jobs.get(&row.id).and_then(|facts| facts.silence);
+            let silent_at = silence.filter(|_| row.state == RUNNING).map(|ms| row.changed_at + ms);
+            let limits = row.give_up_at.into_iter().chain(silent_at).min();
+            let latest = limits.map_or(latest, |at| latest.min(at.max(self.latest_clock)));
             if object.alarm.is_none_or(|alarm| alarm.0 > latest) {
                 return Err(format!("{row:?} has no alarm in time: {:?}", object.alarm));
             }

@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use tidegate_engine::composition::{Action, DeclaredMode, Plan, Queue};
-use tidegate_protocol::calls::executor::{Backoff, Dispatch, Policy, Sharing};
+use tidegate_protocol::calls::executor::{Backoff, Dispatch, Factor, Jitter, Policy, Sharing};
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::{ActionName, Revision};
 
 /// The lease of every action. Milliseconds.
 pub const LEASE_MS: u64 = 5000;
+/// How long one attempt of every action may take. Milliseconds.
+pub const ATTEMPT_MS: u64 = 20_000;
 /// The shortest wait between two attempts. Milliseconds.
 pub const BACKOFF_MIN_MS: u64 = 100;
 /// The revisions that a tenant switches between.
 pub const REVISIONS: [&str; 3] = ["rev_1", "rev_2", "rev_3"];
 /// The actions.
-pub const ACTIONS: [&str; 5] = ["work", "back", "quick", "echo", "brief"];
+pub const ACTIONS: [&str; 7] = ["work", "back", "quick", "bound", "late", "echo", "brief"];
 /// The tenants.
 pub const TENANTS: [&str; 2] = ["acme", "bolt"];
 /// Idempotency keys are few, so that they meet.
@@ -55,6 +57,63 @@ fn queue(scale: Scale) -> Queue {
     queue
 }
 
+/// The limits of time of an action, in milliseconds.
+#[derive(Default)]
+struct Limits {
+    queue_ms: Option<u64>,
+    total_ms: Option<u64>,
+    silence_ms: Option<u64>,
+}
+
+fn limits(action: &str) -> Limits {
+    let none = Limits::default();
+    match action {
+        "bound" => Limits {
+            total_ms: Some(9000),
+            silence_ms: Some(3000),
+            ..none
+        },
+        "late" => Limits {
+            queue_ms: Some(2500),
+            ..none
+        },
+        "quick" => Limits {
+            total_ms: Some(12_000),
+            ..none
+        },
+        "brief" => Limits {
+            queue_ms: Some(3000),
+            total_ms: Some(8000),
+            ..none
+        },
+        _ => none,
+    }
+}
+
+fn backoff(action: &str) -> Backoff {
+    match action {
+        "back" => Backoff::Constant { ms: 500 },
+        "bound" => Backoff::Table {
+            waits_ms: vec![BACKOFF_MIN_MS, 700, 2500],
+        },
+        "late" => Backoff::Linear {
+            initial_ms: 2 * BACKOFF_MIN_MS,
+            increment_ms: 400,
+            cap_ms: 1000,
+        },
+        "brief" => Backoff::Polynomial {
+            unit_ms: BACKOFF_MIN_MS,
+            power: 3,
+            cap_ms: 2000,
+        },
+        _ => Backoff::Exponential {
+            initial_ms: 2 * BACKOFF_MIN_MS,
+            factor: Factor::default(),
+            cap_ms: 3000,
+        },
+    }
+}
+
 /// The plan of a revision.
 pub fn plan(revision: &str, scale: Scale) -> Plan {
     let attempts_max = 2 + REVISIONS.iter().position(|r| *r == revision).unwrap_or(0) as u32;
@@ -66,20 +125,18 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
             "echo" => DeclaredMode::Sync,
             _ => DeclaredMode::Async,
         };
+        let limits = limits(name);
         let policy = Policy {
             attempts_max,
-            backoff: if name == "back" {
-                Backoff::Constant { ms: 500 }
-            } else {
-                Backoff::Exponential {
-                    initial_ms: 2 * BACKOFF_MIN_MS,
-                    cap_ms: 3000,
-                }
-            },
-            timeout_ms: 20_000,
+            backoff: backoff(name),
+            jitter: (name == "late").then_some(Jitter::PlusMinus { percent: 50 }),
+            timeout_ms: ATTEMPT_MS,
+            queue_timeout_ms: limits.queue_ms,
+            total_timeout_ms: limits.total_ms,
+            heartbeat_timeout_ms: limits.silence_ms,
             lease_ms: LEASE_MS,
             retention_ms: if name == "brief" { 15_000 } else { 48 * 3_600_000 },
-            dispatch: if name == "back" {
+            dispatch: if matches!(name, "back" | "late") {
                 Dispatch::Queue
             } else {
                 Dispatch::Direct

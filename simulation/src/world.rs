@@ -58,7 +58,7 @@ pub enum Event {
     LookAfter,
     ToJobs {
         shard: usize,
-        call: calls::Call,
+        call: Box<calls::Call>,
         from: From,
         number: u64,
     },
@@ -369,7 +369,7 @@ impl World {
                 call,
                 from,
                 number,
-            } => self.jobs_called(shard, call, from, number),
+            } => self.jobs_called(shard, *call, from, number),
             Event::FromJobs { to, reply } => self.jobs_replied(to, reply),
             Event::ToHub {
                 hub,
@@ -554,7 +554,7 @@ impl World {
             ms,
             Event::ToJobs {
                 shard,
-                call,
+                call: Box::new(call),
                 from,
                 number,
             },

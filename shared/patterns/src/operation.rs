@@ -44,6 +44,11 @@ pub enum Done {
     Result(JsonText),
     /// It did as much as one run may do; the next goes on from its checkpoint.
     Unfinished,
+    /// What it waits for is not there yet: it is to be run again later, from its checkpoint. Costs no attempt.
+    Snoozed {
+        /// How much later. Milliseconds.
+        ms: u64,
+    },
 }
 
 /// An object of the tenant's storage, opened for reading.

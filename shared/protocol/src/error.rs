@@ -118,18 +118,27 @@ error_codes! {
 pub enum TimeLimit {
     /// The `timeout` of an action, for a run on the spot or one attempt of a job. A request may shorten it.
     Action,
+    /// The `queue_timeout` of an action: how long a job may wait for its first attempt. A request may shorten it.
+    Queue,
+    /// The `total_timeout` of an action, for a job with all its attempts and waits.
+    Total,
+    /// The `heartbeat_timeout` of an action: how long an attempt may go without progress or a checkpoint.
+    Heartbeat,
     /// The `timeout` of an upstream, for one call. What the action has left may be less.
     Upstream,
 }
 
 impl TimeLimit {
     /// Every limit of time.
-    pub const ALL: &'static [Self] = &[Self::Action, Self::Upstream];
+    pub const ALL: &'static [Self] = &[Self::Action, Self::Queue, Self::Total, Self::Heartbeat, Self::Upstream];
 
     /// The limit's name in `details`, as a JSON pointer.
     pub const fn pointer(self) -> &'static str {
         match self {
             Self::Action => "/timeout",
+            Self::Queue => "/queue_timeout",
+            Self::Total => "/total_timeout",
+            Self::Heartbeat => "/heartbeat_timeout",
             Self::Upstream => "/upstream/timeout",
         }
     }
@@ -184,14 +193,43 @@ impl Error {
 
     /// A `TIMEOUT` whose details name `limit` and its `ms` milliseconds.
     pub fn timed_out(limit: TimeLimit, ms: u64) -> Self {
-        let message = match limit {
-            TimeLimit::Action => format!("The action took longer than {ms} ms: limit `timeout`."),
-            TimeLimit::Upstream => format!("The upstream did not answer within {ms} ms."),
+        Self::over_time(ErrorCode::Timeout, limit, ms)
+    }
+
+    /// An `EXPIRED` whose details name `limit` and its `ms` milliseconds: the job never began.
+    pub fn expired(limit: TimeLimit, ms: u64) -> Self {
+        Self::over_time(ErrorCode::Expired, limit, ms)
+    }
+
+    fn over_time(code: ErrorCode, limit: TimeLimit, ms: u64) -> Self {
+        let (message, wanted) = match limit {
+            TimeLimit::Action => (
+                format!("The action took longer than {ms} ms: limit `timeout`."),
+                "an end",
+            ),
+            TimeLimit::Queue => (
+                format!("The job waited longer than {ms} ms for its first attempt: limit `queue_timeout`."),
+                "a first attempt",
+            ),
+            TimeLimit::Total if code == ErrorCode::Expired => (
+                format!("The job had no attempt within the {ms} ms that it may take: limit `total_timeout`."),
+                "a first attempt",
+            ),
+            TimeLimit::Total => (
+                format!("The job took longer than {ms} ms with all its attempts and waits: limit `total_timeout`."),
+                "an end",
+            ),
+            TimeLimit::Heartbeat => (
+                format!("The attempt gave neither progress nor a checkpoint for {ms} ms: limit `heartbeat_timeout`."),
+                "progress or a checkpoint",
+            ),
+            TimeLimit::Upstream => (format!("The upstream did not answer within {ms} ms."), "an end"),
         };
-        let fault = Fault::new(limit.pointer(), format!("an end within {ms} ms"), "no end");
+        let got = if wanted == "an end" { "no end" } else { "none" };
+        let fault = Fault::new(limit.pointer(), format!("{wanted} within {ms} ms"), got);
         Self {
             details: alloc::vec![fault],
-            ..Self::new(ErrorCode::Timeout, message)
+            ..Self::new(code, message)
         }
     }
 
@@ -245,6 +283,15 @@ mod tests {
             };
             assert_eq!(fault.pointer, limit.pointer());
             assert!(fault.expected.contains(" 2500 ms"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_job_that_never_began_has_expired_for_good_and_says_which_limit_passed() {
+        for limit in [TimeLimit::Queue, TimeLimit::Total] {
+            let error = Error::expired(limit, 2500);
+            assert!(!error.retryable && error.code == ErrorCode::Expired && error.status() == 410);
+            assert_eq!(error.details[0].pointer, limit.pointer());
         }
     }
 }

@@ -113,7 +113,7 @@ pub struct JobPage {
 /// One thing that a job waits for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case", tag = "kind")]
+#[serde(rename_all = "snake_case", tag = "kind", content = "about")]
 pub enum Reason {
     /// Its own time.
     Delayed {

@@ -32,6 +32,8 @@ pub const WAIT_SECONDS_MAX: u64 = 60;
 pub const DELAY_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
 /// The longest an attempt may be told to take. Milliseconds.
 pub const TIMEOUT_MS_MAX: u64 = 24 * 3_600_000;
+/// The longest that a job may be told to wait for its first attempt: thirty days. Milliseconds.
+pub const QUEUE_TIMEOUT_MS_MAX: u64 = 30 * 24 * 3_600_000;
 
 const _: () = assert!(PAYLOAD_ROW_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(

@@ -21,6 +21,7 @@ const fn mutant(name: &'static str, file: &'static str, from: &'static str, to: 
 
 const ATTEMPT: &str = "shared/engine/src/jobs/attempt.rs";
 const ENQUEUE: &str = "shared/engine/src/jobs/enqueue.rs";
+const LIMITS: &str = "shared/engine/src/jobs/limits.rs";
 const FOLLOW: &str = "shared/engine/src/jobs/follow.rs";
 const ROW: &str = "shared/engine/src/jobs/row.rs";
 const STATE: &str = "shared/engine/src/jobs/state.rs";
@@ -182,6 +183,62 @@ const MUTANTS: &[Mutant] = &[
         ATTEMPT,
         "self.state.running.remove(&number); let expires_at",
         "let expires_at",
+    ),
+    mutant("limits of time have no alarm", STATE, ".chain(limits)", ""),
+    mutant(
+        "limits of time are forgotten by a recovery",
+        STATE,
+        "give_up_at: Self::earliest_give_up(db)?,",
+        "give_up_at: None,",
+    ),
+    mutant(
+        "limits of time pass before they are over",
+        LIMITS,
+        "columns!(\"WHERE give_up_at <= CAST(? AS INTEGER)",
+        "columns!(\"WHERE give_up_at - 2000 <= CAST(? AS INTEGER)",
+    ),
+    mutant(
+        "limits of time count from the acceptance",
+        LIMITS,
+        "self.spec.run_at.unwrap_or_default().max(self.created_at)",
+        "self.created_at",
+    ),
+    mutant(
+        "limits of time let a claim start what is over",
+        ATTEMPT,
+        "if job.is_over(self.now) {",
+        "if job.is_over(self.now) && job.attempt > 999 {",
+    ),
+    mutant(
+        "limits of time let a retry be set that cannot begin",
+        ATTEMPT,
+        "if job.is_over(next_attempt_at) {",
+        "if job.is_over(next_attempt_at) && job.attempt > 999 {",
+    ),
+    mutant(
+        "limits of time on waiting go on after the first attempt",
+        ATTEMPT,
+        "self.limit_again(&mut job)?;",
+        "",
+    ),
+    mutant(
+        "limits of time outlive their job",
+        ATTEMPT,
+        "self.forget_limit(&mut job)?; self.save(&job)?;",
+        "self.save(&job)?;",
+    ),
+    mutant("silence is not noticed", WAKE, "self.fail_silent()?;", ""),
+    mutant(
+        "silence ends with a sign of life",
+        ATTEMPT,
+        "if has_progress || checkpoint.is_some() {",
+        "if self.now.0 > 0 {",
+    ),
+    mutant(
+        "a run that puts itself off costs an attempt",
+        ATTEMPT,
+        "let counts = job.state == JobState::Retrying || job.attempt == 0;",
+        "let counts = job.state != JobState::Queued || job.attempt == 0;",
     ),
 ];
 

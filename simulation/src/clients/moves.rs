@@ -43,8 +43,10 @@ impl World {
     /// The body of a request. With a key it is mostly the same one.
     pub(super) fn body(&mut self, client: usize, id: &str, key: Option<u64>) -> String {
         let action = match self.random.below(100) {
-            0..=39 => "work",
-            40..=54 => "back",
+            0..=24 => "work",
+            25..=39 => "bound",
+            40..=47 => "back",
+            48..=54 => "late",
             55..=79 => "quick",
             80..=87 => "echo",
             _ => "brief",
@@ -65,6 +67,9 @@ impl World {
         }
         if self.random.permille(150) {
             body.push_str(&format!(",\"delay_ms\":{}", self.random.within(1..=15_000)));
+        }
+        if self.random.permille(80) {
+            body.push_str(&format!(",\"queue_timeout_ms\":{}", self.random.within(1..=6000)));
         }
         body.push('}');
         body

@@ -9,6 +9,7 @@ mod isolation;
 mod keys;
 mod kill;
 mod large_report;
+mod limits_of_time;
 mod objects;
 mod operations;
 mod panics;

@@ -9,7 +9,7 @@ use tidegate_protocol::event::JsonText;
 use tidegate_protocol::frames::{Mode, ServerFrame};
 use tidegate_protocol::ids::{ActionName, IdempotencyKey, RequestId, TraceParent};
 use tidegate_protocol::limits::{
-    DELAY_MS_MAX, ID_CHARS_MAX, METADATA_ENTRIES_MAX, METADATA_VALUE_BYTES_MAX, TIMEOUT_MS_MAX,
+    DELAY_MS_MAX, ID_CHARS_MAX, METADATA_ENTRIES_MAX, METADATA_VALUE_BYTES_MAX, QUEUE_TIMEOUT_MS_MAX, TIMEOUT_MS_MAX,
 };
 use tidegate_protocol::time::UnixMs;
 
@@ -108,6 +108,12 @@ impl Schemas {
                     "type": "integer",
                     "minimum": 1,
                     "maximum": TIMEOUT_MS_MAX,
+                },
+                "queue_timeout_ms": {
+                    "description": "How long the job may wait for its first attempt, shortened from the action's own limit. Milliseconds.",
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": QUEUE_TIMEOUT_MS_MAX,
                 },
                 "delay_ms": {
                     "description": "Not before so many milliseconds from now.",

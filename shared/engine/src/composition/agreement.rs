@@ -31,9 +31,15 @@ const FULL: &str = r#"{
     "actions": {
         "a": {"run": "reports.summarize", "description": "d", "mode": "async", "timeout": "5m", "lease": "1s",
             "retry": {"attempts": 7, "backoff": "exponential", "initial": "2s", "cap": "1h"}, "scopes": ["a:b", "c"],
-            "retention": "1d", "dispatch": "queue", "with": {"columns": 5}},
-        "b": {"run": "core.guess", "mode": "auto", "deadline": "1s", "dispatch": "direct", "priority": "low", "waiting": 9},
-        "c": {"run": "core.echo", "retry": {"backoff": "constant", "initial": "5s"}}
+            "retention": "1d", "dispatch": "queue", "with": {"columns": 5}, "queue_timeout": "1m", "total_timeout": "1h",
+            "heartbeat_timeout": "30s"},
+        "b": {"run": "core.guess", "mode": "auto", "deadline": "1s", "dispatch": "direct", "total_timeout": "1d",
+            "retry": {"backoff": "linear", "initial": "5s", "increment": "1s", "cap": "1m", "jitter": "full"},
+            "priority": "low", "waiting": 9},
+        "c": {"run": "core.echo", "retry": {"backoff": "constant", "initial": "5s"}},
+        "d": {"run": "core.delay", "retry": {"factor": 1.5, "jitter": "plus_minus", "percent": 20}},
+        "e": {"run": "core.delay", "retry": {"backoff": "polynomial", "unit": "5s", "power": 4, "cap": "1m"}},
+        "f": {"run": "core.delay", "retry": {"backoff": "table", "waits": ["1s", "5m"], "jitter": "equal"}}
     }
 }"#;
 
@@ -47,6 +53,8 @@ const BEYOND_SCHEMA: &[&str] = &[
     "a duration from ",
     "below the timeout of ",
     "not below `initial`",
+    "not below `unit`",
+    "at most six decimals",
     "only where the mode is `",
     "a path such as",
     "or the path to one",
@@ -174,6 +182,16 @@ fn name() -> impl Strategy<Value = String> {
         "backoff",
         "initial",
         "cap",
+        "factor",
+        "increment",
+        "unit",
+        "power",
+        "waits",
+        "jitter",
+        "percent",
+        "queue_timeout",
+        "total_timeout",
+        "heartbeat_timeout",
         "scopes",
         "retention",
         "dispatch",
@@ -221,7 +239,9 @@ fn value() -> impl Strategy<Value = Value> {
     let known = json!([
         null, true, false, 0, 1, 2, -1, 1.5, 100, 101, 256, 257, 1024, 1025, 1e30, "", "1s", "0s", "5m", "2h", "7d", "400d",
         "1500ms", "s", "-1s", "1 s", "99999999999999999999s", "sync", "async", "auto", "direct", "queue", "constant",
-        "exponential", "core", "report", "core.echo", "core.delay", "core.guess", "reports.summarize", "core.x",
+        "exponential", "linear", "polynomial", "table", "none", "full", "equal", "plus_minus", 8, 9, 1.000_000_1, 12.1825,
+        ["1s"], ["1s", 1], {"backoff": "table"}, {"backoff": "table", "waits": ["1s"]}, {"jitter": "plus_minus"},
+        "core", "report", "core.echo", "core.delay", "core.guess", "reports.summarize", "core.x",
         "core.X", "a.b.c", ".", "Core.echo", [], {}, ["a"], ["a", "a"], ["a b"], ["é"], [""], [1], {"a": 1}, scopes,
         "x".repeat(128), "x".repeat(129), "x".repeat(1001), ["x".repeat(128)], ["x".repeat(129)], {"run": "core.echo"},
         {"use": "core"}, {"attempts": 1}, {"backoff": "constant", "cap": "1s"}, {"columns": 3},

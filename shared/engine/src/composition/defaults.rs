@@ -2,9 +2,9 @@
 
 use core::ops::RangeInclusive;
 
-use tidegate_protocol::calls::executor::Dispatch;
+use tidegate_protocol::calls::executor::{Dispatch, Factor};
 use tidegate_protocol::ids::PARTITIONS;
-use tidegate_protocol::limits::{TIMEOUT_MS_MAX, WAIT_SECONDS_MAX};
+use tidegate_protocol::limits::{QUEUE_TIMEOUT_MS_MAX, TIMEOUT_MS_MAX, WAIT_SECONDS_MAX};
 
 const SECOND_MS: u64 = 1000;
 const MINUTE_MS: u64 = 60 * SECOND_MS;
@@ -25,10 +25,12 @@ pub const AUTO_DEADLINE_MS: u64 = 2 * SECOND_MS;
 pub const LEASE_MS: u64 = 20 * SECOND_MS;
 /// Attempts at most: the first, one for a passing fault, one for a fault that outlasts the first wait.
 pub const ATTEMPTS: u32 = 3;
-/// The first wait of an exponential backoff, and the only one of a constant one. Milliseconds.
+/// The first wait of a backoff, and the only one of a constant one. Milliseconds.
 pub const BACKOFF_INITIAL_MS: u64 = SECOND_MS;
-/// The longest wait of an exponential backoff: an upstream that is back should not wait long for us. Milliseconds.
+/// The longest wait of a backoff that grows: an upstream that is back should not wait long for us. Milliseconds.
 pub const BACKOFF_CAP_MS: u64 = MINUTE_MS;
+/// The power of a polynomial backoff: the least that grows faster than a linear one.
+pub const BACKOFF_POWER: u32 = 2;
 /// How long an ended job and its key are kept: a week covers a client that was off over a holiday. Milliseconds.
 pub const RETENTION_MS: u64 = 7 * DAY_MS;
 /// What starts a job: at once, for the shortest way to the handler.
@@ -45,8 +47,23 @@ pub const AUTO_DEADLINE_MS_RANGE: RangeInclusive<u64> = 1..=WAIT_SECONDS_MAX * S
 pub const LEASE_MS_RANGE: RangeInclusive<u64> = SECOND_MS..=60 * MINUTE_MS;
 /// What `retry.attempts` may be.
 pub const ATTEMPTS_RANGE: RangeInclusive<u64> = 1..=100;
-/// What `retry.initial` and `retry.cap` may be. Milliseconds.
-pub const BACKOFF_MS_RANGE: RangeInclusive<u64> = 1..=DAY_MS;
+/// What the durations of `retry` may be: whatever failed for a month will not be mended by waiting. Milliseconds.
+pub const BACKOFF_MS_RANGE: RangeInclusive<u64> = 1..=30 * DAY_MS;
+/// What `retry.factor` may be, in millionths: 1 to 100. Below 1 a wait would shrink.
+pub const FACTOR_RANGE: RangeInclusive<u64> = Factor::ONE.0..=100 * Factor::ONE.0;
+/// What `retry.power` may be: with 8, the hundredth wait is over every cap.
+pub const POWER_RANGE: RangeInclusive<u64> = 1..=8;
+/// What `retry.percent` may be: of more than the whole wait nothing would be left.
+pub const JITTER_PERCENT_RANGE: RangeInclusive<u64> = 1..=100;
+/// Entries of `retry.waits` at most: one for each attempt.
+pub const WAITS_MAX: usize = 100;
+/// What `queue_timeout` may be. Milliseconds.
+pub const QUEUE_TIMEOUT_MS_RANGE: RangeInclusive<u64> = 1..=QUEUE_TIMEOUT_MS_MAX;
+/// What `total_timeout` may be: as long as an ended job may be kept. Milliseconds.
+pub const TOTAL_TIMEOUT_MS_RANGE: RangeInclusive<u64> = 1..=366 * DAY_MS;
+/// What `heartbeat_timeout` may be: progress is thinned to one a second and a report takes its way, so that less than
+/// some seconds would end attempts that are alive. Milliseconds.
+pub const HEARTBEAT_TIMEOUT_MS_RANGE: RangeInclusive<u64> = 5 * SECOND_MS..=TIMEOUT_MS_MAX;
 /// What `retention` may be: a client must be able to read the outcome; rows cannot be kept for ever. Milliseconds.
 pub const RETENTION_MS_RANGE: RangeInclusive<u64> = SECOND_MS..=366 * DAY_MS;
 

@@ -23,6 +23,7 @@ mod queue;
 #[cfg(test)]
 mod queue_tests;
 mod request;
+mod retry;
 #[cfg(test)]
 mod tests;
 

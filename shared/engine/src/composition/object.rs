@@ -59,6 +59,21 @@ fn is_duration(text: &str) -> bool {
     unit.len() < text.len() && matches!(unit, "ms" | "s" | "m" | "h" | "d")
 }
 
+/// The duration `value`, inside `range`. Milliseconds.
+///
+/// Errors: what is expected instead.
+pub(super) fn read_duration(value: &Value, range: &RangeInclusive<u64>) -> Result<u64, Cow<'static, str>> {
+    let text = value.as_str().unwrap_or_default();
+    match parse_duration(text) {
+        Some(ms) if range.contains(&ms) => Ok(ms),
+        _ if is_duration(text) => {
+            let (from, to) = (format_duration(*range.start()), format_duration(*range.end()));
+            Err(format!("a duration from {from} to {to}").into())
+        }
+        _ => Err("a duration with its unit (ms, s, m, h or d), such as \"30s\"".into()),
+    }
+}
+
 /// One object under reading.
 pub struct Object<'v, 'f> {
     fields: &'v Map<String, Value>,
@@ -145,20 +160,10 @@ impl<'v, 'f> Object<'v, 'f> {
     /// The duration field `name`, inside `range`. Milliseconds.
     pub fn duration(&mut self, name: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
         let value = self.take(name)?;
-        let text = value.as_str().unwrap_or_default();
-        match parse_duration(text) {
-            Some(ms) if range.contains(&ms) => Some(ms),
-            _ if is_duration(text) => {
-                let (from, to) = (format_duration(*range.start()), format_duration(*range.end()));
-                self.fault(name, format!("a duration from {from} to {to}"), &describe(value));
-                None
-            }
-            _ => {
-                self.fault(
-                    name,
-                    "a duration with its unit (ms, s, m, h or d), such as \"30s\"",
-                    &describe(value),
-                );
+        match read_duration(value, &range) {
+            Ok(ms) => Some(ms),
+            Err(expected) => {
+                self.fault(name, expected, &describe(value));
                 None
             }
         }

@@ -1,21 +1,21 @@
-//! How an action is tried, read from its fields: timeout, lease, retry, retention, dispatch, and the deadline of `auto`.
+//! How an action is tried, read from its fields: limits of time, lease, retry, retention, dispatch, and the deadline of
+//! `auto`.
 
 use alloc::format;
-use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
-use serde_json::Value;
-use tidegate_protocol::Fault;
-use tidegate_protocol::calls::executor::{Backoff, Dispatch, Policy, Sharing};
+use tidegate_protocol::calls::executor::{Dispatch, Policy, Sharing};
 use tidegate_protocol::time::format_duration;
 
 use super::defaults::{
-    ATTEMPT_TIMEOUT_MS, ATTEMPT_TIMEOUT_MS_RANGE, ATTEMPTS, ATTEMPTS_RANGE, AUTO_DEADLINE_MS, AUTO_DEADLINE_MS_RANGE,
-    BACKOFF_CAP_MS, BACKOFF_INITIAL_MS, BACKOFF_MS_RANGE, DISPATCH, LEASE_MS, LEASE_MS_RANGE, RETENTION_MS,
-    RETENTION_MS_RANGE, SYNC_TIMEOUT_MS, SYNC_TIMEOUT_MS_RANGE,
+    ATTEMPT_TIMEOUT_MS, ATTEMPT_TIMEOUT_MS_RANGE, AUTO_DEADLINE_MS, AUTO_DEADLINE_MS_RANGE, DISPATCH,
+    HEARTBEAT_TIMEOUT_MS_RANGE, LEASE_MS, LEASE_MS_RANGE, QUEUE_TIMEOUT_MS_RANGE, RETENTION_MS, RETENTION_MS_RANGE,
+    SYNC_TIMEOUT_MS, SYNC_TIMEOUT_MS_RANGE, TOTAL_TIMEOUT_MS_RANGE,
 };
 use super::manifest::Mode;
 use super::object::Object;
 use super::plan::DeclaredMode;
+use super::retry::{Retry, read_retry};
 
 /// How the action is tried. What is wrong has been noted, and stands at its default.
 pub(super) fn read_policy(fields: &mut Object<'_, '_>, mode: Option<Mode>, sharing: Sharing) -> Policy {
@@ -35,19 +35,37 @@ pub(super) fn read_policy(fields: &mut Object<'_, '_>, mode: Option<Mode>, shari
         let got = format!("`queue` with the mode `{}`", mode.as_str());
         fields.fault("dispatch", "`queue` only where the mode is `async`", &got);
     }
-    let (attempts_max, backoff) = match fields.take("retry") {
+    let retry = match fields.take("retry") {
         Some(value) => read_retry(value, &fields.at("retry"), fields.faults),
-        None => (ATTEMPTS, backoff(None, None)),
+        None => Retry::default(),
     };
     Policy {
-        attempts_max,
-        backoff,
+        attempts_max: retry.attempts_max,
+        backoff: retry.backoff,
+        jitter: Some(retry.jitter),
         timeout_ms,
+        queue_timeout_ms: read_limit(fields, "queue_timeout", QUEUE_TIMEOUT_MS_RANGE, mode),
+        total_timeout_ms: read_limit(fields, "total_timeout", TOTAL_TIMEOUT_MS_RANGE, mode),
+        heartbeat_timeout_ms: read_limit(fields, "heartbeat_timeout", HEARTBEAT_TIMEOUT_MS_RANGE, mode),
         lease_ms,
         retention_ms,
         dispatch,
         sharing,
     }
+}
+
+/// A limit that only jobs have: an answer on the spot is tried once, and ends with its `timeout`.
+fn read_limit(
+    fields: &mut Object<'_, '_>,
+    name: &'static str,
+    range: RangeInclusive<u64>,
+    mode: Option<Mode>,
+) -> Option<u64> {
+    if mode == Some(Mode::Sync) && fields.take(name).is_some() {
+        fields.fault(name, "this limit only where the mode is `async` or `auto`", "sync");
+        return None;
+    }
+    fields.duration(name, range)
 }
 
 /// `auto` needs a deadline below the timeout; the others have none.
@@ -73,44 +91,5 @@ pub(super) fn read_deadline(fields: &mut Object<'_, '_>, mode: Option<Mode>, tim
                 DeclaredMode::Async
             })
         }
-    }
-}
-
-fn read_retry(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> (u32, Backoff) {
-    let Some(mut fields) = Object::read(value, pointer, faults) else {
-        return (ATTEMPTS, backoff(None, None));
-    };
-    let attempts = fields.number("attempts", ATTEMPTS_RANGE);
-    let attempts = attempts
-        .and_then(|attempts| u32::try_from(attempts).ok())
-        .unwrap_or(ATTEMPTS);
-    let kind = fields.one_of("backoff", &["exponential", "constant"]);
-    let initial_ms = fields.duration("initial", BACKOFF_MS_RANGE);
-    let cap_ms = fields.duration("cap", BACKOFF_MS_RANGE);
-    let backoff = if kind == Some("constant") {
-        if fields.take("cap").is_some() {
-            fields.fault("cap", "a cap only where the backoff is `exponential`", "one");
-        }
-        Backoff::Constant {
-            ms: initial_ms.unwrap_or(BACKOFF_INITIAL_MS),
-        }
-    } else {
-        let initial = initial_ms.unwrap_or(BACKOFF_INITIAL_MS);
-        if let Some(cap_ms) = cap_ms.filter(|cap_ms| *cap_ms < initial) {
-            let expected = format!("a cap not below `initial`, {}", format_duration(initial));
-            fields.fault("cap", expected, &format_duration(cap_ms));
-        }
-        backoff(initial_ms, cap_ms)
-    };
-    fields.finish();
-    (attempts, backoff)
-}
-
-/// An exponential backoff; a first wait above the default cap raises the cap with it.
-fn backoff(initial_ms: Option<u64>, cap_ms: Option<u64>) -> Backoff {
-    let initial_ms = initial_ms.unwrap_or(BACKOFF_INITIAL_MS);
-    Backoff::Exponential {
-        initial_ms,
-        cap_ms: cap_ms.unwrap_or(BACKOFF_CAP_MS.max(initial_ms)),
     }
 }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tidegate_protocol::calls::executor::{Backoff, Dispatch, Sharing};
+use tidegate_protocol::calls::executor::{Backoff, Dispatch, Factor, Jitter, Sharing};
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::ids::ActionName;
 use tidegate_protocol::limits::COMPOSITION_BYTES_MAX;
@@ -122,8 +122,24 @@ fn each_default_is_what_the_reference_says() {
     assert_eq!((policy.attempts_max, policy.timeout_ms), (3, 1_800_000));
     assert_eq!((policy.lease_ms, policy.retention_ms), (20_000, 604_800_000));
     assert_eq!(policy.dispatch, Dispatch::Direct);
-    let (initial_ms, cap_ms) = (1000, 60_000);
-    assert_eq!(policy.backoff, Backoff::Exponential { initial_ms, cap_ms });
+    let (initial_ms, factor, cap_ms) = (1000, Factor(2_000_000), 60_000);
+    assert_eq!(
+        (policy.backoff, policy.jitter),
+        (
+            Backoff::Exponential {
+                initial_ms,
+                factor,
+                cap_ms
+            },
+            Some(Jitter::Equal)
+        )
+    );
+    let limits = (
+        policy.queue_timeout_ms,
+        policy.total_timeout_ms,
+        policy.heartbeat_timeout_ms,
+    );
+    assert_eq!(limits, (None, None, None));
 
     let auto = action(&json!({"run": "core.guess"}));
     assert_eq!(auto.mode, DeclaredMode::Auto { deadline_ms: 2000 });
@@ -143,18 +159,27 @@ fn what_is_given_is_what_the_plan_says() {
     let all = action(&json!({
         "run": "reports.summarize", "description": "d", "mode": "async", "timeout": "5m", "lease": "1s",
         "retry": {"attempts": 7, "initial": "2m"}, "scopes": ["a:b", "c"], "retention": "1d", "dispatch": "queue",
-        "with": {"columns": 5},
+        "queue_timeout": "1m", "total_timeout": "2h", "heartbeat_timeout": "5s", "with": {"columns": 5},
     }));
     assert_eq!(all.description.as_deref(), Some("d"));
     assert_eq!(all.settings.as_str(), r#"{"columns":5}"#);
     assert_eq!(all.scopes, ["a:b", "c"]);
     let policy = all.policy;
-    let (initial_ms, cap_ms) = (120_000, 120_000);
+    let (initial_ms, factor, cap_ms) = (120_000, Factor::default(), 120_000);
     assert_eq!(
         policy.backoff,
-        Backoff::Exponential { initial_ms, cap_ms },
+        Backoff::Exponential {
+            initial_ms,
+            factor,
+            cap_ms
+        },
         "the cap rises"
     );
+    assert_eq!(
+        (policy.queue_timeout_ms, policy.total_timeout_ms),
+        (Some(60_000), Some(7_200_000))
+    );
+    assert_eq!(policy.heartbeat_timeout_ms, Some(5000));
     assert_eq!(
         (policy.attempts_max, policy.timeout_ms, policy.lease_ms),
         (7, 300_000, 1000)
@@ -164,6 +189,84 @@ fn what_is_given_is_what_the_plan_says() {
     assert_eq!(constant.policy.backoff, Backoff::Constant { ms: 5000 });
     let auto = action(&json!({"run": "core.echo", "mode": "auto", "deadline": "1500ms"}));
     assert_eq!(auto.mode, DeclaredMode::Auto { deadline_ms: 1500 });
+}
+
+#[test]
+fn each_kind_of_backoff_and_jitter_is_what_it_says() {
+    let retry = |retry: Value| action(&json!({"run": "core.delay", "retry": retry})).policy;
+    let cap_ms = 60_000;
+    for (given, backoff) in [
+        (json!({"backoff": "constant"}), Backoff::Constant { ms: 1000 }),
+        (
+            json!({"backoff": "linear", "initial": "2s", "increment": "500ms", "cap": "9s"}),
+            Backoff::Linear {
+                initial_ms: 2000,
+                increment_ms: 500,
+                cap_ms: 9000,
+            },
+        ),
+        (
+            json!({"backoff": "linear", "initial": "2s"}),
+            Backoff::Linear {
+                initial_ms: 2000,
+                increment_ms: 2000,
+                cap_ms,
+            },
+        ),
+        (
+            json!({"factor": 12.1825}),
+            Backoff::Exponential {
+                initial_ms: 1000,
+                factor: Factor(12_182_500),
+                cap_ms,
+            },
+        ),
+        (
+            json!({"factor": 100, "cap": "30d"}),
+            Backoff::Exponential {
+                initial_ms: 1000,
+                factor: Factor(100_000_000),
+                cap_ms: 2_592_000_000,
+            },
+        ),
+        (
+            json!({"backoff": "polynomial"}),
+            Backoff::Polynomial {
+                unit_ms: 1000,
+                power: 2,
+                cap_ms,
+            },
+        ),
+        (
+            json!({"backoff": "polynomial", "unit": "2m", "power": 4}),
+            Backoff::Polynomial {
+                unit_ms: 120_000,
+                power: 4,
+                cap_ms: 120_000,
+            },
+        ),
+        (
+            json!({"backoff": "table", "waits": ["1s", "5ms"]}),
+            Backoff::Table {
+                waits_ms: Vec::from([1000, 5]),
+            },
+        ),
+    ] {
+        let own = backoff.own_jitter();
+        let policy = retry(given);
+        assert_eq!((policy.backoff, policy.jitter), (backoff, Some(own)));
+    }
+    for (given, jitter) in [
+        (json!({"jitter": "none"}), Jitter::None),
+        (json!({"jitter": "full"}), Jitter::Full),
+        (json!({"backoff": "constant", "jitter": "equal"}), Jitter::Equal),
+        (
+            json!({"jitter": "plus_minus", "percent": 10}),
+            Jitter::PlusMinus { percent: 10 },
+        ),
+    ] {
+        assert_eq!(retry(given).jitter, Some(jitter));
+    }
 }
 
 #[test]
@@ -256,11 +359,11 @@ fn every_fault_of_an_action_is_found_with_its_place() {
             &["/actions/a/retry | an object"],
         ),
         (
-            json!({"run": "core.delay", "retry": {"attempts": 0, "backoff": "linear", "initial": "0ms", "tries": 1}}),
+            json!({"run": "core.delay", "retry": {"attempts": 0, "backoff": "linera", "initial": "0ms", "tries": 1}}),
             &[
                 "/actions/a/retry/attempts | from 1 to 100",
-                "/actions/a/retry/backoff | `exponential`, `constant`",
-                "/actions/a/retry/initial | from 1ms to 1d",
+                "/actions/a/retry/backoff | `exponential`, `constant`, `linear`, `polynomial`, `table` | linear",
+                "/actions/a/retry/initial | from 1ms to 30d",
                 "/actions/a/retry/tries | no such field",
             ],
         ),
@@ -271,6 +374,76 @@ fn every_fault_of_an_action_is_found_with_its_place() {
         (
             json!({"run": "core.delay", "retry": {"initial": "10s", "cap": "5s"}}),
             &["/actions/a/retry/cap | not below `initial`, 10s"],
+        ),
+        (
+            json!({"run": "core.delay", "retry": {"backoff": "polynomial", "unit": "10s", "power": 9, "cap": "5s"}}),
+            &[
+                "/actions/a/retry/power | from 1 to 8",
+                "/actions/a/retry/cap | not below `unit`, 10s",
+            ],
+        ),
+        (
+            json!({"run": "core.delay", "retry": {"increment": "1s", "unit": "1s", "power": 2, "waits": [], "percent": 5}}),
+            &[
+                "/actions/a/retry/increment | only where the backoff is `linear`",
+                "/actions/a/retry/unit | only where the backoff is `polynomial`",
+                "/actions/a/retry/power | only where the backoff is `polynomial`",
+                "/actions/a/retry/waits | only where the backoff is `table`",
+                "/actions/a/retry/percent | only where the jitter is `plus_minus`",
+            ],
+        ),
+        (
+            json!({"run": "core.delay", "retry": {"backoff": "table", "initial": "1s", "cap": "1s", "jitter": "plus_minus"}}),
+            &[
+                "/actions/a/retry/waits | a list of 1 to 100 durations",
+                "/actions/a/retry/initial | only where the backoff is `exponential` or `constant` or `linear`",
+                "/actions/a/retry/cap | only where the backoff is `exponential` or `linear` or `polynomial`",
+                "/actions/a/retry/percent | from 1 to 100",
+            ],
+        ),
+        (
+            json!({"run": "core.delay", "retry": {"backoff": "table", "waits": ["1s", "0s", 7, "31d"], "jitter": "half"}}),
+            &[
+                "/actions/a/retry/waits/1 | from 1ms to 30d",
+                "/actions/a/retry/waits/2 | a duration with its unit",
+                "/actions/a/retry/waits/3 | from 1ms to 30d",
+                "/actions/a/retry/jitter | `none`, `full`, `equal`, `plus_minus`",
+            ],
+        ),
+        (
+            json!({"run": "core.delay", "retry": {"backoff": "table", "waits": []}}),
+            &["/actions/a/retry/waits | a list of 1 to 100 durations"],
+        ),
+        (
+            json!({"run": "core.delay", "retry": {"factor": 0.5}}),
+            &["/actions/a/retry/factor | a number from 1 to 100"],
+        ),
+        (
+            json!({"run": "core.delay", "retry": {"factor": 1.000_000_1}}),
+            &["/actions/a/retry/factor | at most six decimals"],
+        ),
+        (
+            json!({"run": "core.delay", "retry": {"factor": "2", "jitter": "plus_minus", "percent": 101}}),
+            &[
+                "/actions/a/retry/factor | a number from 1 to 100",
+                "/actions/a/retry/percent | from 1 to 100",
+            ],
+        ),
+        (
+            json!({"run": "core.delay", "queue_timeout": "31d", "total_timeout": 5, "heartbeat_timeout": "4999ms"}),
+            &[
+                "/actions/a/queue_timeout | from 1ms to 30d",
+                "/actions/a/total_timeout | a duration with its unit",
+                "/actions/a/heartbeat_timeout | from 5s to 1d",
+            ],
+        ),
+        (
+            json!({"run": "core.echo", "queue_timeout": "1s", "total_timeout": "1s", "heartbeat_timeout": "9s"}),
+            &[
+                "/actions/a/queue_timeout | only where the mode is `async` or `auto`",
+                "/actions/a/total_timeout | only where the mode is",
+                "/actions/a/heartbeat_timeout | only where the mode is",
+            ],
         ),
         (
             json!({"run": "core.delay", "scopes": "a"}),

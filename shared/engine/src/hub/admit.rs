@@ -115,6 +115,11 @@ pub fn admit(
         (declared, Mode::Auto) => *declared,
     };
     let timeout_ms = action.policy.timeout_ms.min(request.timeout_ms.unwrap_or(u64::MAX));
+    let queue_limits = [action.policy.queue_timeout_ms, request.queue_timeout_ms];
+    let own = Policy {
+        queue_timeout_ms: queue_limits.into_iter().flatten().min(),
+        ..action.policy.clone()
+    };
     let payload = request.payload.map_or_else(JsonText::null, JsonText::from);
     let user = context.principal.user.clone();
     let wait_ms = prefer.wait_ms.map(|ms| ms.min(WAIT_SECONDS_MAX * 1000));
@@ -133,7 +138,7 @@ pub fn admit(
                 attempts_max: 1,
                 timeout_ms,
                 dispatch: Dispatch::Direct,
-                ..action.policy.clone()
+                ..own
             };
             (
                 Some(timeout_ms.saturating_add(ANSWER_GRACE_MS)),
@@ -141,19 +146,12 @@ pub fn admit(
                 Answers::OnTheSpot,
             )
         }
-        DeclaredMode::Async => (
-            wait_ms,
-            Policy {
-                timeout_ms,
-                ..action.policy.clone()
-            },
-            Answers::ByEvents,
-        ),
+        DeclaredMode::Async => (wait_ms, Policy { timeout_ms, ..own }, Answers::ByEvents),
         DeclaredMode::Auto { deadline_ms } => {
             let policy = Policy {
                 timeout_ms,
                 dispatch: Dispatch::Direct,
-                ..action.policy.clone()
+                ..own
             };
             (Some(wait_ms.unwrap_or(deadline_ms)), policy, Answers::OnTheSpot)
         }

@@ -42,7 +42,11 @@ fn action(name: &str, mode: DeclaredMode, scopes: &[&str]) -> Action {
         policy: Policy {
             attempts_max: 3,
             backoff: Backoff::Constant { ms: 10 },
+            jitter: None,
             timeout_ms: 1000,
+            queue_timeout_ms: None,
+            total_timeout_ms: None,
+            heartbeat_timeout_ms: None,
             lease_ms: 1000,
             retention_ms: 1000,
             dispatch: Dispatch::Queue,
@@ -423,6 +427,29 @@ fn modes_choose_who_runs_and_who_waits() {
     let later = async_wait(r#"{"action":"quick","delay_ms":100}"#).unwrap_err();
     assert_eq!(later.answer_within_ms, None);
     assert_eq!(later.job.run_at, Some(Bench::new().now.plus(100)));
+}
+
+#[test]
+fn a_request_may_shorten_the_wait_for_a_first_attempt_and_never_lengthens_it() {
+    for (own, asked, limit) in [
+        (None, "", None),
+        (None, r#","queue_timeout_ms":9000"#, Some(9000)),
+        (Some(5000), "", Some(5000)),
+        (Some(5000), r#","queue_timeout_ms":4000"#, Some(4000)),
+        (Some(5000), r#","queue_timeout_ms":9000"#, Some(5000)),
+    ] {
+        let mut bench = Bench::new();
+        let mut limited = action("quick", DeclaredMode::Auto { deadline_ms: 700 }, &[]);
+        limited.policy.queue_timeout_ms = own;
+        bench.plan.actions.insert(limited.name.clone(), limited.into());
+        for mode in ["auto", "sync", "async"] {
+            let socket = bench.open();
+            let frame = format!(r#"{{"action":"quick","mode":"{mode}"{asked}}}"#);
+            let effects = bench.frame(&socket, &frame);
+            let policy = enqueue(&effects).job.policy;
+            assert_eq!(policy.queue_timeout_ms, limit, "{mode} {own:?} {asked}");
+        }
+    }
 }
 
 #[test]

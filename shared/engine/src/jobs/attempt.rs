@@ -95,11 +95,19 @@ impl<D: Database> Turn<'_, D> {
 
     /// Starts an attempt of a job that waits. `head` is the time of the one behind it in its lane, where that is known.
     fn claim(&mut self, mut job: Job, payload: Payload, head: Option<UnixMs>) -> Result<(), DatabaseError> {
-        // A lost lease or an unfinished run goes on with its attempt; a failed attempt is followed by the next.
-        if job.state == JobState::Retrying || job.attempt == 0 {
+        if job.is_over(self.now) {
+            return self.give_up(job);
+        }
+        // A lost lease or an unfinished run goes on with its attempt; a failed attempt is followed by the next. One that
+        // put itself off goes on as well, with all its time.
+        let counts = job.state == JobState::Retrying || job.attempt == 0;
+        if counts || job.state == JobState::Scheduled {
+            job.attempt_until = self.now.plus(job.spec.policy.timeout_ms);
+        }
+        if counts {
             job.attempt += 1;
             job.progress = Progress::default();
-            job.attempt_until = self.now.plus(job.spec.policy.timeout_ms);
+            self.limit_again(&mut job)?;
         }
         job.state = JobState::Running;
         job.token = FencingToken(job.token.0 + 1);
@@ -178,7 +186,7 @@ impl<D: Database> Turn<'_, D> {
         }
         if let Some(checkpoint) = &checkpoint {
             let old = job.checkpoint.replace(checkpoint.clone());
-            job.losses = 0;
+            (job.losses, job.snoozes) = (0, 0);
             if let Some(old) = old.filter(|old| old != checkpoint) {
                 self.effects.push(Effect::DeleteBlobs { keys: alloc::vec![old] });
             }
@@ -187,6 +195,7 @@ impl<D: Database> Turn<'_, D> {
         if let Some(mut progress) = progress {
             progress.percentage = progress.percentage.max(job.progress.percentage);
             job.progress = progress.clone();
+            job.snoozes = 0;
             let event = job.append(self.now, Happening::Progress(progress))?;
             self.tell(&job, &event);
         }
@@ -246,7 +255,7 @@ impl<D: Database> Turn<'_, D> {
                     .map_or(1, |unstored| unstored.enqueue.job.policy.attempts_max);
                 error.retryable && attempts_max > 1
             }
-            Outcome::Unfinished => true,
+            Outcome::Unfinished | Outcome::Snoozed { .. } => true,
         };
         if again {
             let Some(job) = self.store(number)? else { return Ok(()) };
@@ -260,7 +269,7 @@ impl<D: Database> Turn<'_, D> {
         let what = match outcome {
             Outcome::Succeeded { result } => Happening::Completed { result },
             Outcome::Failed { error } => Happening::Failed { error },
-            Outcome::Unfinished => return Ok(()),
+            Outcome::Unfinished | Outcome::Snoozed { .. } => return Ok(()),
         };
         let event = Event {
             seq: super::row::FIRST.next(),
@@ -276,7 +285,7 @@ impl<D: Database> Turn<'_, D> {
     }
 
     /// Applies an outcome to a running job: it ends, waits for its next attempt, or goes on.
-    fn settle(&mut self, mut job: Job, outcome: Outcome) -> Result<(), DatabaseError> {
+    pub(super) fn settle(&mut self, mut job: Job, outcome: Outcome) -> Result<(), DatabaseError> {
         let number = job.id.number();
         let error = match outcome {
             Outcome::Succeeded { result } => {
@@ -292,14 +301,19 @@ impl<D: Database> Turn<'_, D> {
                 job.set_due(self.db, Some(self.now))?;
                 return self.wait(&job);
             }
+            Outcome::Snoozed { ms } => return self.snooze(job, ms),
             Outcome::Failed { error } => error,
         };
         if !error.retryable || job.attempt >= job.spec.policy.attempts_max {
             return self.end(job, JobState::Failed, Happening::Failed { error });
         }
         let random = (self.random)();
-        let wait = wait_ms(&job.spec.policy.backoff, job.attempt, error.retry_after_ms, random);
+        let wait = wait_ms(&job.spec.policy, job.attempt, error.retry_after_ms, random);
         let next_attempt_at = self.now.plus(wait);
+        if job.is_over(next_attempt_at) {
+            // There is no time left for another attempt: nothing is gained by waiting for the end of it.
+            return self.end(job, JobState::Failed, Happening::Failed { error });
+        }
         self.state.release(number);
         job.state = JobState::Retrying;
         let event = job.append(self.now, Happening::Retrying { next_attempt_at, error })?;
@@ -323,6 +337,7 @@ impl<D: Database> Turn<'_, D> {
             self.effects.push(Effect::DeleteBlobs { keys: alloc::vec![key] });
         }
         let event = job.append(self.now, what)?;
+        self.forget_limit(&mut job)?;
         self.save(&job)?;
         if waited {
             self.wait_no_more(&job)?;

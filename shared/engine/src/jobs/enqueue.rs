@@ -14,6 +14,7 @@ use tidegate_protocol::{Error, ErrorCode};
 use super::lanes::Shape;
 use super::row::{FIRST, Job, fingerprint};
 use super::state::{Lease, Unstored, Waiter, Waiting};
+use super::time_limits::limited_within;
 use super::{CallId, DOORBELL_GRACE_MS, Effect, Turn, WAITERS_MAX, WAITING_MAX};
 use crate::database::{Database, DatabaseError};
 
@@ -64,7 +65,9 @@ impl<D: Database> Turn<'_, D> {
 
         let direct = due.is_none() && enqueue.job.policy.dispatch == Dispatch::Direct;
         if direct && self.state.has_place() && self.state.gates.closed(&shape, self.now).next().is_none() {
-            if waits && enqueue.keyed.is_none() {
+            // A job without a row has no alarm: one whose limits may pass before its deadline is stored at once.
+            let limited = |ms| limited_within(&enqueue.job.policy, ms);
+            if enqueue.keyed.is_none() && enqueue.answer_within_ms.is_some_and(|ms| !limited(ms)) {
                 return self.start_unstored(call, id, enqueue);
             }
             let job = self.insert_running(id, &enqueue, None)?;
@@ -77,6 +80,7 @@ impl<D: Database> Turn<'_, D> {
             None if rings => (JobState::Queued, Some(self.now.plus(DOORBELL_GRACE_MS))),
             None => (JobState::Queued, Some(self.now)),
         };
+        self.limit(&mut job);
         job.insert(self.db, &enqueue.job.payload, enqueue.keyed.as_ref())?;
         self.wait(&job)?;
         if rings {
@@ -196,6 +200,7 @@ impl<D: Database> Turn<'_, D> {
         if id.number() <= self.state.watermark {
             job.due_at = Some(self.now);
         }
+        self.limit(&mut job);
         job.insert(self.db, &enqueue.job.payload, enqueue.keyed.as_ref())?;
         let lease = Lease::stored(&job);
         if under_way.is_none() {
@@ -264,6 +269,8 @@ fn fresh(id: JobId, now: UnixMs, enqueue: &Enqueue) -> Job {
         ended_at: None,
         expires_at: None,
         outcome: None,
+        give_up_at: None,
+        snoozes: 0,
     }
 }
 

@@ -21,8 +21,10 @@ mod lanes;
 mod read;
 mod row;
 mod schema;
+mod snooze;
 mod state;
 mod stored;
+mod time_limits;
 mod wake;
 
 #[cfg(test)]
@@ -53,6 +55,9 @@ pub const WAITING_MAX: u64 = 100_000;
 pub const WAITERS_MAX: usize = 4096;
 /// Times a lease may be lost before the job is given up: a poison job must not restart its object for ever.
 pub const LOSSES_MAX: u64 = 20;
+/// Times in a row that an attempt may put itself off without progress or a checkpoint before the job is given up: one
+/// that waits for what never comes must not wake its object for ever. A look a minute goes on for most of a day.
+pub const SNOOZES_MAX: u64 = 1000;
 /// How long a doorbell may take before the job is started without it. Milliseconds.
 pub const DOORBELL_GRACE_MS: u64 = 30_000;
 /// How long to wait before a delivery that was not confirmed is made again. Milliseconds.

@@ -40,6 +40,10 @@ pub(super) struct Job {
     pub expires_at: Option<UnixMs>,
     /// The terminal event.
     pub outcome: Option<Event>,
+    /// When a limit of time ends the job, whatever becomes of it until then. An entry of an index of its own.
+    pub give_up_at: Option<UnixMs>,
+    /// Times in a row that an attempt put itself off since the last sign of getting on.
+    pub snoozes: u64,
 }
 
 /// The order in which states are stored. Those that wait come first, so that a comparison finds them.
@@ -76,7 +80,8 @@ macro_rules! columns {
             "SELECT ",
             $more,
             "number, tail, state, due_at, created_at, spec, token, attempt, attempt_until, losses, seq, progress, \
-             log, followers, checkpoint, changed_at, ended_at, expires_at, outcome FROM job ",
+             log, followers, checkpoint, changed_at, ended_at, expires_at, outcome, give_up_at, snoozes \
+             FROM job ",
             $rest
         )
     };
@@ -107,6 +112,8 @@ impl Job {
             ended_at: row.optional_number()?.map(UnixMs),
             expires_at: row.optional_number()?.map(UnixMs),
             outcome: row.optional_blob()?.map(|bytes| from_blob(&bytes)).transpose()?,
+            give_up_at: row.optional_number()?.map(UnixMs),
+            snoozes: row.number()?,
         })
     }
 
@@ -128,7 +135,7 @@ impl Job {
         rows.into_iter().next().map(Self::read).transpose()
     }
 
-    /// Inserts the row, with its payload and key. One row, one more for `due_at`, one more for a key.
+    /// Inserts the row, with its payload and key. One row, one more for `due_at`, one for `give_up_at`, one for a key.
     pub fn insert(&self, db: &impl Database, payload: &Payload, keyed: Option<&Keyed>) -> Result<(), DatabaseError> {
         let key = keyed.map_or(Value::Null, |keyed| Value::Text(keyed.key.as_str()));
         let fingerprint = keyed.map_or(Value::Null, |keyed| Value::Text(&keyed.fingerprint));
@@ -137,8 +144,8 @@ impl Job {
             "-- jobs::insert
             INSERT INTO job (number, tail, state, due_at, user, action, key, fingerprint, created_at, spec, payload,
                 token, attempt, attempt_until, losses, seq, progress, log, followers, checkpoint, changed_at,
-                ended_at, expires_at, outcome, lane)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                ended_at, expires_at, outcome, give_up_at, snoozes, lane)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             &[
                 Value::Number(self.id.number().0),
                 Value::Number(u64::from(self.id.tail())),
@@ -164,19 +171,22 @@ impl Job {
                 Value::optional(self.ended_at.map(|at| at.0)),
                 Value::optional(self.expires_at.map(|at| at.0)),
                 outcome.as_deref().map_or(Value::Null, Value::Blob),
+                Value::optional(self.give_up_at.map(|at| at.0)),
+                Value::Number(self.snoozes),
                 Value::Text(&Shape::of(&self.spec).name()?),
             ],
         )?;
         Ok(())
     }
 
-    /// Writes what can change, but not `due_at`. One row.
+    /// Writes what can change, but not `due_at` and `give_up_at`. One row.
     pub fn update(&self, db: &impl Database) -> Result<(), DatabaseError> {
         let outcome = self.outcome.as_ref().map(to_blob).transpose()?;
         db.run(
             "-- jobs::update
             UPDATE job SET state = ?, token = ?, attempt = ?, attempt_until = ?, losses = ?, seq = ?, progress = ?,
-                log = ?, followers = ?, checkpoint = ?, changed_at = ?, ended_at = ?, expires_at = ?, outcome = ?
+                log = ?, followers = ?, checkpoint = ?, changed_at = ?, ended_at = ?, expires_at = ?, outcome = ?,
+                snoozes = ?
             WHERE number = CAST(? AS INTEGER)",
             &[
                 Value::Number(state_number(self.state)),
@@ -193,6 +203,7 @@ impl Job {
                 Value::optional(self.ended_at.map(|at| at.0)),
                 Value::optional(self.expires_at.map(|at| at.0)),
                 outcome.as_deref().map_or(Value::Null, Value::Blob),
+                Value::Number(self.snoozes),
                 Value::Number(self.id.number().0),
             ],
         )?;

@@ -4,6 +4,8 @@
 ///
 /// `due_at` says when a row needs attention that its object might forget in a crash: a waiting job's time, a running
 /// job that outlived an alarm, an ended job whose end was not delivered. NULL is no row of the index.
+/// `give_up_at` says when a limit of time ends a row that has not ended by itself; NULL, and no row of its index, where
+/// there is no limit.
 pub const STEPS: &[&[&str]] = &[
     &[
         "-- jobs::schema
@@ -39,6 +41,14 @@ pub const STEPS: &[&[&str]] = &[
     CREATE UNIQUE INDEX job_key ON job(action, key) WHERE key IS NOT NULL",
         "-- jobs::schema
     CREATE TABLE watermark (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL) STRICT",
+    ],
+    &[
+        "-- jobs::schema
+        ALTER TABLE job ADD COLUMN give_up_at INTEGER",
+        "-- jobs::schema
+        ALTER TABLE job ADD COLUMN snoozes INTEGER NOT NULL DEFAULT 0",
+        "-- jobs::schema
+        CREATE INDEX job_give_up ON job(give_up_at) WHERE give_up_at IS NOT NULL",
     ],
     LANES,
 ];

@@ -99,6 +99,8 @@ pub struct State {
     pub(super) gates: Gates,
     pub(super) waiters: BTreeMap<CallId, Waiter>,
     pub(super) sweep_at: Option<UnixMs>,
+    /// No job is to be given up before. Never later than the earliest of the rows; it may be earlier, where that ended.
+    pub(super) give_up_at: Option<UnixMs>,
     /// Hubs that came to follow a job since their last batch was answered. What that answer says of the job is older.
     pub(super) followed: BTreeSet<(HubIndex, JobNumber)>,
 }
@@ -131,6 +133,7 @@ impl State {
             gates: Gates::recover(db)?,
             waiters: BTreeMap::new(),
             sweep_at: None,
+            give_up_at: Self::earliest_give_up(db)?,
             followed: BTreeSet::new(),
         };
         let indexed = db.run(columns!("WHERE due_at IS NOT NULL AND state >= 3"), &[])?;
@@ -231,11 +234,13 @@ impl State {
         } else {
             None
         };
+        let limits = self.limits_at();
         leases
             .chain(deliveries)
             .chain(due)
             .chain(unstored)
             .chain(self.sweep_at)
+            .chain(limits)
             .min()
     }
 

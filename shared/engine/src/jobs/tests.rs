@@ -5,6 +5,7 @@ mod attempts;
 mod bench;
 mod ends;
 mod limits;
+mod limits_of_time;
 mod order;
 mod recovery;
 mod showing;

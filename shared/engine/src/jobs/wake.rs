@@ -14,6 +14,7 @@ use crate::database::{Database, DatabaseError, Value, from_blob};
 impl<D: Database> Turn<'_, D> {
     pub(super) fn wake(&mut self) -> Result<(), DatabaseError> {
         let now = self.now;
+        self.give_up_due()?;
         let lost: Vec<JobNumber> = self
             .state
             .running
@@ -24,6 +25,7 @@ impl<D: Database> Turn<'_, D> {
         for number in lost {
             self.lose(number)?;
         }
+        self.fail_silent()?;
         self.redeliver()?;
         self.raise_watermark()?;
         self.sweep()?;

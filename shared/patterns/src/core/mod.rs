@@ -1,5 +1,7 @@
 //! The pattern `core`: operations that show and test what every other relies on.
 
+mod pause;
+
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -38,6 +40,15 @@ pub const MANIFEST: Manifest = Manifest {
             check_settings: takes_no_settings,
         },
         Operation {
+            name: "pause",
+            description: "Waits for `ms` milliseconds without holding a place: it puts itself off.",
+            modes: Modes::ASYNC,
+            default_mode: Mode::Async,
+            runs_in_hub: false,
+            sharing: Sharing::Alone,
+            check_settings: takes_no_settings,
+        },
+        Operation {
             name: "fail",
             description: "Fails, for tests: `message`, `retryable`, `times`, `panic`.",
             modes: Modes::ALL,
@@ -64,6 +75,7 @@ pub async fn run(context: &impl Context, call: &Invocation) -> Result<Done, Erro
         "echo" => Ok(Done::Result(call.payload.clone())),
         // Boxed, so that an echo is not as large as it.
         "delay" => Box::pin(delay(context, call.payload.as_str())).await,
+        "pause" => Box::pin(pause::pause(context, call.payload.as_str())).await,
         "fail" => fail(call),
         other => Err(Error::new(
             ErrorCode::InternalError,

@@ -11,7 +11,24 @@ use crate::event::Payload;
 use crate::ids::{ActionName, FencingToken, JobId, Revision, ShardIndex, TenantId, TraceParent, UserId};
 use crate::time::UnixMs;
 
-/// How the wait before the next attempt grows.
+/// By what a wait is multiplied each time, in millionths: 12.1825 is 12,182,500.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Factor(pub u64);
+
+impl Factor {
+    /// One, which lets nothing grow.
+    pub const ONE: Self = Self(1_000_000);
+}
+
+impl Default for Factor {
+    /// Two: what every exponential wait had before it could be chosen.
+    fn default() -> Self {
+        Self(2 * Self::ONE.0)
+    }
+}
+
+/// How the wait before the next attempt grows. The wait after attempt `n`, from 1, before its jitter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Backoff {
@@ -20,12 +37,66 @@ pub enum Backoff {
         /// The wait.
         ms: u64,
     },
-    /// Twice the wait each time, up to a cap. Milliseconds.
+    /// So much more each time, up to a cap. Milliseconds.
+    Linear {
+        /// The first wait.
+        initial_ms: u64,
+        /// What each further wait has more.
+        increment_ms: u64,
+        /// The longest wait.
+        cap_ms: u64,
+    },
+    /// So many times the wait each time, up to a cap. Milliseconds.
     Exponential {
         /// The first wait.
         initial_ms: u64,
+        /// How many times.
+        #[serde(default)]
+        factor: Factor,
         /// The longest wait.
         cap_ms: u64,
+    },
+    /// `n` to a power, times a unit, up to a cap. Milliseconds.
+    Polynomial {
+        /// The unit, which is the first wait.
+        unit_ms: u64,
+        /// The power.
+        power: u32,
+        /// The longest wait.
+        cap_ms: u64,
+    },
+    /// The waits themselves, of which the last repeats. Milliseconds.
+    Table {
+        /// The waits. Where there are none, there is no wait.
+        waits_ms: Vec<u64>,
+    },
+}
+
+impl Backoff {
+    /// What spreads its waits where nothing is said: half of an exponential wait, nothing of the others, which say
+    /// exactly what is meant.
+    pub const fn own_jitter(&self) -> Jitter {
+        match self {
+            Self::Exponential { .. } => Jitter::Equal,
+            Self::Constant { .. } | Self::Linear { .. } | Self::Polynomial { .. } | Self::Table { .. } => Jitter::None,
+        }
+    }
+}
+
+/// How chance spreads a wait `w`, so that jobs that failed together do not come back together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Jitter {
+    /// Exactly `w`.
+    None,
+    /// From 0 to `w`.
+    Full,
+    /// From half of `w` to `w`.
+    Equal,
+    /// From so many percent less than `w` to so many more.
+    PlusMinus {
+        /// Percent of `w`. What is over a hundred counts as a hundred.
+        percent: u8,
     },
 }
 
@@ -59,8 +130,21 @@ pub struct Policy {
     pub attempts_max: u32,
     /// The wait between them.
     pub backoff: Backoff,
+    /// How chance spreads that wait; `None` as the backoff's own kind does.
+    #[serde(default)]
+    pub jitter: Option<Jitter>,
     /// How long one attempt may take. Milliseconds.
     pub timeout_ms: u64,
+    /// How long the job may wait for its first attempt, from when it may start; `None` without end. Milliseconds.
+    #[serde(default)]
+    pub queue_timeout_ms: Option<u64>,
+    /// How long the job may take with all its attempts and waits, from when it may start; `None` without end.
+    /// Milliseconds.
+    #[serde(default)]
+    pub total_timeout_ms: Option<u64>,
+    /// How long an attempt may go without progress or a checkpoint; `None` without end. Milliseconds.
+    #[serde(default)]
+    pub heartbeat_timeout_ms: Option<u64>,
     /// How long a lease lasts without a sign of life. Milliseconds.
     pub lease_ms: u64,
     /// How long the ended job and its key are kept. Milliseconds.
@@ -129,4 +213,71 @@ pub enum Outcome {
     },
     /// It did as much as one run may do, and goes on from its checkpoint. Costs no attempt.
     Unfinished,
+    /// What it waits for is not there yet: it wants to run again later. Costs no attempt.
+    Snoozed {
+        /// How much later. Milliseconds.
+        ms: u64,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::{decode, encode};
+
+    /// What rows and parts of the version before held.
+    #[derive(Serialize)]
+    #[serde(rename_all = "snake_case")]
+    enum FormerBackoff {
+        Constant { ms: u64 },
+        Exponential { initial_ms: u64, cap_ms: u64 },
+    }
+
+    #[derive(Serialize)]
+    struct FormerPolicy {
+        attempts_max: u32,
+        backoff: FormerBackoff,
+        timeout_ms: u64,
+        lease_ms: u64,
+        retention_ms: u64,
+        dispatch: Dispatch,
+        sharing: Sharing,
+    }
+
+    #[test]
+    fn a_policy_that_was_stored_before_there_were_limits_and_factors_means_what_it_meant() {
+        let (initial_ms, cap_ms) = (1000, 60_000);
+        let factor = Factor::default();
+        for (former, now, jitter) in [
+            (
+                FormerBackoff::Exponential { initial_ms, cap_ms },
+                Backoff::Exponential {
+                    initial_ms,
+                    factor,
+                    cap_ms,
+                },
+                Jitter::Equal,
+            ),
+            (
+                FormerBackoff::Constant { ms: 7 },
+                Backoff::Constant { ms: 7 },
+                Jitter::None,
+            ),
+        ] {
+            let bytes = encode(&FormerPolicy {
+                attempts_max: 3,
+                backoff: former,
+                timeout_ms: 1,
+                lease_ms: 2,
+                retention_ms: 3,
+                dispatch: Dispatch::Queue,
+                sharing: Sharing::Alone,
+            });
+            let policy: Policy = decode(&bytes.unwrap()).unwrap();
+            assert_eq!((&policy.backoff, policy.jitter), (&now, None));
+            assert_eq!(policy.backoff.own_jitter(), jitter);
+            assert_eq!((policy.queue_timeout_ms, policy.total_timeout_ms), (None, None));
+            assert_eq!((policy.heartbeat_timeout_ms, factor), (None, Factor(2_000_000)));
+        }
+    }
 }

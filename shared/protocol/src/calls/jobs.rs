@@ -94,6 +94,10 @@ pub struct Filter {
 }
 
 /// A call to a `Jobs` object.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the largest is the commonest: a box would cost each request an allocation"
+)]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Call {
     /// Accept a job.

@@ -13,7 +13,8 @@ use crate::error::{Error, ErrorCode};
 use crate::fields::Fields;
 use crate::ids::{ActionName, IdempotencyKey, JobId, RequestId, Seq, TraceParent};
 use crate::limits::{
-    DELAY_MS_MAX, FRAME_BYTES_MAX, ID_CHARS_MAX, METADATA_ENTRIES_MAX, METADATA_VALUE_BYTES_MAX, TIMEOUT_MS_MAX,
+    DELAY_MS_MAX, FRAME_BYTES_MAX, ID_CHARS_MAX, METADATA_ENTRIES_MAX, METADATA_VALUE_BYTES_MAX, QUEUE_TIMEOUT_MS_MAX,
+    TIMEOUT_MS_MAX,
 };
 use crate::time::UnixMs;
 
@@ -61,6 +62,8 @@ pub struct Request<'a> {
     pub priority: Option<Priority>,
     /// How long one attempt may take, shortened from the action's own limit. Milliseconds.
     pub timeout_ms: Option<u64>,
+    /// How long the job may wait for its first attempt, shortened from the action's own limit. Milliseconds.
+    pub queue_timeout_ms: Option<u64>,
     /// When it may start.
     pub start: Start,
     /// The caller's trace.
@@ -148,7 +151,7 @@ const TYPES: [&str; 10] = [
 ];
 
 /// The fields of a `request` frame, and of the body of `POST /v1/requests`.
-pub const REQUEST_FIELDS: [&str; 12] = [
+pub const REQUEST_FIELDS: [&str; 13] = [
     "type",
     "id",
     "action",
@@ -158,6 +161,7 @@ pub const REQUEST_FIELDS: [&str; 12] = [
     "idempotency_key",
     "priority",
     "timeout_ms",
+    "queue_timeout_ms",
     "delay_ms",
     "run_at",
     "traceparent",
@@ -286,6 +290,12 @@ impl<'a> Request<'a> {
             1,
             TIMEOUT_MS_MAX,
         );
+        let queue_timeout_ms = fields.optional_number(
+            "queue_timeout_ms",
+            "milliseconds from 1 to 2592000000 (30 days)",
+            1,
+            QUEUE_TIMEOUT_MS_MAX,
+        );
         let start = read_start(&mut fields);
         let traceparent = fields.optional_text("traceparent", TraceParent::EXPECTED, TraceParent::parse);
         let metadata = read_metadata(&mut fields);
@@ -301,6 +311,7 @@ impl<'a> Request<'a> {
             idempotency_key: key,
             priority,
             timeout_ms,
+            queue_timeout_ms,
             start,
             traceparent,
         })

@@ -22,7 +22,7 @@ fn pointers(text: &str) -> Vec<String> {
 #[test]
 fn a_request_is_read_with_all_its_fields() {
     let text = r#"{"type":"request","id":"r1","action":"core.echo","payload":{"a":[1,2]},"metadata":{"k":"v"},
-        "mode":"async","idempotency_key":"key 1","priority":"normal","timeout_ms":5000,"delay_ms":10,
+        "mode":"async","idempotency_key":"key 1","priority":"normal","timeout_ms":5000,"queue_timeout_ms":7000,"delay_ms":10,
         "traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}"#;
     let Ok(ClientFrame::Request(request)) = ClientFrame::parse(text) else {
         panic!("no request")
@@ -31,6 +31,7 @@ fn a_request_is_read_with_all_its_fields() {
     assert_eq!(request.payload.unwrap().get(), r#"{"a":[1,2]}"#);
     assert_eq!(request.mode, Mode::Async);
     assert_eq!(request.start, Start::After(10));
+    assert_eq!((request.timeout_ms, request.queue_timeout_ms), (Some(5000), Some(7000)));
     assert_eq!(request.metadata.get("k").map(String::as_str), Some("v"));
 }
 
@@ -44,7 +45,7 @@ fn the_type_is_request_where_it_is_missing() {
 
 #[test]
 fn all_faults_of_a_frame_are_reported_together() {
-    let text = r#"{"id":5,"action":"a b","mode":"later","timeout_ms":-1,"delay_ms":1,"run_at":"2026-01-01T00:00:00Z","metadata":{"x":1},"paylod":1}"#;
+    let text = r#"{"id":5,"action":"a b","mode":"later","timeout_ms":-1,"queue_timeout_ms":2592000001,"delay_ms":1,"run_at":"2026-01-01T00:00:00Z","metadata":{"x":1},"paylod":1}"#;
     let mut found = pointers(text);
     found.sort();
     assert_eq!(
@@ -55,6 +56,7 @@ fn all_faults_of_a_frame_are_reported_together() {
             "/metadata/x",
             "/mode",
             "/paylod",
+            "/queue_timeout_ms",
             "/run_at",
             "/timeout_ms"
         ]

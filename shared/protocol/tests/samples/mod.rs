@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_protocol::calls::executor::{Assignment, Backoff, Dispatch, Execute, Outcome, Policy, Sharing};
+use tidegate_protocol::calls::executor::{
+    Assignment, Backoff, Dispatch, Execute, Factor, Jitter, Outcome, Policy, Sharing,
+};
 use tidegate_protocol::calls::hub::{self, Delivery, Prefer};
 use tidegate_protocol::calls::jobs::{self, Enqueue, Filter, JobRef, Keyed, NewJob};
 use tidegate_protocol::calls::queueing::{
@@ -148,9 +150,14 @@ pub fn new_job(payload: Payload) -> NewJob {
             attempts_max: u32::MAX,
             backoff: Backoff::Exponential {
                 initial_ms: 0,
+                factor: Factor(LARGEST),
                 cap_ms: LARGEST,
             },
+            jitter: Some(Jitter::PlusMinus { percent: u8::MAX }),
             timeout_ms: LARGEST,
+            queue_timeout_ms: Some(LARGEST),
+            total_timeout_ms: Some(0),
+            heartbeat_timeout_ms: None,
             lease_ms: 1,
             retention_ms: 0,
             dispatch: Dispatch::Queue,
@@ -355,10 +362,14 @@ pub fn outcomes() -> Vec<Outcome> {
         .into_iter()
         .map(|result| Outcome::Succeeded { result })
         .collect();
-    outcomes.extend([Outcome::Failed { error: error() }, Outcome::Unfinished]);
+    outcomes.extend([
+        Outcome::Failed { error: error() },
+        Outcome::Unfinished,
+        Outcome::Snoozed { ms: LARGEST },
+    ]);
     for outcome in &outcomes {
         match outcome {
-            Outcome::Succeeded { .. } | Outcome::Failed { .. } | Outcome::Unfinished => {}
+            Outcome::Succeeded { .. } | Outcome::Failed { .. } | Outcome::Unfinished | Outcome::Snoozed { .. } => {}
         }
     }
     outcomes

@@ -54,7 +54,11 @@ pub fn plain() -> Enqueue {
             policy: Policy {
                 attempts_max: 3,
                 backoff: Backoff::Constant { ms: BACKOFF_MS },
+                jitter: None,
                 timeout_ms: TIMEOUT_MS,
+                queue_timeout_ms: None,
+                total_timeout_ms: None,
+                heartbeat_timeout_ms: None,
                 lease_ms: LEASE_MS,
                 retention_ms: RETENTION_MS,
                 dispatch: Dispatch::Direct,

@@ -147,9 +147,9 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0_u8..5, proptest::option::of(0_u8..3)).prop_map(|(kind, key)| Step::Enqueue { kind, key }),
+        4 => (0_u8..9, proptest::option::of(0_u8..3)).prop_map(|(kind, key)| Step::Enqueue { kind, key }),
         3 => any::<u8>().prop_map(Step::Report),
-        4 => (any::<u8>(), 0_u8..4).prop_map(|(which, outcome)| Step::Finish { which, outcome }),
+        4 => (any::<u8>(), 0_u8..5).prop_map(|(which, outcome)| Step::Finish { which, outcome }),
         2 => any::<u8>().prop_map(|which| Step::Old { which }),
         1 => any::<u8>().prop_map(Step::Cancel),
         1 => any::<u8>().prop_map(Step::Start),
@@ -176,9 +176,17 @@ fn apply(bench: &mut Bench, history: &mut History, step: Step) {
                 0 => plain(),
                 1 => followed(),
                 2 => waiting(1500),
-                3 => rung(),
-                _ => delayed(bench.now.plus(2500)),
+                3 | 5 => rung(),
+                4 | 6 => delayed(bench.now.plus(2500)),
+                _ => followed(),
             };
+            let policy = &mut enqueue.job.policy;
+            match kind {
+                5 | 6 => policy.queue_timeout_ms = Some(1200),
+                7 => policy.total_timeout_ms = Some(7000),
+                8 => policy.heartbeat_timeout_ms = Some(2500),
+                _ => {}
+            }
             enqueue.keyed = key.and_then(|key| keyed(&alloc::format!("k{key}")).keyed);
             bench.send(Call::Enqueue(Box::new(enqueue))).1
         }
@@ -198,7 +206,8 @@ fn apply(bench: &mut Bench, history: &mut History, step: Step) {
                 0 => success(),
                 1 => failure(true),
                 2 => failure(false),
-                _ => Outcome::Unfinished,
+                3 => Outcome::Unfinished,
+                _ => Outcome::Snoozed { ms: 1700 },
             };
             let effects = bench.finish(&execute, outcome).1;
             history.old.push(execute);
@@ -292,6 +301,14 @@ fn check(bench: &Bench) {
     let orphans = "SELECT count(*) FROM job WHERE state < 4 AND due_at IS NULL
         AND number <= coalesce((SELECT number FROM watermark), 0)";
     assert_eq!(rows(orphans), 0, "a row that no recovery finds");
+    // What a live object knows of the earliest limit may be too early, never too late.
+    assert!(
+        found
+            .give_up_at
+            .is_none_or(|at| live.give_up_at.is_some_and(|live| live <= at))
+    );
+    let spare = "SELECT count(*) FROM job WHERE state > 3 AND give_up_at IS NOT NULL";
+    assert_eq!(rows(spare), 0, "an ended job is given up once more");
     let acknowledged = rows("SELECT count(*) FROM job WHERE state < 4") > 0;
     assert!(
         !acknowledged || bench.next_wake().is_some(),

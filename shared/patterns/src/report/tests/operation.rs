@@ -151,7 +151,7 @@ fn run(memory: &Memory, payload: &str, pace: Pace) -> Result<Done, Error> {
 fn result(done: Done) -> Value {
     match done {
         Done::Result(text) => serde_json::from_str(text.as_str()).unwrap(),
-        Done::Unfinished => panic!("unfinished"),
+        Done::Unfinished | Done::Snoozed { .. } => panic!("unfinished"),
     }
 }
 
@@ -237,6 +237,7 @@ fn a_run_that_did_its_share_goes_on_in_the_next() {
     let done = loop {
         match run(&shared, PAYLOAD, pace).unwrap() {
             Done::Unfinished => runs += 1,
+            Done::Snoozed { .. } => panic!("nothing to wait for"),
             done @ Done::Result(_) => break done,
         }
     };
