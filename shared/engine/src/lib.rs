@@ -13,4 +13,5 @@ pub mod database;
 pub mod hub;
 pub mod jobs;
 pub mod progress;
+pub mod schedules;
 pub mod tenancy;
