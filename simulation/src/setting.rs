@@ -67,6 +67,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
         actions.insert(name, action.into());
     }
     Plan {
+        schedules: Vec::new(),
         revision: Revision::parse(revision).expect("a revision"),
         scale,
         actions,

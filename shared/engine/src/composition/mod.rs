@@ -18,6 +18,7 @@ mod manifest;
 mod object;
 mod plan;
 mod policy;
+mod schedules;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ pub use document::{canonical, revision};
 pub use manifest::{CheckConfig, CheckSettings, Manifest, Mode, Modes, Operation, takes_no_settings, takes_nothing};
 pub use object::{Object, child, describe, note, suggest};
 pub use plan::{Action, DeclaredMode, PatternInstance, Plan};
+pub use schedules::{SCHEDULE_KEY, SCHEDULED_FOR_KEY};
 
 /// The composition of a tenant that has none of its own.
 ///

@@ -4,8 +4,9 @@
 ///
 /// `due_at` says when a row needs attention that its object might forget in a crash: a waiting job's time, a running
 /// job that outlived an alarm, an ended job whose end was not delivered. NULL is no row of the index.
-pub const STEPS: &[&[&str]] = &[&[
-    "-- jobs::schema
+pub const STEPS: &[&[&str]] = &[
+    &[
+        "-- jobs::schema
     CREATE TABLE job (
         number INTEGER PRIMARY KEY,
         tail INTEGER NOT NULL,
@@ -32,10 +33,34 @@ pub const STEPS: &[&[&str]] = &[&[
         expires_at INTEGER,
         outcome BLOB
     ) STRICT",
-    "-- jobs::schema
+        "-- jobs::schema
     CREATE INDEX job_due ON job(due_at) WHERE due_at IS NOT NULL",
-    "-- jobs::schema
+        "-- jobs::schema
     CREATE UNIQUE INDEX job_key ON job(action, key) WHERE key IS NOT NULL",
-    "-- jobs::schema
+        "-- jobs::schema
     CREATE TABLE watermark (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL) STRICT",
-]];
+    ],
+    SCHEDULES,
+];
+
+/// Schedules, a row each. The definition comes last, so that a search by time does not read it.
+const SCHEDULES: &[&str] = &[
+    "-- jobs::schema
+    CREATE TABLE schedule (
+        name TEXT PRIMARY KEY,
+        paused INTEGER NOT NULL,
+        nominal INTEGER,
+        due_at INTEGER,
+        done_until INTEGER NOT NULL,
+        held INTEGER,
+        last_number INTEGER,
+        last_tail INTEGER,
+        last_fired INTEGER,
+        fired INTEGER NOT NULL,
+        skipped INTEGER NOT NULL,
+        missed INTEGER NOT NULL,
+        definition BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID",
+    "-- jobs::schema
+    CREATE TABLE schedule_set (id INTEGER PRIMARY KEY CHECK (id = 1), version INTEGER NOT NULL) STRICT",
+];

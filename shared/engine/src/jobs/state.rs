@@ -10,6 +10,7 @@ use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, JobNumber, Seq};
 use tidegate_protocol::time::UnixMs;
 
 use super::row::{Job, columns};
+use super::schedules::Watch;
 use super::{CallId, RUNNING_MAX};
 use crate::database::{Database, DatabaseError, Value};
 
@@ -92,6 +93,7 @@ pub struct State {
     pub(super) sweep_at: Option<UnixMs>,
     /// Hubs that came to follow a job since their last batch was answered. What that answer says of the job is older.
     pub(super) followed: BTreeSet<(HubIndex, JobNumber)>,
+    pub(super) schedules: Watch,
 }
 
 impl State {
@@ -124,6 +126,7 @@ impl State {
             waiters: BTreeMap::new(),
             sweep_at: None,
             followed: BTreeSet::new(),
+            schedules: Watch::recover(db)?,
         };
         let indexed = db.run(columns!("WHERE due_at IS NOT NULL AND state >= 3"), &[])?;
         let young = db.run(
@@ -203,7 +206,8 @@ impl State {
             // A place may be held by a job without a row, which has no lease; its deadline gives it one.
             (true, false) => self.next_tick(),
         };
-        Ok(leases.chain(deliveries).chain(due).chain(self.sweep_at).min())
+        let others = due.into_iter().chain(self.sweep_at).chain(self.schedules.due);
+        Ok(leases.chain(deliveries).chain(others).min())
     }
 
     /// When [`super::tick`] is to be called, as long as this instance lives.

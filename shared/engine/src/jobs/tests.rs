@@ -5,4 +5,7 @@ mod attempts;
 mod bench;
 mod ends;
 mod recovery;
+mod schedules;
 mod showing;
+
+pub(crate) use schedules::every_minute as a_schedule;
