@@ -11,6 +11,7 @@ mod objects;
 mod operations;
 mod requests;
 mod routes;
+mod schedules;
 mod tenants;
 
 use tidegate_protocol::calls::Principal;
@@ -88,6 +89,8 @@ async fn serve(
         Route::JobEvents(job) => jobs::events(request, env, &principal, &job).await,
         Route::JobResult(job) => jobs::result(env, &principal, &job).await,
         Route::JobCancel(job) => jobs::cancel(env, &principal, &job).await,
+        Route::Schedules => schedules::list(env, &principal).await,
+        Route::Schedule(name, change) => schedules::change(request, env, &principal, &name, change).await,
         Route::Tickets => connect::ticket(env, &principal).await,
         Route::Object(key) => objects::handle(request, env, &principal, &key, &method).await,
         Route::Composition if method == Method::Put => tenants::activate(request, env, &principal).await,

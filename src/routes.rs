@@ -19,6 +19,10 @@ pub enum Route {
     JobResult(String),
     /// `/v1/jobs/{id}:cancel`
     JobCancel(String),
+    /// `/v1/schedules`
+    Schedules,
+    /// `/v1/schedules/{name}:…`
+    Schedule(String, Change),
     /// `/v1/tickets`
     Tickets,
     /// `/v1/objects/{key}`
@@ -33,6 +37,19 @@ pub enum Route {
     OpenApi,
     /// Named by the protocol, and not there yet.
     NotYet(&'static str),
+}
+
+/// What can be done to a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// `:pause`
+    Pause,
+    /// `:resume`
+    Resume,
+    /// `:trigger`
+    Trigger,
+    /// `:backfill`
+    Backfill,
 }
 
 /// Who may ask.
@@ -60,6 +77,7 @@ pub fn find(path: &str) -> Option<Route> {
         "requests" => return Some(Route::Requests),
         "requests:batch" => return Some(Route::NotYet("POST /v1/requests:batch")),
         "jobs" => return Some(Route::Jobs),
+        "schedules" => return Some(Route::Schedules),
         "tickets" => return Some(Route::Tickets),
         "dead-letters" => return Some(Route::NotYet("/v1/dead-letters")),
         "dead-letters:redrive" => return Some(Route::NotYet("/v1/dead-letters:redrive")),
@@ -71,6 +89,9 @@ pub fn find(path: &str) -> Option<Route> {
     }
     if let Some(job) = rest.strip_prefix("jobs/") {
         return job_route(job);
+    }
+    if let Some(schedule) = rest.strip_prefix("schedules/") {
+        return schedule_route(schedule);
     }
     if rest.starts_with("channels/") {
         return Some(Route::NotYet("/v1/channels"));
@@ -97,6 +118,18 @@ fn job_route(rest: &str) -> Option<Route> {
     }
 }
 
+fn schedule_route(rest: &str) -> Option<Route> {
+    let (name, change) = rest.split_once(':')?;
+    let change = match change {
+        "pause" => Change::Pause,
+        "resume" => Change::Resume,
+        "trigger" => Change::Trigger,
+        "backfill" => Change::Backfill,
+        _ => return None,
+    };
+    Some(Route::Schedule(name.into(), change))
+}
+
 /// Who may ask for `route`.
 pub fn access(route: &Route) -> Access {
     match route {
@@ -117,10 +150,11 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::Job(_)
         | Route::JobEvents(_)
         | Route::JobResult(_)
+        | Route::Schedules
         | Route::Health
         | Route::Ready
         | Route::OpenApi => READ,
-        Route::Requests | Route::JobCancel(_) | Route::Tickets => WRITE,
+        Route::Requests | Route::JobCancel(_) | Route::Schedule(..) | Route::Tickets => WRITE,
         Route::Composition => &[Method::Get, Method::Put],
         Route::Object(_) => &[Method::Get, Method::Put, Method::Delete],
         Route::NotYet(_) => &[Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete],
@@ -158,6 +192,13 @@ mod tests {
             ("/v1/jobs/job_1:cancel", Some(Route::JobCancel(id()))),
             ("/v1/jobs/job_1/events", Some(Route::JobEvents(id()))),
             ("/v1/jobs/job_1/result", Some(Route::JobResult(id()))),
+            ("/v1/schedules", Some(Route::Schedules)),
+            (
+                "/v1/schedules/nightly:trigger",
+                Some(Route::Schedule("nightly".into(), Change::Trigger)),
+            ),
+            ("/v1/schedules/nightly", None),
+            ("/v1/schedules/nightly:fire", None),
             ("/v1/objects/a/b%20c.csv", Some(Route::Object("a/b c.csv".into()))),
             ("/v1/jobs/job_1:retry", Some(Route::NotYet("POST /v1/jobs/{id}:retry"))),
             ("/v1/channels/c/messages", Some(Route::NotYet("/v1/channels"))),

@@ -6,7 +6,6 @@
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::schedules::Schedule;
-use tidegate_protocol::time::UnixMs;
 
 use super::Effect;
 use crate::database::{Database, DatabaseError, Value, from_blob, to_blob};
@@ -59,15 +58,4 @@ pub fn told(db: &impl Database, version: u64) -> Result<(), DatabaseError> {
         &[Value::Number(version)],
     )?;
     Ok(())
-}
-
-/// When the object must be woken, whatever happens to it: the time of its alarm.
-///
-/// Errors: the database's.
-pub fn next_wake(db: &impl Database, now: UnixMs) -> Result<Option<UnixMs>, DatabaseError> {
-    let untold = db.run(
-        "-- tenancy::schedules::next_wake\nSELECT 1 FROM schedules WHERE id = 1 AND told = 0",
-        &[],
-    )?;
-    Ok((!untold.is_empty()).then(|| now.plus(RETELL_MS)))
 }
