@@ -30,6 +30,12 @@ const FULL: &str = r#"{
             "retention": "1d", "dispatch": "queue", "with": {"columns": 5}},
         "b": {"run": "core.guess", "mode": "auto", "deadline": "1s", "dispatch": "direct"},
         "c": {"run": "core.echo", "retry": {"backoff": "constant", "initial": "5s"}}
+    },
+    "schedules": {
+        "nightly": {"cron": "0 3 * * *", "time_zone": "Europe/Berlin", "action": "a", "payload": {"a": [1]},
+            "metadata": {"team": "blue"}, "user": "ann", "overlap": "queue_one", "catch_up": "1h", "jitter": "30s",
+            "paused": true},
+        "s2": {"cron": "@daily", "action": "c"}
     }
 }"#;
 
@@ -44,6 +50,12 @@ const BEYOND_SCHEMA: &[&str] = &[
     "below the timeout of ",
     "not below `initial`",
     "only where the mode is `",
+    "a cron expression",
+    "a time zone of the IANA database",
+    "an action of the composition",
+    "bytes of JSON",
+    // The schema counts characters, and what is stored are bytes.
+    "a string of at most 1024 bytes",
 ];
 
 fn schema() -> jsonschema::Validator {
@@ -187,6 +199,20 @@ fn name() -> impl Strategy<Value = String> {
         "$schema",
         "patterns",
         "actions",
+        "schedules",
+        "cron",
+        "time_zone",
+        "action",
+        "payload",
+        "metadata",
+        "user",
+        "overlap",
+        "catch_up",
+        "jitter",
+        "paused",
+        "schedule",
+        "scheduled_for",
+        "nightly",
     ];
     prop_oneof![
         prop::sample::select(known).prop_map(String::from),
@@ -204,6 +230,9 @@ fn value() -> impl Strategy<Value = Value> {
         "x".repeat(128), "x".repeat(129), "x".repeat(1001), ["x".repeat(128)], ["x".repeat(129)], {"run": "core.echo"},
         {"use": "core"}, {"attempts": 1}, {"backoff": "constant", "cap": "1s"}, {"columns": 3},
         "é".repeat(1000), "é".repeat(1001), "1s\n", "core.echo\n",
+        "0 3 * * *", "* * * * * *", "@hourly", "0 0 30 2 *", "0 3 * * é", "Europe/Berlin", "Europe/Atlantis", "b", "skip",
+        "allow", "cancel_old", {"cron": "0 3 * * *", "action": "a"}, {"cron": "0 3 * * *"}, {"schedule": "x"},
+        {"k": "v"}, {"": "v"}, "x".repeat(257), "u\u{7}", {"p": "x".repeat(33_000)},
     ]);
     prop::sample::select(known.as_array().unwrap().clone())
 }
