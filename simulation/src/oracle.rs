@@ -12,12 +12,13 @@ use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
 use crate::jobs::{Turn, own_reply};
+use crate::schedules::Ticks;
 use crate::setting::{BACKOFF_MIN_MS, LEASE_MS};
 use crate::world::{Check, World};
 
 /// The numbers of a row, as the engine stored them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct RowView {
+pub(crate) struct RowView {
     id: JobId,
     state: u64,
     due_at: Option<u64>,
@@ -65,12 +66,18 @@ pub struct Oracle {
     rows: BTreeMap<usize, BTreeMap<JobNumber, RowView>>,
     undelivered: BTreeMap<usize, bool>,
     keys: BTreeMap<(usize, String, String), (JobId, String)>,
+    pub(crate) ticks: Ticks,
 }
 
 impl Oracle {
     /// The event of a job.
     pub fn event(&self, job: JobId, seq: u64) -> Option<&Event> {
         self.jobs.get(&job)?.events.get(&seq)
+    }
+
+    /// A job whose owner is known although no client asked for it.
+    pub fn owned(&mut self, job: JobId, user: UserId) {
+        self.jobs.entry(job).or_default().user.get_or_insert(user);
     }
 
     /// Whether the job is past its retention.
@@ -229,6 +236,7 @@ impl World {
         {
             self.note_enqueued(shard, enqueue, effects);
         }
+        self.check_schedules(shard, &before, now)?;
         let refused = self.check_token(shard, turn, effects, &before, &after, now)?;
         self.counters.tokens_refused += u64::from(refused);
         for effect in effects {
@@ -524,6 +532,8 @@ impl World {
                 return Err(format!("{row:?} has no alarm in time: {:?}", object.alarm));
             }
         }
+        self.check_clock_alarm(shard)?;
+        let object = &self.shards[shard];
         let due_ends = rows.values().any(|row| row.ended() && row.due_at.is_some());
         if due_ends && object.alarm.is_none() {
             return Err("an end that is not delivered has no alarm".into());

@@ -44,6 +44,7 @@ pub enum From {
     Attempt(u64),
     Watch { client: usize, job: JobId },
     Probe { client: usize, foreign: bool },
+    Gate { gate: usize, version: u64 },
     Nobody,
 }
 
@@ -121,6 +122,10 @@ pub enum Event {
         call: tenant::Call,
         from: Option<(usize, u64)>,
     },
+    /// The alarm of a gate.
+    Retell {
+        gate: usize,
+    },
     FromGate {
         hub: usize,
         life: u64,
@@ -154,6 +159,7 @@ impl Event {
             Self::Move
                 | Self::LookAfter
                 | Self::HttpToClient { .. }
+                | Self::Retell { .. }
                 | Self::FrameDown { .. }
                 | Self::Cut { .. }
                 | Self::FromJobs {
@@ -266,7 +272,7 @@ impl World {
                 hubs: world.random.within(1..=2) as u16,
                 shards: world.random.within(1..=2) as u16,
             };
-            world.gates.push(Gate::new(scale)?);
+            world.gates.push(Gate::new(name, scale)?);
             let (first_hub, first_shard) = (world.hubs.len(), world.shards.len());
             world
                 .hubs
@@ -284,6 +290,7 @@ impl World {
                 first_hub,
                 first_shard,
             });
+            world.after(0, Event::Retell { gate: number });
         }
         Ok(world)
     }
@@ -404,6 +411,7 @@ impl World {
             Event::Gone { socket } => self.gone(socket),
             Event::Cut { socket } => self.cut_seen(socket),
             Event::ToGate { gate, call, from } => self.gate_called(gate, call, from),
+            Event::Retell { gate } => self.retell(gate),
             Event::FromGate { hub, life, reply } => self.described(hub, life, reply),
             Event::Refresh { hub, description } => self.refreshed(hub, description),
             Event::Attempt { id } => self.attempt_goes_on(id),
@@ -515,6 +523,7 @@ impl World {
         self.trace(|| "the faults stop".into());
         self.faults = false;
         self.after(1, Event::LookAfter);
+        self.unschedule();
     }
 
     /// What is not at rest yet.
@@ -532,6 +541,9 @@ impl World {
     fn check_at_rest(&mut self) -> Check {
         for shard in 0..self.shards.len() {
             self.jobs_at_rest(shard)?;
+        }
+        for gate in 0..self.gates.len() {
+            self.gate_at_rest(gate)?;
         }
         for hub in &self.hubs {
             hub.at_rest()?;

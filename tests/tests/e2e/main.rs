@@ -13,6 +13,7 @@ mod objects;
 mod operations;
 mod panics;
 mod report;
+mod schedules;
 mod spill;
 mod tenants;
 

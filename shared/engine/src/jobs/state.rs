@@ -215,6 +215,11 @@ impl State {
         self.waiters.values().map(|waiter| waiter.deadline).min()
     }
 
+    /// When the first schedule is due.
+    pub fn next_schedule(&self) -> Option<UnixMs> {
+        self.schedules.due
+    }
+
     /// How many attempts are under way.
     pub fn running(&self) -> usize {
         self.running.len() + self.unstored.len()

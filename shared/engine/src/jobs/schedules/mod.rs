@@ -272,6 +272,9 @@ impl<D: Database> Turn<'_, D> {
         };
         self.cancel(OWN_CALL, job, &caller)?;
         self.own_reply();
+        // Where several times are made up for at once, its attempt may not even have begun.
+        self.effects
+            .retain(|effect| !matches!(effect, Effect::Execute(execute) if execute.job == job));
         Ok(())
     }
 

@@ -304,6 +304,23 @@ fn state(bench: &mut Bench, job: JobId) -> JobState {
 }
 
 #[test]
+fn a_job_that_is_cancelled_in_the_turn_that_fired_it_never_runs() {
+    let mut bench = Bench::new();
+    bench.set(
+        1,
+        vec![Schedule {
+            overlap: Overlap::CancelOld,
+            catch_up_ms: HOUR_MS,
+            ..every_minute()
+        }],
+    );
+    let executes = executions(&bench.wake_at(3 * MINUTE_MS));
+    assert_eq!(nominals(&executes), [3 * MINUTE_MS]);
+    assert_eq!(bench.count("SELECT count(*) FROM job"), 3);
+    assert_eq!((bench.info().fired, bench.state.running()), (3, 1));
+}
+
+#[test]
 fn jitter_is_stable_bounded_and_never_early() {
     let mut bench = Bench::new();
     bench.set(
@@ -560,7 +577,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     /// The jobs table, as it is at the end, against a second calculation of what should have been.
     #[test]
