@@ -19,7 +19,7 @@ use super::defaults::{
 };
 use super::document::canonical;
 use super::object::{Object, describe, note, suggest};
-use crate::schedules::{Timetable, Unusable, parse_expression, parse_zone};
+use crate::schedules::{Timetable, Unusable, Zone, parse_expression, parse_zone};
 
 /// Expressions without any moment that are searched to their end in one document. Each takes some 30 ms; a document that
 /// has one is refused whatever the others are.
@@ -141,16 +141,16 @@ fn read_timing(fields: &mut Object<'_, '_>, never: &mut usize) -> Option<(String
         Err(_) => {
             let pointer = fields.at("time_zone");
             note(fields.faults, || {
-                let near = jiff::tz::db().available().map(|known| known.to_string());
-                let near: Vec<String> = near.filter(|known| known.len().abs_diff(name.len()) <= 2).collect();
+                let near = Zone::names();
+                let near = near.filter(|known| known.len().abs_diff(name.len()) <= 2);
                 let got = describe(&Value::from(name));
-                suggest(Fault::new(pointer, ZONE, &got), name, near.iter().map(String::as_str))
+                suggest(Fault::new(pointer, ZONE, &got), name, near)
             });
             None
         }
     });
     let ((text, cron), zone) = (cron?, zone?);
-    let zone_name = zone.iana_name().unwrap_or(TIME_ZONE).to_string();
+    let zone_name = zone.name().to_string();
     if *never >= NEVER_MAX {
         return None;
     }

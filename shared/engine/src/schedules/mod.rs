@@ -1,6 +1,6 @@
 //! When a schedule fires: cron expressions after OCPS 1.4, in the time zones of the IANA database.
 //!
-//! Pure: a moment goes in, the next one comes out. `croner` reads expressions and searches the calendar, `jiff` knows the
+//! Pure: a moment goes in, the next one comes out. `croner` reads expressions and searches the calendar, [`zone`] knows the
 //! zones (all of them, inside the bundle), and [`moment`] is what stands between the two. Who keeps a schedule, and what
 //! becomes of a moment that was missed, is decided in [`crate::jobs`].
 //!
@@ -12,16 +12,17 @@
 mod moment;
 #[cfg(test)]
 mod tests;
+mod zone;
 
 use alloc::string::{String, ToString};
 use core::cell::Cell;
 use core::str::FromStr;
 
 use croner::Cron;
-use jiff::tz::TimeZone;
 use tidegate_protocol::time::UnixMs;
 
 use moment::Moment;
+pub use zone::Zone;
 
 /// Characters of an expression at most: seven fields, each a list of everything, would not be more.
 pub const EXPRESSION_CHARS_MAX: usize = 256;
@@ -47,7 +48,7 @@ pub enum Unusable {
 #[derive(Debug, Clone)]
 pub struct Timetable {
     cron: Cron,
-    zone: TimeZone,
+    zone: Zone,
 }
 
 /// Reads an expression: five fields, six with seconds, seven with years, or one of `@yearly`, `@monthly`, `@weekly`,
@@ -78,15 +79,15 @@ pub fn parse_expression(text: &str) -> Result<Cron, Unusable> {
 /// Finds a zone by its name, `Europe/Berlin` or `UTC`; case does not count.
 ///
 /// Errors: [`Unusable::Zone`].
-pub fn parse_zone(name: &str) -> Result<TimeZone, Unusable> {
-    TimeZone::get(name).map_err(|_| Unusable::Zone)
+pub fn parse_zone(name: &str) -> Result<Zone, Unusable> {
+    Zone::find(name).ok_or(Unusable::Zone)
 }
 
 impl Timetable {
     /// Puts an expression into a zone.
     ///
     /// Errors: [`Unusable::Never`] where no moment matches.
-    pub fn new(cron: Cron, zone: TimeZone) -> Result<Self, Unusable> {
+    pub fn new(cron: Cron, zone: Zone) -> Result<Self, Unusable> {
         let timetable = Self { cron, zone };
         match timetable.next_after(BEGINNING) {
             Some(_) => Ok(timetable),

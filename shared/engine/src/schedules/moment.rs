@@ -1,65 +1,66 @@
 //! A moment in a zone, as `croner` wants to see it.
-//!
-//! `croner` has such a type for `jiff` itself; it brings `jiff`'s whole calendar into the bundle (some 50 KiB gzipped), of
-//! which only the zones are needed.
 
 use core::cell::Cell;
 use core::cmp::Ordering;
 
 use croner::errors::CronError;
 use croner::{CivilDate, CivilDateTime, CivilTime, CronDateTime, Resolution, Weekday};
-use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::{AmbiguousOffset, TimeZone};
 use tidegate_protocol::time::UnixMs;
+
+use super::zone::{Meant, Shown, Zone};
 
 /// A whole second in a zone.
 #[derive(Clone)]
 pub(super) struct Moment<'a> {
-    at: Timestamp,
-    zone: &'a TimeZone,
+    /// Seconds since 1970.
+    at: i64,
+    shown: Shown,
+    zone: &'a Zone,
     /// Conversions that the search may still ask for.
     left: &'a Cell<u32>,
 }
 
 impl<'a> Moment<'a> {
     /// The second that `at` lies in. `None` beyond the calendar.
-    pub fn at(at: UnixMs, zone: &'a TimeZone, left: &'a Cell<u32>) -> Option<Self> {
-        let seconds = i64::try_from(at.0 / 1000).ok()?;
-        let at = Timestamp::from_second(seconds).ok()?;
-        Some(Self { at, zone, left })
+    pub fn at(at: UnixMs, zone: &'a Zone, left: &'a Cell<u32>) -> Option<Self> {
+        let at = i64::try_from(at.0 / 1000).ok()?;
+        let shown = zone.shown(at)?;
+        Some(Self { at, shown, zone, left })
     }
 
     /// The moment as the rest of the engine has it. `None` before 1970.
     pub fn unix_ms(&self) -> Option<UnixMs> {
-        let seconds = u64::try_from(self.at.as_second()).ok()?;
-        Some(UnixMs(seconds.saturating_mul(1000)))
+        u64::try_from(self.at).ok()?.checked_mul(1000).map(UnixMs)
     }
 
-    fn civil(&self) -> DateTime {
-        self.zone.to_datetime(self.at)
+    fn moved(&self, at: i64) -> Option<Self> {
+        let shown = self.zone.shown(at)?;
+        Some(Self {
+            at,
+            shown,
+            ..self.clone()
+        })
     }
-
-    fn moved(&self, at: Timestamp) -> Self {
-        Self { at, ..self.clone() }
-    }
-}
-
-/// A field of a date, which is never negative where the year is not.
-fn field(value: i8) -> u32 {
-    u32::try_from(value).unwrap_or_default()
 }
 
 impl CronDateTime for Moment<'_> {
     fn to_civil(&self) -> CivilDateTime {
-        let civil = self.civil();
-        let date = CivilDate::from_parts_unchecked(i32::from(civil.year()), field(civil.month()), field(civil.day()));
-        let time = CivilTime::from_parts_unchecked(field(civil.hour()), field(civil.minute()), field(civil.second()));
-        CivilDateTime::new(date, time)
+        let Shown {
+            year,
+            month,
+            day,
+            second_of_day,
+            ..
+        } = self.shown;
+        let (hour, minute, second) = (second_of_day / 3600, second_of_day / 60 % 60, second_of_day % 60);
+        CivilDateTime::new(
+            CivilDate::from_parts_unchecked(year, month, day),
+            CivilTime::from_parts_unchecked(hour, minute, second),
+        )
     }
 
     fn civil_weekday(&self) -> Weekday {
-        Weekday::from_days_from_sunday(field(self.civil().weekday().to_sunday_zero_offset()))
+        Weekday::from_days_from_sunday(self.shown.weekday)
     }
 
     fn resolve_civil(&self, civil: CivilDateTime) -> Result<Resolution<Self>, CronError> {
@@ -69,31 +70,18 @@ impl CronDateTime for Moment<'_> {
             .checked_sub(1)
             .ok_or(CronError::TimeSearchLimitExceeded)?;
         self.left.set(left);
-        let part = |value: u32| i8::try_from(value).map_err(|_| CronError::InvalidDate);
-        let civil = DateTime::new(
-            i16::try_from(civil.year()).map_err(|_| CronError::InvalidDate)?,
-            part(civil.month())?,
-            part(civil.day())?,
-            part(civil.hour())?,
-            part(civil.minute())?,
-            part(civil.second())?,
-            0,
-        )
-        .map_err(|_| CronError::InvalidDate)?;
-        let at = |offset: jiff::tz::Offset| {
-            let at = offset.to_timestamp(civil).map_err(|_| CronError::InvalidTime)?;
-            Ok(self.moved(at))
-        };
-        Ok(match self.zone.to_ambiguous_timestamp(civil).offset() {
-            AmbiguousOffset::Unambiguous { offset } => Resolution::Single(at(offset)?),
-            AmbiguousOffset::Fold { before, after } => Resolution::Ambiguous(at(before)?, at(after)?),
-            AmbiguousOffset::Gap { .. } => Resolution::Gap,
+        let second_of_day = civil.hour() * 3600 + civil.minute() * 60 + civil.second();
+        let meant = self.zone.meant(civil.year(), civil.month(), civil.day(), second_of_day);
+        let at = |at| self.moved(at).ok_or(CronError::InvalidTime);
+        Ok(match meant.ok_or(CronError::InvalidDate)? {
+            Meant::Once(moment) => Resolution::Single(at(moment)?),
+            Meant::Twice(first, second) => Resolution::Ambiguous(at(first)?, at(second)?),
+            Meant::Never => Resolution::Gap,
         })
     }
 
     fn checked_add_seconds(&self, seconds: i64) -> Option<Self> {
-        let at = Timestamp::from_second(self.at.as_second().checked_add(seconds)?).ok()?;
-        Some(self.moved(at))
+        self.moved(self.at.checked_add(seconds)?)
     }
 
     fn cmp_instant(&self, other: &Self) -> Ordering {

@@ -388,3 +388,70 @@ proptest! {
         prop_assert_eq!(timetable.next_after(UnixMs(between)), Some(next));
     }
 }
+
+/// A second opinion on every zone: what the clock shows, and what a clock's time means.
+#[test]
+fn every_zone_is_read_as_jiff_reads_it() {
+    let mut count = 0;
+    for name in Zone::names() {
+        let zone = Zone::find(name).unwrap_or_else(|| panic!("{name} cannot be read"));
+        let other = jiff::tz::TimeZone::get(name).unwrap();
+        count += 1;
+        // Steps of five days and some, from 2025 on: near enough to meet both sides of every change.
+        for n in 0..(30 * 72) {
+            let at = 1_735_689_600 + n * 443_000;
+            let civil = other.to_datetime(jiff::Timestamp::from_second(at).unwrap());
+            compare(name, &zone, &other, at, civil);
+        }
+        // And an hour at a time through every day on which a clock changes.
+        let start = jiff::Timestamp::from_second(1_735_689_600).unwrap();
+        for change in other.following(start).take(8) {
+            for quarter in -12..=12 {
+                let at = change.timestamp().as_second() + quarter * 900;
+                let civil = other.to_datetime(jiff::Timestamp::from_second(at).unwrap());
+                compare(name, &zone, &other, at, civil);
+                for ahead in [-3600, -1800, 1800, 3600] {
+                    let civil = civil.checked_add(jiff::SignedDuration::from_secs(ahead)).unwrap();
+                    meant(name, &zone, &other, civil);
+                }
+            }
+        }
+    }
+    assert!(count > 500, "{count} zones");
+}
+
+fn compare(name: &str, zone: &Zone, other: &jiff::tz::TimeZone, at: i64, civil: jiff::civil::DateTime) {
+    let shown = zone.shown(at).unwrap();
+    let ours = (shown.year, shown.month, shown.day, shown.second_of_day, shown.weekday);
+    let weekday = civil.weekday().to_sunday_zero_offset();
+    let theirs = (
+        i32::from(civil.year()),
+        civil.month() as u32,
+        civil.day() as u32,
+        second_of_day(civil),
+        weekday as u32,
+    );
+    assert_eq!(ours, theirs, "{name} at {at}");
+    meant(name, zone, other, civil);
+}
+
+fn second_of_day(civil: jiff::civil::DateTime) -> u32 {
+    civil.hour() as u32 * 3600 + civil.minute() as u32 * 60 + civil.second() as u32
+}
+
+fn meant(name: &str, zone: &Zone, other: &jiff::tz::TimeZone, civil: jiff::civil::DateTime) {
+    use jiff::tz::AmbiguousOffset::{Fold, Gap, Unambiguous};
+    let at = |offset: jiff::tz::Offset| offset.to_timestamp(civil).unwrap().as_second();
+    let theirs = match other.to_ambiguous_timestamp(civil).offset() {
+        Unambiguous { offset } => zone::Meant::Once(at(offset)),
+        Fold { before, after } => zone::Meant::Twice(at(before), at(after)),
+        Gap { .. } => zone::Meant::Never,
+    };
+    let ours = zone.meant(
+        i32::from(civil.year()),
+        civil.month() as u32,
+        civil.day() as u32,
+        second_of_day(civil),
+    );
+    assert_eq!(ours, Some(theirs), "{name}: {civil}");
+}
