@@ -21,7 +21,10 @@ pub enum Route {
     JobCancel(String),
     /// `/v1/schedules`
     Schedules,
-    /// `/v1/schedules/{name}:…`
+    /// `/v1/schedules/{name}:pause`
+    /// `/v1/schedules/{name}:resume`
+    /// `/v1/schedules/{name}:trigger`
+    /// `/v1/schedules/{name}:backfill`
     Schedule(String, Change),
     /// `/v1/tickets`
     Tickets,

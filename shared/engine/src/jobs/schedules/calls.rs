@@ -1,6 +1,5 @@
 //! What can be asked of schedules: set them, show them, hold one back, fire one by hand.
 
-use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -34,9 +33,9 @@ impl<D: Database> Turn<'_, D> {
         schedules: Vec<Schedule>,
     ) -> Result<(), DatabaseError> {
         if version > row::version(self.db)? {
-            let names: BTreeSet<ScheduleName> = schedules.iter().map(|schedule| schedule.name.clone()).collect();
             let mut known = row::load_all(self.db)?;
-            for gone in known.iter().filter(|kept| !names.contains(&kept.schedule.name)) {
+            let stays = |kept: &Kept| schedules.iter().any(|schedule| schedule.name == kept.schedule.name);
+            for gone in known.iter().filter(|kept| !stays(kept)) {
                 row::delete(self.db, &gone.schedule.name)?;
             }
             for schedule in schedules {
