@@ -12,6 +12,7 @@ mod operations;
 mod queue;
 mod requests;
 mod routes;
+mod schedules;
 mod tenants;
 
 use tidegate_protocol::calls::Principal;
@@ -93,6 +94,8 @@ async fn serve(
         Route::Queue => queue::show(env, &principal).await,
         Route::QueuePause => queue::hold(request, env, &principal, queue::Held::Back).await,
         Route::QueueResume => queue::hold(request, env, &principal, queue::Held::NoMore).await,
+        Route::Schedules => schedules::list(env, &principal).await,
+        Route::Schedule(name, change) => schedules::change(request, env, &principal, &name, change).await,
         Route::Tickets => connect::ticket(env, &principal).await,
         Route::Object(key) => objects::handle(request, env, &principal, &key, &method).await,
         Route::Composition if method == Method::Put => tenants::activate(request, env, &principal).await,

@@ -27,6 +27,13 @@ pub enum Route {
     QueuePause,
     /// `/v1/queue:resume`
     QueueResume,
+    /// `/v1/schedules`
+    Schedules,
+    /// `/v1/schedules/{name}:pause`
+    /// `/v1/schedules/{name}:resume`
+    /// `/v1/schedules/{name}:trigger`
+    /// `/v1/schedules/{name}:backfill`
+    Schedule(String, Change),
     /// `/v1/tickets`
     Tickets,
     /// `/v1/objects/{key}`
@@ -41,6 +48,19 @@ pub enum Route {
     OpenApi,
     /// Named by the protocol, and not there yet.
     NotYet(&'static str),
+}
+
+/// What can be done to a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// `:pause`
+    Pause,
+    /// `:resume`
+    Resume,
+    /// `:trigger`
+    Trigger,
+    /// `:backfill`
+    Backfill,
 }
 
 /// Who may ask.
@@ -71,6 +91,7 @@ pub fn find(path: &str) -> Option<Route> {
         "queue" => return Some(Route::Queue),
         "queue:pause" => return Some(Route::QueuePause),
         "queue:resume" => return Some(Route::QueueResume),
+        "schedules" => return Some(Route::Schedules),
         "tickets" => return Some(Route::Tickets),
         "dead-letters" => return Some(Route::NotYet("/v1/dead-letters")),
         "dead-letters:redrive" => return Some(Route::NotYet("/v1/dead-letters:redrive")),
@@ -82,6 +103,9 @@ pub fn find(path: &str) -> Option<Route> {
     }
     if let Some(job) = rest.strip_prefix("jobs/") {
         return job_route(job);
+    }
+    if let Some(schedule) = rest.strip_prefix("schedules/") {
+        return schedule_route(schedule);
     }
     if rest.starts_with("channels/") {
         return Some(Route::NotYet("/v1/channels"));
@@ -108,6 +132,18 @@ fn job_route(rest: &str) -> Option<Route> {
     }
 }
 
+fn schedule_route(rest: &str) -> Option<Route> {
+    let (name, change) = rest.split_once(':')?;
+    let change = match change {
+        "pause" => Change::Pause,
+        "resume" => Change::Resume,
+        "trigger" => Change::Trigger,
+        "backfill" => Change::Backfill,
+        _ => return None,
+    };
+    Some(Route::Schedule(name.into(), change))
+}
+
 /// Who may ask for `route`.
 pub fn access(route: &Route) -> Access {
     match route {
@@ -130,10 +166,16 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::JobResult(_)
         | Route::JobWhy(_)
         | Route::Queue
+        | Route::Schedules
         | Route::Health
         | Route::Ready
         | Route::OpenApi => READ,
-        Route::Requests | Route::JobCancel(_) | Route::QueuePause | Route::QueueResume | Route::Tickets => WRITE,
+        Route::Requests
+        | Route::JobCancel(_)
+        | Route::QueuePause
+        | Route::QueueResume
+        | Route::Schedule(..)
+        | Route::Tickets => WRITE,
         Route::Composition => &[Method::Get, Method::Put],
         Route::Object(_) => &[Method::Get, Method::Put, Method::Delete],
         Route::NotYet(_) => &[Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete],
@@ -171,6 +213,13 @@ mod tests {
             ("/v1/jobs/job_1:cancel", Some(Route::JobCancel(id()))),
             ("/v1/jobs/job_1/events", Some(Route::JobEvents(id()))),
             ("/v1/jobs/job_1/result", Some(Route::JobResult(id()))),
+            ("/v1/schedules", Some(Route::Schedules)),
+            (
+                "/v1/schedules/nightly:trigger",
+                Some(Route::Schedule("nightly".into(), Change::Trigger)),
+            ),
+            ("/v1/schedules/nightly", None),
+            ("/v1/schedules/nightly:fire", None),
             ("/v1/objects/a/b%20c.csv", Some(Route::Object("a/b c.csv".into()))),
             ("/v1/jobs/job_1/why", Some(Route::JobWhy(id()))),
             ("/v1/queue", Some(Route::Queue)),

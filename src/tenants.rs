@@ -87,6 +87,7 @@ pub async fn activate(request: &mut Request, env: &Env, principal: &Principal) -
         document,
         revision: revision.clone(),
         scale: plan.scale,
+        schedules: plan.schedules,
         by: principal.user.to_string(),
     };
     remote::tenant(env, &principal.tenant, &call).await?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use tidegate_sdk::UnixMs;
 
 use crate::exit::TABLE;
 
@@ -52,6 +53,9 @@ pub enum Command {
     /// Look at jobs, follow them, cancel them, read their results.
     #[command(subcommand)]
     Job(Job),
+    /// Look at schedules, hold them back, fire them by hand (scope `jobs:write` or `admin`).
+    #[command(subcommand)]
+    Schedules(Schedules),
     /// Change or show what the tenant's actions are (scope `admin`).
     #[command(subcommand)]
     Composition(Composition),
@@ -196,6 +200,42 @@ pub enum Job {
     },
 }
 
+/// `tidegate schedules`
+#[derive(Debug, Subcommand)]
+pub enum Schedules {
+    /// List the schedules, with their next times and their last jobs.
+    List,
+    /// Hold a schedule back.
+    Pause {
+        /// The schedule.
+        name: String,
+    },
+    /// Let a schedule go on, from its next time.
+    Resume {
+        /// The schedule.
+        name: String,
+    },
+    /// Fire a schedule now, once.
+    Trigger {
+        /// The schedule.
+        name: String,
+        /// A name for this one time: the same key fires once [default: random].
+        #[arg(long)]
+        key: Option<String>,
+    },
+    /// Fire a schedule for each of its times in a part of the past that has no job.
+    Backfill {
+        /// The schedule.
+        name: String,
+        /// The first moment, such as 2026-11-21T00:00:00Z.
+        #[arg(long, value_name = "TIME", value_parser = moment)]
+        from: UnixMs,
+        /// The moment after the last.
+        #[arg(long, value_name = "TIME", value_parser = moment)]
+        to: UnixMs,
+    },
+}
+
 /// `tidegate composition`
 #[derive(Debug, Subcommand)]
 pub enum Composition {
@@ -215,6 +255,10 @@ fn duration(text: &str) -> Result<u64, String> {
         .or_else(seconds)
         .filter(|ms| *ms > 0)
         .ok_or_else(|| "expected a duration such as 500ms, 30s, 5m, 2h or 7d".to_owned())
+}
+
+fn moment(text: &str) -> Result<UnixMs, String> {
+    UnixMs::parse(text).ok_or_else(|| "expected a time as RFC 3339 text, such as 2026-11-21T00:00:00Z".to_owned())
 }
 
 fn note(text: &str) -> Result<(String, String), String> {

@@ -490,6 +490,69 @@ async fn jobs_are_shown_listed_cancelled_and_read() {
 }
 
 #[tokio::test]
+async fn schedules_are_listed_steered_and_backfilled_to_their_end() {
+    const JOB: &str = "job_07fjctayr00yef567";
+    let fake = Fake::start(|request| {
+        let schedule = |paused: bool| {
+            let next = if paused {
+                json!([])
+            } else {
+                json!(["2026-11-22T02:00:00.000Z"])
+            };
+            json!({"name":"nightly","cron":"0 3 * * *","time_zone":"Europe/Berlin","action":"a.b","user":"ada",
+                "overlap":"skip","catch_up_ms":60000,"jitter_ms":0,"paused":paused,"next":next,"last_job":JOB,"fired":3,
+                "skipped":0,"missed":2,"something_new":1})
+        };
+        match (request.method.as_str(), request.path.as_str()) {
+            ("GET", "/v1/schedules") => Some(Reply::json(200, &json!({"schedules":[schedule(false)]}))),
+            ("POST", "/v1/schedules/nightly:pause") => Some(Reply::json(200, &schedule(true))),
+            ("POST", "/v1/schedules/nightly:resume") => Some(Reply::json(200, &schedule(false))),
+            ("POST", "/v1/schedules/nightly:trigger") => {
+                let named = request.header("idempotency-key").is_some();
+                named.then(|| Reply::json(202, &json!({"job_id":JOB,"deduplicated":false})))
+            }
+            ("POST", "/v1/schedules/nightly:backfill") => {
+                let rest = json!({"fired":100,"known":0,"rest_from":"2026-11-21T12:00:00.000Z"});
+                let first = request.json()["from"] == "2026-11-21T00:00:00.000Z";
+                Some(Reply::json(
+                    202,
+                    &if first { rest } else { json!({"fired":1,"known":2}) },
+                ))
+            }
+            _ => None,
+        }
+    })
+    .await;
+    let ended = run(&fake, &["schedules", "list"]).await;
+    let line =
+        format!("nightly  0 3 * * * (Europe/Berlin)  a.b  next 2026-11-22T02:00:00.000Z  last {JOB}  missed 2\n");
+    assert_eq!((ended.code, ended.stdout), (0, line));
+    let ended = run(&fake, &["schedules", "pause", "nightly"]).await;
+    assert!(ended.stdout.contains("paused"), "{}", ended.stdout);
+    assert_eq!(run(&fake, &["schedules", "resume", "nightly"]).await.code, 0);
+    assert_eq!(
+        run(&fake, &["schedules", "trigger", "nightly"]).await.stdout,
+        format!("{JOB}\n")
+    );
+    let part = ["--from", "2026-11-21T00:00:00Z", "--to", "2026-11-22T00:00:00Z"];
+    let ended = run(&fake, &[&["schedules", "backfill", "nightly"][..], &part].concat()).await;
+    assert_eq!(ended.stdout, "101 fired, 2 had a job already\n");
+    assert_eq!(run(&fake, &["schedules", "pause", "other"]).await.code, 4);
+    assert_eq!(run(&fake, &["schedules", "pause", "no/name"]).await.code, 2);
+    let asked = fake.received().len();
+    assert_eq!(
+        run(
+            &fake,
+            &["schedules", "backfill", "nightly", "--from", "today", "--to", "now"]
+        )
+        .await
+        .code,
+        2
+    );
+    assert_eq!(fake.received().len(), asked);
+}
+
+#[tokio::test]
 async fn a_composition_is_applied_and_shown() {
     let fake = Fake::start(|request| match request.method.as_str() {
         "PUT" => Some(Reply::json(200, &json!({"revision":"rev-1"}))),

@@ -7,9 +7,10 @@ use std::rc::Rc;
 
 use tidegate_engine::database::migrate;
 use tidegate_engine::tenancy::{self, Effect};
+use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::calls::tenant::{Call, Reply};
-use tidegate_protocol::calls::{Answered, hub};
-use tidegate_protocol::ids::{HubIndex, ObjectName};
+use tidegate_protocol::calls::{Answered, hub, jobs};
+use tidegate_protocol::ids::{HubIndex, ObjectName, ShardIndex};
 use tidegate_protocol::{Error, ErrorCode};
 use worker::{DurableObject, Env, Request, Response, Result, State, durable_object, wasm_bindgen};
 
@@ -18,7 +19,7 @@ use crate::remote;
 use crate::sql::ObjectDatabase;
 
 /// A tenant's gate.
-#[durable_object(fetch)]
+#[durable_object(alarm)]
 pub struct Tenant {
     shell: AssertUnwindSafe<Rc<Shell>>,
 }
@@ -60,6 +61,11 @@ impl DurableObject for Tenant {
         };
         remote::respond(&answered)
     }
+
+    async fn alarm(&self) -> Result<Response> {
+        self.shell.0.wake();
+        Response::ok("")
+    }
 }
 
 impl Shell {
@@ -71,11 +77,9 @@ impl Shell {
             tenancy::handle(db, now(), call)
         });
         match turn {
-            Ok((reply, effect)) => {
+            Ok((reply, effects)) => {
                 self.migrated.set(true);
-                if let Some(Effect::Refresh { description }) = effect {
-                    self.refresh(description);
-                }
+                self.perform(effects);
                 reply
             }
             Err(error) => {
@@ -83,6 +87,62 @@ impl Shell {
                 Err(Error::new(ErrorCode::Unavailable, "The tenant's gate is restarting.").retry_after(1000))
             }
         }
+    }
+
+    /// The alarm: what was not confirmed is told again.
+    fn wake(self: &Rc<Self>) {
+        let turn = self.db.transaction(|db| {
+            if !self.migrated.get() {
+                migrate(db, tenancy::STEPS)?;
+            }
+            tenancy::untold(db)
+        });
+        match turn {
+            Ok(effect) => {
+                self.migrated.set(true);
+                self.perform(effect.into_iter().collect());
+            }
+            Err(error) => {
+                log_error("a turn was rolled back", error);
+                self.arm();
+            }
+        }
+    }
+
+    fn perform(self: &Rc<Self>, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Refresh { description } => self.refresh(description),
+                Effect::TellSchedules { version, schedules } => {
+                    // Before anything is awaited, so that it commits with the rows that say there is something to tell.
+                    self.arm();
+                    self.tell(version, schedules);
+                }
+            }
+        }
+    }
+
+    fn arm(&self) {
+        if let Err(error) = self.db.set_alarm(now().plus(tenancy::RETELL_MS)) {
+            log_error("an alarm was not set", error);
+        }
+    }
+
+    /// Tells the first object of the job queue which schedules there are.
+    fn tell(self: &Rc<Self>, version: u64, schedules: Vec<Schedule>) {
+        let Some(name) = &self.name else { return };
+        let queue = ObjectName::Jobs(name.tenant().clone(), ShardIndex(0));
+        let shell = self.clone();
+        self.state.wait_until(async move {
+            let call = jobs::Call::SetSchedules { version, schedules };
+            if let Err(error) = remote::jobs(&shell.env, &queue, call).await {
+                log_error("the job queue was not told of schedules", error);
+                return;
+            }
+            if let Err(error) = shell.db.transaction(|db| tenancy::told(db, version)) {
+                log_error("a turn was rolled back", error);
+            }
+        });
     }
 
     /// Tells every hub what is active now. One that is not reached asks again by itself.

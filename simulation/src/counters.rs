@@ -143,6 +143,14 @@ counters! {
     paused,
     /// Starts under a throttle.
     throttled_starts,
+    /// Sets of schedules that a gate told again.
+    schedules_told_again,
+    /// Nominal times that fired.
+    ticks_fired,
+    /// Nominal times that fired more than two seconds late.
+    ticks_late,
+    /// Nominal times that waited for the end of a job.
+    ticks_held,
     /// Compositions activated.
     activations,
     /// States built from the rows and compared with the live one.

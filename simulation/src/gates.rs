@@ -2,12 +2,13 @@
 
 use tidegate_engine::database::native::Native;
 use tidegate_engine::database::{DatabaseError, migrate};
-use tidegate_engine::tenancy::{self, Effect, STEPS};
+use tidegate_engine::tenancy::{self, Effect, RETELL_MS, STEPS};
+use tidegate_protocol::calls::jobs as calls;
 use tidegate_protocol::calls::tenant::{Call, Description, Reply, Scale};
 use tidegate_protocol::ids::Revision;
 
-use crate::setting::REVISIONS;
-use crate::world::{Check, Event, World, unavailable};
+use crate::setting::{REVISIONS, schedules};
+use crate::world::{Check, Event, From, World, unavailable};
 
 /// A `Tenant` object. It has no memory that it could lose.
 pub struct Gate {
@@ -17,21 +18,23 @@ pub struct Gate {
     version: u64,
 }
 
-fn activation(revision: &str, scale: Scale) -> Call {
+fn activation(tenant: &str, revision: &str, scale: Scale) -> Call {
+    let schedules = schedules(tenant, revision, scale);
     let revision = Revision::parse(revision).expect("a revision");
     Call::Activate {
         document: "{}".into(),
         revision,
         scale,
+        schedules,
         by: "admin".into(),
     }
 }
 
 impl Gate {
-    pub fn new(scale: Scale) -> Result<Self, String> {
+    pub fn new(tenant: &str, scale: Scale) -> Result<Self, String> {
         let db = Native::in_memory().map_err(|error| error.message)?;
         migrate(&db, STEPS).map_err(|error| error.message)?;
-        let first = activation(REVISIONS[0], scale);
+        let first = activation(tenant, REVISIONS[0], scale);
         let (reply, _) =
             tenancy::handle(&db, tidegate_protocol::time::UnixMs(0), first).map_err(|error| error.message)?;
         reply.map_err(|error| error.to_string())?;
@@ -44,13 +47,65 @@ impl World {
     pub fn activate(&mut self) {
         let gate = self.random.below(self.gates.len() as u64) as usize;
         let revision = REVISIONS[self.random.below(REVISIONS.len() as u64) as usize];
-        let call = activation(revision, self.gates[gate].scale);
+        let call = activation(self.tenants[gate].id.as_str(), revision, self.gates[gate].scale);
         self.counters.activations += 1;
         let ms = self.latency();
         self.after(ms, Event::ToGate { gate, call, from: None });
     }
 
-    pub fn gate_called(&mut self, gate: usize, call: Call, from: Option<(usize, u64)>) -> Check {
+    /// Once the faults have stopped, administrators want no schedules any more, so that everything can come to rest.
+    pub fn unschedule(&mut self) {
+        for gate in 0..self.gates.len() {
+            let call = activation(self.tenants[gate].id.as_str(), REVISIONS[0], self.gates[gate].scale);
+            self.after(1, Event::ToGate { gate, call, from: None });
+        }
+    }
+
+    /// The alarm of a gate, which outlives everything: what has no confirmation is told again.
+    pub fn retell(&mut self, gate: usize) -> Check {
+        let untold = tenancy::untold(&self.gates[gate].db).map_err(|error| error.message)?;
+        if untold.is_some() {
+            self.counters.schedules_told_again += 1;
+        }
+        self.tell(gate, untold)
+    }
+
+    fn tell(&mut self, gate: usize, effect: Option<Effect>) -> Check {
+        let Some(Effect::TellSchedules { version, schedules }) = effect else {
+            return Ok(());
+        };
+        self.after(RETELL_MS, Event::Retell { gate });
+        let shard = self.tenants[gate].first_shard;
+        let call = calls::Call::SetSchedules { version, schedules };
+        self.call_jobs(shard, call, From::Gate { gate, version })
+    }
+
+    /// The job queue answered a gate.
+    pub fn confirmed(
+        &mut self,
+        gate: usize,
+        version: u64,
+        reply: Result<calls::Reply, tidegate_protocol::Error>,
+    ) -> Check {
+        match reply {
+            Ok(calls::Reply::Done) => tenancy::told(&self.gates[gate].db, version).map_err(|error| error.message),
+            Ok(other) => Err(format!("a gate was answered {other:?}")),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// In the end nothing is left to tell.
+    pub fn gate_at_rest(&self, gate: usize) -> Check {
+        match tenancy::untold(&self.gates[gate].db).map_err(|error| error.message)? {
+            None => Ok(()),
+            Some(effect) => Err(format!("a gate has not told {effect:?}")),
+        }
+    }
+
+    pub fn gate_called(&mut self, gate: usize, mut call: Call, from: Option<(usize, u64)>) -> Check {
+        if let (Call::Activate { schedules, .. }, false) = (&mut call, self.faults) {
+            schedules.clear();
+        }
         let (before, after) = (self.fault(60), self.fault(60));
         let now = self.clock();
         let turn = self.gates[gate].db.transaction(|db| {
@@ -67,13 +122,19 @@ impl World {
                 Err(unavailable())
             }
             Err(error) => return Err(format!("the tenant's database: {error}")),
-            Ok((reply, effect)) => {
+            Ok((reply, effects)) => {
                 let Ok(Reply::Description(description)) = reply else {
                     return Err(format!("a tenant answered {reply:?}"));
                 };
                 self.committed(gate, &description)?;
-                if let (Some(Effect::Refresh { description }), false) = (effect, after) {
-                    self.refresh_hubs(gate, &description);
+                for effect in effects {
+                    match effect {
+                        Effect::Refresh { description } if !after => self.refresh_hubs(gate, &description),
+                        Effect::Refresh { .. } => {}
+                        Effect::TellSchedules { .. } if !after => self.tell(gate, Some(effect))?,
+                        // The alarm was set with the rows.
+                        Effect::TellSchedules { .. } => self.after(RETELL_MS, Event::Retell { gate }),
+                    }
                 }
                 if after { Err(unavailable()) } else { Ok(description) }
             }

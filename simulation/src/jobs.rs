@@ -386,6 +386,9 @@ impl World {
         let now = self.clock();
         let object = &self.shards[shard];
         let found = State::recover(&object.db, now).map_err(|error| format!("a recovery: {error}"))?;
+        if found.next_schedule().is_some() {
+            return Err("at rest, a schedule that nobody wants is due".into());
+        }
         for state in object.state.iter().chain([&found]) {
             if state.running() != 0 || state.waiting() != 0 {
                 return Err(format!("at rest, {} run and {} wait", state.running(), state.waiting()));
@@ -412,6 +415,12 @@ fn name(turn: &Turn) -> &'static str {
             Call::Start { .. } => "start",
             Call::Report { .. } => "report",
             Call::Finish { .. } => "finish",
+            Call::SetSchedules { .. } => "set schedules",
+            Call::Schedules { .. } => "schedules",
+            Call::PauseSchedule { .. } => "pause",
+            Call::ResumeSchedule { .. } => "resume",
+            Call::TriggerSchedule { .. } => "trigger",
+            Call::Backfill { .. } => "backfill",
         },
         Turn::Wake => "wake",
         Turn::Tick => "tick",

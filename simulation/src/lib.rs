@@ -13,6 +13,7 @@ mod jobs;
 mod network;
 mod oracle;
 mod random;
+mod schedules;
 mod setting;
 mod world;
 

@@ -167,7 +167,7 @@ impl World {
         let sender = match from {
             From::Hub { hub, .. } => 1 + hub,
             From::Nobody => return,
-            From::Attempt(_) | From::Watch { .. } | From::Probe { .. } => 0,
+            From::Attempt(_) | From::Watch { .. } | From::Probe { .. } | From::Gate { .. } => 0,
         };
         let latest = self.latest_call.entry((shard, sender)).or_insert(0);
         if number < *latest {

@@ -13,14 +13,15 @@ use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
 use crate::jobs::{Turn, own_reply};
+use crate::schedules::Ticks;
 use crate::setting::{
-    ATTEMPT_MS, BACKOFF_MIN_MS, BRIEF_BURST, BRIEF_INTERVAL_MS, LEASE_MS, RUNNING_MAX, USER_RUNNING_MAX,
+    ATTEMPT_MS, ATTEMPTS_MAX, BACKOFF_MIN_MS, BRIEF_BURST, BRIEF_INTERVAL_MS, LEASE_MS, RUNNING_MAX, USER_RUNNING_MAX,
 };
 use crate::world::{Check, World};
 
 /// The numbers of a row, as the engine stored them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct RowView {
+pub(crate) struct RowView {
     id: JobId,
     state: u64,
     due_at: Option<u64>,
@@ -57,7 +58,8 @@ struct Facts {
     last_token: u64,
     attempt: u32,
     not_before: u64,
-    attempts_max: u32,
+    /// `None`: whatever its revision allows.
+    attempts_max: Option<u32>,
     /// When it must have had its first attempt.
     first_by: Option<u64>,
     /// When it must have ended.
@@ -89,12 +91,20 @@ pub struct Oracle {
     paused: BTreeSet<(usize, PauseScope)>,
     /// When each object started jobs of `brief`.
     brief: BTreeMap<usize, Vec<u64>>,
+    pub(crate) ticks: Ticks,
 }
 
 impl Oracle {
     /// The event of a job.
     pub fn event(&self, job: JobId, seq: u64) -> Option<&Event> {
         self.jobs.get(&job)?.events.get(&seq)
+    }
+
+    /// A job whose owner is known although no client asked for it.
+    pub fn owned(&mut self, job: JobId, user: UserId) {
+        let facts = self.jobs.entry(job).or_default();
+        facts.user.get_or_insert(user);
+        facts.action = ActionName::parse("work");
     }
 
     /// Whether the job is past its retention.
@@ -291,6 +301,7 @@ impl World {
                 _ => {}
             }
         }
+        self.check_schedules(shard, &before, now)?;
         let refused = self.check_token(shard, turn, effects, &before, &after, now)?;
         self.counters.tokens_refused += u64::from(refused);
         for effect in effects {
@@ -410,7 +421,7 @@ impl World {
             facts.action = Some(enqueue.job.action.clone());
             facts.not_before = enqueue.job.run_at.map_or(0, |at| at.0);
             let (policy, from) = (&enqueue.job.policy, facts.not_before.max(now.0));
-            facts.attempts_max = policy.attempts_max;
+            facts.attempts_max = Some(policy.attempts_max);
             facts.first_by = policy.queue_timeout_ms.map(|ms| from + ms);
             facts.end_by = policy.total_timeout_ms.map(|ms| from + ms);
             facts.silence = policy.heartbeat_timeout_ms;
@@ -466,11 +477,13 @@ impl World {
                 self.counters.retried += 1;
             }
             Outcome::Failed { error }
-                if error.retryable && state == Some(FAILED) && facts.attempt < facts.attempts_max =>
+                if error.retryable
+                    && state == Some(FAILED)
+                    && facts.attempts_max.is_some_and(|max| facts.attempt < max) =>
             {
                 if facts.end_by.is_none() {
                     return Err(format!(
-                        "{job} was not tried again, with {} of {} attempts",
+                        "{job} was not tried again, with {} of {:?} attempts",
                         facts.attempt, facts.attempts_max
                     ));
                 }
@@ -574,9 +587,9 @@ impl World {
                 execute.token.0, facts.last_token
             ));
         }
-        if execute.attempt > facts.attempts_max {
+        if execute.attempt > facts.attempts_max.unwrap_or(ATTEMPTS_MAX) {
             return Err(format!(
-                "{job} has attempt {} of {}",
+                "{job} has attempt {} of {:?}",
                 execute.attempt, facts.attempts_max
             ));
         }
@@ -751,6 +764,8 @@ impl World {
                 return Err(format!("{row:?} has no alarm in time: {:?}", object.alarm));
             }
         }
+        self.check_clock_alarm(shard)?;
+        let object = &self.shards[shard];
         let due_ends = rows.values().any(|row| row.ended() && row.due_at.is_some());
         if due_ends && object.alarm.is_none() {
             return Err("an end that is not delivered has no alarm".into());

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use tidegate_engine::composition::{Action, DeclaredMode, Plan, Queue};
+use tidegate_engine::composition::{Action, DeclaredMode, Input, Plan, Queue};
 use tidegate_protocol::calls::executor::{Backoff, Dispatch, Factor, Jitter, Policy, Sharing};
+use tidegate_protocol::calls::jobs::NewJob;
+use tidegate_protocol::calls::schedules::{Overlap, Schedule};
 use tidegate_protocol::calls::tenant::Scale;
-use tidegate_protocol::event::JsonText;
-use tidegate_protocol::ids::{ActionName, Revision};
+use tidegate_protocol::event::{JsonText, Payload};
+use tidegate_protocol::ids::{ActionName, RequestId, Revision, ScheduleName, ShardIndex, UserId};
 
 /// The lease of every action. Milliseconds.
 pub const LEASE_MS: u64 = 5000;
@@ -114,6 +116,68 @@ fn backoff(action: &str) -> Backoff {
     }
 }
 
+/// Whose the jobs of schedules are.
+pub const CLOCK_USER: &str = "clock";
+/// The schedule that fires whatever happens, each of its times, in order.
+pub const STEADY: &str = "steady";
+/// The time between two nominal times of [`STEADY`]. Milliseconds.
+pub const STEADY_MS: u64 = 4000;
+/// The time between two nominal times of the other schedule. Milliseconds.
+pub const FITFUL_MS: u64 = 5000;
+
+/// The schedules of a tenant under a revision: one that fires always, and one with jitter, a small window, and an overlap
+/// that the revision decides. Only the first tenant has them, so that histories hold other things too.
+pub fn schedules(tenant: &str, revision: &str, scale: Scale) -> Vec<Schedule> {
+    if tenant != TENANTS[0] {
+        return Vec::new();
+    }
+    let action = plan(revision, scale)
+        .actions
+        .into_values()
+        .find(|action| action.name.as_str() == "work")
+        .expect("the action");
+    let (user, metadata) = (UserId::parse(CLOCK_USER).expect("a user"), BTreeMap::new());
+    let payload = JsonText::parse(&format!("\"{tenant}/{CLOCK_USER}\"")).expect("JSON");
+    let input = Input::new(&user, &action.name, &metadata, &payload);
+    let queueing = action
+        .queue
+        .queueing(&input, None, ShardIndex(0), scale)
+        .expect("no cost");
+    let schedule = |name: &str, cron: &str, overlap, catch_up_ms, jitter_ms| Schedule {
+        name: ScheduleName::parse(name).expect("a name"),
+        cron: cron.into(),
+        time_zone: "Europe/Berlin".into(),
+        job: NewJob {
+            request_id: RequestId::parse("schedule").expect("an id"),
+            user: user.clone(),
+            action: action.name.clone(),
+            revision: Revision::parse(revision).expect("a revision"),
+            policy: action.policy.clone(),
+            queueing: queueing.clone(),
+            payload: Payload::Inline(payload.clone()),
+            metadata: metadata.clone(),
+            run_at: None,
+            traceparent: None,
+        },
+        overlap,
+        catch_up_ms,
+        jitter_ms,
+        paused: false,
+    };
+    let overlap = match revision {
+        "rev_1" => Overlap::QueueOne,
+        "rev_2" => Overlap::Skip,
+        _ => Overlap::CancelOld,
+    };
+    vec![
+        schedule(STEADY, "*/4 * * * * *", Overlap::Allow, 3_600_000, 0),
+        schedule("fitful", "*/5 * * * * *", overlap, 2000, 1500),
+    ]
+}
+
+/// Attempts of a job at most, under whichever revision.
+pub const ATTEMPTS_MAX: u32 = 4;
+
 /// The plan of a revision.
 pub fn plan(revision: &str, scale: Scale) -> Plan {
     let attempts_max = 2 + REVISIONS.iter().position(|r| *r == revision).unwrap_or(0) as u32;
@@ -160,6 +224,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
         actions.insert(name, action.into());
     }
     Plan {
+        schedules: Vec::new(),
         revision: Revision::parse(revision).expect("a revision"),
         scale,
         actions,

@@ -46,6 +46,7 @@ pub enum From {
     Attempt(u64),
     Watch { client: usize, job: JobId },
     Probe { client: usize, foreign: bool },
+    Gate { gate: usize, version: u64 },
     Nobody,
 }
 
@@ -123,6 +124,10 @@ pub enum Event {
         call: tenant::Call,
         from: Option<(usize, u64)>,
     },
+    /// The alarm of a gate.
+    Retell {
+        gate: usize,
+    },
     FromGate {
         hub: usize,
         life: u64,
@@ -156,6 +161,7 @@ impl Event {
             Self::Move
                 | Self::LookAfter
                 | Self::HttpToClient { .. }
+                | Self::Retell { .. }
                 | Self::FrameDown { .. }
                 | Self::Cut { .. }
                 | Self::FromJobs {
@@ -268,7 +274,7 @@ impl World {
                 hubs: world.random.within(1..=2) as u16,
                 shards: world.random.within(1..=2) as u16,
             };
-            world.gates.push(Gate::new(scale)?);
+            world.gates.push(Gate::new(name, scale)?);
             let (first_hub, first_shard) = (world.hubs.len(), world.shards.len());
             world
                 .hubs
@@ -286,6 +292,7 @@ impl World {
                 first_hub,
                 first_shard,
             });
+            world.after(0, Event::Retell { gate: number });
         }
         Ok(world)
     }
@@ -406,6 +413,7 @@ impl World {
             Event::Gone { socket } => self.gone(socket),
             Event::Cut { socket } => self.cut_seen(socket),
             Event::ToGate { gate, call, from } => self.gate_called(gate, call, from),
+            Event::Retell { gate } => self.retell(gate),
             Event::FromGate { hub, life, reply } => self.described(hub, life, reply),
             Event::Refresh { hub, description } => self.refreshed(hub, description),
             Event::Attempt { id } => self.attempt_goes_on(id),
@@ -518,6 +526,7 @@ impl World {
         self.trace(|| "the faults stop".into());
         self.faults = false;
         self.after(1, Event::LookAfter);
+        self.unschedule();
     }
 
     /// Operators let go of whatever is still held back.
@@ -576,6 +585,9 @@ impl World {
     fn check_at_rest(&mut self) -> Check {
         for shard in 0..self.shards.len() {
             self.jobs_at_rest(shard)?;
+        }
+        for gate in 0..self.gates.len() {
+            self.gate_at_rest(gate)?;
         }
         for hub in &self.hubs {
             hub.at_rest()?;

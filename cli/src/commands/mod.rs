@@ -4,4 +4,5 @@ pub mod call;
 pub mod composition;
 pub mod job;
 pub mod objects;
+pub mod schedules;
 pub mod token;

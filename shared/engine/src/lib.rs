@@ -14,4 +14,5 @@ mod digest;
 pub mod hub;
 pub mod jobs;
 pub mod progress;
+pub mod schedules;
 pub mod tenancy;

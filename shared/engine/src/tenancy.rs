@@ -1,15 +1,23 @@
 //! The decisions of one `Tenant`: which composition is active, and how the tenant is spread over objects.
 
+mod schedules;
+
+use alloc::vec::Vec;
+
+use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::calls::tenant::{Call, Description, Reply, Scale};
 use tidegate_protocol::ids::Revision;
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
+pub use schedules::{RETELL_MS, told, untold};
+
 use crate::database::{Database, DatabaseError, Row, Value};
 
 /// The migrations, oldest first. A step is only ever appended.
-pub const STEPS: &[&[&str]] = &[&[
-    "-- tenancy::schema
+pub const STEPS: &[&[&str]] = &[
+    &[
+        "-- tenancy::schema
     CREATE TABLE tenant (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         version INTEGER NOT NULL,
@@ -17,14 +25,22 @@ pub const STEPS: &[&[&str]] = &[&[
         hubs INTEGER NOT NULL,
         shards INTEGER NOT NULL
     ) STRICT",
-    "-- tenancy::schema
+        "-- tenancy::schema
     CREATE TABLE composition (
         revision TEXT PRIMARY KEY,
         document TEXT NOT NULL,
         activated_at INTEGER NOT NULL,
         activated_by TEXT NOT NULL
     ) STRICT, WITHOUT ROWID",
-]];
+    ],
+    &["-- tenancy::schema
+    CREATE TABLE schedules (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        version INTEGER NOT NULL,
+        told INTEGER NOT NULL,
+        schedules BLOB NOT NULL
+    ) STRICT"],
+];
 
 /// What the shell does once the turn is stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +49,13 @@ pub enum Effect {
     Refresh {
         /// What is active now.
         description: Description,
+    },
+    /// Tell the object that keeps the schedules which there are now; then [`told`]. Losing it is mended by the alarm.
+    TellSchedules {
+        /// The version that they come from.
+        version: u64,
+        /// All of them.
+        schedules: Vec<Schedule>,
     },
 }
 
@@ -87,7 +110,7 @@ pub fn handle(
     db: &impl Database,
     now: UnixMs,
     call: Call,
-) -> Result<(Result<Reply, Error>, Option<Effect>), DatabaseError> {
+) -> Result<(Result<Reply, Error>, Vec<Effect>), DatabaseError> {
     let current = read(db)?;
     match call {
         Call::Describe => {
@@ -103,19 +126,20 @@ pub fn handle(
                     first
                 }
             };
-            Ok((Ok(Reply::Description(description)), None))
+            Ok((Ok(Reply::Description(description)), Vec::new()))
         }
         Call::Activate {
             document,
             revision,
             scale,
+            schedules,
             by,
         } => {
             if let Some(current) = &current
                 && current.scale != scale
             {
                 let message = "Changing the number of hubs or shards of a tenant that is in use is not there yet.";
-                return Ok((Err(Error::new(ErrorCode::NotImplemented, message)), None));
+                return Ok((Err(Error::new(ErrorCode::NotImplemented, message)), Vec::new()));
             }
             db.run(
                 "-- tenancy::activate
@@ -136,10 +160,12 @@ pub fn handle(
                 version,
             };
             write(db, &description)?;
-            let effect = Effect::Refresh {
+            schedules::replace(db, version, &schedules)?;
+            let refresh = Effect::Refresh {
                 description: description.clone(),
             };
-            Ok((Ok(Reply::Description(description)), Some(effect)))
+            let effects = core::iter::once(refresh).chain(untold(db)?).collect();
+            Ok((Ok(Reply::Description(description)), effects))
         }
         Call::Document { revision } => {
             let rows = db.run(
@@ -151,7 +177,7 @@ pub fn handle(
                 Some(mut row) => Ok(Reply::Document(row.text()?)),
                 None => Err(Error::not_found()),
             };
-            Ok((reply, None))
+            Ok((reply, Vec::new()))
         }
     }
 }
@@ -173,11 +199,27 @@ mod tests {
                 document: "{}".into(),
                 revision,
                 scale,
+                schedules: Vec::new(),
                 by: "u".into(),
             },
         )
         .unwrap()
         .0
+    }
+
+    /// Activates a composition with so many schedules.
+    fn schedule(db: &Native, revision: &str, count: usize) -> Vec<Effect> {
+        let schedule = crate::jobs::tests::a_schedule();
+        let call = Call::Activate {
+            document: "{}".into(),
+            revision: Revision::parse(revision).unwrap(),
+            scale: Scale { hubs: 1, shards: 1 },
+            schedules: alloc::vec![schedule; count],
+            by: "u".into(),
+        };
+        let (reply, effects) = handle(db, UnixMs(5), call).unwrap();
+        reply.unwrap();
+        effects
     }
 
     #[test]
@@ -196,6 +238,27 @@ mod tests {
             revision: Revision::parse("rev_1").unwrap(),
         };
         assert_eq!(handle(&db, UnixMs(6), old).unwrap().0, Ok(Reply::Document("{}".into())));
+    }
+
+    #[test]
+    fn schedules_are_told_until_they_are_confirmed_and_the_newest_alone() {
+        let db = Native::in_memory().unwrap();
+        migrate(&db, STEPS).unwrap();
+        activate(&db, "rev_1", 1).unwrap();
+        assert_eq!(untold(&db).unwrap(), None, "there never were any");
+        let version_of = |effect: &Option<Effect>| match effect {
+            Some(Effect::TellSchedules { version, schedules }) => Some((*version, schedules.len())),
+            _ => None,
+        };
+        let effects = schedule(&db, "rev_2", 1);
+        assert_eq!(version_of(&effects.last().cloned()), Some((2, 1)));
+        assert_eq!(version_of(&untold(&db).unwrap()), Some((2, 1)));
+        // A rollback to what has none takes them away; the confirmation of the old ones says nothing of that.
+        activate(&db, "rev_1", 1).unwrap();
+        told(&db, 2).unwrap();
+        assert_eq!(version_of(&untold(&db).unwrap()), Some((3, 0)));
+        told(&db, 3).unwrap();
+        assert_eq!(untold(&db).unwrap(), None);
     }
 
     #[test]

@@ -8,10 +8,11 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::calls::queueing::Pause;
+use crate::calls::schedules::Overlap;
 use crate::error::Error;
 use crate::event::{JobState, JsonText, Progress};
 use crate::fault::Fault;
-use crate::ids::{ActionName, JobId, RequestId, Seq, UserId};
+use crate::ids::{ActionName, JobId, RequestId, ScheduleName, Seq, UserId};
 use crate::time::UnixMs;
 
 /// The namespace of the problem types: one for each error code, explained in `docs/errors/`.
@@ -198,6 +199,89 @@ pub struct QueueView {
     pub actions: Vec<ActionQueue>,
     /// Every pause.
     pub pauses: Vec<Pause>,
+}
+
+/// A schedule, and how it stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ScheduleInfo {
+    /// Its name.
+    pub name: ScheduleName,
+    /// When it fires: a cron expression after OCPS.
+    pub cron: String,
+    /// Where its clock stands: a name of the IANA database.
+    pub time_zone: String,
+    /// What it runs.
+    pub action: ActionName,
+    /// Whose its jobs are.
+    pub user: UserId,
+    /// What becomes of a nominal time while the last job has not ended.
+    pub overlap: Overlap,
+    /// How far back missed times are made up for. Milliseconds.
+    pub catch_up_ms: u64,
+    /// How much later than its nominal time it fires at most. Milliseconds.
+    pub jitter_ms: u64,
+    /// Whether it is held back.
+    pub paused: bool,
+    /// Its next nominal times, as far as it is not held back.
+    pub next: Vec<UnixMs>,
+    /// The nominal time that waits for the end of the last job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<UnixMs>,
+    /// The last job that it fired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_job: Option<JobId>,
+    /// The nominal time of that job; absent where it was triggered by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_fired: Option<UnixMs>,
+    /// Jobs that its clock has fired.
+    pub fired: u64,
+    /// Nominal times left out because the last job had not ended.
+    pub skipped: u64,
+    /// Nominal times left out because they were found too late, or too many at once; the least there were.
+    pub missed: u64,
+}
+
+/// All schedules of a tenant, by name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ScheduleList {
+    /// The schedules.
+    pub schedules: Vec<ScheduleInfo>,
+}
+
+/// A schedule was fired by hand.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Triggered {
+    /// The job.
+    pub job_id: JobId,
+    /// Whether the job was there already, by its idempotency key.
+    pub deduplicated: bool,
+}
+
+/// Which part of the past a backfill makes up for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct BackfillBody {
+    /// The first moment.
+    pub from: UnixMs,
+    /// The moment after the last; not in the future.
+    pub to: UnixMs,
+}
+
+/// What a backfill did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Backfilled {
+    /// Nominal times that have a job now and had none before.
+    pub fired: u64,
+    /// Nominal times that had a job already.
+    pub known: u64,
+    /// Where to go on, as `from`; absent where all is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rest_from: Option<UnixMs>,
 }
 
 /// A page of a job's stored events, as the frames a socket gets.

@@ -63,6 +63,14 @@ fn is_action(text: &str) -> bool {
     is_id(text) && !text.contains(':')
 }
 
+fn is_schedule(text: &str) -> bool {
+    text.len() <= 48
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'))
+}
+
 fn is_printable(text: &str) -> bool {
     !text.is_empty() && text.chars().count() <= ID_CHARS_MAX && !text.chars().any(char::is_control)
 }
@@ -89,6 +97,9 @@ text_id! {
     /// The name of an action in a composition.
     ActionName, "1 to 128 characters of A-Z, a-z, 0-9, '.', '_' and '-'",
         "^[A-Za-z0-9._-]{1,128}$", is_action;
+    /// The name of a schedule in a composition.
+    ScheduleName, "a name of 1 to 48 characters of a-z, 0-9, '_' and '-', a letter first",
+        "^[a-z][a-z0-9_-]{0,47}$", is_schedule;
     /// A client's name for one request of its own, echoed on every answer to it.
     RequestId, "1 to 128 characters of A-Z, a-z, 0-9, '.', '_', ':' and '-'",
         "^[A-Za-z0-9._:-]{1,128}$", is_id;

@@ -24,6 +24,10 @@ const ENQUEUE: &str = "shared/engine/src/jobs/enqueue.rs";
 const LIMITS: &str = "shared/engine/src/jobs/limits.rs";
 const FOLLOW: &str = "shared/engine/src/jobs/follow.rs";
 const ROW: &str = "shared/engine/src/jobs/row.rs";
+const SCHEDULES: &str = "shared/engine/src/jobs/schedules/mod.rs";
+const SCHEDULE_CALLS: &str = "shared/engine/src/jobs/schedules/calls.rs";
+const JOBS: &str = "shared/engine/src/jobs/mod.rs";
+const TOLD: &str = "shared/engine/src/tenancy/schedules.rs";
 const STATE: &str = "shared/engine/src/jobs/state.rs";
 const WAKE: &str = "shared/engine/src/jobs/wake.rs";
 const DELIVERIES: &str = "shared/engine/src/hub/deliveries.rs";
@@ -32,6 +36,61 @@ const PENDING: &str = "shared/engine/src/hub/pending.rs";
 const CALLS: &str = "shared/protocol/src/calls/mod.rs";
 
 const MUTANTS: &[Mutant] = &[
+    mutant(
+        "a schedule fires early",
+        SCHEDULES,
+        "if fires_at > self.now {",
+        "if fires_at > self.now.plus(1000) {",
+    ),
+    mutant(
+        "a schedule makes up for nothing",
+        SCHEDULES,
+        "self.now.since(fires_at) > kept.schedule.catch_up_ms",
+        "self.now.since(fires_at) > 0",
+    ),
+    mutant(
+        "a schedule counts from the clock and not from its last time",
+        SCHEDULES,
+        "kept.done_until = nominal;",
+        "kept.done_until = self.now;",
+    ),
+    mutant(
+        "a schedule forgets its key",
+        SCHEDULES,
+        "keyed: key.map(",
+        "keyed: key.filter(|_| false).map(",
+    ),
+    mutant(
+        "a schedule stops where a client took its key",
+        SCHEDULES,
+        "Some(key) if self.is_taken(template, &key)? => None,",
+        "Some(key) if key.as_str().is_empty() => None,",
+    ),
+    mutant(
+        "a schedule begins what it has cancelled",
+        SCHEDULES,
+        "Effect::Execute(execute) if execute.job == job",
+        "Effect::Execute(execute) if execute.job != job && execute.job == job",
+    ),
+    mutant(
+        "a schedule waits for no end",
+        JOBS,
+        "may_release |= matches!(call, Call::Finish { .. } | Call::Cancel { .. });",
+        "may_release |= false;",
+    ),
+    mutant(
+        "an older set of schedules counts",
+        SCHEDULE_CALLS,
+        "if version > row::version(self.db)? {",
+        "if version > 0 {",
+    ),
+    mutant("no alarm is set for schedules", STATE, ".chain(self.schedules.due)", ""),
+    mutant(
+        "schedules are told once",
+        TOLD,
+        "WHERE id = 1 AND told = 0\",",
+        "WHERE id = 1 AND told = 0 AND version < 0\",",
+    ),
     mutant(
         "an old token counts",
         ATTEMPT,

@@ -99,6 +99,7 @@ impl World {
             }
             From::Watch { client, job } => self.watched(client, job, reply),
             From::Probe { client, foreign } => self.looked(client, foreign, reply),
+            From::Gate { gate, version } => self.confirmed(gate, version, reply),
             From::Nobody => Ok(()),
         }
     }

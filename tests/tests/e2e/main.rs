@@ -14,6 +14,7 @@ mod objects;
 mod operations;
 mod panics;
 mod report;
+mod schedules;
 mod spill;
 mod tenants;
 

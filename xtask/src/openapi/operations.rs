@@ -9,7 +9,10 @@ use tidegate_protocol::ErrorCode::{
 use tidegate_protocol::event::{JobState, JsonText, Progress};
 use tidegate_protocol::frames::ServerFrame;
 use tidegate_protocol::http::{Accepted, Activated, Answer, EventPage, Job, JobPage, ObjectInfo, Ticket};
-use tidegate_protocol::ids::{ActionName, IdempotencyKey, JobId, JobNumber, RequestId, Seq, TraceParent, UserId};
+use tidegate_protocol::http::{BackfillBody, Backfilled, ScheduleInfo, ScheduleList, Triggered};
+use tidegate_protocol::ids::{
+    ActionName, IdempotencyKey, JobId, JobNumber, RequestId, ScheduleName, Seq, TraceParent, UserId,
+};
 use tidegate_protocol::limits::{BODY_BYTES_MAX, COMPOSITION_BYTES_MAX, OBJECT_KEY_BYTES_MAX, WAIT_SECONDS_MAX};
 use tidegate_protocol::time::UnixMs;
 
@@ -18,11 +21,16 @@ use super::problems::{FAULTS, Refusal, of};
 use super::schemas::{Schemas, by_name};
 
 /// The groups of operations, each with what it is about.
-pub const TAGS: [(&str, &str); 6] = [
+pub const TAGS: [(&str, &str); 7] = [
     ("requests", "Running actions."),
     (
         "jobs",
         "Jobs, their events and their results. What a token may not see is not there.",
+    ),
+    (
+        "schedules",
+        "What the tenant's clock fires. Seeing it takes the scope `jobs:read`, `jobs:write` or `admin`; changing it \
+            `jobs:write` or `admin`.",
     ),
     ("connect", "The WebSocket."),
     ("objects", "The tenant's own storage."),
@@ -45,7 +53,7 @@ const OUTCOME: [Refusal; 9] = [
 
 /// Every operation.
 pub fn all(schemas: &mut Schemas) -> Vec<Operation> {
-    let groups = [requests, jobs, connect, objects, administration, operations];
+    let groups = [requests, jobs, schedules, connect, objects, administration, operations];
     groups.into_iter().flat_map(|group| group(schemas)).collect()
 }
 
@@ -184,6 +192,60 @@ fn jobs(schemas: &mut Schemas) -> Vec<Operation> {
         .refused(&OUTCOME)
         .refused(&[of(Gone)]);
     vec![list, show, cancel, events, result]
+}
+
+fn schedules(schemas: &mut Schemas) -> Vec<Operation> {
+    let list = Operation::new(
+        "/v1/schedules",
+        "get",
+        "listSchedules",
+        "schedules",
+        "Lists the schedules",
+    )
+    .about("The schedules of the active composition, by name, each with its next nominal times and its last job.")
+    .answer(200, "All of them.", schemas.of::<ScheduleList>())
+    .refused(&[of(Forbidden)]);
+    let name = schemas.of::<ScheduleName>();
+    let change = |path, id, summary| {
+        Operation::new(path, "post", id, "schedules", summary)
+            .parameter("path", "name", name.clone(), "The schedule.")
+            .refused(&[of(Forbidden), of(NotFound)])
+    };
+    let pause = change("/v1/schedules/{name}:pause", "pauseSchedule", "Holds a schedule back")
+        .about("Nothing of what comes while it is held back is made up for. An activation leaves it held back.")
+        .answer(200, "How it stands.", schemas.of::<ScheduleInfo>());
+    let resume = change("/v1/schedules/{name}:resume", "resumeSchedule", "Lets a schedule go on")
+        .about("It goes on with its next nominal time.")
+        .answer(200, "How it stands.", schemas.of::<ScheduleInfo>());
+    let trigger = change(
+        "/v1/schedules/{name}:trigger",
+        "triggerSchedule",
+        "Fires a schedule now",
+    )
+    .about("Once, whatever its clock, its overlap and a pause say.")
+    .parameter(
+        "header",
+        "Idempotency-Key",
+        schemas.of::<IdempotencyKey>(),
+        "The same key, the same job; quoted or bare. 62 characters at most, more for a name shorter than 48.",
+    )
+    .answer(202, "The job is stored.", schemas.of::<Triggered>())
+    .with_header("Location", "The job.", "string")
+    .refused(&[of(ValidationError), FAULTS, of(QueueFull)]);
+    let backfill = change(
+        "/v1/schedules/{name}:backfill",
+        "backfillSchedule",
+        "Makes up for a part of the past",
+    )
+    .about(
+        "Fires a job for each nominal time of that part that has none, in order, whatever the overlap says. At most \
+            100 nominal times are looked at; `rest_from` says where to go on.",
+    )
+    .body("application/json", schemas.of::<BackfillBody>(), "Which part.")
+    .answer(202, "What was done.", schemas.of::<Backfilled>())
+    .refused(&[of(ValidationError), FAULTS, of(QueueFull)])
+    .refused(&[of(PayloadTooLarge), of(UnsupportedMediaType)]);
+    vec![list, pause, resume, trigger, backfill]
 }
 
 fn event_stream() -> Value {

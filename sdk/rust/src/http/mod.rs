@@ -2,6 +2,7 @@
 
 mod body;
 mod objects;
+mod schedules;
 mod types;
 
 use std::time::Duration;
@@ -26,6 +27,9 @@ pub use self::objects::ObjectHead;
 pub use self::types::{
     Accepted, Activated, Answer, EventPage, Job, JobFilter, JobPage, JobProgress, ObjectInfo, Posted, Prefer, Ticket,
 };
+
+pub use tidegate_protocol::calls::schedules::Overlap;
+pub use tidegate_protocol::http::{Backfilled, ScheduleInfo, ScheduleList, Triggered};
 
 use self::body::{Body, empty, whole};
 use crate::backoff::full_jitter;

@@ -40,6 +40,12 @@ const FULL: &str = r#"{
         "d": {"run": "core.delay", "retry": {"factor": 1.5, "jitter": "plus_minus", "percent": 20}},
         "e": {"run": "core.delay", "retry": {"backoff": "polynomial", "unit": "5s", "power": 4, "cap": "1m"}},
         "f": {"run": "core.delay", "retry": {"backoff": "table", "waits": ["1s", "5m"], "jitter": "equal"}}
+    },
+    "schedules": {
+        "nightly": {"cron": "0 3 * * *", "time_zone": "Europe/Berlin", "action": "a", "payload": {"a": [1]},
+            "metadata": {"team": "blue"}, "user": "ann", "overlap": "queue_one", "catch_up": "1h", "jitter": "30s",
+            "paused": true},
+        "s2": {"cron": "@daily", "action": "c"}
     }
 }"#;
 
@@ -60,6 +66,12 @@ const BEYOND_SCHEMA: &[&str] = &[
     "or the path to one",
     "at least the number of shards",
     "a pattern that means an action",
+    "a cron expression",
+    "a time zone of the IANA database",
+    "an action of the composition",
+    "bytes of JSON",
+    // The schema counts characters, and what is stored are bytes.
+    "a string of at most 1024 bytes",
 ];
 
 fn schema() -> jsonschema::Validator {
@@ -227,6 +239,20 @@ fn name() -> impl Strategy<Value = String> {
         "when_full",
         "priority",
         "waiting",
+        "schedules",
+        "cron",
+        "time_zone",
+        "action",
+        "payload",
+        "metadata",
+        "user",
+        "overlap",
+        "catch_up",
+        "jitter",
+        "paused",
+        "schedule",
+        "scheduled_for",
+        "nightly",
     ];
     prop_oneof![
         prop::sample::select(known).prop_map(String::from),
@@ -252,7 +278,12 @@ fn value() -> impl Strategy<Value = Value> {
         ["user", "action"], ["*", "a.*"], {"key": "user"}, {"concurrency": 5}, {"units": 5, "per": "1m"}, 1_000_000, 1_000_001,
         {"throttle": {"units": 5, "per": "1m"}, "cost": 3}, {"limits": {"a": {"concurrency": 1}}}, 100_000, 100_001
     ]);
-    let all = [known, of_queues];
+    let of_schedules = json!([
+        "0 3 * * *", "* * * * * *", "@hourly", "0 0 30 2 *", "0 3 * * é", "Europe/Berlin", "Europe/Atlantis", "b", "skip",
+        "allow", "cancel_old", {"cron": "0 3 * * *", "action": "a"}, {"cron": "0 3 * * *"}, {"schedule": "x"},
+        {"k": "v"}, {"": "v"}, "x".repeat(257), "u\u{7}", {"p": "x".repeat(33_000)}
+    ]);
+    let all = [known, of_queues, of_schedules];
     let all: Vec<Value> = all.iter().filter_map(Value::as_array).flatten().cloned().collect();
     prop::sample::select(all)
 }

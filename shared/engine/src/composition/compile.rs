@@ -1,6 +1,6 @@
 //! From the text of a composition to a [`Plan`], or to every fault of it.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -8,9 +8,10 @@ use alloc::vec::Vec;
 
 use serde_json::{Map, Value};
 use tidegate_protocol::calls::executor::Sharing;
+use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::event::JsonText;
-use tidegate_protocol::ids::ActionName;
+use tidegate_protocol::ids::{ActionName, Revision};
 use tidegate_protocol::{Error, Fault};
 
 use super::defaults::{
@@ -23,6 +24,7 @@ use super::object::{Object, child, describe, note, suggest};
 use super::plan::{Action, PatternInstance, Plan};
 use super::policy::{read_deadline, read_policy};
 use super::queue::Queue;
+use super::schedules::{Known, read_schedules};
 
 /// What the name of an instance looks like: no dot, because a dot ends it in `run`.
 const INSTANCE_NAME: &str = "a name of 1 to 48 characters of a-z, 0-9, '_' and '-', a letter first";
@@ -35,30 +37,40 @@ const INSTANCE_CHARS_MAX: usize = 48;
 pub fn compile(text: &str, manifests: &[Manifest]) -> Result<Plan, Error> {
     let mut faults = Vec::new();
     let document = read(text, &mut faults)?;
-    let plan = read_document(&document, manifests, &mut faults);
+    let revision = revision_of(&document)?;
+    let plan = read_document(&document, &revision, manifests, &mut faults);
     if faults.len() > FAULTS_MAX {
         faults.truncate(FAULTS_MAX);
         faults.push(Fault::new("", format!("at most {FAULTS_MAX} faults"), "more of them"));
     }
     match (plan, faults.is_empty()) {
-        (Some((scale, patterns, actions)), true) => Ok(Plan {
-            revision: revision_of(&document)?,
-            scale,
-            actions,
-            patterns,
+        (Some(read), true) => Ok(Plan {
+            revision,
+            scale: read.scale,
+            actions: read.actions,
+            patterns: read.patterns,
+            schedules: read.schedules,
         }),
         _ => Err(Error::invalid("The composition is not right.", faults)),
     }
 }
 
-type Actions = BTreeMap<ActionName, Arc<Action>>;
+pub(super) type Actions = BTreeMap<ActionName, Arc<Action>>;
 type Patterns = BTreeMap<String, PatternInstance>;
+
+struct Read {
+    scale: Scale,
+    patterns: Patterns,
+    actions: Actions,
+    schedules: Vec<Schedule>,
+}
 
 fn read_document(
     document: &Value,
+    revision: &Revision,
     manifests: &[Manifest],
     faults: &mut Vec<Fault>,
-) -> Option<(Scale, Patterns, Actions)> {
+) -> Option<Read> {
     let mut fields = Object::read(document, "", faults)?;
     // For editors: it says where the schema of the document is.
     fields.text("$schema", "the address of the document's schema", Some);
@@ -87,11 +99,34 @@ fn read_document(
     if fields.faults.is_empty() {
         queue.check_actions(&fields.at("queue"), actions.keys(), fields.faults);
     }
+    let schedules = match fields.take("schedules") {
+        Some(value) => {
+            let known = Known {
+                actions: &actions,
+                names: names(document.get("actions")),
+                revision,
+                scale,
+            };
+            read_schedules(value, &fields.at("schedules"), &known, fields.faults)
+        }
+        None => Vec::new(),
+    };
     fields.finish();
     let patterns = instances
         .into_iter()
         .map(|(name, instance)| Some((name.to_string(), instance.compiled()?)));
-    Some((scale, patterns.collect::<Option<_>>()?, actions))
+    Some(Read {
+        scale,
+        patterns: patterns.collect::<Option<_>>()?,
+        actions,
+        schedules,
+    })
+}
+
+/// The names of an object's fields.
+fn names(value: Option<&Value>) -> BTreeSet<&str> {
+    let fields = value.and_then(Value::as_object);
+    fields.into_iter().flat_map(Map::keys).map(String::as_str).collect()
 }
 
 fn read_scale(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> Scale {

@@ -4,7 +4,7 @@ use core::ops::RangeInclusive;
 
 use tidegate_protocol::calls::executor::{Dispatch, Factor};
 use tidegate_protocol::ids::PARTITIONS;
-use tidegate_protocol::limits::{QUEUE_TIMEOUT_MS_MAX, TIMEOUT_MS_MAX, WAIT_SECONDS_MAX};
+use tidegate_protocol::limits::{METADATA_ENTRIES_MAX, QUEUE_TIMEOUT_MS_MAX, TIMEOUT_MS_MAX, WAIT_SECONDS_MAX};
 
 const SECOND_MS: u64 = 1000;
 const MINUTE_MS: u64 = 60 * SECOND_MS;
@@ -67,6 +67,20 @@ pub const HEARTBEAT_TIMEOUT_MS_RANGE: RangeInclusive<u64> = 5 * SECOND_MS..=TIME
 /// What `retention` may be: a client must be able to read the outcome; rows cannot be kept for ever. Milliseconds.
 pub const RETENTION_MS_RANGE: RangeInclusive<u64> = SECOND_MS..=366 * DAY_MS;
 
+/// Where the clock of a schedule stands.
+pub const TIME_ZONE: &str = "UTC";
+/// How far back a schedule makes up for what it missed: long enough for a deployment, short enough that what fires still
+/// means the time that it is for. Milliseconds.
+pub const CATCH_UP_MS: u64 = MINUTE_MS;
+/// What `catch_up` may be. Milliseconds.
+pub const CATCH_UP_MS_RANGE: RangeInclusive<u64> = 0..=7 * DAY_MS;
+/// What `jitter` may be. Milliseconds.
+pub const JITTER_MS_RANGE: RangeInclusive<u64> = 0..=60 * MINUTE_MS;
+
+/// Schedules at most. They all lie in one object, which looks through them at each alarm.
+pub const SCHEDULES_MAX: usize = 100;
+/// Entries in a schedule's metadata at most: two less than a request's, which each job gets from its schedule.
+pub const SCHEDULE_METADATA_MAX: usize = METADATA_ENTRIES_MAX - 2;
 /// Hubs of a tenant at most: at some thousand sockets each, about a million.
 pub const HUBS_MAX: u16 = 256;
 /// Shards of a tenant's jobs at most: each holds at least one partition.

@@ -24,6 +24,7 @@ mod queue;
 mod queue_tests;
 mod request;
 mod retry;
+mod schedules;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ pub use object::{Object, child, describe, note, suggest};
 pub use plan::{Action, DeclaredMode, PatternInstance, Plan};
 pub use queue::{Queue, QueueRules};
 pub use request::Input;
+pub use schedules::{SCHEDULE_KEY, SCHEDULED_FOR_KEY};
 
 /// The composition of a tenant that has none of its own.
 ///

@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::executor::Policy;
+use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::fault::closest;
@@ -29,6 +30,8 @@ pub struct Plan {
     pub actions: BTreeMap<ActionName, Arc<Action>>,
     /// The instances of patterns, by name.
     pub patterns: BTreeMap<String, PatternInstance>,
+    /// The schedules, in the order of their names.
+    pub schedules: Vec<Schedule>,
 }
 
 /// A pattern in use.

@@ -9,12 +9,14 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidegate_protocol::calls::executor::{Backoff, Dispatch, Factor, Jitter, Sharing};
+use tidegate_protocol::calls::schedules::Overlap;
 use tidegate_protocol::calls::tenant::Scale;
+use tidegate_protocol::event::{JsonText, Payload};
 use tidegate_protocol::ids::ActionName;
 use tidegate_protocol::limits::COMPOSITION_BYTES_MAX;
 use tidegate_protocol::{ErrorCode, Fault};
 
-use super::defaults::{ACTIONS_MAX, FAULTS_MAX, PATTERNS_MAX};
+use super::defaults::{ACTIONS_MAX, FAULTS_MAX, PATTERNS_MAX, SCHEDULES_MAX};
 use super::{
     Action, DEFAULT, DeclaredMode, Manifest, Mode, Modes, Object, Operation, compile, revision, takes_no_settings,
     takes_nothing,
@@ -678,4 +680,101 @@ proptest! {
         prop_assert_eq!(revision(&text).unwrap(), revision(DEFAULT).unwrap());
         prop_assert_eq!(compile(&text, MANIFESTS).unwrap(), compile(DEFAULT, MANIFESTS).unwrap());
     }
+}
+
+#[test]
+fn a_schedule_has_every_default_filled_in_and_carries_its_policy() {
+    let text = with_schedules(&json!({"nightly": {"cron": "0 3 * * *", "action": "a"}}));
+    let plan = compile(&text, MANIFESTS).unwrap();
+    let [schedule] = &plan.schedules[..] else {
+        panic!("{:?}", plan.schedules)
+    };
+    assert_eq!(
+        (schedule.name.as_str(), schedule.time_zone.as_str()),
+        ("nightly", "UTC")
+    );
+    assert_eq!(
+        (schedule.overlap, schedule.catch_up_ms, schedule.jitter_ms),
+        (Overlap::Skip, 60_000, 0)
+    );
+    assert_eq!(schedule.job.user.as_str(), "schedule:nightly");
+    assert_eq!(schedule.job.revision, plan.revision);
+    assert_eq!(schedule.job.policy, plan.actions.values().next().unwrap().policy);
+    assert_eq!(schedule.job.payload, Payload::Inline(JsonText::null()));
+    let full = json!({"nightly": {"cron": "0 3 * * *", "time_zone": "europe/berlin", "action": "a", "payload": {"b": 1, "a": 2},
+        "metadata": {"team": "blue"}, "user": "ann", "overlap": "cancel_old", "catch_up": "1h", "jitter": "30s",
+        "paused": true}});
+    let schedule = compile(&with_schedules(&full), MANIFESTS).unwrap().schedules.remove(0);
+    assert_eq!(schedule.time_zone, "Europe/Berlin", "the zone's own name");
+    assert_eq!(
+        (schedule.overlap, schedule.catch_up_ms, schedule.jitter_ms),
+        (Overlap::CancelOld, 3_600_000, 30_000)
+    );
+    assert_eq!((schedule.job.user.as_str(), schedule.paused), ("ann", true));
+    assert_eq!(
+        schedule.job.payload,
+        Payload::Inline(JsonText::parse("{\"a\":2,\"b\":1}").unwrap())
+    );
+}
+
+#[test]
+fn every_fault_of_a_schedule_is_named_where_it_is() {
+    let schedules = json!({
+        "Nightly": {"cron": "0 3 * * *", "action": "a"},
+        "a1": {"cron": "0 25 * * *", "time_zone": "Europe/Berlim", "action": "b", "overlap": "skipp", "catch_up": "8d",
+            "jitter": "2h", "paused": "no", "user": "", "metadata": {"schedule": "x", "n": 1}, "cronn": "x"},
+        "a2": {"cron": "0 0 30 2 *", "action": "a", "payload": "x".repeat(33_000)},
+        "a3": {},
+    });
+    let error = compile(&with_schedules(&schedules), MANIFESTS).unwrap_err();
+    let mut found: Vec<(&str, Option<&str>)> = error
+        .details
+        .iter()
+        .map(|fault| (fault.pointer.as_ref(), fault.suggestion.as_deref()))
+        .collect();
+    found.sort_unstable();
+    let expected = [
+        ("/schedules/Nightly", None),
+        ("/schedules/a1/action", None),
+        ("/schedules/a1/catch_up", None),
+        ("/schedules/a1/cron", None),
+        ("/schedules/a1/cronn", Some("cron")),
+        ("/schedules/a1/jitter", None),
+        ("/schedules/a1/metadata/n", None),
+        ("/schedules/a1/metadata/schedule", None),
+        ("/schedules/a1/overlap", Some("skip")),
+        ("/schedules/a1/paused", None),
+        ("/schedules/a1/time_zone", Some("Europe/Berlin")),
+        ("/schedules/a1/user", None),
+        ("/schedules/a2/cron", None),
+        ("/schedules/a2/payload", None),
+        ("/schedules/a3/action", None),
+        ("/schedules/a3/cron", None),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn schedules_are_bounded_and_what_never_comes_is_not_searched_for_ever() {
+    let of = |cron: &str, count: usize| {
+        let entries = (0..count).map(|n| (format!("s{n}"), json!({"cron": cron, "action": "a"})));
+        compile(
+            &with_schedules(&entries.collect::<serde_json::Map<_, _>>().into()),
+            MANIFESTS,
+        )
+    };
+    assert_eq!(of("@daily", SCHEDULES_MAX).unwrap().schedules.len(), SCHEDULES_MAX);
+    assert_eq!(of("@daily", SCHEDULES_MAX + 1).unwrap_err().details.len(), 1);
+    assert_eq!(of("0 0 31 2 *", SCHEDULES_MAX).unwrap_err().details.len(), 3);
+    // A faulty action has its own fault, and brings none to the schedules that name it.
+    let patterns = json!({"core": {"use": "core"}});
+    let text = json!({"tidegate": 1, "patterns": patterns, "actions": {"a": {"run": "core.none"}},
+        "schedules": {"s": {"cron": "@daily", "action": "a"}}});
+    assert_eq!(compile(&text.to_string(), MANIFESTS).unwrap_err().details.len(), 1);
+}
+
+fn with_schedules(schedules: &Value) -> String {
+    let mut text: Value = serde_json::from_str(&document(&json!({"run": "core.echo"}))).unwrap();
+    text["schedules"] = schedules.clone();
+    text.to_string()
 }

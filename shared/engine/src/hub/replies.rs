@@ -132,6 +132,8 @@ impl Hub {
                 | jobs::Reply::Jobs(_)
                 | jobs::Reply::Why(_)
                 | jobs::Reply::Queue(_)
+                | jobs::Reply::Schedules(_)
+                | jobs::Reply::Backfilled(_)
                 | jobs::Reply::Continue { .. },
             ) => effects.push(send_error(to, Some(request_id), unexpected(), now)),
         }
@@ -258,6 +260,8 @@ fn http_reply(request_id: RequestId, reply: jobs::Reply) -> Reply {
         | jobs::Reply::Jobs(_)
         | jobs::Reply::Why(_)
         | jobs::Reply::Queue(_)
+        | jobs::Reply::Schedules(_)
+        | jobs::Reply::Backfilled(_)
         | jobs::Reply::Continue { .. }
         | jobs::Reply::Done => Reply::Answer {
             request_id,

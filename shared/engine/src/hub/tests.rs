@@ -77,6 +77,7 @@ impl Bench {
             action("secret", DeclaredMode::Async, &["jobs:secret"]),
         ];
         let plan = Plan {
+            schedules: Vec::new(),
             revision: Revision::parse("rev").unwrap(),
             scale: Scale { hubs: 1, shards: 4 },
             actions: actions

@@ -20,6 +20,7 @@ mod heads;
 mod lanes;
 mod read;
 mod row;
+mod schedules;
 mod schema;
 mod snooze;
 mod state;
@@ -29,7 +30,7 @@ mod wake;
 
 #[cfg(test)]
 #[cfg(feature = "native")]
-mod tests;
+pub(crate) mod tests;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -42,6 +43,7 @@ use tidegate_protocol::calls::jobs::{Call, Reply};
 use tidegate_protocol::ids::{FencingToken, HubIndex, JobId};
 use tidegate_protocol::time::UnixMs;
 
+pub use schedules::{CATCH_UP_TIMES_MAX, COUNTED_TIMES_MAX, FULL_QUEUE_MS, TURN_TIMES_MAX};
 pub use schema::STEPS;
 pub use state::State;
 
@@ -175,6 +177,12 @@ impl<'a, D: Database> Turn<'a, D> {
                 checkpoint,
             } => self.report(id, job, token, progress, checkpoint),
             Call::Finish { job, token, outcome } => self.finish(id, job, token, outcome),
+            Call::SetSchedules { version, schedules } => self.set_schedules(id, version, schedules),
+            Call::Schedules { caller } => self.schedules(id, &caller),
+            Call::PauseSchedule { name, caller } => self.pause_schedule(id, &name, &caller, true),
+            Call::ResumeSchedule { name, caller } => self.pause_schedule(id, &name, &caller, false),
+            Call::TriggerSchedule { name, caller, key } => self.trigger_schedule(id, &name, &caller, key.as_ref()),
+            Call::Backfill { name, caller, from, to } => self.backfill(id, &name, &caller, (from, to)),
         }
     }
 
@@ -195,8 +203,10 @@ pub fn handle<D: Database>(
     calls: impl IntoIterator<Item = (CallId, Call)>,
 ) -> Result<Vec<Effect>, DatabaseError> {
     let mut turn = Turn::new(db, state, now, random);
+    let mut may_release = false;
     for (id, call) in calls {
-        if turn.place_freed && matches!(call, Call::Enqueue(_) | Call::Start { .. }) {
+        may_release |= matches!(call, Call::Finish { .. } | Call::Cancel { .. });
+        if turn.place_freed && starts_a_job(&call) {
             turn.fill()?;
         }
         turn.call(id, call)?;
@@ -204,7 +214,18 @@ pub fn handle<D: Database>(
     if turn.place_freed {
         turn.fill()?;
     }
+    if may_release {
+        turn.release_held()?;
+    }
     Ok(turn.effects)
+}
+
+/// Whether a call may take a place that an earlier one of the same turn has freed.
+fn starts_a_job(call: &Call) -> bool {
+    matches!(
+        call,
+        Call::Enqueue(_) | Call::Start { .. } | Call::TriggerSchedule { .. } | Call::Backfill { .. }
+    )
 }
 
 /// The alarm: leases that ended, jobs whose time has come, deliveries to be made again, retention.

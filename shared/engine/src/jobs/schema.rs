@@ -51,6 +51,7 @@ pub const STEPS: &[&[&str]] = &[
         CREATE INDEX job_give_up ON job(give_up_at) WHERE give_up_at IS NOT NULL",
     ],
     LANES,
+    SCHEDULES,
 ];
 
 /// Lanes, limits and pauses. The index by lane takes the place of the one by time alone: an entry each, as before.
@@ -71,4 +72,26 @@ const LANES: &[&str] = &[
     ) STRICT, WITHOUT ROWID",
     "-- jobs::schema
     CREATE TABLE pause (scope BLOB PRIMARY KEY, pause BLOB NOT NULL) STRICT, WITHOUT ROWID",
+];
+
+/// Schedules, a row each. The definition comes last, so that a search by time does not read it.
+const SCHEDULES: &[&str] = &[
+    "-- jobs::schema
+    CREATE TABLE schedule (
+        name TEXT PRIMARY KEY,
+        paused INTEGER NOT NULL,
+        nominal INTEGER,
+        due_at INTEGER,
+        done_until INTEGER NOT NULL,
+        held INTEGER,
+        last_number INTEGER,
+        last_tail INTEGER,
+        last_fired INTEGER,
+        fired INTEGER NOT NULL,
+        skipped INTEGER NOT NULL,
+        missed INTEGER NOT NULL,
+        definition BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID",
+    "-- jobs::schema
+    CREATE TABLE schedule_set (id INTEGER PRIMARY KEY CHECK (id = 1), version INTEGER NOT NULL) STRICT",
 ];

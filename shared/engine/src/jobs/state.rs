@@ -13,6 +13,7 @@ use tidegate_protocol::time::UnixMs;
 use super::gates::{Gate, Gates};
 use super::lanes::{Lanes, Shape};
 use super::row::{Job, columns};
+use super::schedules::Watch;
 use super::{CallId, RUNNING_MAX};
 use crate::database::{Database, DatabaseError, Value};
 
@@ -103,6 +104,7 @@ pub struct State {
     pub(super) give_up_at: Option<UnixMs>,
     /// Hubs that came to follow a job since their last batch was answered. What that answer says of the job is older.
     pub(super) followed: BTreeSet<(HubIndex, JobNumber)>,
+    pub(super) schedules: Watch,
 }
 
 impl State {
@@ -135,6 +137,7 @@ impl State {
             sweep_at: None,
             give_up_at: Self::earliest_give_up(db)?,
             followed: BTreeSet::new(),
+            schedules: Watch::recover(db)?,
         };
         let indexed = db.run(columns!("WHERE due_at IS NOT NULL AND state >= 3"), &[])?;
         let young = db.run(
@@ -234,19 +237,19 @@ impl State {
         } else {
             None
         };
-        let limits = self.limits_at();
-        leases
-            .chain(deliveries)
-            .chain(due)
-            .chain(unstored)
-            .chain(self.sweep_at)
-            .chain(limits)
-            .min()
+        let due = due.into_iter().chain(unstored).chain(self.limits_at());
+        let others = due.chain(self.sweep_at).chain(self.schedules.due);
+        leases.chain(deliveries).chain(others).min()
     }
 
     /// When [`super::tick`] is to be called, as long as this instance lives.
     pub fn next_tick(&self) -> Option<UnixMs> {
         self.waiters.values().map(|waiter| waiter.deadline).min()
+    }
+
+    /// When the first schedule is due.
+    pub fn next_schedule(&self) -> Option<UnixMs> {
+        self.schedules.due
     }
 
     /// How many attempts are under way.

@@ -8,4 +8,7 @@ mod limits;
 mod limits_of_time;
 mod order;
 mod recovery;
+mod schedules;
 mod showing;
+
+pub(crate) use schedules::every_minute as a_schedule;

@@ -30,6 +30,7 @@ impl<D: Database> Turn<'_, D> {
         self.raise_watermark()?;
         self.sweep()?;
         self.tick()?;
+        self.run_schedules()?;
         self.fill()
     }
 

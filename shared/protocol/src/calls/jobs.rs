@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::Caller;
 use super::executor::{Outcome, Policy};
 use super::queueing::{PauseScope, Queueing};
+use super::schedules::Schedule;
 use crate::event::{Event, JobState, Payload, Progress, Snapshot};
-use crate::http::{Job, JobPage, QueueView, Why};
+use crate::http::{Backfilled, Job, JobPage, QueueView, ScheduleInfo, Why};
 use crate::ids::{
-    ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, Seq,
-    TraceParent, UserId,
+    ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, ScheduleName,
+    Seq, TraceParent, UserId,
 };
 use crate::time::UnixMs;
 
@@ -205,6 +206,52 @@ pub enum Call {
         /// What came of it.
         outcome: Outcome,
     },
+    /// These are the tenant's schedules, and no others. An older version than the one there is changes nothing.
+    SetSchedules {
+        /// The tenant's version that they come from.
+        version: u64,
+        /// All of them.
+        schedules: Vec<Schedule>,
+    },
+    /// Show the schedules.
+    Schedules {
+        /// Who asks.
+        caller: Caller,
+    },
+    /// Hold a schedule back.
+    PauseSchedule {
+        /// Which.
+        name: ScheduleName,
+        /// Who asks.
+        caller: Caller,
+    },
+    /// Let a schedule go on, from its next nominal time.
+    ResumeSchedule {
+        /// Which.
+        name: ScheduleName,
+        /// Who asks.
+        caller: Caller,
+    },
+    /// Fire a schedule now, once, whatever its clock and its last job say.
+    TriggerSchedule {
+        /// Which.
+        name: ScheduleName,
+        /// Who asks.
+        caller: Caller,
+        /// The client's name for this one time: the same key, the same job.
+        key: Option<IdempotencyKey>,
+    },
+    /// Fire a schedule for each of its nominal times in a part of the past that has no job yet.
+    Backfill {
+        /// Which.
+        name: ScheduleName,
+        /// Who asks.
+        caller: Caller,
+        /// The first moment.
+        from: UnixMs,
+        /// The moment after the last.
+        to: UnixMs,
+    },
 }
 
 /// What a `Jobs` object answers.
@@ -263,6 +310,10 @@ pub enum Reply {
         /// When the lease ends unless another report comes.
         lease_until: UnixMs,
     },
+    /// The schedules, by name.
+    Schedules(Vec<ScheduleInfo>),
+    /// What a backfill did.
+    Backfilled(Backfilled),
     /// Done.
     Done,
 }

@@ -4,6 +4,7 @@ pub mod executor;
 pub mod hub;
 pub mod jobs;
 pub mod queueing;
+pub mod schedules;
 pub mod tenant;
 
 use alloc::collections::BTreeSet;

@@ -1,9 +1,11 @@
 //! What a `Tenant` object can be asked.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::schedules::Schedule;
 use crate::ids::Revision;
 
 /// How a tenant is spread over objects.
@@ -33,7 +35,7 @@ pub struct Description {
 }
 
 /// A call to a `Tenant` object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Call {
     /// What is active?
     Describe,
@@ -45,6 +47,9 @@ pub enum Call {
         revision: Revision,
         /// How it spreads the tenant.
         scale: Scale,
+        /// Its schedules, compiled.
+        #[serde(default)]
+        schedules: Vec<Schedule>,
         /// Who did it.
         by: String,
     },

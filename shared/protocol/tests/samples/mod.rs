@@ -12,13 +12,14 @@ use tidegate_protocol::calls::jobs::{self, Enqueue, Filter, JobRef, Keyed, NewJo
 use tidegate_protocol::calls::queueing::{
     ActionPattern, Counted, Pause, PauseScope, Priority, Queueing, Rule, Share, WhenFull,
 };
+use tidegate_protocol::calls::schedules::{Overlap, Schedule};
 use tidegate_protocol::calls::tenant::{self, Description, Scale};
 use tidegate_protocol::calls::{Caller, Principal};
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload, Progress, Snapshot};
-use tidegate_protocol::http::{Accepted, ActionQueue, Job, JobPage, QueueView, Reason, Why};
+use tidegate_protocol::http::{Accepted, ActionQueue, Backfilled, Job, JobPage, QueueView, Reason, ScheduleInfo, Why};
 use tidegate_protocol::ids::{
-    ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, Seq,
-    ShardIndex, TenantId, TraceParent, UserId,
+    ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, ScheduleName,
+    Seq, ShardIndex, TenantId, TraceParent, UserId,
 };
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
@@ -245,6 +246,25 @@ fn why() -> Why {
     }
 }
 
+pub fn schedule_name() -> ScheduleName {
+    ScheduleName::parse(&"s".repeat(48)).unwrap()
+}
+
+pub fn schedules() -> Vec<Schedule> {
+    let of = |(overlap, payload)| Schedule {
+        name: schedule_name(),
+        cron: "*".repeat(256),
+        time_zone: String::from("America/Argentina/ComodRivadavia"),
+        job: new_job(payload),
+        overlap,
+        catch_up_ms: LARGEST,
+        jitter_ms: LARGEST,
+        paused: true,
+    };
+    let payloads = payloads().into_iter().cycle();
+    Overlap::ALL.into_iter().zip(payloads).map(of).collect()
+}
+
 pub fn jobs_calls() -> Vec<jobs::Call> {
     let mut calls = vec![
         jobs::Call::Follow {
@@ -306,6 +326,30 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
         },
         jobs::Call::Queue { caller: caller() },
         jobs::Call::Start { job: job() },
+        jobs::Call::SetSchedules {
+            version: LARGEST,
+            schedules: schedules(),
+        },
+        jobs::Call::Schedules { caller: caller() },
+        jobs::Call::PauseSchedule {
+            name: schedule_name(),
+            caller: caller(),
+        },
+        jobs::Call::ResumeSchedule {
+            name: schedule_name(),
+            caller: caller(),
+        },
+        jobs::Call::TriggerSchedule {
+            name: schedule_name(),
+            caller: caller(),
+            key: Some(key()),
+        },
+        jobs::Call::Backfill {
+            name: schedule_name(),
+            caller: caller(),
+            from: UnixMs(0),
+            to: LAST_MOMENT,
+        },
         jobs::Call::Report {
             job: job(),
             token: FencingToken(LARGEST),
@@ -351,7 +395,13 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             | jobs::Call::Queue { .. }
             | jobs::Call::Start { .. }
             | jobs::Call::Report { .. }
-            | jobs::Call::Finish { .. } => {}
+            | jobs::Call::Finish { .. }
+            | jobs::Call::SetSchedules { .. }
+            | jobs::Call::Schedules { .. }
+            | jobs::Call::PauseSchedule { .. }
+            | jobs::Call::ResumeSchedule { .. }
+            | jobs::Call::TriggerSchedule { .. }
+            | jobs::Call::Backfill { .. } => {}
         }
     }
     calls
@@ -435,6 +485,29 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
         jobs::Reply::Continue {
             lease_until: LAST_MOMENT,
         },
+        jobs::Reply::Schedules(vec![ScheduleInfo {
+            name: schedule_name(),
+            cron: String::from("@daily"),
+            time_zone: String::from("UTC"),
+            action: action(),
+            user: user(),
+            overlap: Overlap::QueueOne,
+            catch_up_ms: LARGEST,
+            jitter_ms: 0,
+            paused: false,
+            next: vec![UnixMs(0), LAST_MOMENT],
+            held: Some(LAST_MOMENT),
+            last_job: Some(job()),
+            last_fired: None,
+            fired: LARGEST,
+            skipped: 0,
+            missed: LARGEST,
+        }]),
+        jobs::Reply::Backfilled(Backfilled {
+            fired: LARGEST,
+            known: 0,
+            rest_from: Some(LAST_MOMENT),
+        }),
         jobs::Reply::Done,
     ];
     replies.extend(JobState::ALL.iter().map(|status| jobs::Reply::Acknowledged {
@@ -462,6 +535,8 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
             | jobs::Reply::Why(_)
             | jobs::Reply::Queue(_)
             | jobs::Reply::Continue { .. }
+            | jobs::Reply::Schedules(_)
+            | jobs::Reply::Backfilled(_)
             | jobs::Reply::Done => {}
         }
     }
@@ -555,6 +630,7 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             document: "x".repeat(LARGE_BYTES),
             revision: revision(),
             scale: Scale::default(),
+            schedules: schedules(),
             by: String::new(),
         },
         tenant::Call::Document { revision: revision() },

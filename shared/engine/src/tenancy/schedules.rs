@@ -1,0 +1,61 @@
+//! That the schedules of the active composition reach the object that keeps them, whatever dies in between.
+//!
+//! An activation and what is still to be told of it are one commit. What has no confirmation is told again, by an alarm,
+//! until it has one; the version makes that harmless.
+
+use alloc::vec::Vec;
+
+use tidegate_protocol::calls::schedules::Schedule;
+
+use super::Effect;
+use crate::database::{Database, DatabaseError, Value, from_blob, to_blob};
+
+/// How long to wait for a confirmation before the schedules are told again. Milliseconds.
+pub const RETELL_MS: u64 = 5_000;
+
+/// The schedules of a new version. Where there never were any, there is nothing to tell.
+pub(super) fn replace(db: &impl Database, version: u64, schedules: &[Schedule]) -> Result<(), DatabaseError> {
+    let known = db.run(
+        "-- tenancy::schedules::replace\nSELECT 1 FROM schedules WHERE id = 1",
+        &[],
+    )?;
+    if schedules.is_empty() && known.is_empty() {
+        return Ok(());
+    }
+    db.run(
+        "-- tenancy::schedules::replace
+        INSERT INTO schedules (id, version, told, schedules) VALUES (1, ?, 0, ?)
+        ON CONFLICT (id) DO UPDATE SET version = excluded.version, told = 0, schedules = excluded.schedules",
+        &[Value::Number(version), Value::Blob(&to_blob(&schedules)?)],
+    )?;
+    Ok(())
+}
+
+/// What is still to be told.
+///
+/// Errors: the database's.
+pub fn untold(db: &impl Database) -> Result<Option<Effect>, DatabaseError> {
+    let rows = db.run(
+        "-- tenancy::schedules::untold
+        SELECT version, schedules FROM schedules WHERE id = 1 AND told = 0",
+        &[],
+    )?;
+    let Some(mut row) = rows.into_iter().next() else {
+        return Ok(None);
+    };
+    let version = row.number()?;
+    let schedules: Vec<Schedule> = from_blob(&row.blob()?)?;
+    Ok(Some(Effect::TellSchedules { version, schedules }))
+}
+
+/// The schedules of `version` have arrived. Those of a later one may still be on their way.
+///
+/// Errors: the database's.
+pub fn told(db: &impl Database, version: u64) -> Result<(), DatabaseError> {
+    db.run(
+        "-- tenancy::schedules::told
+        UPDATE schedules SET told = 1 WHERE id = 1 AND version = CAST(? AS INTEGER)",
+        &[Value::Number(version)],
+    )?;
+    Ok(())
+}
