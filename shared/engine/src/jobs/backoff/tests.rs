@@ -83,7 +83,7 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 
 /// <https://www.inngest.com/docs/features/inngest-functions/error-retries/retries>, `pkg/backoff/backoff.go` of
-/// inngest/inngest: a table of ten waits, the last of which repeats.
+/// inngest/inngest: a table of ten waits, the last of which repeats (and up to 30 seconds more by chance, left out here).
 #[test]
 fn the_waits_of_inngest_are_a_table() {
     let waits_of = json!(["15s", "30s", "1m", "2m", "5m", "10m", "20m", "40m", "1h", "2h"]);
@@ -150,7 +150,7 @@ fn the_waits_of_qstash_are_powers_of_a_broken_number() {
 
 /// <https://trigger.dev/docs/errors-retrying>, `packages/core/src/v3/utils/retries.ts` of triggerdotdev/trigger.dev, with the
 /// defaults of a new project: minTimeoutInMs 1000, maxTimeoutInMs 10000, factor 2, maxAttempts 3, and randomize, which
-/// multiplies a wait by 1 to 2.
+/// multiplies a wait by 1 to 2 before the cap: the same for the two waits of three attempts, which stay below it.
 #[test]
 fn the_waits_of_trigger_dev_double_to_ten_seconds() {
     let exact = composed(&json!({"initial": "1s", "factor": 2, "cap": "10s", "jitter": "none"}));
@@ -159,7 +159,7 @@ fn the_waits_of_trigger_dev_double_to_ten_seconds() {
     assert_eq!(bounds(&randomized, 2), [(1000, 2000), (2000, 4000)]);
 }
 
-/// <https://docs.restate.dev/services/configuration> (retry policies): from 50 ms, factor 2, at most 60 s.
+/// <https://docs.restate.dev/services/configuration> (the server's default retry policy): from 50 ms, factor 2, at most 60 s.
 #[test]
 fn the_waits_of_restate_double_from_fifty_milliseconds_to_a_minute() {
     let policy = composed(&json!({"initial": "50ms", "factor": 2.0, "cap": "60s", "jitter": "none"}));

@@ -427,27 +427,29 @@ fn not_before_start(bench: &mut Bench, ms: u64) -> Vec<Effect> {
 
 #[test]
 fn a_job_that_only_puts_itself_off_is_given_up_unless_it_gets_on() {
-    let mut bench = Bench::new();
-    let mut execute = bench.start(followed());
     let snooze = |bench: &mut Bench, execute: &Execute| {
         let (_, effects) = bench.finish(execute, Outcome::Snoozed { ms: 5 });
         bench.later(5);
         (bench.wake(), effects)
     };
-    for n in 0..SNOOZES_MAX + 20 {
-        match n {
-            7 => drop(bench.report(&execute, Some(percent(1.0)), None)),
-            20 => drop(bench.report(&execute, None, Some("c"))),
-            30 => drop(bench.report(&execute, None, None)),
-            _ => {}
+    for (progress, checkpoint) in [(Some(percent(1.0)), None), (None, Some("c"))] {
+        let mut bench = Bench::new();
+        let mut execute = bench.start(followed());
+        for n in 0..SNOOZES_MAX + 20 {
+            match n {
+                20 => drop(bench.report(&execute, progress.clone(), checkpoint)),
+                // A sign of life is none of getting on.
+                30 => drop(bench.report(&execute, None, None)),
+                _ => {}
+            }
+            execute = execution(&snooze(&mut bench, &execute).0);
         }
-        execute = execution(&snooze(&mut bench, &execute).0);
+        let (_, effects) = snooze(&mut bench, &execute);
+        let codes: Vec<_> = ends(&effects).iter().map(|error| error.code).collect();
+        assert_eq!(codes, [ErrorCode::ProcessingFailed]);
+        assert_eq!(bench.status(execute.job), JobState::Failed);
+        assert_eq!((bench.state.running(), bench.state.waiting()), (0, 0));
     }
-    let (_, effects) = snooze(&mut bench, &execute);
-    let codes: Vec<_> = ends(&effects).iter().map(|error| error.code).collect();
-    assert_eq!(codes, [ErrorCode::ProcessingFailed]);
-    assert_eq!(bench.status(execute.job), JobState::Failed);
-    assert_eq!((bench.state.running(), bench.state.waiting()), (0, 0));
 }
 
 #[test]
