@@ -127,7 +127,12 @@ impl Hub {
             }
             Ok(jobs::Reply::Done) => effects.push(send(to, &ServerFrame::Ok { request_id })),
             Ok(
-                jobs::Reply::Job(_) | jobs::Reply::Result { .. } | jobs::Reply::Jobs(_) | jobs::Reply::Continue { .. },
+                jobs::Reply::Job(_)
+                | jobs::Reply::Result { .. }
+                | jobs::Reply::Jobs(_)
+                | jobs::Reply::DeadLetters(_)
+                | jobs::Reply::Many { .. }
+                | jobs::Reply::Continue { .. },
             ) => effects.push(send_error(to, Some(request_id), unexpected(), now)),
         }
     }
@@ -251,6 +256,8 @@ fn http_reply(request_id: RequestId, reply: jobs::Reply) -> Reply {
         | jobs::Reply::Job(_)
         | jobs::Reply::Result { .. }
         | jobs::Reply::Jobs(_)
+        | jobs::Reply::DeadLetters(_)
+        | jobs::Reply::Many { .. }
         | jobs::Reply::Continue { .. }
         | jobs::Reply::Done => Reply::Answer {
             request_id,

@@ -14,9 +14,13 @@ mod attempt;
 mod backoff;
 mod enqueue;
 mod follow;
+mod letters;
+mod many;
 mod read;
+mod retry;
 mod row;
 mod schema;
+mod select;
 mod state;
 mod stored;
 mod wake;
@@ -36,6 +40,7 @@ use tidegate_protocol::calls::jobs::{Call, Reply};
 use tidegate_protocol::ids::{FencingToken, HubIndex, JobId};
 use tidegate_protocol::time::UnixMs;
 
+pub use retry::payload_name;
 pub use schema::STEPS;
 pub use state::State;
 
@@ -152,6 +157,14 @@ impl<'a, D: Database> Turn<'a, D> {
             Call::Get { job, caller } => self.get(id, job, &caller),
             Call::Result { job, caller } => self.result(id, job, &caller),
             Call::List { caller, filter } => self.list(id, &caller, &filter),
+            Call::Retry { job, caller, payload } => self.retry(id, job, &caller, payload),
+            Call::DeadLetters { caller, filter } => self.dead_letters(id, &caller, &filter),
+            Call::Many {
+                caller,
+                which,
+                action,
+                dry_run,
+            } => self.many(id, &caller, which, action, dry_run),
             Call::Start { job } => self.start(id, job),
             Call::Report {
                 job,
@@ -181,7 +194,11 @@ pub fn handle<D: Database>(
 ) -> Result<Vec<Effect>, DatabaseError> {
     let mut turn = Turn::new(db, state, now, random);
     for (id, call) in calls {
-        if turn.place_freed && matches!(call, Call::Enqueue(_) | Call::Start { .. }) {
+        let takes_a_place = matches!(
+            call,
+            Call::Enqueue(_) | Call::Start { .. } | Call::Retry { .. } | Call::Many { .. }
+        );
+        if turn.place_freed && takes_a_place {
             turn.fill()?;
         }
         turn.call(id, call)?;

@@ -4,7 +4,12 @@
 ///
 /// `due_at` says when a row needs attention that its object might forget in a crash: a waiting job's time, a running
 /// job that outlived an alarm, an ended job whose end was not delivered. NULL is no row of the index.
-pub const STEPS: &[&[&str]] = &[&[
+///
+/// `job_dead` holds the dead letters: failed jobs (state 5) that are neither redriven nor discarded. A job that succeeds
+/// is never in it, and pays nothing for it.
+pub const STEPS: &[&[&str]] = &[FIRST, DEAD_LETTERS];
+
+const FIRST: &[&str] = &[
     "-- jobs::schema
     CREATE TABLE job (
         number INTEGER PRIMARY KEY,
@@ -38,4 +43,13 @@ pub const STEPS: &[&[&str]] = &[&[
     CREATE UNIQUE INDEX job_key ON job(action, key) WHERE key IS NOT NULL",
     "-- jobs::schema
     CREATE TABLE watermark (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL) STRICT",
-]];
+];
+
+const DEAD_LETTERS: &[&str] = &[
+    "-- jobs::schema
+    ALTER TABLE job ADD COLUMN redriven_to TEXT",
+    "-- jobs::schema
+    ALTER TABLE job ADD COLUMN discarded_at INTEGER",
+    "-- jobs::schema
+    CREATE INDEX job_dead ON job(number) WHERE state = 5 AND redriven_to IS NULL AND discarded_at IS NULL",
+];

@@ -4,5 +4,8 @@ mod accepting;
 mod attempts;
 mod bench;
 mod ends;
+mod letters;
+mod many;
 mod recovery;
+mod retrying;
 mod showing;

@@ -6,10 +6,12 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::selection::{Filter, ManyAction, Selection};
+
 use super::Caller;
 use super::executor::{Outcome, Policy};
 use crate::event::{Event, JobState, Payload, Progress, Snapshot};
-use crate::http::{Job, JobPage};
+use crate::http::{BulkItem, DeadLetterPage, Job, JobPage};
 use crate::ids::{
     ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, Seq,
     TraceParent, UserId,
@@ -37,6 +39,9 @@ pub struct NewJob {
     pub run_at: Option<UnixMs>,
     /// The caller's trace.
     pub traceparent: Option<TraceParent>,
+    /// The ended job that this one does again.
+    #[serde(default)]
+    pub redriven_from: Option<JobId>,
 }
 
 /// An idempotency key, and the fingerprint of the body that it came with.
@@ -72,21 +77,6 @@ pub enum JobRef {
     Id(JobId),
     /// By its action and key.
     Key(ActionName, IdempotencyKey),
-}
-
-/// Which jobs a list holds.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Filter {
-    /// Only in this state.
-    pub status: Option<JobState>,
-    /// Only of this action.
-    pub action: Option<ActionName>,
-    /// Only of this user. A caller who may not see all is narrowed to their own.
-    pub user: Option<UserId>,
-    /// Only below this number.
-    pub below: Option<JobNumber>,
-    /// At most so many.
-    pub limit: u32,
 }
 
 /// A call to a `Jobs` object.
@@ -125,6 +115,15 @@ pub enum Call {
         /// Who asks.
         caller: Caller,
     },
+    /// Try a job again: one that waits, now; one that failed, was cancelled or expired, as a new job, once.
+    Retry {
+        /// The job.
+        job: JobId,
+        /// Who asks.
+        caller: Caller,
+        /// Another input for the new job. A fault for a job that has not ended.
+        payload: Option<Payload>,
+    },
     /// Show a job.
     Get {
         /// The job.
@@ -145,6 +144,24 @@ pub enum Call {
         caller: Caller,
         /// Which.
         filter: Filter,
+    },
+    /// List dead letters, newest first.
+    DeadLetters {
+        /// Who asks.
+        caller: Caller,
+        /// Which.
+        filter: Filter,
+    },
+    /// Do the same to several jobs. Each has its own result.
+    Many {
+        /// Who asks.
+        caller: Caller,
+        /// Which jobs.
+        which: Selection,
+        /// What is done to each.
+        action: ManyAction,
+        /// Only tell what would be done.
+        dry_run: bool,
     },
     /// A doorbell: the job may be started.
     Start {
@@ -220,6 +237,15 @@ pub enum Reply {
     },
     /// A page of jobs.
     Jobs(JobPage),
+    /// A page of dead letters.
+    DeadLetters(DeadLetterPage),
+    /// What became of each of several jobs.
+    Many {
+        /// The jobs that were looked for, in order.
+        jobs: Vec<BulkItem>,
+        /// Jobs below this number were not looked at yet.
+        next: Option<JobNumber>,
+    },
     /// The attempt goes on, under its lease until then.
     Continue {
         /// When the lease ends unless another report comes.

@@ -3,6 +3,7 @@
 pub mod executor;
 pub mod hub;
 pub mod jobs;
+mod selection;
 pub mod tenant;
 
 use alloc::collections::BTreeSet;

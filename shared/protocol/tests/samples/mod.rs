@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_protocol::calls::executor::{Assignment, Backoff, Dispatch, Execute, Outcome, Policy, Sharing};
 use tidegate_protocol::calls::hub::{self, Delivery, Prefer};
-use tidegate_protocol::calls::jobs::{self, Enqueue, Filter, JobRef, Keyed, NewJob};
+use tidegate_protocol::calls::jobs::{self, Enqueue, Filter, JobRef, Keyed, ManyAction, NewJob, Selection};
 use tidegate_protocol::calls::tenant::{self, Description, Scale};
 use tidegate_protocol::calls::{Caller, Principal};
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload, Progress, Snapshot};
-use tidegate_protocol::http::{Accepted, Job, JobPage};
+use tidegate_protocol::http::{Accepted, AttemptError, BulkItem, DeadLetter, DeadLetterPage, Job, JobPage};
 use tidegate_protocol::ids::{
     ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, Seq,
     ShardIndex, TenantId, TraceParent, UserId,
@@ -135,6 +135,20 @@ pub fn events() -> Vec<Event> {
     happenings.into_iter().map(event).collect()
 }
 
+fn filter() -> Filter {
+    Filter {
+        status: Some(JobState::Expired),
+        action: Some(action()),
+        user: Some(user()),
+        code: Some(ErrorCode::UpstreamError),
+        created_after: Some(UnixMs(0)),
+        created_before: Some(LAST_MOMENT),
+        metadata: BTreeMap::from([(String::from("k"), String::from("v"))]),
+        below: Some(JobNumber(LARGEST)),
+        limit: u32::MAX,
+    }
+}
+
 pub fn new_job(payload: Payload) -> NewJob {
     NewJob {
         request_id: request_id(),
@@ -157,6 +171,7 @@ pub fn new_job(payload: Payload) -> NewJob {
         metadata: BTreeMap::from([(String::from("k"), String::new())]),
         run_at: Some(UnixMs(0)),
         traceparent: trace(),
+        redriven_from: Some(job()),
     }
 }
 
@@ -195,13 +210,38 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
         },
         jobs::Call::List {
             caller: caller(),
-            filter: Filter {
-                status: Some(JobState::Expired),
-                action: Some(action()),
-                user: Some(user()),
-                below: Some(JobNumber(LARGEST)),
-                limit: u32::MAX,
+            filter: filter(),
+        },
+        jobs::Call::Retry {
+            job: job(),
+            caller: caller(),
+            payload: Some(Payload::Inline(text_of(2))),
+        },
+        jobs::Call::DeadLetters {
+            caller: caller(),
+            filter: Filter::default(),
+        },
+        jobs::Call::Many {
+            caller: caller(),
+            which: Selection::Filter(filter()),
+            action: ManyAction::Redrive {
+                payload: None,
+                start: LAST_MOMENT,
+                interval_us: LARGEST,
             },
+            dry_run: true,
+        },
+        jobs::Call::Many {
+            caller: caller(),
+            which: Selection::Ids(vec![job()]),
+            action: ManyAction::Discard,
+            dry_run: false,
+        },
+        jobs::Call::Many {
+            caller: caller(),
+            which: Selection::Ids(Vec::new()),
+            action: ManyAction::Cancel,
+            dry_run: false,
         },
         jobs::Call::Start { job: job() },
         jobs::Call::Report {
@@ -243,6 +283,9 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             | jobs::Call::Get { .. }
             | jobs::Call::Result { .. }
             | jobs::Call::List { .. }
+            | jobs::Call::Retry { .. }
+            | jobs::Call::DeadLetters { .. }
+            | jobs::Call::Many { .. }
             | jobs::Call::Start { .. }
             | jobs::Call::Report { .. }
             | jobs::Call::Finish { .. } => {}
@@ -283,6 +326,8 @@ fn shown() -> Job {
         result: Some(text_of(2)),
         result_url: None,
         error: Some(error()),
+        redriven_from: None,
+        redriven_to: Some(job()),
     }
 }
 
@@ -316,6 +361,36 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
             lease_until: LAST_MOMENT,
         },
         jobs::Reply::Done,
+        jobs::Reply::DeadLetters(DeadLetterPage {
+            dead_letters: vec![DeadLetter {
+                job_id: job(),
+                request_id: request_id(),
+                action: action(),
+                user: user(),
+                metadata: BTreeMap::from([(String::from("k"), String::new())]),
+                created_at: UnixMs(0),
+                failed_at: Some(LAST_MOMENT),
+                expires_at: None,
+                attempts: u32::MAX,
+                error: error(),
+                earlier_errors: vec![AttemptError {
+                    attempt: 1,
+                    at: LAST_MOMENT,
+                    error: error(),
+                }],
+                redriven_from: Some(job()),
+            }],
+            cursor: Some(String::from("1")),
+        }),
+        jobs::Reply::Many {
+            jobs: vec![BulkItem {
+                job_id: job(),
+                redriven_to: Some(job()),
+                run_at: Some(LAST_MOMENT),
+                error: Some(error()),
+            }],
+            next: Some(JobNumber(LARGEST)),
+        },
     ];
     replies.extend(JobState::ALL.iter().map(|status| jobs::Reply::Acknowledged {
         job: job(),
@@ -339,6 +414,8 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
             | jobs::Reply::Job(_)
             | jobs::Reply::Result { .. }
             | jobs::Reply::Jobs(_)
+            | jobs::Reply::DeadLetters(_)
+            | jobs::Reply::Many { .. }
             | jobs::Reply::Continue { .. }
             | jobs::Reply::Done => {}
         }
