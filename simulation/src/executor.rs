@@ -128,10 +128,10 @@ impl World {
                 };
                 Outcome::Failed { error }
             }
-            14..=18 if self.faults => Outcome::Failed {
+            14..=21 if self.faults => Outcome::Failed {
                 error: Error::new(ErrorCode::UpstreamError, "never"),
             },
-            19..=29 if self.faults && checkpointed => Outcome::Unfinished,
+            22..=32 if self.faults && checkpointed => Outcome::Unfinished,
             _ => {
                 let text = format!(
                     "{{\"of\":\"{}/{}\",\"job\":\"{job}\",\"token\":{},\"run\":{number}}}",

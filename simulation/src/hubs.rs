@@ -416,7 +416,8 @@ impl World {
             Effect::Call { id, shard, call } => {
                 self.hubs[hub].outstanding += 1;
                 let shard = self.tenants[self.hubs[hub].tenant].first_shard + usize::from(shard.0);
-                self.call_jobs(shard, *call, From::Hub { hub, life, call: id })?;
+                let call = self.check_in(*call);
+                self.call_jobs(shard, call, From::Hub { hub, life, call: id })?;
             }
             Effect::Run { id, run } => {
                 self.hubs[hub].outstanding += 1;

@@ -297,7 +297,10 @@ impl World {
                     );
                 }
             }
-            Effect::DeleteBlobs { keys } => self.check_deleted(shard, &keys)?,
+            Effect::DeleteBlobs { keys } => {
+                self.check_deleted(shard, &keys)?;
+                self.delete(shard, &keys)?;
+            }
         }
         Ok(())
     }
@@ -405,6 +408,9 @@ fn name(turn: &Turn) -> &'static str {
             Call::Get { .. } => "get",
             Call::Result { .. } => "result",
             Call::List { .. } => "list",
+            Call::Retry { .. } => "retry",
+            Call::DeadLetters { .. } => "dead letters",
+            Call::Many { .. } => "many",
             Call::Start { .. } => "start",
             Call::Report { .. } => "report",
             Call::Finish { .. } => "finish",

@@ -99,6 +99,8 @@ impl World {
             }
             From::Watch { client, job } => self.watched(client, job, reply),
             From::Probe { client, foreign } => self.looked(client, foreign, reply),
+            From::Retry { client, job } => self.retried(client, job, reply),
+            From::Many { client } => self.changed_many(client, reply),
             From::Nobody => Ok(()),
         }
     }
@@ -139,6 +141,7 @@ impl World {
             Err(_) => {}
             Ok(Reply::Job(job)) if !foreign && job.user == *user => {}
             Ok(Reply::Jobs(page)) if page.jobs.iter().all(|job| job.user == *user) => {}
+            Ok(Reply::DeadLetters(page)) if page.dead_letters.iter().all(|letter| letter.user == *user) => {}
             Ok(Reply::Result { .. } | Reply::Done) if !foreign => {}
             Ok(other) => return Err(format!("{} saw {other:?}", self.clients[client].mark)),
         }
