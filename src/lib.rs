@@ -1,5 +1,6 @@
 //! The Worker: what comes in from outside. It authenticates, routes, and executes attempts; it decides nothing else.
 
+mod again;
 mod answer;
 mod connect;
 mod doorbells;
@@ -88,6 +89,11 @@ async fn serve(
         Route::JobEvents(job) => jobs::events(request, env, &principal, &job).await,
         Route::JobResult(job) => jobs::result(env, &principal, &job).await,
         Route::JobCancel(job) => jobs::cancel(env, &principal, &job).await,
+        Route::JobRetry(job) => again::retry(request, env, &principal, &job).await,
+        Route::JobsCancel => again::cancel(request, env, &principal).await,
+        Route::DeadLetters => again::dead_letters(request, env, &principal).await,
+        Route::Redrive => again::redrive(request, env, &principal).await,
+        Route::Discard => again::discard(request, env, &principal).await,
         Route::Tickets => connect::ticket(env, &principal).await,
         Route::Object(key) => objects::handle(request, env, &principal, &key, &method).await,
         Route::Composition if method == Method::Put => tenants::activate(request, env, &principal).await,

@@ -19,6 +19,16 @@ pub enum Route {
     JobResult(String),
     /// `/v1/jobs/{id}:cancel`
     JobCancel(String),
+    /// `/v1/jobs/{id}:retry`
+    JobRetry(String),
+    /// `/v1/jobs:cancel`
+    JobsCancel,
+    /// `/v1/dead-letters`
+    DeadLetters,
+    /// `/v1/dead-letters:redrive`
+    Redrive,
+    /// `/v1/dead-letters:discard`
+    Discard,
     /// `/v1/tickets`
     Tickets,
     /// `/v1/objects/{key}`
@@ -60,9 +70,11 @@ pub fn find(path: &str) -> Option<Route> {
         "requests" => return Some(Route::Requests),
         "requests:batch" => return Some(Route::NotYet("POST /v1/requests:batch")),
         "jobs" => return Some(Route::Jobs),
+        "jobs:cancel" => return Some(Route::JobsCancel),
         "tickets" => return Some(Route::Tickets),
-        "dead-letters" => return Some(Route::NotYet("/v1/dead-letters")),
-        "dead-letters:redrive" => return Some(Route::NotYet("/v1/dead-letters:redrive")),
+        "dead-letters" => return Some(Route::DeadLetters),
+        "dead-letters:redrive" => return Some(Route::Redrive),
+        "dead-letters:discard" => return Some(Route::Discard),
         "admin/composition" => return Some(Route::Composition),
         _ => {}
     }
@@ -89,7 +101,7 @@ fn job_route(rest: &str) -> Option<Route> {
     match (job.split_once(':'), below) {
         (None, None) if !job.is_empty() => Some(Route::Job(job.into())),
         (Some((job, "cancel")), None) => Some(Route::JobCancel(job.into())),
-        (Some((_, "retry")), None) => Some(Route::NotYet("POST /v1/jobs/{id}:retry")),
+        (Some((job, "retry")), None) => Some(Route::JobRetry(job.into())),
         (None, Some("events")) => Some(Route::JobEvents(job.into())),
         (None, Some("result")) => Some(Route::JobResult(job.into())),
         (None, Some("why")) => Some(Route::NotYet("GET /v1/jobs/{id}/why")),
@@ -117,10 +129,17 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::Job(_)
         | Route::JobEvents(_)
         | Route::JobResult(_)
+        | Route::DeadLetters
         | Route::Health
         | Route::Ready
         | Route::OpenApi => READ,
-        Route::Requests | Route::JobCancel(_) | Route::Tickets => WRITE,
+        Route::Requests
+        | Route::JobCancel(_)
+        | Route::JobRetry(_)
+        | Route::JobsCancel
+        | Route::Redrive
+        | Route::Discard
+        | Route::Tickets => WRITE,
         Route::Composition => &[Method::Get, Method::Put],
         Route::Object(_) => &[Method::Get, Method::Put, Method::Delete],
         Route::NotYet(_) => &[Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete],
@@ -159,7 +178,11 @@ mod tests {
             ("/v1/jobs/job_1/events", Some(Route::JobEvents(id()))),
             ("/v1/jobs/job_1/result", Some(Route::JobResult(id()))),
             ("/v1/objects/a/b%20c.csv", Some(Route::Object("a/b c.csv".into()))),
-            ("/v1/jobs/job_1:retry", Some(Route::NotYet("POST /v1/jobs/{id}:retry"))),
+            ("/v1/jobs/job_1:retry", Some(Route::JobRetry(id()))),
+            ("/v1/jobs:cancel", Some(Route::JobsCancel)),
+            ("/v1/dead-letters", Some(Route::DeadLetters)),
+            ("/v1/dead-letters:redrive", Some(Route::Redrive)),
+            ("/v1/dead-letters:discard", Some(Route::Discard)),
             ("/v1/channels/c/messages", Some(Route::NotYet("/v1/channels"))),
             ("/v1/objects/", None),
             ("/v1/objects/%zz", None),

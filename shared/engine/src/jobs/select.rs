@@ -17,7 +17,7 @@ use crate::database::{Database, DatabaseError, Row, Value, from_blob};
 const FOUND_MAX: u32 = 100;
 /// Rows of one statement: their notes are in memory at once, at most some 40 KiB each.
 const CHUNK_ROWS: u64 = 200;
-const _: () = assert!(SCAN_ROWS_MAX % CHUNK_ROWS == 0);
+const _: () = assert!(SCAN_ROWS_MAX.is_multiple_of(CHUNK_ROWS));
 
 /// Beyond every number.
 const TOP: u64 = 1 << 53;
