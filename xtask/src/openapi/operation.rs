@@ -104,6 +104,15 @@ impl Operation {
         self
     }
 
+    /// Says what the body is, where there is one.
+    pub fn body_or_none(self, media: &str, schema: Value, description: impl Into<String>) -> Self {
+        let mut operation = self.body(media, schema, description);
+        if let Some(body) = &mut operation.body {
+            body["required"] = json!(false);
+        }
+        operation
+    }
+
     /// Adds an answer in JSON.
     pub fn answer(self, status: u16, description: &str, schema: Value) -> Self {
         self.answer_as(status, description, &[("application/json", schema)])

@@ -13,16 +13,21 @@ use tidegate_protocol::ids::{ActionName, IdempotencyKey, JobId, JobNumber, Reque
 use tidegate_protocol::limits::{BODY_BYTES_MAX, COMPOSITION_BYTES_MAX, OBJECT_KEY_BYTES_MAX, WAIT_SECONDS_MAX};
 use tidegate_protocol::time::UnixMs;
 
+use super::again;
 use super::operation::{Access, Operation};
 use super::problems::{FAULTS, Refusal, of};
 use super::schemas::{Schemas, by_name};
 
 /// The groups of operations, each with what it is about.
-pub const TAGS: [(&str, &str); 6] = [
+pub const TAGS: [(&str, &str); 7] = [
     ("requests", "Running actions."),
     (
         "jobs",
         "Jobs, their events and their results. What a token may not see is not there.",
+    ),
+    (
+        "dead-letters",
+        "Jobs that failed for good, until they are redriven or discarded.",
     ),
     ("connect", "The WebSocket."),
     ("objects", "The tenant's own storage."),
@@ -45,11 +50,20 @@ const OUTCOME: [Refusal; 9] = [
 
 /// Every operation.
 pub fn all(schemas: &mut Schemas) -> Vec<Operation> {
-    let groups = [requests, jobs, connect, objects, administration, operations];
+    let groups = [
+        requests,
+        jobs,
+        again::operations,
+        connect,
+        objects,
+        administration,
+        operations,
+    ];
     groups.into_iter().flat_map(|group| group(schemas)).collect()
 }
 
-fn text() -> Value {
+/// Any text.
+pub fn text() -> Value {
     json!({ "type": "string" })
 }
 
@@ -112,8 +126,8 @@ fn jobs(schemas: &mut Schemas) -> Vec<Operation> {
     let list = Operation::new("/v1/jobs", "get", "listJobs", "jobs", "Lists jobs, newest first")
         .about(
             "A token without the scope `jobs:read` or `jobs:write` sees its own user's jobs. A page may be short, or \
-            even empty, and still have a cursor. The filters `created_after`, `created_before` and `metadata.<name>` \
-            are not there yet: `NOT_IMPLEMENTED`.",
+            even empty, and still have a cursor. Beside the filters named here, `metadata.<name>` takes the value that a \
+            note must have.",
         )
         .parameter("query", "status", schemas.of::<JobState>(), "Only jobs in this state.")
         .parameter(
@@ -122,14 +136,8 @@ fn jobs(schemas: &mut Schemas) -> Vec<Operation> {
             schemas.of::<ActionName>(),
             "Only jobs of this action.",
         )
-        .parameter("query", "user", schemas.of::<UserId>(), "Only jobs of this user.")
-        .parameter(
-            "query",
-            "limit",
-            json!({ "type": "integer", "minimum": 1, "maximum": 100, "default": 20 }),
-            "Jobs of one page.",
-        )
-        .parameter("query", "cursor", text(), "The `cursor` of the page before.")
+        .parameter("query", "user", schemas.of::<UserId>(), "Only jobs of this user.");
+    let list = paged(schemas, list)
         .answer(200, "A page of jobs.", schemas.of::<JobPage>())
         .refused(&[FAULTS]);
     let show = Operation::new("/v1/jobs/{id}", "get", "getJob", "jobs", "Shows a job");
@@ -184,6 +192,30 @@ fn jobs(schemas: &mut Schemas) -> Vec<Operation> {
         .refused(&OUTCOME)
         .refused(&[of(Gone)]);
     vec![list, show, cancel, events, result]
+}
+
+/// The parameters of every list: moments, and what makes it a page.
+pub fn paged(schemas: &mut Schemas, operation: Operation) -> Operation {
+    operation
+        .parameter(
+            "query",
+            "created_after",
+            schemas.of::<UnixMs>(),
+            "Only jobs accepted at this moment or later.",
+        )
+        .parameter(
+            "query",
+            "created_before",
+            schemas.of::<UnixMs>(),
+            "Only jobs accepted before this moment.",
+        )
+        .parameter(
+            "query",
+            "limit",
+            json!({ "type": "integer", "minimum": 1, "maximum": 100, "default": 20 }),
+            "Jobs of one page.",
+        )
+        .parameter("query", "cursor", text(), "The `cursor` of the page before.")
 }
 
 fn event_stream() -> Value {
