@@ -48,6 +48,9 @@ async fn run(arguments: Arguments, output: Output) -> Result<Exit, Failure> {
         Command::Get(get) => commands::objects::get(&settings::client(&connection)?, &get, output).await,
         Command::Call(call) => commands::call::call(&settings::client(&connection)?, &call, output).await,
         Command::Job(job) => commands::job::job(&settings::client(&connection)?, job, output).await,
+        Command::DeadLetters(command) => {
+            commands::letters::letters(&settings::client(&connection)?, command, output).await
+        }
         Command::Composition(composition) => {
             commands::composition::composition(&settings::client(&connection)?, &composition, output).await
         }

@@ -84,7 +84,9 @@ fn again(call: &Call, key: &str) -> String {
 }
 
 /// Reads the payload: JSON itself, a file, or standard input.
-fn payload(argument: Option<&str>) -> Result<JsonText, Failure> {
+///
+/// Errors: it cannot be read, or is no JSON.
+pub fn payload(argument: Option<&str>) -> Result<JsonText, Failure> {
     let Some(argument) = argument else {
         return Ok(JsonText::null());
     };

@@ -3,5 +3,6 @@
 pub mod call;
 pub mod composition;
 pub mod job;
+pub mod letters;
 pub mod objects;
 pub mod token;
