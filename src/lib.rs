@@ -2,6 +2,7 @@
 
 mod again;
 mod answer;
+mod batch;
 mod connect;
 mod doorbells;
 mod executor;
@@ -84,6 +85,7 @@ async fn serve(
 ) -> core::result::Result<Response, Error> {
     match route {
         Route::Requests => requests::create(request, env, principal).await,
+        Route::Batch => batch::create(request, env, principal).await,
         Route::Jobs => jobs::list(request, env, &principal).await,
         Route::Job(job) => jobs::show(request, env, &principal, &job).await,
         Route::JobEvents(job) => jobs::events(request, env, &principal, &job).await,

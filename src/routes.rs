@@ -9,6 +9,8 @@ pub enum Route {
     Connect,
     /// `/v1/requests`
     Requests,
+    /// `/v1/requests:batch`
+    Batch,
     /// `/v1/jobs`
     Jobs,
     /// `/v1/jobs/{id}`
@@ -68,7 +70,7 @@ pub fn find(path: &str) -> Option<Route> {
     match rest {
         "connect" => return Some(Route::Connect),
         "requests" => return Some(Route::Requests),
-        "requests:batch" => return Some(Route::NotYet("POST /v1/requests:batch")),
+        "requests:batch" => return Some(Route::Batch),
         "jobs" => return Some(Route::Jobs),
         "jobs:cancel" => return Some(Route::JobsCancel),
         "tickets" => return Some(Route::Tickets),
@@ -134,6 +136,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::Ready
         | Route::OpenApi => READ,
         Route::Requests
+        | Route::Batch
         | Route::JobCancel(_)
         | Route::JobRetry(_)
         | Route::JobsCancel
@@ -172,6 +175,7 @@ mod tests {
         for (path, route) in [
             ("/v1/connect", Some(Route::Connect)),
             ("/v1/requests", Some(Route::Requests)),
+            ("/v1/requests:batch", Some(Route::Batch)),
             ("/v1/jobs", Some(Route::Jobs)),
             ("/v1/jobs/job_1", Some(Route::Job(id()))),
             ("/v1/jobs/job_1:cancel", Some(Route::JobCancel(id()))),

@@ -1,5 +1,6 @@
 //! The bodies of the HTTP API.
 
+mod batch;
 mod bulk;
 
 use alloc::collections::BTreeMap;
@@ -9,6 +10,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+pub use batch::{BatchAnswer, BatchFormat, BatchItem, split_batch};
 pub use bulk::{
     AttemptError, BULK_JOBS_MAX, BulkAnswer, BulkItem, BulkRequest, DeadLetter, DeadLetterPage,
     REDRIVES_PER_SECOND_MAX, Rate, RetryRequest,

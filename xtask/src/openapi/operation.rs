@@ -104,6 +104,14 @@ impl Operation {
         self
     }
 
+    /// Adds another media type in which the body may come.
+    pub fn or_body(mut self, media: &str, schema: Value) -> Self {
+        if let Some(body) = &mut self.body {
+            body["content"][media] = json!({ "schema": schema });
+        }
+        self
+    }
+
     /// Says what the body is, where there is one.
     pub fn body_or_none(self, media: &str, schema: Value, description: impl Into<String>) -> Self {
         let mut operation = self.body(media, schema, description);

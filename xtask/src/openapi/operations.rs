@@ -8,9 +8,11 @@ use tidegate_protocol::ErrorCode::{
 };
 use tidegate_protocol::event::{JobState, JsonText, Progress};
 use tidegate_protocol::frames::ServerFrame;
-use tidegate_protocol::http::{Accepted, Activated, Answer, EventPage, Job, JobPage, ObjectInfo, Ticket};
+use tidegate_protocol::http::{Accepted, Activated, Answer, BatchAnswer, EventPage, Job, JobPage, ObjectInfo, Ticket};
 use tidegate_protocol::ids::{ActionName, IdempotencyKey, JobId, JobNumber, RequestId, Seq, TraceParent, UserId};
-use tidegate_protocol::limits::{BODY_BYTES_MAX, COMPOSITION_BYTES_MAX, OBJECT_KEY_BYTES_MAX, WAIT_SECONDS_MAX};
+use tidegate_protocol::limits::{
+    BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, BODY_BYTES_MAX, COMPOSITION_BYTES_MAX, OBJECT_KEY_BYTES_MAX, WAIT_SECONDS_MAX,
+};
 use tidegate_protocol::time::UnixMs;
 
 use super::again;
@@ -113,7 +115,44 @@ fn requests(schemas: &mut Schemas) -> Vec<Operation> {
         .refused(&OUTCOME)
         .refused(&[of(InvalidAction), of(Forbidden), of(UnsupportedMediaType)])
         .refused(&[of(IdempotencyMismatch), of(QueueFull)]);
-    vec![create]
+    let batch = Operation::new(
+        "/v1/requests:batch",
+        "post",
+        "createRequests",
+        "requests",
+        "Runs several actions",
+    )
+    .about(
+        "Each request becomes a job, whatever its action is declared as, and has its own result: a bad one spoils \
+        nothing. The mode `sync` is a fault of its request. Keys stand in the requests and hold as anywhere.",
+    )
+    .parameter(
+        "header",
+        "traceparent",
+        schemas.of::<TraceParent>(),
+        "The caller's trace (W3C Trace Context). A request may say it instead.",
+    )
+    .body(
+        "application/json",
+        json!({ "type": "array", "minItems": 1, "maxItems": BATCH_REQUESTS_MAX, "items": by_name("Request") }),
+        format!("1 to {BATCH_REQUESTS_MAX} requests, at most {BATCH_BYTES_MAX} bytes."),
+    )
+    .or_body(
+        "application/x-ndjson",
+        json!({ "type": "string", "description": "A request a line. Empty lines are passed over." }),
+    )
+    .answer(
+        200,
+        "A result for each request, in their order.",
+        schemas.of::<BatchAnswer>(),
+    )
+    .refused(&[
+        of(ValidationError),
+        FAULTS,
+        of(PayloadTooLarge),
+        of(UnsupportedMediaType),
+    ]);
+    vec![create, batch]
 }
 
 fn jobs(schemas: &mut Schemas) -> Vec<Operation> {

@@ -44,6 +44,8 @@ impl Hub {
                 };
                 effects.push(Effect::Answer { to, reply: Ok(reply) });
             }
+            // The requests of a batch become jobs.
+            Asker::Item(to, index) => self.gather(to, index, Err(unexpected()), &mut effects),
         }
         effects
     }
@@ -62,6 +64,10 @@ impl Hub {
                 Asker::Http(to) => {
                     let reply = reply.map(|reply| http_reply(request_id, reply));
                     effects.push(Effect::Answer { to, reply });
+                }
+                Asker::Item(to, index) => {
+                    let reply = reply.map(|reply| http_reply(request_id, reply));
+                    self.gather(to, index, reply, &mut effects);
                 }
             }
         }

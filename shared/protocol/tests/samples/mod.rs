@@ -8,7 +8,7 @@ use tidegate_protocol::calls::executor::{Assignment, Backoff, Dispatch, Execute,
 use tidegate_protocol::calls::hub::{self, Delivery, Prefer};
 use tidegate_protocol::calls::jobs::{self, Enqueue, Filter, JobRef, Keyed, ManyAction, NewJob, Selection};
 use tidegate_protocol::calls::tenant::{self, Description, Scale};
-use tidegate_protocol::calls::{Caller, Principal};
+use tidegate_protocol::calls::{Answered, Caller, Principal};
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload, Progress, Snapshot};
 use tidegate_protocol::http::{Accepted, AttemptError, BulkItem, DeadLetter, DeadLetterPage, Job, JobPage};
 use tidegate_protocol::ids::{
@@ -446,6 +446,16 @@ pub fn hub_calls() -> Vec<hub::Call> {
     let calls = vec![
         request(String::new(), None),
         request("é".repeat(LARGE_BYTES / 2), Some(String::new())),
+        hub::Call::Batch {
+            principal: Principal {
+                tenant: tenant(),
+                user: user(),
+                scopes: BTreeSet::new(),
+                expires_at: LAST_MOMENT,
+            },
+            items: vec![String::new(), String::from("{}")],
+            traceparent: Some(String::new()),
+        },
         hub::Call::Deliver { deliveries: vec![] },
         hub::Call::Deliver { deliveries },
         hub::Call::Refresh {
@@ -454,7 +464,10 @@ pub fn hub_calls() -> Vec<hub::Call> {
     ];
     for call in &calls {
         match call {
-            hub::Call::Request { .. } | hub::Call::Deliver { .. } | hub::Call::Refresh { .. } => {}
+            hub::Call::Request { .. }
+            | hub::Call::Batch { .. }
+            | hub::Call::Deliver { .. }
+            | hub::Call::Refresh { .. } => {}
         }
     }
     calls
@@ -482,11 +495,18 @@ pub fn hub_replies() -> Vec<hub::Reply> {
         hub::Reply::Delivered {
             not_followed: vec![job(), JobId::new(JobNumber(0), 0)],
         },
+        hub::Reply::Batch {
+            answers: vec![Answered::Reply(hub::Reply::Done), Answered::Refused(error())],
+        },
         hub::Reply::Done,
     ];
     for reply in &replies {
         match reply {
-            hub::Reply::Answer { .. } | hub::Reply::Accepted(_) | hub::Reply::Delivered { .. } | hub::Reply::Done => {}
+            hub::Reply::Answer { .. }
+            | hub::Reply::Accepted(_)
+            | hub::Reply::Batch { .. }
+            | hub::Reply::Delivered { .. }
+            | hub::Reply::Done => {}
         }
     }
     replies
