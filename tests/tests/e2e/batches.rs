@@ -119,7 +119,10 @@ fn a_thousand_requests_are_taken_in_one_batch_and_not_one_more() {
     jobs.dedup();
     assert_eq!(jobs.len(), 1000, "a job for each");
     lines(&client, &format!("{text}{{}}")).problem(413, "PAYLOAD_TOO_LARGE");
-    let padded = |bytes: usize| format!("{:<bytes$}", "{\"action\":\"core.echo\",\"payload\":1}");
+    let padded = |bytes: usize| {
+        let item = r#"{"action":"core.echo","payload":1}"#;
+        format!("{item}{}", "\n".repeat(bytes - item.len()))
+    };
     assert_eq!(results(&lines(&client, &padded(4 * 1024 * 1024)))[0]["status"], 202);
     // It is refused by its announced length, so that the connection may be gone before all of it is sent.
     let headers = [("content-type", "application/x-ndjson")];
