@@ -118,7 +118,15 @@ pub struct Get {
 #[derive(Debug, Args)]
 pub struct Call {
     /// The action's name.
-    pub action: String,
+    #[arg(required_unless_present = "batch")]
+    pub action: Option<String>,
+    /// Run many requests instead: a file with a JSON array, or one request a line; - for stdin.
+    #[arg(
+        long,
+        value_name = "FILE|-",
+        conflicts_with_all = ["action", "payload", "key", "asynchronous", "follow", "timeout", "attempt_timeout", "delay", "metadata"]
+    )]
+    pub batch: Option<String>,
     /// Its input: JSON, @FILE, or - for stdin.
     #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
     pub payload: Option<String>,
