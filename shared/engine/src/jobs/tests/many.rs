@@ -174,6 +174,7 @@ fn a_redrive_that_finds_no_more_room_leaves_nothing_out() {
     let all = Selection::Filter(everything());
     let (items, next, _) = many(&mut bench, caller("ann"), all, action.clone(), false);
     assert_eq!(errors(&items), [None, Some(ErrorCode::QueueFull)]);
+    assert_eq!(next, Some(JobNumber(one.number().0 + 1)), "it is not passed over");
     bench.crash();
     let rest = Selection::Filter(Filter {
         below: next,
