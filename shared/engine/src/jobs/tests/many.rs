@@ -49,7 +49,7 @@ fn errors(items: &[BulkItem]) -> Vec<Option<ErrorCode>> {
 #[test]
 fn a_dry_run_changes_nothing_and_tells_what_would_be_done() {
     let mut bench = Bench::new();
-    let jobs = vec![bench.fail(plain()), bench.fail(plain())];
+    let jobs = [bench.fail(plain()), bench.fail(plain())];
     let (waiting, _) = bench.enqueue(delayed(bench.now.plus(1000)));
     let all = || Selection::Filter(everything());
     for (action, expected) in [
