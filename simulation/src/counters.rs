@@ -143,6 +143,8 @@ counters! {
     watches_answered,
     /// Requests over HTTP that were answered.
     http_answered,
+    /// Batches of requests over HTTP that were answered.
+    batches_answered,
     /// Attempts to reach what is not one's own.
     intrusions_refused,
     /// Tokens that expired on a live socket.
