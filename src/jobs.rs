@@ -6,10 +6,11 @@ use tidegate_durable_objects::remote;
 use tidegate_engine::hub::shard_of;
 use tidegate_protocol::calls::jobs::{Call, Filter, Reply};
 use tidegate_protocol::calls::{Caller, Principal};
-use tidegate_protocol::event::{JobState, JsonText, Payload, Snapshot};
+use tidegate_protocol::event::{JsonText, Payload, Snapshot};
+use tidegate_protocol::fault::{escape_pointer, shorten};
 use tidegate_protocol::frames::ServerFrame;
 use tidegate_protocol::http::{EventPage, JobPage};
-use tidegate_protocol::ids::{ActionName, JobId, JobNumber, ObjectName, RequestId, Seq, ShardIndex, UserId};
+use tidegate_protocol::ids::{JobId, JobNumber, ObjectName, RequestId, Seq, ShardIndex};
 use tidegate_protocol::limits::WAIT_SECONDS_MAX;
 use tidegate_protocol::{Error, ErrorCode, Fault};
 use worker::{Env, Request, Response};
@@ -20,18 +21,25 @@ use crate::tenants::scale;
 /// How long an event stream may be silent. Proxies close what is silent for a minute. Milliseconds.
 const KEEP_ALIVE_MS: u64 = 15_000;
 
-async fn find(env: &Env, principal: &Principal, text: &str) -> Result<(JobId, ObjectName), Error> {
+/// A job of the tenant, and the object that holds it.
+///
+/// Errors: `NOT_FOUND` for what is no job's id; `UNAVAILABLE`.
+pub async fn find(env: &Env, principal: &Principal, text: &str) -> Result<(JobId, ObjectName), Error> {
     let job = JobId::parse(text).ok_or_else(Error::not_found)?;
     let shards = scale(env, &principal.tenant).await?.shards;
     let shard = shard_of(job.number().partition(), shards);
     Ok((job, ObjectName::Jobs(principal.tenant.clone(), shard)))
 }
 
-fn unexpected() -> Error {
+/// The refusal where an object answered another question.
+pub fn unexpected() -> Error {
     Error::new(ErrorCode::InternalError, "The job queue answered another question.")
 }
 
-fn queries(request: &Request) -> Result<Vec<(String, String)>, Error> {
+/// The query of a request, decoded.
+///
+/// Errors: where the address cannot be read.
+pub fn queries(request: &Request) -> Result<Vec<(String, String)>, Error> {
     let url = request.url().map_err(unavailable("an address"))?;
     Ok(url
         .query_pairs()
@@ -146,46 +154,54 @@ pub async fn result(env: &Env, principal: &Principal, job: &str) -> Result<Respo
 
 /// `GET /v1/jobs`: a page, newest first, from every shard.
 ///
-/// Errors: `VALIDATION_ERROR` with every fault of the query; `NOT_IMPLEMENTED` for a filter that is not there yet.
+/// Errors: `VALIDATION_ERROR` with every fault of the query.
 pub async fn list(request: &Request, env: &Env, principal: &Principal) -> Result<Response, Error> {
-    let filter = filter(&queries(request)?)?;
+    let filter = filter(&queries(request)?, &["status", "action", "user"])?;
+    let caller = principal.caller();
+    let call = |filter| Call::List {
+        caller: caller.clone(),
+        filter,
+    };
+    let page = |reply| match reply {
+        Reply::Jobs(page) => Ok((page.jobs, page.cursor)),
+        _ => Err(unexpected()),
+    };
+    let (jobs, cursor) = everywhere(env, principal, &filter, call, page, |job| job.job_id.number()).await?;
+    answer::json(&JobPage { jobs, cursor }, 200)
+}
+
+/// Asks every shard for a page, and merges them. Errors: `UNAVAILABLE`.
+pub async fn everywhere<T>(
+    env: &Env,
+    principal: &Principal,
+    filter: &Filter,
+    call: impl Fn(Filter) -> Call,
+    page: impl Fn(Reply) -> Result<(Vec<T>, Option<String>), Error>,
+    number: impl Fn(&T) -> JobNumber,
+) -> Result<(Vec<T>, Option<String>), Error> {
     let shards = scale(env, &principal.tenant).await?.shards;
     let mut pages = Vec::new();
     for shard in 0..shards {
         let name = ObjectName::Jobs(principal.tenant.clone(), ShardIndex(shard));
-        let call = Call::List {
-            caller: principal.caller(),
-            filter: filter.clone(),
-        };
-        match remote::jobs(env, &name, call).await? {
-            Reply::Jobs(page) => pages.push(page),
-            _ => return Err(unexpected()),
-        }
+        pages.push(page(remote::jobs(env, &name, call(filter.clone())).await?)?);
     }
-    answer::json(&merge(pages, usize::try_from(filter.limit).unwrap_or(usize::MAX)), 200)
+    let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
+    Ok(merge(pages, limit, number))
 }
 
-fn filter(pairs: &[(String, String)]) -> Result<Filter, Error> {
+/// Reads the filter of a list: `conditions`, the moments, the notes, `limit` and `cursor`.
+///
+/// Errors: `VALIDATION_ERROR` with every fault of the query.
+pub fn filter(pairs: &[(String, String)], conditions: &[&str]) -> Result<Filter, Error> {
     let mut filter = Filter {
         limit: 20,
         ..Filter::default()
     };
     let mut faults = Vec::new();
     for (name, value) in pairs {
-        let mut fault = |expected: &'static str| faults.push(Fault::new(format!("/query/{name}"), expected, value));
+        let pointer = format!("/query/{}", escape_pointer(&shorten(name)));
+        let mut fault = |expected: &'static str| faults.push(Fault::new(pointer.clone(), expected, value));
         match name.as_str() {
-            "status" => match JobState::ALL.iter().find(|state| state.as_str() == value) {
-                Some(state) => filter.status = Some(*state),
-                None => fault("a job's state"),
-            },
-            "action" => match ActionName::parse(value) {
-                Some(action) => filter.action = Some(action),
-                None => fault(ActionName::EXPECTED),
-            },
-            "user" => match UserId::parse(value) {
-                Some(user) => filter.user = Some(user),
-                None => fault(UserId::EXPECTED),
-            },
             "limit" => match value.parse::<u32>() {
                 Ok(limit @ 1..=100) => filter.limit = limit,
                 _ => fault("a whole number from 1 to 100"),
@@ -194,9 +210,20 @@ fn filter(pairs: &[(String, String)]) -> Result<Filter, Error> {
                 Ok(number) if number < 1 << 53 => filter.below = Some(JobNumber(number)),
                 _ => fault("the cursor of an earlier page"),
             },
-            "created_after" | "created_before" => return Err(not_yet(name)),
-            name if name.starts_with("metadata.") => return Err(not_yet(name)),
-            _ => fault("no such filter: status, action, user, limit or cursor"),
+            condition
+                if conditions.contains(&condition)
+                    || matches!(condition, "created_after" | "created_before")
+                    || condition.starts_with("metadata.") =>
+            {
+                if let Err(expected) = filter.set(condition, value) {
+                    fault(expected);
+                }
+            }
+            other => {
+                let known = conditions.iter().copied();
+                let known = known.chain(["created_after", "created_before", "limit", "cursor"]);
+                faults.push(Fault::new(pointer, "no such filter", value).suggest(other, known));
+            }
         }
     }
     if faults.is_empty() {
@@ -206,34 +233,27 @@ fn filter(pairs: &[(String, String)]) -> Result<Filter, Error> {
     }
 }
 
-fn not_yet(name: &str) -> Error {
-    let name = tidegate_protocol::fault::shorten(name);
-    Error::new(
-        ErrorCode::NotImplemented,
-        format!("The filter `{name}` is not there yet."),
-    )
-}
-
 /// Merges pages of several shards. Below the highest cursor of a page that is not at its end, another shard may have
 /// jobs that were not looked at yet, so that the merged page ends there.
-fn merge(pages: Vec<JobPage>, limit: usize) -> JobPage {
+fn merge<T>(
+    pages: Vec<(Vec<T>, Option<String>)>,
+    limit: usize,
+    number: impl Fn(&T) -> JobNumber,
+) -> (Vec<T>, Option<String>) {
     let cursors = pages
         .iter()
-        .filter_map(|page| page.cursor.as_ref()?.parse::<u64>().ok());
+        .filter_map(|(_, cursor)| cursor.as_ref()?.parse::<u64>().ok());
     let floor = cursors.max();
-    let mut jobs: Vec<_> = pages.into_iter().flat_map(|page| page.jobs).collect();
-    jobs.sort_by_key(|job| core::cmp::Reverse(job.job_id.number()));
+    let mut jobs: Vec<_> = pages.into_iter().flat_map(|(jobs, _)| jobs).collect();
+    jobs.sort_by_key(|job| core::cmp::Reverse(number(job)));
     if let Some(floor) = floor {
-        jobs.retain(|job| job.job_id.number().0 >= floor);
+        jobs.retain(|job| number(job).0 >= floor);
     }
     let cut = jobs.len() > limit;
     jobs.truncate(limit);
-    let last = jobs.last().map(|job| job.job_id.number().0);
+    let last = jobs.last().map(|job| number(job).0);
     let cursor = if cut { last } else { floor };
-    JobPage {
-        jobs,
-        cursor: cursor.map(|number| number.to_string()),
-    }
+    (jobs, cursor.map(|number| number.to_string()))
 }
 
 #[derive(Clone)]

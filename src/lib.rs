@@ -1,6 +1,8 @@
 //! The Worker: what comes in from outside. It authenticates, routes, and executes attempts; it decides nothing else.
 
+mod again;
 mod answer;
+mod batch;
 mod connect;
 mod doorbells;
 mod executor;
@@ -85,6 +87,7 @@ async fn serve(
 ) -> core::result::Result<Response, Error> {
     match route {
         Route::Requests => requests::create(request, env, principal).await,
+        Route::Batch => batch::create(request, env, principal).await,
         Route::Jobs => jobs::list(request, env, &principal).await,
         Route::Job(job) => jobs::show(request, env, &principal, &job).await,
         Route::JobEvents(job) => jobs::events(request, env, &principal, &job).await,
@@ -96,6 +99,11 @@ async fn serve(
         Route::QueueResume => queue::hold(request, env, &principal, queue::Held::NoMore).await,
         Route::Schedules => schedules::list(env, &principal).await,
         Route::Schedule(name, change) => schedules::change(request, env, &principal, &name, change).await,
+        Route::JobRetry(job) => again::retry(request, env, &principal, &job).await,
+        Route::JobsCancel => again::cancel(request, env, &principal).await,
+        Route::DeadLetters => again::dead_letters(request, env, &principal).await,
+        Route::Redrive => again::redrive(request, env, &principal).await,
+        Route::Discard => again::discard(request, env, &principal).await,
         Route::Tickets => connect::ticket(env, &principal).await,
         Route::Object(key) => objects::handle(request, env, &principal, &key, &method).await,
         Route::Composition if method == Method::Put => tenants::activate(request, env, &principal).await,

@@ -18,24 +18,37 @@ use crate::tenants::scale;
 ///
 /// Errors: `UNSUPPORTED_MEDIA_TYPE`, `PAYLOAD_TOO_LARGE`, and `VALIDATION_ERROR` for bytes that are no UTF-8.
 pub async fn read_text(request: &mut Request, bytes_max: usize) -> Result<String, Error> {
-    let header = |request: &Request, name: &str| request.headers().get(name).ok().flatten();
-    if let Some(kind) = header(request, "content-type") {
-        let media = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        if media != "application/json" && !media.ends_with("+json") {
-            let message = format!(
-                "The body must be `application/json`, not `{}`.",
-                tidegate_protocol::fault::shorten(&media)
-            );
-            return Err(Error::new(ErrorCode::UnsupportedMediaType, message));
-        }
+    if let Some(media) = media(request)
+        && media != "application/json"
+        && !media.ends_with("+json")
+    {
+        let message = format!(
+            "The body must be `application/json`, not `{}`.",
+            tidegate_protocol::fault::shorten(&media)
+        );
+        return Err(Error::new(ErrorCode::UnsupportedMediaType, message));
     }
+    read_any_text(request, bytes_max).await
+}
+
+/// The media type that a request says, in lower case and without its parameters.
+pub fn media(request: &Request) -> Option<String> {
+    let kind = request.headers().get("content-type").ok().flatten()?;
+    Some(kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+/// Reads a body as text, whatever its media type.
+///
+/// Errors: `PAYLOAD_TOO_LARGE`, and `VALIDATION_ERROR` for bytes that are no UTF-8.
+pub async fn read_any_text(request: &mut Request, bytes_max: usize) -> Result<String, Error> {
     let too_large = || {
         Error::new(
             ErrorCode::PayloadTooLarge,
             format!("The body of this request holds at most {bytes_max} bytes."),
         )
     };
-    let announced = header(request, "content-length").and_then(|length| length.parse::<usize>().ok());
+    let announced = request.headers().get("content-length").ok().flatten();
+    let announced = announced.and_then(|length| length.parse::<usize>().ok());
     if announced.is_some_and(|length| length > bytes_max) {
         return Err(too_large());
     }
@@ -124,7 +137,7 @@ pub async fn create(request: &mut Request, env: &Env, principal: Principal) -> R
             response.headers().set("location", &location).map_err(answer::broken)?;
             response
         }
-        Reply::Delivered { .. } | Reply::Done => {
+        Reply::Batch { .. } | Reply::Delivered { .. } | Reply::Done => {
             return Err(Error::new(
                 ErrorCode::InternalError,
                 "The hub answered another question.",

@@ -9,6 +9,8 @@ pub enum Route {
     Connect,
     /// `/v1/requests`
     Requests,
+    /// `/v1/requests:batch`
+    Batch,
     /// `/v1/jobs`
     Jobs,
     /// `/v1/jobs/{id}`
@@ -34,6 +36,16 @@ pub enum Route {
     /// `/v1/schedules/{name}:trigger`
     /// `/v1/schedules/{name}:backfill`
     Schedule(String, Change),
+    /// `/v1/jobs/{id}:retry`
+    JobRetry(String),
+    /// `/v1/jobs:cancel`
+    JobsCancel,
+    /// `/v1/dead-letters`
+    DeadLetters,
+    /// `/v1/dead-letters:redrive`
+    Redrive,
+    /// `/v1/dead-letters:discard`
+    Discard,
     /// `/v1/tickets`
     Tickets,
     /// `/v1/objects/{key}`
@@ -86,15 +98,17 @@ pub fn find(path: &str) -> Option<Route> {
     match rest {
         "connect" => return Some(Route::Connect),
         "requests" => return Some(Route::Requests),
-        "requests:batch" => return Some(Route::NotYet("POST /v1/requests:batch")),
+        "requests:batch" => return Some(Route::Batch),
         "jobs" => return Some(Route::Jobs),
         "queue" => return Some(Route::Queue),
         "queue:pause" => return Some(Route::QueuePause),
         "queue:resume" => return Some(Route::QueueResume),
         "schedules" => return Some(Route::Schedules),
+        "jobs:cancel" => return Some(Route::JobsCancel),
         "tickets" => return Some(Route::Tickets),
-        "dead-letters" => return Some(Route::NotYet("/v1/dead-letters")),
-        "dead-letters:redrive" => return Some(Route::NotYet("/v1/dead-letters:redrive")),
+        "dead-letters" => return Some(Route::DeadLetters),
+        "dead-letters:redrive" => return Some(Route::Redrive),
+        "dead-letters:discard" => return Some(Route::Discard),
         "admin/composition" => return Some(Route::Composition),
         _ => {}
     }
@@ -124,7 +138,7 @@ fn job_route(rest: &str) -> Option<Route> {
     match (job.split_once(':'), below) {
         (None, None) if !job.is_empty() => Some(Route::Job(job.into())),
         (Some((job, "cancel")), None) => Some(Route::JobCancel(job.into())),
-        (Some((_, "retry")), None) => Some(Route::NotYet("POST /v1/jobs/{id}:retry")),
+        (Some((job, "retry")), None) => Some(Route::JobRetry(job.into())),
         (None, Some("events")) => Some(Route::JobEvents(job.into())),
         (None, Some("result")) => Some(Route::JobResult(job.into())),
         (None, Some("why")) => Some(Route::JobWhy(job.into())),
@@ -167,6 +181,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::JobWhy(_)
         | Route::Queue
         | Route::Schedules
+        | Route::DeadLetters
         | Route::Health
         | Route::Ready
         | Route::OpenApi => READ,
@@ -175,6 +190,11 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::QueuePause
         | Route::QueueResume
         | Route::Schedule(..)
+        | Route::Batch
+        | Route::JobRetry(_)
+        | Route::JobsCancel
+        | Route::Redrive
+        | Route::Discard
         | Route::Tickets => WRITE,
         Route::Composition => &[Method::Get, Method::Put],
         Route::Object(_) => &[Method::Get, Method::Put, Method::Delete],
@@ -208,6 +228,7 @@ mod tests {
         for (path, route) in [
             ("/v1/connect", Some(Route::Connect)),
             ("/v1/requests", Some(Route::Requests)),
+            ("/v1/requests:batch", Some(Route::Batch)),
             ("/v1/jobs", Some(Route::Jobs)),
             ("/v1/jobs/job_1", Some(Route::Job(id()))),
             ("/v1/jobs/job_1:cancel", Some(Route::JobCancel(id()))),
@@ -225,7 +246,11 @@ mod tests {
             ("/v1/queue", Some(Route::Queue)),
             ("/v1/queue:pause", Some(Route::QueuePause)),
             ("/v1/queue:resume", Some(Route::QueueResume)),
-            ("/v1/jobs/job_1:retry", Some(Route::NotYet("POST /v1/jobs/{id}:retry"))),
+            ("/v1/jobs/job_1:retry", Some(Route::JobRetry(id()))),
+            ("/v1/jobs:cancel", Some(Route::JobsCancel)),
+            ("/v1/dead-letters", Some(Route::DeadLetters)),
+            ("/v1/dead-letters:redrive", Some(Route::Redrive)),
+            ("/v1/dead-letters:discard", Some(Route::Discard)),
             ("/v1/channels/c/messages", Some(Route::NotYet("/v1/channels"))),
             ("/v1/objects/", None),
             ("/v1/objects/%zz", None),

@@ -50,12 +50,15 @@ pub enum Command {
     Get(Get),
     /// Run an action.
     Call(Call),
-    /// Look at jobs, follow them, cancel them, read their results.
+    /// Look at jobs, follow them, cancel them, try them again, read their results.
     #[command(subcommand)]
     Job(Job),
     /// Look at schedules, hold them back, fire them by hand (scope `jobs:write` or `admin`).
     #[command(subcommand)]
     Schedules(Schedules),
+    /// Look at jobs that failed for good, do them again, or take them out of the list.
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
     /// Change or show what the tenant's actions are (scope `admin`).
     #[command(subcommand)]
     Composition(Composition),
@@ -119,7 +122,15 @@ pub struct Get {
 #[derive(Debug, Args)]
 pub struct Call {
     /// The action's name.
-    pub action: String,
+    #[arg(required_unless_present = "batch")]
+    pub action: Option<String>,
+    /// Run many requests instead: a file with a JSON array, or one request a line; - for stdin.
+    #[arg(
+        long,
+        value_name = "FILE|-",
+        conflicts_with_all = ["action", "payload", "key", "asynchronous", "follow", "timeout", "attempt_timeout", "delay", "metadata"]
+    )]
+    pub batch: Option<String>,
     /// Its input: JSON, @FILE, or - for stdin.
     #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
     pub payload: Option<String>,
@@ -168,12 +179,29 @@ pub enum Job {
         /// Of this user; another's needs the scope `jobs:read`.
         #[arg(long)]
         user: Option<String>,
+        /// Accepted at this moment or later, such as 2026-11-21T07:00:00Z.
+        #[arg(long, value_name = "TIME")]
+        created_after: Option<String>,
+        /// Accepted before this moment.
+        #[arg(long, value_name = "TIME")]
+        created_before: Option<String>,
+        /// With this note; can be given several times.
+        #[arg(long, value_name = "NAME=VALUE", value_parser = note)]
+        metadata: Vec<(String, String)>,
         /// At most so many.
         #[arg(long)]
         limit: Option<u32>,
         /// From where the page before ended.
         #[arg(long)]
         cursor: Option<String>,
+    },
+    /// Try a job again: one that waits, now; one that failed, was cancelled or expired, as a new job.
+    Retry {
+        /// The job.
+        id: String,
+        /// Another input for the new job: JSON, @FILE, or - for stdin.
+        #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+        payload: Option<String>,
     },
     /// Ask that a job ends.
     Cancel {
@@ -234,6 +262,80 @@ pub enum Schedules {
         #[arg(long, value_name = "TIME", value_parser = moment)]
         to: UnixMs,
     },
+}
+
+/// `tidegate dead-letters`
+#[derive(Debug, Subcommand)]
+pub enum DeadLetters {
+    /// List them, newest first.
+    List {
+        /// Which.
+        #[command(flatten)]
+        filter: LetterFilter,
+        /// At most so many.
+        #[arg(long)]
+        limit: Option<u32>,
+        /// From where the page before ended.
+        #[arg(long)]
+        cursor: Option<String>,
+    },
+    /// Do them again, each by a new job.
+    Redrive {
+        /// Which.
+        #[command(flatten)]
+        which: Letters,
+        /// Start so many in a second [default: all at once].
+        #[arg(long, value_name = "PER_SECOND")]
+        rate: Option<u64>,
+        /// Another input, for one job: JSON, @FILE, or - for stdin.
+        #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+        payload: Option<String>,
+    },
+    /// Take them out of the list. The jobs stay as they ended.
+    Discard {
+        /// Which.
+        #[command(flatten)]
+        which: Letters,
+    },
+}
+
+/// Which dead letters a change is about.
+#[derive(Debug, Args)]
+pub struct Letters {
+    /// These.
+    pub ids: Vec<String>,
+    /// All that fit the filters.
+    #[arg(long, conflicts_with = "ids")]
+    pub all: bool,
+    /// Which of all.
+    #[command(flatten)]
+    pub filter: LetterFilter,
+    /// Only tell what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Conditions on dead letters.
+#[derive(Debug, Args)]
+pub struct LetterFilter {
+    /// Of this action.
+    #[arg(long)]
+    pub action: Option<String>,
+    /// Of this user; another's needs the scope `jobs:read`, to change them `jobs:write`.
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Failed with this code, such as UPSTREAM_ERROR.
+    #[arg(long)]
+    pub code: Option<String>,
+    /// Accepted at this moment or later, such as 2026-11-21T07:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub created_after: Option<String>,
+    /// Accepted before this moment.
+    #[arg(long, value_name = "TIME")]
+    pub created_before: Option<String>,
+    /// With this note; can be given several times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = note)]
+    pub metadata: Vec<(String, String)>,
 }
 
 /// `tidegate composition`

@@ -51,6 +51,9 @@ async fn run(arguments: Arguments, output: Output) -> Result<Exit, Failure> {
         Command::Schedules(schedules) => {
             commands::schedules::schedules(&settings::client(&connection)?, schedules, output).await
         }
+        Command::DeadLetters(command) => {
+            commands::letters::letters(&settings::client(&connection)?, command, output).await
+        }
         Command::Composition(composition) => {
             commands::composition::composition(&settings::client(&connection)?, &composition, output).await
         }

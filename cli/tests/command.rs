@@ -594,3 +594,118 @@ async fn help_lists_the_exit_codes() {
     assert_eq!(ended.code, 0);
     assert!(ended.stdout.contains("Exit codes:") && ended.stdout.contains(".tidegate/cli.json"));
 }
+
+#[tokio::test]
+async fn a_retry_prints_the_job_that_is_tried_now() {
+    let fake = Fake::start(|request| {
+        let sent = request.json();
+        let next = if sent["payload"].is_null() { "job_1" } else { "job_2" };
+        Some(Reply::json(202, &json!({"job_id":next,"action":"a","status":"queued"})))
+    })
+    .await;
+    let ended = run(&fake, &["job", "retry", "job_1"]).await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, "job_1\n"));
+    assert!(ended.stderr.contains("due now"), "{}", ended.stderr);
+    let ended = run(&fake, &["job", "retry", "job_1", "--payload", "[1]"]).await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, "job_2\n"));
+    let sent = fake.received();
+    assert!(sent.iter().all(|request| request.path == "/v1/jobs/job_1:retry"));
+    assert_eq!(sent[1].json(), json!({"payload":[1]}));
+}
+
+#[tokio::test]
+async fn dead_letters_are_redriven_until_nothing_is_left() {
+    let fake = Fake::start(|request| {
+        let sent = request.json();
+        let answer = if sent["cursor"] == "c" {
+            json!({"jobs":[{"job_id":"job_2","error":{"code":"CONFLICT","message":"no","retryable":false}}]})
+        } else {
+            json!({"jobs":[{"job_id":"job_1","redriven_to":"job_9"}],"cursor":"c"})
+        };
+        Some(Reply::json(200, &answer))
+    })
+    .await;
+    let ended = run(
+        &fake,
+        &[
+            "dead-letters",
+            "redrive",
+            "--all",
+            "--code",
+            "TIMEOUT",
+            "--rate",
+            "5",
+            "--metadata",
+            "k=v",
+        ],
+    )
+    .await;
+    assert_eq!(
+        ended.code, 1,
+        "the exit code tells of the one that was refused: {}",
+        ended.stderr
+    );
+    assert!(
+        ended.stdout.contains("job_1  redriven as job_9\njob_2  "),
+        "{}",
+        ended.stdout
+    );
+    let sent = fake.received();
+    assert_eq!(
+        sent[0].json(),
+        json!({"filter":{"code":"TIMEOUT","metadata":{"k":"v"}},"dry_run":false,"rate_per_second":5})
+    );
+    assert_eq!((sent.len(), sent[1].json()["cursor"].clone()), (2, json!("c")));
+    let ended = run(&fake, &["dead-letters", "discard"]).await;
+    assert_eq!(
+        (ended.code, fake.received().len()),
+        (2, 2),
+        "nothing is sent without ids or --all"
+    );
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_with_the_reason() {
+    let fake = Fake::start(|_| {
+        let letter = json!({"job_id":"job_1","action":"a","user":"u","attempts":3,
+            "error":{"code":"UPSTREAM_ERROR","message":"the bank is closed","retryable":false}});
+        Some(Reply::json(200, &json!({"dead_letters":[letter],"cursor":"7"})))
+    })
+    .await;
+    let ended = run(&fake, &["dead-letters", "list", "--limit", "1"]).await;
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(
+        ended.stdout.contains("job_1") && ended.stdout.contains("the bank is closed"),
+        "{}",
+        ended.stdout
+    );
+    assert!(ended.stderr.contains("--cursor 7"), "{}", ended.stderr);
+    assert_eq!(fake.received()[0].path, "/v1/dead-letters?limit=1");
+}
+
+#[tokio::test]
+async fn a_batch_prints_a_line_for_each_request() {
+    let fake = Fake::start(|request| {
+        assert!(request.json()[0]["idempotency_key"].is_string());
+        let problem = json!({"code":"INVALID_ACTION","detail":"no such action","status":404,"retryable":false});
+        Some(Reply::json(
+            200,
+            &json!({"results":[
+                {"index":0,"status":202,"accepted":{"job_id":"job_1","status":"queued"}},
+                {"index":1,"status":404,"problem":problem},
+            ]}),
+        ))
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("all.ndjson"),
+        "{\"action\":\"a\"}\n{\"action\":\"b\"}\n",
+    )
+    .unwrap();
+    let arguments = ["call", "--batch", "all.ndjson"];
+    let ended = end(command(folder.path(), Some(&fake.url), &arguments).spawn().unwrap()).await;
+    assert_eq!(ended.code, 4, "{}", ended.stderr);
+    assert!(ended.stdout.starts_with("0  job_1  queued\n1  "), "{}", ended.stdout);
+    assert!(ended.stdout.contains("no such action"), "{}", ended.stdout);
+}

@@ -168,6 +168,15 @@ impl Hub {
     }
 }
 
+/// Where the answer to a caller over HTTP comes.
+type Answer = oneshot::Receiver<core::result::Result<Reply, Error>>;
+
+async fn answered(receiver: Answer) -> core::result::Result<Reply, Error> {
+    receiver
+        .await
+        .unwrap_or_else(|_| Err(Error::new(ErrorCode::Unavailable, "The hub is restarting.").retry_after(1000)))
+}
+
 fn busy() -> Error {
     Error::new(ErrorCode::Unavailable, "The hub is starting.").retry_after(1000)
 }
@@ -343,6 +352,19 @@ impl Shell {
                 self.learn(description).await?;
                 Ok(Reply::Done)
             }
+            Call::Batch {
+                principal,
+                items,
+                traceparent,
+            } => {
+                let known = self.active().await?;
+                let (id, receiver) = self.http_caller();
+                let effects = self.decide(&known, now(), |memory, moment, plan| {
+                    memory.batch(moment, plan, id, &principal, &items, traceparent.as_deref())
+                });
+                self.perform(effects);
+                answered(receiver).await
+            }
             Call::Request {
                 principal,
                 body,
@@ -351,20 +373,24 @@ impl Shell {
                 prefer,
             } => {
                 let known = self.active().await?;
-                let id = HttpId(self.next_http.get());
-                self.next_http.set(id.0 + 1);
-                let (sender, receiver) = oneshot::channel();
-                self.asking.borrow_mut().insert(id, sender);
+                let (id, receiver) = self.http_caller();
                 let effects = self.decide(&known, now(), |memory, moment, plan| {
                     let (key, trace) = (idempotency_key.as_deref(), traceparent.as_deref());
                     memory.request(moment, plan, id, &principal, &body, key, trace, prefer)
                 });
                 self.perform(effects);
-                receiver.await.unwrap_or_else(|_| {
-                    Err(Error::new(ErrorCode::Unavailable, "The hub is restarting.").retry_after(1000))
-                })
+                answered(receiver).await
             }
         }
+    }
+
+    /// A number for a caller over HTTP, and where its answer will come.
+    fn http_caller(&self) -> (HttpId, Answer) {
+        let id = HttpId(self.next_http.get());
+        self.next_http.set(id.0 + 1);
+        let (sender, receiver) = oneshot::channel();
+        self.asking.borrow_mut().insert(id, sender);
+        (id, receiver)
     }
 
     /// What is active, from memory where that is recent, else from the gate.

@@ -117,6 +117,24 @@ counters! {
     jobs_swept,
     /// Jobs cancelled.
     jobs_cancelled,
+    /// Jobs that waited for their time and were retried before it.
+    retried_early,
+    /// New jobs that do an ended one again.
+    jobs_redriven,
+    /// Redrives that found their new job there already.
+    redrives_repeated,
+    /// Dead letters discarded.
+    jobs_discarded,
+    /// Dead letters listed.
+    letters_seen,
+    /// Changes of several jobs that were only tried.
+    dry_runs,
+    /// Payloads put into object storage.
+    payloads_stored,
+    /// Payloads deleted from object storage.
+    payloads_deleted,
+    /// Payloads in object storage that passed on to a new job.
+    payloads_passed_on,
     /// Requests that found their key's job.
     deduplicated,
     /// Requests refused because their key had another body.
@@ -135,6 +153,8 @@ counters! {
     watches_answered,
     /// Requests over HTTP that were answered.
     http_answered,
+    /// Batches of requests over HTTP that were answered.
+    batches_answered,
     /// Attempts to reach what is not one's own.
     intrusions_refused,
     /// Tokens that expired on a live socket.

@@ -128,11 +128,11 @@ impl World {
                 };
                 Outcome::Failed { error }
             }
-            14..=18 if self.faults => Outcome::Failed {
+            14..=21 if self.faults => Outcome::Failed {
                 error: Error::new(ErrorCode::UpstreamError, "never"),
             },
-            19..=29 if self.faults && checkpointed => Outcome::Unfinished,
-            30..=37 if self.faults => Outcome::Snoozed {
+            22..=32 if self.faults && checkpointed => Outcome::Unfinished,
+            33..=40 if self.faults => Outcome::Snoozed {
                 ms: self.random.below(5000),
             },
             _ => {

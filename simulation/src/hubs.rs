@@ -9,6 +9,7 @@ use tidegate_protocol::calls::hub::{Delivery, Prefer};
 use tidegate_protocol::calls::jobs::Reply;
 use tidegate_protocol::calls::tenant::{Call, Description};
 use tidegate_protocol::event::JsonText;
+use tidegate_protocol::http::{BatchFormat, split_batch};
 use tidegate_protocol::ids::{ConnectionId, HubIndex, JobId, Revision};
 
 use crate::setting::{REVISIONS, plan};
@@ -256,6 +257,11 @@ impl World {
                     random: &mut random,
                 };
                 let hub = object.hub()?;
+                if body.starts_with('[') {
+                    let items = split_batch(&body, BatchFormat::Array).map_err(|error| error.to_string())?;
+                    let items: Vec<String> = items.into_iter().map(str::to_owned).collect();
+                    return Ok(hub.batch(&mut moment, plan, HttpId(http), &principal, &items, None));
+                }
                 Ok(hub.request(
                     &mut moment,
                     plan,
@@ -416,7 +422,8 @@ impl World {
             Effect::Call { id, shard, call } => {
                 self.hubs[hub].outstanding += 1;
                 let shard = self.tenants[self.hubs[hub].tenant].first_shard + usize::from(shard.0);
-                self.call_jobs(shard, *call, From::Hub { hub, life, call: id })?;
+                let call = self.check_in(*call);
+                self.call_jobs(shard, call, From::Hub { hub, life, call: id })?;
             }
             Effect::Run { id, run } => {
                 self.hubs[hub].outstanding += 1;

@@ -297,7 +297,10 @@ impl World {
                     );
                 }
             }
-            Effect::DeleteBlobs { keys } => self.check_deleted(shard, &keys)?,
+            Effect::DeleteBlobs { keys } => {
+                self.check_deleted(shard, &keys)?;
+                self.delete(shard, &keys)?;
+            }
         }
         Ok(())
     }
@@ -412,6 +415,9 @@ fn name(turn: &Turn) -> &'static str {
             Call::Pause { .. } => "pause",
             Call::Resume { .. } => "resume",
             Call::Queue { .. } => "queue",
+            Call::Retry { .. } => "retry",
+            Call::DeadLetters { .. } => "dead letters",
+            Call::Many { .. } => "many",
             Call::Start { .. } => "start",
             Call::Report { .. } => "report",
             Call::Finish { .. } => "finish",

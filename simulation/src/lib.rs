@@ -4,6 +4,7 @@
 //! shells, the platform and the outside are models. Time is a number that jumps from event to event, chance comes from
 //! the seed, so that a seed is a history and a failing one is a test. [`oracle`] holds what must always be true.
 
+mod blobs;
 mod clients;
 mod counters;
 mod executor;

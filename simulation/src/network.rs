@@ -36,7 +36,7 @@ impl World {
             self.unavailable_later(from);
             return Ok(());
         }
-        if self.fault(20) {
+        if !Self::owns_a_payload(&call) && self.fault(20) {
             self.counters.requests_doubled += 1;
             let ms = self.latency() + self.random.below(2000);
             self.after(
@@ -167,7 +167,12 @@ impl World {
         let sender = match from {
             From::Hub { hub, .. } => 1 + hub,
             From::Nobody => return,
-            From::Attempt(_) | From::Watch { .. } | From::Probe { .. } | From::Gate { .. } => 0,
+            From::Attempt(_)
+            | From::Watch { .. }
+            | From::Probe { .. }
+            | From::Gate { .. }
+            | From::Retry { .. }
+            | From::Many { .. } => 0,
         };
         let latest = self.latest_call.entry((shard, sender)).or_insert(0);
         if number < *latest {

@@ -1,5 +1,7 @@
 //! What must always hold. It sees every commit, and knows nothing of how the engine decides.
 
+mod again;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_engine::database::{Database, Value};
@@ -31,6 +33,8 @@ pub(crate) struct RowView {
     expires_at: Option<u64>,
     changed_at: u64,
     give_up_at: Option<u64>,
+    redriven_to: Option<JobId>,
+    discarded_at: Option<u64>,
 }
 
 /// How states are stored.
@@ -42,6 +46,16 @@ const CANCELLED: u64 = 6;
 const EXPIRED: u64 = 7;
 
 impl RowView {
+    /// Without what may still change after the end: whether it is delivered, and what becomes of a dead letter.
+    fn as_it_ended(&self) -> Self {
+        Self {
+            due_at: None,
+            redriven_to: None,
+            discarded_at: None,
+            ..*self
+        }
+    }
+
     fn ended(&self) -> bool {
         self.state > RUNNING
     }
@@ -92,6 +106,8 @@ pub struct Oracle {
     /// When each object started jobs of `brief`.
     brief: BTreeMap<usize, Vec<u64>>,
     pub(crate) ticks: Ticks,
+    /// Which job each new job of a redrive does again.
+    redriven: BTreeMap<JobId, JobId>,
 }
 
 impl Oracle {
@@ -178,7 +194,7 @@ impl Oracle {
                 return Err(format!("{job} ended {ends} times"));
             }
         }
-        Ok(())
+        self.count_at_rest()
     }
 
     /// What is held back, and where.
@@ -239,7 +255,8 @@ fn of_limit(action: &ActionName) -> bool {
 fn read_rows(db: &impl Database) -> Result<BTreeMap<JobNumber, RowView>, String> {
     let rows = db
         .run(
-            "SELECT number, tail, state, due_at, token, attempt, seq, expires_at, changed_at, give_up_at
+            "SELECT number, tail, state, due_at, token, attempt, seq, expires_at, changed_at, give_up_at, discarded_at,
+                redriven_to
             FROM job ORDER BY number",
             &[],
         )
@@ -256,6 +273,9 @@ fn read_rows(db: &impl Database) -> Result<BTreeMap<JobNumber, RowView>, String>
         let (token, attempt, seq) = (FencingToken(whole()?), whole()?, whole()?);
         let (expires_at, changed_at) = (number()?, number()?.unwrap_or_default());
         let give_up_at = number()?;
+        let discarded_at = number()?;
+        let redriven_to = row.optional_text().map_err(|error| error.message)?;
+        let redriven_to = redriven_to.and_then(|text| JobId::parse(&text));
         views.insert(
             job,
             RowView {
@@ -268,6 +288,8 @@ fn read_rows(db: &impl Database) -> Result<BTreeMap<JobNumber, RowView>, String>
                 expires_at,
                 changed_at,
                 give_up_at,
+                redriven_to,
+                discarded_at,
             },
         );
     }
@@ -302,6 +324,7 @@ impl World {
             }
         }
         self.check_schedules(shard, &before, now)?;
+        self.check_again(shard, turn, effects, &before, &after)?;
         let refused = self.check_token(shard, turn, effects, &before, &after, now)?;
         self.counters.tokens_refused += u64::from(refused);
         for effect in effects {
@@ -343,7 +366,7 @@ impl World {
                 continue;
             };
             let same = new.id == old.id && new.seq >= old.seq && new.token >= old.token && new.attempt >= old.attempt;
-            let stays = !old.ended() || (RowView { due_at: None, ..*new } == RowView { due_at: None, ..*old });
+            let stays = !old.ended() || new.as_it_ended() == old.as_it_ended();
             if !same || !stays {
                 return Err(format!("a row went from {old:?} to {new:?} by {turn:?}"));
             }
@@ -572,7 +595,12 @@ impl World {
             return Err(format!("{job} of {tenant} runs for {}", execute.user));
         }
         let mark = format!("{tenant}/{}", execute.user);
-        if !matches!(&execute.payload, Payload::Inline(text) if text.as_str().contains(&mark)) {
+        let blobs = &self.blobs;
+        let text = match &execute.payload {
+            Payload::Inline(text) => Some(text),
+            Payload::Stored { key, .. } => blobs.get(key),
+        };
+        if !text.is_some_and(|text| text.as_str().contains(&mark)) {
             return Err(format!("{job} of {mark} runs on {:?}", execute.payload));
         }
         if let Some(open) = facts.open {

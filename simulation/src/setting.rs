@@ -157,6 +157,7 @@ pub fn schedules(tenant: &str, revision: &str, scale: Scale) -> Vec<Schedule> {
             payload: Payload::Inline(payload.clone()),
             metadata: metadata.clone(),
             run_at: None,
+            redriven_from: None,
             traceparent: None,
         },
         overlap,

@@ -47,6 +47,8 @@ pub enum From {
     Watch { client: usize, job: JobId },
     Probe { client: usize, foreign: bool },
     Gate { gate: usize, version: u64 },
+    Retry { client: usize, job: JobId },
+    Many { client: usize },
     Nobody,
 }
 
@@ -165,7 +167,7 @@ impl Event {
                 | Self::FrameDown { .. }
                 | Self::Cut { .. }
                 | Self::FromJobs {
-                    to: From::Watch { .. } | From::Probe { .. },
+                    to: From::Watch { .. } | From::Probe { .. } | From::Retry { .. } | From::Many { .. },
                     ..
                 }
         )
@@ -202,6 +204,8 @@ pub struct World {
     pub sockets: Vec<Socket>,
     pub attempts: BTreeMap<u64, Attempt>,
     pub oracle: Oracle,
+    /// Object storage.
+    pub blobs: BTreeMap<String, JsonText>,
     pub next_id: u64,
     pub latest_call: BTreeMap<(usize, usize), u64>,
     queue: BTreeMap<(u64, u64), Event>,
@@ -264,6 +268,7 @@ impl World {
             sockets: Vec::new(),
             attempts: BTreeMap::new(),
             oracle: Oracle::default(),
+            blobs: BTreeMap::new(),
             next_id: 0,
             latest_call: BTreeMap::new(),
             queue: BTreeMap::new(),

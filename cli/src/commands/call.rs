@@ -13,6 +13,10 @@ use crate::output::Output;
 
 /// Runs an action: over HTTP for an answer or an acknowledgment, over a socket to follow it to its outcome.
 pub async fn call(client: &Client, call: &Call, output: Output) -> Result<Exit, Failure> {
+    if let Some(file) = &call.batch {
+        return super::batch::batch(client, file, output).await;
+    }
+    let action = call.action.as_deref().unwrap_or_default();
     let payload = payload(call.payload.as_deref())?;
     let options = CallOptions {
         mode: if call.asynchronous { Mode::Async } else { Mode::Auto },
@@ -23,7 +27,7 @@ pub async fn call(client: &Client, call: &Call, output: Output) -> Result<Exit, 
         traceparent: None,
     };
     if call.follow || call.timeout.is_some() {
-        let handle = client.call(&call.action, &payload, options)?;
+        let handle = client.call(action, &payload, options)?;
         let again = handle.idempotency_key().map(|key| again(call, key));
         let following = Following {
             shown: call.follow,
@@ -37,7 +41,7 @@ pub async fn call(client: &Client, call: &Call, output: Output) -> Result<Exit, 
     } else {
         Prefer::Unsaid
     };
-    match client.http().request(&call.action, &payload, &options, prefer).await? {
+    match client.http().request(action, &payload, &options, prefer).await? {
         Posted::Answered(answer) if answer.result_url.is_some() => {
             if output.is_json() {
                 output.event("response", &answer);
@@ -78,13 +82,15 @@ fn again(call: &Call, key: &str) -> String {
     };
     format!(
         "tidegate call {}{payload} --key {} --follow",
-        quote(&call.action),
+        quote(call.action.as_deref().unwrap_or_default()),
         quote(key)
     )
 }
 
 /// Reads the payload: JSON itself, a file, or standard input.
-fn payload(argument: Option<&str>) -> Result<JsonText, Failure> {
+///
+/// Errors: it cannot be read, or is no JSON.
+pub fn payload(argument: Option<&str>) -> Result<JsonText, Failure> {
     let Some(argument) = argument else {
         return Ok(JsonText::null());
     };

@@ -1,4 +1,4 @@
-//! `tidegate job`: looks at jobs, follows and cancels them, reads their results.
+//! `tidegate job`: looks at jobs, follows and cancels them, tries them again, reads their results.
 
 use serde_json::json;
 use tidegate_protocol::event::JobState;
@@ -6,7 +6,7 @@ use tidegate_protocol::fault::closest;
 use tidegate_sdk::http::{Job as JobView, JobFilter};
 use tidegate_sdk::{ApiError, Client, Fault, JobId, Seq, Status, Target};
 
-use super::objects;
+use super::{call, objects};
 use crate::arguments::Job;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -24,6 +24,9 @@ pub async fn job(client: &Client, job: Job, output: Output) -> Result<Exit, Fail
             status,
             action,
             user,
+            created_after,
+            created_before,
+            metadata,
             limit,
             cursor,
         } => {
@@ -34,10 +37,35 @@ pub async fn job(client: &Client, job: Job, output: Output) -> Result<Exit, Fail
                 status,
                 action,
                 user,
+                code: None,
+                created_after,
+                created_before,
+                metadata: metadata.into_iter().collect(),
                 limit,
                 cursor,
             };
             list(client, &filter, output).await
+        }
+        Job::Retry { id, payload } => {
+            let asked = parse(&id)?;
+            let payload = payload.map(|text| call::payload(Some(&text))).transpose()?;
+            let job = client.http().retry(&asked, payload.as_ref()).await?;
+            if output.is_json() {
+                output.event("job", &job);
+                return Ok(Exit::Succeeded);
+            }
+            let tried = &job.job_id;
+            output.print(tried.as_str());
+            let what = if *tried == asked {
+                "is due now"
+            } else {
+                "is done again by a new job"
+            };
+            output.say(&format!(
+                "{asked} {what} ({}). Follow it with: tidegate job follow {tried}",
+                job.status
+            ));
+            Ok(Exit::Succeeded)
         }
         Job::Cancel { id } => {
             let job = parse(&id)?;
@@ -64,7 +92,8 @@ pub async fn job(client: &Client, job: Job, output: Output) -> Result<Exit, Fail
     }
 }
 
-fn parse(id: &str) -> Result<JobId, Failure> {
+/// Reads a job's id. Errors: it is none.
+pub fn parse(id: &str) -> Result<JobId, Failure> {
     JobId::parse(id).ok_or_else(|| {
         let mut failure = Failure::new(Exit::Invalid, "This is no job's id.");
         failure.faults = vec![Fault::new("", "a job's id, such as job_0abc…", id)];
@@ -141,6 +170,8 @@ fn describe(job: &JobView) -> String {
         ("ended", time(job.ended_at)),
         ("expires", time(job.expires_at)),
         ("error", job.error.as_ref().map(ToString::to_string)),
+        ("redrives", job.redriven_from.as_ref().map(ToString::to_string)),
+        ("redriven", job.redriven_to.as_ref().map(ToString::to_string)),
         (
             "result",
             job.result_url

@@ -1,8 +1,10 @@
 //! One module for each command.
 
+pub mod batch;
 pub mod call;
 pub mod composition;
 pub mod job;
+pub mod letters;
 pub mod objects;
 pub mod schedules;
 pub mod token;

@@ -1,11 +1,20 @@
 //! The bodies of the HTTP API.
 
+mod batch;
+mod bulk;
+
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
+
+pub use batch::{BatchAnswer, BatchFormat, BatchItem, split_batch};
+pub use bulk::{
+    AttemptError, BULK_JOBS_MAX, BulkAnswer, BulkItem, BulkRequest, DeadLetter, DeadLetterPage,
+    REDRIVES_PER_SECOND_MAX, Rate, RetryRequest,
+};
 
 use crate::calls::queueing::Pause;
 use crate::calls::schedules::Overlap;
@@ -98,6 +107,12 @@ pub struct Job {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Error>,
+    /// The ended job that this one does again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redriven_from: Option<JobId>,
+    /// The job that does this one again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redriven_to: Option<JobId>,
 }
 
 /// A page of jobs, newest first.

@@ -4,6 +4,10 @@
 pub const FRAME_BYTES_MAX: usize = 256 * 1024;
 /// The body of one HTTP request to `/v1/requests`.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Requests of one batch. The longest turn that they make is that of a thousand small frames.
+pub const BATCH_REQUESTS_MAX: usize = 1000;
+/// The body of one batch: far below the 32 MiB of a call between parts.
+pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A payload kept in the job's row; a larger one lies in object storage. Rewriting a row rewrites its payload.
 pub const PAYLOAD_ROW_BYTES_MAX: usize = 32 * 1024;
 /// A result kept in the job's row; a larger one lies in object storage.

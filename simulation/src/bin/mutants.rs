@@ -21,13 +21,17 @@ const fn mutant(name: &'static str, file: &'static str, from: &'static str, to: 
 
 const ATTEMPT: &str = "shared/engine/src/jobs/attempt.rs";
 const ENQUEUE: &str = "shared/engine/src/jobs/enqueue.rs";
-const LIMITS: &str = "shared/engine/src/jobs/limits.rs";
+const LIMITS: &str = "shared/engine/src/jobs/time_limits.rs";
 const FOLLOW: &str = "shared/engine/src/jobs/follow.rs";
+const LETTERS: &str = "shared/engine/src/jobs/letters.rs";
+const MANY: &str = "shared/engine/src/jobs/many.rs";
+const RETRY: &str = "shared/engine/src/jobs/retry.rs";
 const ROW: &str = "shared/engine/src/jobs/row.rs";
 const SCHEDULES: &str = "shared/engine/src/jobs/schedules/mod.rs";
 const SCHEDULE_CALLS: &str = "shared/engine/src/jobs/schedules/calls.rs";
 const JOBS: &str = "shared/engine/src/jobs/mod.rs";
 const TOLD: &str = "shared/engine/src/tenancy/schedules.rs";
+const SELECT: &str = "shared/engine/src/jobs/select.rs";
 const STATE: &str = "shared/engine/src/jobs/state.rs";
 const WAKE: &str = "shared/engine/src/jobs/wake.rs";
 const DELIVERIES: &str = "shared/engine/src/hub/deliveries.rs";
@@ -209,8 +213,8 @@ const MUTANTS: &[Mutant] = &[
     mutant(
         "an ended job is cancelled",
         ATTEMPT,
-        "Some(job) if job.state.is_ended() => {",
-        "Some(job) if job.seq.0 > 9999 => {",
+        "if job.state.is_ended() { let message",
+        "if job.seq.0 > 9999 { let message",
     ),
     mutant(
         "a follow is not kept for the hub's sleep",
@@ -298,6 +302,66 @@ const MUTANTS: &[Mutant] = &[
         ATTEMPT,
         "let counts = job.state == JobState::Retrying || job.attempt == 0;",
         "let counts = job.state != JobState::Queued || job.attempt == 0;",
+    ),
+    mutant(
+        "a redrive that is asked for again makes another job",
+        RETRY,
+        "if let Some(job) = redriven_to(self.db, number)? {",
+        "if let Some(job) = redriven_to(self.db, number)?.filter(|job| job.number().0 == 0) {",
+    ),
+    mutant(
+        "a payload stays with the old job",
+        RETRY,
+        "set_redriven_to(self.db, number, job, gives_payload)?;",
+        "set_redriven_to(self.db, number, job, gives_payload && number.0 == 0)?;",
+    ),
+    mutant(
+        "a new job does not say what it does again",
+        RETRY,
+        "redriven_from: Some(old.id),",
+        "redriven_from: None,",
+    ),
+    mutant(
+        "a retried job keeps its time",
+        RETRY,
+        "job.set_due(self.db, Some(self.now))?;",
+        "",
+    ),
+    mutant(
+        "a redriven job stays a dead letter",
+        LETTERS,
+        "UPDATE job SET redriven_to = ?, payload",
+        "UPDATE job SET checkpoint = ?, payload",
+    ),
+    mutant(
+        "whoever sees a job may change it",
+        ATTEMPT,
+        "Some(job) if !caller.may_write(&job.spec.user) => {",
+        "Some(job) if !caller.may_read(&job.spec.user) => {",
+    ),
+    mutant(
+        "a filter changes what its caller may only see",
+        SELECT,
+        "Self::of(caller, filter, caller.writes_all)",
+        "Self::of(caller, filter, caller.writes_all || caller.reads_all)",
+    ),
+    mutant(
+        "a page that stops early says that it is the last",
+        SELECT,
+        "let below = Some(JobNumber(below)); Ok(Found { numbers, below }) }",
+        "Ok(Found { numbers, below: None }) }",
+    ),
+    mutant(
+        "a dry run of several cancels",
+        MANY,
+        "self.cancel_job(id, caller, dry_run)?",
+        "self.cancel_job(id, caller, dry_run && id.tail() == 0)?",
+    ),
+    mutant(
+        "a full queue passes over what it refused",
+        MANY,
+        "next = Some(JobNumber(id.number().0 + 1));",
+        "",
     ),
 ];
 

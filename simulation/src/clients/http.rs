@@ -10,7 +10,11 @@ use crate::world::{Check, Event, From, World};
 impl World {
     pub(super) fn ask_over_http(&mut self, client: usize) -> Check {
         let (http, key) = (self.id(), self.key());
-        let body = self.body(client, &format!("h{http}"), key);
+        let body = if self.random.permille(200) {
+            self.batch(client, http)
+        } else {
+            self.body(client, &format!("h{http}"), key)
+        };
         let prefer = Prefer {
             respond_async: self.random.permille(200),
             wait_ms: self.random.permille(300).then(|| self.random.within(0..=4000)),
@@ -30,6 +34,19 @@ impl World {
             },
         );
         Ok(())
+    }
+
+    /// The body of a batch: some requests, at times with the same key, and at times one that is nonsense.
+    fn batch(&mut self, client: usize, http: u64) -> String {
+        let mut items = Vec::new();
+        for n in 0..self.random.within(1..=5) {
+            let key = self.key();
+            items.push(self.body(client, &format!("h{http}.{n}"), key));
+        }
+        if self.random.permille(200) {
+            items.push("{\"nonsense\":1}".into());
+        }
+        format!("[{}]", items.join(","))
     }
 
     /// Looks at jobs over HTTP: one's own, a stranger's, a list.
@@ -100,6 +117,8 @@ impl World {
             From::Watch { client, job } => self.watched(client, job, reply),
             From::Probe { client, foreign } => self.looked(client, foreign, reply),
             From::Gate { gate, version } => self.confirmed(gate, version, reply),
+            From::Retry { client, job } => self.retried(client, job, reply),
+            From::Many { client } => self.changed_many(client, reply),
             From::Nobody => Ok(()),
         }
     }
@@ -140,6 +159,7 @@ impl World {
             Err(_) => {}
             Ok(Reply::Job(job)) if !foreign && job.user == *user => {}
             Ok(Reply::Jobs(page)) if page.jobs.iter().all(|job| job.user == *user) => {}
+            Ok(Reply::DeadLetters(page)) if page.dead_letters.iter().all(|letter| letter.user == *user) => {}
             Ok(Reply::Result { .. } | Reply::Done) if !foreign => {}
             Ok(other) => return Err(format!("{} saw {other:?}", self.clients[client].mark)),
         }
@@ -151,6 +171,18 @@ impl World {
             return Err(format!("request h{http} over HTTP was answered twice"));
         }
         self.counters.http_answered += 1;
+        match reply {
+            Ok(HubReply::Batch { answers }) => {
+                self.counters.batches_answered += 1;
+                let mut answers = answers.into_iter();
+                answers.try_for_each(|answer| self.http_told(client, http, answer.into_result()))
+            }
+            other => self.http_told(client, http, other),
+        }
+    }
+
+    /// What became of one request over HTTP.
+    fn http_told(&mut self, client: usize, http: u64, reply: Result<HubReply, Error>) -> Check {
         match reply {
             Ok(HubReply::Accepted(accepted)) => {
                 self.oracle.check_acknowledged(accepted.job_id)?;

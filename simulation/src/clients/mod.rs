@@ -1,5 +1,6 @@
 //! Clients: they ask, follow, cancel, drop off and come back, and check everything that they are told.
 
+mod again;
 mod frames;
 mod http;
 mod moves;

@@ -19,8 +19,9 @@ impl World {
             return self.ask_over_http(client);
         };
         match self.random.below(100) {
-            0..=44 => self.request(client, socket),
-            45..=57 => self.attach(client, socket),
+            0..=33 => self.request(client, socket),
+            34..=47 => return self.try_again(client),
+            48..=57 => self.attach(client, socket),
             58..=61 => self.detach(client, socket),
             62..=67 => self.cancel(client, socket),
             68..=77 => return self.ask_over_http(client),

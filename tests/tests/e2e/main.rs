@@ -4,6 +4,8 @@
 
 mod auth;
 mod bad_input;
+mod batches;
+mod dead_letters;
 mod flows;
 mod isolation;
 mod keys;

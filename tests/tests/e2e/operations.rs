@@ -45,9 +45,7 @@ fn rows_of_the_protocol_that_are_not_there_yet_say_so() {
     let tenant = Tenant::shared();
     let client = tenant.client_with("alice", "admin");
     for (method, path) in [
-        ("POST", "/v1/requests:batch"),
-        ("GET", "/v1/dead-letters"),
-        ("POST", "/v1/dead-letters:redrive"),
+        ("GET", "/v1/jobs/job_1/why"),
         ("POST", "/v1/channels/c/messages"),
         ("GET", "/v1/channels/c/messages"),
     ] {

@@ -104,6 +104,23 @@ impl Operation {
         self
     }
 
+    /// Adds another media type in which the body may come.
+    pub fn or_body(mut self, media: &str, schema: Value) -> Self {
+        if let Some(body) = &mut self.body {
+            body["content"][media] = json!({ "schema": schema });
+        }
+        self
+    }
+
+    /// Says what the body is, where there is one.
+    pub fn body_or_none(self, media: &str, schema: Value, description: impl Into<String>) -> Self {
+        let mut operation = self.body(media, schema, description);
+        if let Some(body) = &mut operation.body {
+            body["required"] = json!(false);
+        }
+        operation
+    }
+
     /// Adds an answer in JSON.
     pub fn answer(self, status: u16, description: &str, schema: Value) -> Self {
         self.answer_as(status, description, &[("application/json", schema)])

@@ -8,20 +8,23 @@ use tidegate_protocol::ErrorCode::{
 };
 use tidegate_protocol::event::{JobState, JsonText, Progress};
 use tidegate_protocol::frames::ServerFrame;
-use tidegate_protocol::http::{Accepted, Activated, Answer, EventPage, Job, JobPage, ObjectInfo, Ticket};
+use tidegate_protocol::http::{Accepted, Activated, Answer, BatchAnswer, EventPage, Job, JobPage, ObjectInfo, Ticket};
 use tidegate_protocol::http::{BackfillBody, Backfilled, ScheduleInfo, ScheduleList, Triggered};
 use tidegate_protocol::ids::{
     ActionName, IdempotencyKey, JobId, JobNumber, RequestId, ScheduleName, Seq, TraceParent, UserId,
 };
-use tidegate_protocol::limits::{BODY_BYTES_MAX, COMPOSITION_BYTES_MAX, OBJECT_KEY_BYTES_MAX, WAIT_SECONDS_MAX};
+use tidegate_protocol::limits::{
+    BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, BODY_BYTES_MAX, COMPOSITION_BYTES_MAX, OBJECT_KEY_BYTES_MAX, WAIT_SECONDS_MAX,
+};
 use tidegate_protocol::time::UnixMs;
 
+use super::again;
 use super::operation::{Access, Operation};
 use super::problems::{FAULTS, Refusal, of};
 use super::schemas::{Schemas, by_name};
 
 /// The groups of operations, each with what it is about.
-pub const TAGS: [(&str, &str); 7] = [
+pub const TAGS: [(&str, &str); 8] = [
     ("requests", "Running actions."),
     (
         "jobs",
@@ -31,6 +34,10 @@ pub const TAGS: [(&str, &str); 7] = [
         "schedules",
         "What the tenant's clock fires. Seeing it takes the scope `jobs:read`, `jobs:write` or `admin`; changing it \
             `jobs:write` or `admin`.",
+    ),
+    (
+        "dead-letters",
+        "Jobs that failed for good, until they are redriven or discarded.",
     ),
     ("connect", "The WebSocket."),
     ("objects", "The tenant's own storage."),
@@ -53,11 +60,21 @@ const OUTCOME: [Refusal; 9] = [
 
 /// Every operation.
 pub fn all(schemas: &mut Schemas) -> Vec<Operation> {
-    let groups = [requests, jobs, schedules, connect, objects, administration, operations];
+    let groups = [
+        requests,
+        jobs,
+        again::operations,
+        schedules,
+        connect,
+        objects,
+        administration,
+        operations,
+    ];
     groups.into_iter().flat_map(|group| group(schemas)).collect()
 }
 
-fn text() -> Value {
+/// Any text.
+pub fn text() -> Value {
     json!({ "type": "string" })
 }
 
@@ -107,7 +124,44 @@ fn requests(schemas: &mut Schemas) -> Vec<Operation> {
         .refused(&OUTCOME)
         .refused(&[of(InvalidAction), of(Forbidden), of(UnsupportedMediaType)])
         .refused(&[of(IdempotencyMismatch), of(QueueFull)]);
-    vec![create]
+    let batch = Operation::new(
+        "/v1/requests:batch",
+        "post",
+        "createRequests",
+        "requests",
+        "Runs several actions",
+    )
+    .about(
+        "Each request becomes a job, whatever its action is declared as, and has its own result: a bad one spoils \
+        nothing. The mode `sync` is a fault of its request. Keys stand in the requests and hold as anywhere.",
+    )
+    .parameter(
+        "header",
+        "traceparent",
+        schemas.of::<TraceParent>(),
+        "The caller's trace (W3C Trace Context). A request may say it instead.",
+    )
+    .body(
+        "application/json",
+        json!({ "type": "array", "minItems": 1, "maxItems": BATCH_REQUESTS_MAX, "items": by_name("Request") }),
+        format!("1 to {BATCH_REQUESTS_MAX} requests, at most {BATCH_BYTES_MAX} bytes."),
+    )
+    .or_body(
+        "application/x-ndjson",
+        json!({ "type": "string", "description": "A request a line. Empty lines are passed over." }),
+    )
+    .answer(
+        200,
+        "A result for each request, in their order.",
+        schemas.of::<BatchAnswer>(),
+    )
+    .refused(&[
+        of(ValidationError),
+        FAULTS,
+        of(PayloadTooLarge),
+        of(UnsupportedMediaType),
+    ]);
+    vec![create, batch]
 }
 
 fn jobs(schemas: &mut Schemas) -> Vec<Operation> {
@@ -120,8 +174,8 @@ fn jobs(schemas: &mut Schemas) -> Vec<Operation> {
     let list = Operation::new("/v1/jobs", "get", "listJobs", "jobs", "Lists jobs, newest first")
         .about(
             "A token without the scope `jobs:read` or `jobs:write` sees its own user's jobs. A page may be short, or \
-            even empty, and still have a cursor. The filters `created_after`, `created_before` and `metadata.<name>` \
-            are not there yet: `NOT_IMPLEMENTED`.",
+            even empty, and still have a cursor. Beside the filters named here, `metadata.<name>` takes the value that a \
+            note must have.",
         )
         .parameter("query", "status", schemas.of::<JobState>(), "Only jobs in this state.")
         .parameter(
@@ -130,14 +184,8 @@ fn jobs(schemas: &mut Schemas) -> Vec<Operation> {
             schemas.of::<ActionName>(),
             "Only jobs of this action.",
         )
-        .parameter("query", "user", schemas.of::<UserId>(), "Only jobs of this user.")
-        .parameter(
-            "query",
-            "limit",
-            json!({ "type": "integer", "minimum": 1, "maximum": 100, "default": 20 }),
-            "Jobs of one page.",
-        )
-        .parameter("query", "cursor", text(), "The `cursor` of the page before.")
+        .parameter("query", "user", schemas.of::<UserId>(), "Only jobs of this user.");
+    let list = paged(schemas, list)
         .answer(200, "A page of jobs.", schemas.of::<JobPage>())
         .refused(&[FAULTS]);
     let show = Operation::new("/v1/jobs/{id}", "get", "getJob", "jobs", "Shows a job");
@@ -246,6 +294,30 @@ fn schedules(schemas: &mut Schemas) -> Vec<Operation> {
     .refused(&[of(ValidationError), FAULTS, of(QueueFull)])
     .refused(&[of(PayloadTooLarge), of(UnsupportedMediaType)]);
     vec![list, pause, resume, trigger, backfill]
+}
+
+/// The parameters of every list: moments, and what makes it a page.
+pub fn paged(schemas: &mut Schemas, operation: Operation) -> Operation {
+    operation
+        .parameter(
+            "query",
+            "created_after",
+            schemas.of::<UnixMs>(),
+            "Only jobs accepted at this moment or later.",
+        )
+        .parameter(
+            "query",
+            "created_before",
+            schemas.of::<UnixMs>(),
+            "Only jobs accepted before this moment.",
+        )
+        .parameter(
+            "query",
+            "limit",
+            json!({ "type": "integer", "minimum": 1, "maximum": 100, "default": 20 }),
+            "Jobs of one page.",
+        )
+        .parameter("query", "cursor", text(), "The `cursor` of the page before.")
 }
 
 fn event_stream() -> Value {

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
-use tidegate_protocol::event::JsonText;
+use tidegate_protocol::ErrorCode;
+use tidegate_protocol::event::{JobState, JsonText};
 use tidegate_protocol::frames::{Mode, ServerFrame};
-use tidegate_protocol::ids::{ActionName, IdempotencyKey, RequestId, TraceParent};
+use tidegate_protocol::ids::{ActionName, IdempotencyKey, RequestId, TraceParent, UserId};
 use tidegate_protocol::limits::{
     DELAY_MS_MAX, ID_CHARS_MAX, METADATA_ENTRIES_MAX, METADATA_VALUE_BYTES_MAX, QUEUE_TIMEOUT_MS_MAX, TIMEOUT_MS_MAX,
 };
@@ -43,7 +44,7 @@ impl Schemas {
     }
 
     /// A reference to `T`, with what it stands for here.
-    fn field<T: JsonSchema>(&mut self, description: &str) -> Value {
+    pub fn field<T: JsonSchema>(&mut self, description: &str) -> Value {
         let mut schema = self.of::<T>();
         schema["description"] = json!(description);
         schema
@@ -54,6 +55,7 @@ impl Schemas {
         let by_hand = [
             ("Request", self.request()),
             ("JobEvent", self.job_event()),
+            ("JobFilter", self.job_filter()),
             ("Health", health()),
             ("Readiness", readiness()),
         ];
@@ -123,6 +125,29 @@ impl Schemas {
                 },
                 "run_at": self.field::<UnixMs>("Not before this moment (RFC 3339)."),
                 "traceparent": self.field::<TraceParent>("The caller's trace (W3C Trace Context)."),
+            },
+        })
+    }
+
+    /// The filter of a change of several jobs.
+    fn job_filter(&mut self) -> Value {
+        json!({
+            "type": "object",
+            "description": "Which jobs. All conditions hold together; none stands for all jobs that the token may change.",
+            "additionalProperties": false,
+            "properties": {
+                "status": self.field::<JobState>("Only jobs in this state. For a cancel."),
+                "action": self.field::<ActionName>("Only jobs of this action."),
+                "user": self.field::<UserId>("Only jobs of this user."),
+                "code": self.field::<ErrorCode>("Only jobs that failed with this code. For dead letters."),
+                "created_after": self.field::<UnixMs>("Only jobs accepted at this moment or later."),
+                "created_before": self.field::<UnixMs>("Only jobs accepted before this moment."),
+                "metadata": {
+                    "description": "Only jobs with all of these notes.",
+                    "type": "object",
+                    "maxProperties": METADATA_ENTRIES_MAX,
+                    "additionalProperties": { "type": "string" },
+                },
             },
         })
     }

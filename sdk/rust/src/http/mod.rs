@@ -1,5 +1,7 @@
 //! The HTTP API: requests, jobs, and what is sent and read beside them.
 
+mod again;
+mod batch;
 mod body;
 mod objects;
 mod schedules;
@@ -22,6 +24,8 @@ use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::Seq;
 use tokio::time::{sleep, timeout};
 
+pub use self::again::{AttemptError, Bulk, BulkAnswer, BulkItem, DeadLetter, DeadLetterPage};
+pub use self::batch::{BatchAnswer, BatchItem};
 pub use self::body::Download;
 pub use self::objects::ObjectHead;
 pub use self::types::{

@@ -136,6 +136,12 @@ pub struct Job {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ApiError>,
+    /// The ended job that this one does again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redriven_from: Option<JobId>,
+    /// The job that does this one again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redriven_to: Option<JobId>,
 }
 
 /// A page of jobs, newest first.
@@ -157,6 +163,14 @@ pub struct JobFilter {
     pub action: Option<String>,
     /// Of this user; another's only with the scope `jobs:read`.
     pub user: Option<String>,
+    /// Failed with this code. For dead letters.
+    pub code: Option<String>,
+    /// Accepted at this moment (RFC 3339) or later.
+    pub created_after: Option<String>,
+    /// Accepted before this moment (RFC 3339).
+    pub created_before: Option<String>,
+    /// With all of these notes.
+    pub metadata: BTreeMap<String, String>,
     /// At most so many.
     pub limit: Option<u32>,
     /// From where an earlier page ended.
@@ -171,17 +185,26 @@ impl JobFilter {
             ("status", &self.status),
             ("action", &self.action),
             ("user", &self.user),
+            ("code", &self.code),
+            ("created_after", &self.created_after),
+            ("created_before", &self.created_before),
             ("limit", &limit),
             ("cursor", &self.cursor),
         ];
         let mut query = String::new();
+        let mut add = |name: &str, value: &str| {
+            query.push(if query.is_empty() { '?' } else { '&' });
+            query.push_str(name);
+            query.push('=');
+            query.push_str(&escape(value, b""));
+        };
         for (name, value) in fields {
             if let Some(value) = value {
-                query.push(if query.is_empty() { '?' } else { '&' });
-                query.push_str(name);
-                query.push('=');
-                query.push_str(&escape(value, b""));
+                add(name, value);
             }
+        }
+        for (name, value) in &self.metadata {
+            add(&format!("metadata.{}", escape(name, b"")), value);
         }
         query
     }
@@ -252,9 +275,13 @@ mod tests {
             status: Some("failed".into()),
             user: Some("a&limit=9 ü".into()),
             limit: Some(5),
+            metadata: [("a=b".to_owned(), "c&d".to_owned())].into(),
             ..JobFilter::default()
         };
-        assert_eq!(filter.query(), "?status=failed&user=a%26limit%3D9%20%C3%BC&limit=5");
+        assert_eq!(
+            filter.query(),
+            "?status=failed&user=a%26limit%3D9%20%C3%BC&limit=5&metadata.a%3Db=c%26d"
+        );
         assert_eq!(JobFilter::default().query(), "");
     }
 

@@ -124,6 +124,7 @@ fn read_schedule(
             payload: Payload::Inline(payload),
             metadata,
             run_at: None,
+            redriven_from: None,
             traceparent: None,
         },
         name,

@@ -182,6 +182,7 @@ pub fn admit(
             metadata: request.metadata.clone(),
             run_at: later,
             traceparent: request.traceparent.clone(),
+            redriven_from: None,
         },
         partition,
         keyed,

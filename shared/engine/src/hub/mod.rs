@@ -4,6 +4,7 @@
 //! a job runs, nor keep a row for one. [`Hub`] is the memory of one instance; [`Hub::restore`] fills it again.
 
 mod admit;
+mod batch;
 mod deliveries;
 mod frames;
 mod outgoing;
@@ -28,8 +29,10 @@ use tidegate_protocol::ids::{ConnectionId, HubIndex, JobId, ShardIndex};
 use tidegate_protocol::time::UnixMs;
 
 pub use admit::{Admitted, Answers, Context, Run, admit, hub_of, shard_of};
+pub use batch::BATCH_DATA_BYTES_MAX;
 pub use session::{Follow, SCOPES_BYTES_MAX, Session};
 
+use batch::Batches;
 use pending::Pending;
 
 /// How often a client sends a ping. Milliseconds.
@@ -105,6 +108,7 @@ pub struct Hub {
     sessions: BTreeMap<ConnectionId, Session>,
     followers: BTreeMap<JobId, BTreeSet<ConnectionId>>,
     pending: Pending,
+    batches: Batches,
     /// Events of jobs that no socket follows yet, while an acknowledgment may still be on its way.
     parked: VecDeque<Delivery>,
 }
@@ -125,6 +129,7 @@ impl Hub {
             sessions: BTreeMap::new(),
             followers: BTreeMap::new(),
             pending: Pending::default(),
+            batches: Batches::default(),
             parked: VecDeque::new(),
         }
     }

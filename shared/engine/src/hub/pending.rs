@@ -14,6 +14,8 @@ use super::{Answers, CallId, HttpId};
 pub(super) enum Asker {
     Socket(ConnectionId),
     Http(HttpId),
+    /// One request of a batch, by its place.
+    Item(HttpId, usize),
 }
 
 /// What a reply means to the one who asked.

@@ -44,6 +44,8 @@ impl Hub {
                 };
                 effects.push(Effect::Answer { to, reply: Ok(reply) });
             }
+            // The requests of a batch become jobs.
+            Asker::Item(to, index) => self.gather(to, index, Err(unexpected()), &mut effects),
         }
         effects
     }
@@ -62,6 +64,10 @@ impl Hub {
                 Asker::Http(to) => {
                     let reply = reply.map(|reply| http_reply(request_id, reply));
                     effects.push(Effect::Answer { to, reply });
+                }
+                Asker::Item(to, index) => {
+                    let reply = reply.map(|reply| http_reply(request_id, reply));
+                    self.gather(to, index, reply, &mut effects);
                 }
             }
         }
@@ -134,6 +140,8 @@ impl Hub {
                 | jobs::Reply::Queue(_)
                 | jobs::Reply::Schedules(_)
                 | jobs::Reply::Backfilled(_)
+                | jobs::Reply::DeadLetters(_)
+                | jobs::Reply::Many { .. }
                 | jobs::Reply::Continue { .. },
             ) => effects.push(send_error(to, Some(request_id), unexpected(), now)),
         }
@@ -262,6 +270,8 @@ fn http_reply(request_id: RequestId, reply: jobs::Reply) -> Reply {
         | jobs::Reply::Queue(_)
         | jobs::Reply::Schedules(_)
         | jobs::Reply::Backfilled(_)
+        | jobs::Reply::DeadLetters(_)
+        | jobs::Reply::Many { .. }
         | jobs::Reply::Continue { .. }
         | jobs::Reply::Done => Reply::Answer {
             request_id,

@@ -82,10 +82,7 @@ impl<D: Database> Turn<'_, D> {
                 self.claim(job, payload, None)?;
             } else if job.due_at.is_some_and(|due| due > self.now) {
                 job.set_due(self.db, Some(self.now))?;
-                let lane = shape.name()?;
-                if let Some(head) = self.head(&lane)? {
-                    self.state.lanes.set_head(&lane, head);
-                }
+                self.wait_otherwise(&job)?;
                 self.place_freed = true;
             }
         }
@@ -436,36 +433,63 @@ impl<D: Database> Turn<'_, D> {
         self.wait(&job)
     }
 
-    /// Ends a job because someone asked for it. One that runs loses its lease, so that what it still says changes
-    /// nothing.
+    /// Ends a job because someone asked for it.
     pub(super) fn cancel(&mut self, call: CallId, id: JobId, caller: &Caller) -> Result<(), DatabaseError> {
-        let found = self.load(id)?.filter(|job| caller.may_read(&job.spec.user));
-        let reply = match found {
-            None => Err(Error::not_found()),
-            Some(job) if !caller.may_write(&job.spec.user) => Err(Error::new(
-                ErrorCode::Forbidden,
-                "Cancelling another user's job takes the scope `jobs:write`.",
-            )),
-            Some(job) if job.state == JobState::Cancelled => Ok(Reply::Done),
-            Some(job) if job.state.is_ended() => {
-                let message = format!("The job has ended already: it {}.", job.state.as_str());
-                Err(Error::new(ErrorCode::Conflict, message))
-            }
-            Some(job) => {
-                if let Some(lease) = self.state.running.get(&id.number()) {
-                    self.effects.push(Effect::Abandon {
-                        job: id,
-                        token: lease.token,
-                    });
-                }
-                let error = Error::new(ErrorCode::Cancelled, "The job was cancelled.");
-                self.end(job, JobState::Cancelled, Happening::Failed { error })?;
-                self.place_freed = true;
-                Ok(Reply::Done)
-            }
-        };
-        self.reply(call, reply);
+        let done = self.cancel_job(id, caller, false)?;
+        self.reply(call, done.map(|()| Reply::Done));
         Ok(())
+    }
+
+    /// Ends a job, or with `dry_run` only tells whether it would. One that runs loses its lease, so that what it still
+    /// says changes nothing.
+    pub(super) fn cancel_job(
+        &mut self,
+        id: JobId,
+        caller: &Caller,
+        dry_run: bool,
+    ) -> Result<Result<(), Error>, DatabaseError> {
+        let job = match self.changeable(id, caller, "Cancelling")? {
+            Ok(job) => job,
+            Err(error) => return Ok(Err(error)),
+        };
+        if job.state == JobState::Cancelled {
+            return Ok(Ok(()));
+        }
+        if job.state.is_ended() {
+            let message = format!("The job has ended already: it {}.", job.state.as_str());
+            return Ok(Err(Error::new(ErrorCode::Conflict, message)));
+        }
+        if dry_run {
+            return Ok(Ok(()));
+        }
+        if let Some(lease) = self.state.running.get(&id.number()) {
+            self.effects.push(Effect::Abandon {
+                job: id,
+                token: lease.token,
+            });
+        }
+        let error = Error::new(ErrorCode::Cancelled, "The job was cancelled.");
+        self.end(job, JobState::Cancelled, Happening::Failed { error })?;
+        self.place_freed = true;
+        Ok(Ok(()))
+    }
+
+    /// The job `id`, where `caller` may change it; `what` names the change in a refusal.
+    pub(super) fn changeable(
+        &self,
+        id: JobId,
+        caller: &Caller,
+        what: &str,
+    ) -> Result<Result<Job, Error>, DatabaseError> {
+        let found = self.load(id)?.filter(|job| caller.may_read(&job.spec.user));
+        Ok(match found {
+            None => Err(Error::not_found()),
+            Some(job) if !caller.may_write(&job.spec.user) => {
+                let message = format!("{what} another user's job takes the scope `jobs:write`.");
+                Err(Error::new(ErrorCode::Forbidden, message))
+            }
+            Some(job) => Ok(job),
+        })
     }
 }
 

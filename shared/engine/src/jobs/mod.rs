@@ -18,10 +18,14 @@ mod follow;
 mod gates;
 mod heads;
 mod lanes;
+mod letters;
+mod many;
 mod read;
+mod retry;
 mod row;
 mod schedules;
 mod schema;
+mod select;
 mod snooze;
 mod state;
 mod stored;
@@ -43,6 +47,7 @@ use tidegate_protocol::calls::jobs::{Call, Reply};
 use tidegate_protocol::ids::{FencingToken, HubIndex, JobId};
 use tidegate_protocol::time::UnixMs;
 
+pub use retry::payload_name;
 pub use schedules::{CATCH_UP_TIMES_MAX, COUNTED_TIMES_MAX, FULL_QUEUE_MS, TURN_TIMES_MAX};
 pub use schema::STEPS;
 pub use state::State;
@@ -169,6 +174,14 @@ impl<'a, D: Database> Turn<'a, D> {
             Call::Pause { scope, caller } => self.pause(id, scope, &caller),
             Call::Resume { scope, caller } => self.resume(id, scope, &caller),
             Call::Queue { caller } => self.queue(id, &caller),
+            Call::Retry { job, caller, payload } => self.retry(id, job, &caller, payload),
+            Call::DeadLetters { caller, filter } => self.dead_letters(id, &caller, &filter),
+            Call::Many {
+                caller,
+                which,
+                action,
+                dry_run,
+            } => self.many(id, &caller, which, action, dry_run),
             Call::Start { job } => self.start(id, job),
             Call::Report {
                 job,
@@ -205,7 +218,7 @@ pub fn handle<D: Database>(
     let mut turn = Turn::new(db, state, now, random);
     let mut may_release = false;
     for (id, call) in calls {
-        may_release |= matches!(call, Call::Finish { .. } | Call::Cancel { .. });
+        may_release |= matches!(call, Call::Finish { .. } | Call::Cancel { .. } | Call::Many { .. });
         if turn.place_freed && starts_a_job(&call) {
             turn.fill()?;
         }

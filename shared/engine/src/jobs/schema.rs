@@ -6,9 +6,13 @@
 /// job that outlived an alarm, an ended job whose end was not delivered. NULL is no row of the index.
 /// `give_up_at` says when a limit of time ends a row that has not ended by itself; NULL, and no row of its index, where
 /// there is no limit.
-pub const STEPS: &[&[&str]] = &[
-    &[
-        "-- jobs::schema
+///
+/// `job_dead` holds the dead letters: failed jobs (state 5) that are neither redriven nor discarded. A job that succeeds
+/// is never in it, and pays nothing for it.
+pub const STEPS: &[&[&str]] = &[FIRST, TIME_LIMITS, LANES, SCHEDULES, DEAD_LETTERS];
+
+const FIRST: &[&str] = &[
+    "-- jobs::schema
     CREATE TABLE job (
         number INTEGER PRIMARY KEY,
         tail INTEGER NOT NULL,
@@ -35,23 +39,21 @@ pub const STEPS: &[&[&str]] = &[
         expires_at INTEGER,
         outcome BLOB
     ) STRICT",
-        "-- jobs::schema
+    "-- jobs::schema
     CREATE INDEX job_due ON job(due_at) WHERE due_at IS NOT NULL",
-        "-- jobs::schema
+    "-- jobs::schema
     CREATE UNIQUE INDEX job_key ON job(action, key) WHERE key IS NOT NULL",
-        "-- jobs::schema
+    "-- jobs::schema
     CREATE TABLE watermark (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL) STRICT",
-    ],
-    &[
-        "-- jobs::schema
-        ALTER TABLE job ADD COLUMN give_up_at INTEGER",
-        "-- jobs::schema
-        ALTER TABLE job ADD COLUMN snoozes INTEGER NOT NULL DEFAULT 0",
-        "-- jobs::schema
-        CREATE INDEX job_give_up ON job(give_up_at) WHERE give_up_at IS NOT NULL",
-    ],
-    LANES,
-    SCHEDULES,
+];
+
+const TIME_LIMITS: &[&str] = &[
+    "-- jobs::schema
+    ALTER TABLE job ADD COLUMN give_up_at INTEGER",
+    "-- jobs::schema
+    ALTER TABLE job ADD COLUMN snoozes INTEGER NOT NULL DEFAULT 0",
+    "-- jobs::schema
+    CREATE INDEX job_give_up ON job(give_up_at) WHERE give_up_at IS NOT NULL",
 ];
 
 /// Lanes, limits and pauses. The index by lane takes the place of the one by time alone: an entry each, as before.
@@ -94,4 +96,13 @@ const SCHEDULES: &[&str] = &[
     ) STRICT, WITHOUT ROWID",
     "-- jobs::schema
     CREATE TABLE schedule_set (id INTEGER PRIMARY KEY CHECK (id = 1), version INTEGER NOT NULL) STRICT",
+];
+
+const DEAD_LETTERS: &[&str] = &[
+    "-- jobs::schema
+    ALTER TABLE job ADD COLUMN redriven_to TEXT",
+    "-- jobs::schema
+    ALTER TABLE job ADD COLUMN discarded_at INTEGER",
+    "-- jobs::schema
+    CREATE INDEX job_dead ON job(number) WHERE state = 5 AND redriven_to IS NULL AND discarded_at IS NULL",
 ];

@@ -53,6 +53,15 @@ impl<D: Database> Turn<'_, D> {
         Ok(())
     }
 
+    /// The `due_at` of `job`, which waits, has changed.
+    pub(super) fn wait_otherwise(&mut self, job: &Job) -> Result<(), DatabaseError> {
+        let lane = Shape::of(&job.spec).name()?;
+        if let Some(head) = self.head(&lane)? {
+            self.state.lanes.set_head(&lane, head);
+        }
+        Ok(())
+    }
+
     /// When the first job of a lane may start. Entries of running and ended jobs are passed over: there are few.
     pub(super) fn head(&self, lane: &str) -> Result<Option<UnixMs>, DatabaseError> {
         let rows = self.db.run(

@@ -4,10 +4,13 @@ mod accepting;
 mod attempts;
 mod bench;
 mod ends;
+mod letters;
 mod limits;
 mod limits_of_time;
+mod many;
 mod order;
 mod recovery;
+mod retrying;
 mod schedules;
 mod showing;
 

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::Principal;
 use super::tenant::Description;
+use super::{Answered, Principal};
 use crate::error::Error;
 use crate::event::{Event, JsonText};
 use crate::http::Accepted;
@@ -46,6 +46,15 @@ pub enum Call {
         /// The `Prefer` header.
         prefer: Prefer,
     },
+    /// A batch of requests that came over HTTP: each is admitted as any other.
+    Batch {
+        /// Who asks.
+        principal: Principal,
+        /// The requests, as they came.
+        items: Vec<String>,
+        /// The `traceparent` header, where a request has none of its own.
+        traceparent: Option<String>,
+    },
     /// Events for the sockets that follow their jobs.
     Deliver {
         /// The events, in order.
@@ -76,6 +85,11 @@ pub enum Reply {
     },
     /// The request is stored as a job.
     Accepted(Accepted),
+    /// What became of each request of a batch, in order: an answer, an acceptance, or a refusal.
+    Batch {
+        /// The answers.
+        answers: Vec<Answered<Self>>,
+    },
     /// The events were taken; these jobs are followed by no socket any more.
     Delivered {
         /// The jobs.

@@ -6,12 +6,14 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::selection::{Filter, ManyAction, Selection};
+
 use super::Caller;
 use super::executor::{Outcome, Policy};
 use super::queueing::{PauseScope, Queueing};
 use super::schedules::Schedule;
 use crate::event::{Event, JobState, Payload, Progress, Snapshot};
-use crate::http::{Backfilled, Job, JobPage, QueueView, ScheduleInfo, Why};
+use crate::http::{Backfilled, BulkItem, DeadLetterPage, Job, JobPage, QueueView, ScheduleInfo, Why};
 use crate::ids::{
     ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, ScheduleName,
     Seq, TraceParent, UserId,
@@ -42,6 +44,9 @@ pub struct NewJob {
     pub run_at: Option<UnixMs>,
     /// The caller's trace.
     pub traceparent: Option<TraceParent>,
+    /// The ended job that this one does again.
+    #[serde(default)]
+    pub redriven_from: Option<JobId>,
 }
 
 /// An idempotency key, and the fingerprint of the body that it came with.
@@ -77,21 +82,6 @@ pub enum JobRef {
     Id(JobId),
     /// By its action and key.
     Key(ActionName, IdempotencyKey),
-}
-
-/// Which jobs a list holds.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Filter {
-    /// Only in this state.
-    pub status: Option<JobState>,
-    /// Only of this action.
-    pub action: Option<ActionName>,
-    /// Only of this user. A caller who may not see all is narrowed to their own.
-    pub user: Option<UserId>,
-    /// Only below this number.
-    pub below: Option<JobNumber>,
-    /// At most so many.
-    pub limit: u32,
 }
 
 /// A call to a `Jobs` object.
@@ -133,6 +123,15 @@ pub enum Call {
         job: JobId,
         /// Who asks.
         caller: Caller,
+    },
+    /// Try a job again: one that waits, now; one that failed, was cancelled or expired, as a new job, once.
+    Retry {
+        /// The job.
+        job: JobId,
+        /// Who asks.
+        caller: Caller,
+        /// Another input for the new job. A fault for a job that has not ended.
+        payload: Option<Payload>,
     },
     /// Show a job.
     Get {
@@ -180,6 +179,24 @@ pub enum Call {
     Queue {
         /// Who asks.
         caller: Caller,
+    },
+    /// List dead letters, newest first.
+    DeadLetters {
+        /// Who asks.
+        caller: Caller,
+        /// Which.
+        filter: Filter,
+    },
+    /// Do the same to several jobs. Each has its own result.
+    Many {
+        /// Who asks.
+        caller: Caller,
+        /// Which jobs.
+        which: Selection,
+        /// What is done to each.
+        action: ManyAction,
+        /// Only tell what would be done.
+        dry_run: bool,
     },
     /// A doorbell: the job may be started.
     Start {
@@ -305,6 +322,15 @@ pub enum Reply {
     Why(Why),
     /// What runs, what waits, and what is held back.
     Queue(QueueView),
+    /// A page of dead letters.
+    DeadLetters(DeadLetterPage),
+    /// What became of each of several jobs.
+    Many {
+        /// The jobs that were looked for, in order.
+        jobs: Vec<BulkItem>,
+        /// Jobs below this number were not looked at yet.
+        next: Option<JobNumber>,
+    },
     /// The attempt goes on, under its lease until then.
     Continue {
         /// When the lease ends unless another report comes.

@@ -5,6 +5,7 @@ pub mod hub;
 pub mod jobs;
 pub mod queueing;
 pub mod schedules;
+mod selection;
 pub mod tenant;
 
 use alloc::collections::BTreeSet;

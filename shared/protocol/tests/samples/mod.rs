@@ -8,15 +8,18 @@ use tidegate_protocol::calls::executor::{
     Assignment, Backoff, Dispatch, Execute, Factor, Jitter, Outcome, Policy, Sharing,
 };
 use tidegate_protocol::calls::hub::{self, Delivery, Prefer};
-use tidegate_protocol::calls::jobs::{self, Enqueue, Filter, JobRef, Keyed, NewJob};
+use tidegate_protocol::calls::jobs::{self, Enqueue, Filter, JobRef, Keyed, ManyAction, NewJob, Selection};
 use tidegate_protocol::calls::queueing::{
     ActionPattern, Counted, Pause, PauseScope, Priority, Queueing, Rule, Share, WhenFull,
 };
 use tidegate_protocol::calls::schedules::{Overlap, Schedule};
 use tidegate_protocol::calls::tenant::{self, Description, Scale};
-use tidegate_protocol::calls::{Caller, Principal};
+use tidegate_protocol::calls::{Answered, Caller, Principal};
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload, Progress, Snapshot};
-use tidegate_protocol::http::{Accepted, ActionQueue, Backfilled, Job, JobPage, QueueView, Reason, ScheduleInfo, Why};
+use tidegate_protocol::http::{
+    Accepted, ActionQueue, AttemptError, Backfilled, BulkItem, DeadLetter, DeadLetterPage, Job, JobPage, QueueView,
+    Reason, ScheduleInfo, Why,
+};
 use tidegate_protocol::ids::{
     ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, ScheduleName,
     Seq, ShardIndex, TenantId, TraceParent, UserId,
@@ -141,6 +144,20 @@ pub fn events() -> Vec<Event> {
     happenings.into_iter().map(event).collect()
 }
 
+fn filter() -> Filter {
+    Filter {
+        status: Some(JobState::Expired),
+        action: Some(action()),
+        user: Some(user()),
+        code: Some(ErrorCode::UpstreamError),
+        created_after: Some(UnixMs(0)),
+        created_before: Some(LAST_MOMENT),
+        metadata: BTreeMap::from([(String::from("k"), String::from("v"))]),
+        below: Some(JobNumber(LARGEST)),
+        limit: u32::MAX,
+    }
+}
+
 pub fn new_job(payload: Payload) -> NewJob {
     NewJob {
         request_id: request_id(),
@@ -196,6 +213,7 @@ pub fn new_job(payload: Payload) -> NewJob {
         metadata: BTreeMap::from([(String::from("k"), String::new())]),
         run_at: Some(UnixMs(0)),
         traceparent: trace(),
+        redriven_from: Some(job()),
     }
 }
 
@@ -300,13 +318,38 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
         },
         jobs::Call::List {
             caller: caller(),
-            filter: Filter {
-                status: Some(JobState::Expired),
-                action: Some(action()),
-                user: Some(user()),
-                below: Some(JobNumber(LARGEST)),
-                limit: u32::MAX,
+            filter: filter(),
+        },
+        jobs::Call::Retry {
+            job: job(),
+            caller: caller(),
+            payload: Some(Payload::Inline(text_of(2))),
+        },
+        jobs::Call::DeadLetters {
+            caller: caller(),
+            filter: Filter::default(),
+        },
+        jobs::Call::Many {
+            caller: caller(),
+            which: Selection::Filter(filter()),
+            action: ManyAction::Redrive {
+                payload: None,
+                start: LAST_MOMENT,
+                interval_us: LARGEST,
             },
+            dry_run: true,
+        },
+        jobs::Call::Many {
+            caller: caller(),
+            which: Selection::Ids(vec![job()]),
+            action: ManyAction::Discard,
+            dry_run: false,
+        },
+        jobs::Call::Many {
+            caller: caller(),
+            which: Selection::Ids(Vec::new()),
+            action: ManyAction::Cancel,
+            dry_run: false,
         },
         jobs::Call::Why {
             job: job(),
@@ -393,6 +436,9 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             | jobs::Call::Pause { .. }
             | jobs::Call::Resume { .. }
             | jobs::Call::Queue { .. }
+            | jobs::Call::Retry { .. }
+            | jobs::Call::DeadLetters { .. }
+            | jobs::Call::Many { .. }
             | jobs::Call::Start { .. }
             | jobs::Call::Report { .. }
             | jobs::Call::Finish { .. }
@@ -443,6 +489,8 @@ fn shown() -> Job {
         result: Some(text_of(2)),
         result_url: None,
         error: Some(error()),
+        redriven_from: None,
+        redriven_to: Some(job()),
     }
 }
 
@@ -509,6 +557,36 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
             rest_from: Some(LAST_MOMENT),
         }),
         jobs::Reply::Done,
+        jobs::Reply::DeadLetters(DeadLetterPage {
+            dead_letters: vec![DeadLetter {
+                job_id: job(),
+                request_id: request_id(),
+                action: action(),
+                user: user(),
+                metadata: BTreeMap::from([(String::from("k"), String::new())]),
+                created_at: UnixMs(0),
+                failed_at: Some(LAST_MOMENT),
+                expires_at: None,
+                attempts: u32::MAX,
+                error: error(),
+                earlier_errors: vec![AttemptError {
+                    attempt: 1,
+                    at: LAST_MOMENT,
+                    error: error(),
+                }],
+                redriven_from: Some(job()),
+            }],
+            cursor: Some(String::from("1")),
+        }),
+        jobs::Reply::Many {
+            jobs: vec![BulkItem {
+                job_id: job(),
+                redriven_to: Some(job()),
+                run_at: Some(LAST_MOMENT),
+                error: Some(error()),
+            }],
+            next: Some(JobNumber(LARGEST)),
+        },
     ];
     replies.extend(JobState::ALL.iter().map(|status| jobs::Reply::Acknowledged {
         job: job(),
@@ -534,6 +612,8 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
             | jobs::Reply::Jobs(_)
             | jobs::Reply::Why(_)
             | jobs::Reply::Queue(_)
+            | jobs::Reply::DeadLetters(_)
+            | jobs::Reply::Many { .. }
             | jobs::Reply::Continue { .. }
             | jobs::Reply::Schedules(_)
             | jobs::Reply::Backfilled(_)
@@ -566,6 +646,16 @@ pub fn hub_calls() -> Vec<hub::Call> {
     let calls = vec![
         request(String::new(), None),
         request("é".repeat(LARGE_BYTES / 2), Some(String::new())),
+        hub::Call::Batch {
+            principal: Principal {
+                tenant: tenant(),
+                user: user(),
+                scopes: BTreeSet::new(),
+                expires_at: LAST_MOMENT,
+            },
+            items: vec![String::new(), String::from("{}")],
+            traceparent: Some(String::new()),
+        },
         hub::Call::Deliver { deliveries: vec![] },
         hub::Call::Deliver { deliveries },
         hub::Call::Refresh {
@@ -574,7 +664,10 @@ pub fn hub_calls() -> Vec<hub::Call> {
     ];
     for call in &calls {
         match call {
-            hub::Call::Request { .. } | hub::Call::Deliver { .. } | hub::Call::Refresh { .. } => {}
+            hub::Call::Request { .. }
+            | hub::Call::Batch { .. }
+            | hub::Call::Deliver { .. }
+            | hub::Call::Refresh { .. } => {}
         }
     }
     calls
@@ -602,11 +695,18 @@ pub fn hub_replies() -> Vec<hub::Reply> {
         hub::Reply::Delivered {
             not_followed: vec![job(), JobId::new(JobNumber(0), 0)],
         },
+        hub::Reply::Batch {
+            answers: vec![Answered::Reply(hub::Reply::Done), Answered::Refused(error())],
+        },
         hub::Reply::Done,
     ];
     for reply in &replies {
         match reply {
-            hub::Reply::Answer { .. } | hub::Reply::Accepted(_) | hub::Reply::Delivered { .. } | hub::Reply::Done => {}
+            hub::Reply::Answer { .. }
+            | hub::Reply::Accepted(_)
+            | hub::Reply::Batch { .. }
+            | hub::Reply::Delivered { .. }
+            | hub::Reply::Done => {}
         }
     }
     replies

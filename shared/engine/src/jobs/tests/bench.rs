@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::executor::{Backoff, Dispatch, Execute, Outcome, Policy, Sharing};
 use tidegate_protocol::calls::hub::Delivery;
-use tidegate_protocol::calls::jobs::{Call, Enqueue, Keyed, NewJob, Reply};
+use tidegate_protocol::calls::jobs::{Call, Enqueue, Filter, Keyed, NewJob, Reply};
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload, Progress};
 use tidegate_protocol::http;
 use tidegate_protocol::ids::{
@@ -18,6 +18,7 @@ use tidegate_protocol::ids::{
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
+use super::super::lanes::Shape;
 use super::super::{CallId, Effect, STEPS, State, delivered, handle, tick, undelivered, wake};
 use crate::database::migrate;
 use crate::database::native::Native;
@@ -69,6 +70,7 @@ pub fn plain() -> Enqueue {
             metadata: BTreeMap::new(),
             run_at: None,
             traceparent: None,
+            redriven_from: None,
         },
         partition: Partition::of_hash(7),
         keyed: None,
@@ -122,6 +124,35 @@ pub fn caller(user: &str) -> Caller {
     }
 }
 
+/// A filter that takes everything, a page of 100.
+pub fn everything() -> Filter {
+    Filter {
+        limit: 100,
+        ..Filter::default()
+    }
+}
+
+/// A job with one note.
+pub fn noted(name: &str, value: &str) -> Enqueue {
+    let mut enqueue = plain();
+    enqueue.job.metadata.insert(name.into(), value.into());
+    enqueue
+}
+
+/// A job whose payload lies in object storage.
+pub fn large(key: &str) -> Enqueue {
+    let mut enqueue = plain();
+    enqueue.job.payload = stored(key);
+    enqueue
+}
+
+pub fn stored(key: &str) -> Payload {
+    Payload::Stored {
+        key: key.into(),
+        bytes: 1,
+    }
+}
+
 pub fn value(text: &str) -> Payload {
     Payload::Inline(JsonText::parse(text).unwrap())
 }
@@ -153,6 +184,11 @@ impl Bench {
         migrate(&db, STEPS).unwrap();
         let now = UnixMs(1_800_000_000_000);
         let state = State::recover(&db, now).unwrap();
+        Self::of(db, state, now)
+    }
+
+    /// An object with this database.
+    pub fn of(db: Native, state: State, now: UnixMs) -> Self {
         Self {
             db,
             state,
@@ -163,8 +199,17 @@ impl Bench {
         }
     }
 
+    /// Lets the object believe that so many more jobs wait, until it loses its memory.
+    pub fn crowd(&mut self, jobs: u64) {
+        self.compares = false;
+        let elsewhere = Shape::of(&plain().job);
+        let never = UnixMs(u64::MAX >> 12);
+        self.state.lanes.add_many("crowd", &elsewhere, never, jobs);
+    }
+
     /// The object loses its memory, and starts again.
     pub fn crash(&mut self) {
+        self.compares = true;
         self.state = State::recover(&self.db, self.now).unwrap();
     }
 
@@ -293,6 +338,30 @@ impl Bench {
             .0
         {
             Ok(Reply::Job(job)) => *job,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Runs a job that fails at once, for good.
+    pub fn fail(&mut self, enqueue: Enqueue) -> JobId {
+        let execute = self.start(enqueue);
+        self.finish(&execute, failure(false)).0.unwrap();
+        execute.job
+    }
+
+    /// Retries a job: the job that is tried now, and everything the turn wants done.
+    pub fn retry(&mut self, job: JobId, payload: Option<Payload>) -> (http::Job, Vec<Effect>) {
+        let caller = caller("ann");
+        match self.call(Call::Retry { job, caller, payload }) {
+            (Ok(Reply::Job(job)), effects) => (*job, effects),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn dead_letters(&mut self, filter: Filter) -> http::DeadLetterPage {
+        let caller = caller("ann");
+        match self.call(Call::DeadLetters { caller, filter }).0 {
+            Ok(Reply::DeadLetters(page)) => page,
             other => panic!("{other:?}"),
         }
     }

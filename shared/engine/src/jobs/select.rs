@@ -1,0 +1,205 @@
+//! Finding jobs by a filter: a bounded number of rows is looked at, and where the search stopped is told.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use tidegate_protocol::calls::Caller;
+use tidegate_protocol::calls::jobs::{Filter, NewJob};
+use tidegate_protocol::event::{Event, Happening};
+use tidegate_protocol::ids::{JobNumber, UserId};
+use tidegate_protocol::time::UnixMs;
+
+use super::row::state_number;
+use super::{SCAN_ROWS_MAX, Turn};
+use crate::database::{Database, DatabaseError, Row, Value, from_blob};
+
+/// Jobs found at most, whatever the filter's limit says.
+const FOUND_MAX: u32 = 100;
+/// Rows of one statement: their notes are in memory at once, at most some 40 KiB each.
+const CHUNK_ROWS: u64 = 200;
+const _: () = assert!(SCAN_ROWS_MAX.is_multiple_of(CHUNK_ROWS));
+
+/// Beyond every number.
+const TOP: u64 = 1 << 53;
+
+/// What is searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// All jobs.
+    Jobs,
+    /// Those that have not ended.
+    Open,
+    /// Failed ones that are neither redriven nor discarded, by their own index.
+    DeadLetters,
+}
+
+/// Whose jobs are searched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Whose {
+    Everyone,
+    Only(UserId),
+    Nobody,
+}
+
+impl Whose {
+    /// Those that the caller may see.
+    pub fn readable(caller: &Caller, filter: &Filter) -> Self {
+        Self::of(caller, filter, caller.reads_all || caller.writes_all)
+    }
+
+    /// Those that the caller may change.
+    pub fn changeable(caller: &Caller, filter: &Filter) -> Self {
+        Self::of(caller, filter, caller.writes_all)
+    }
+
+    fn of(caller: &Caller, filter: &Filter, all: bool) -> Self {
+        match &filter.user {
+            Some(user) if all || *user == caller.user => Self::Only(user.clone()),
+            Some(_) => Self::Nobody,
+            None if all => Self::Everyone,
+            None => Self::Only(caller.user.clone()),
+        }
+    }
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    /// The jobs, newest first.
+    pub numbers: Vec<JobNumber>,
+    /// Jobs below this one were not looked at.
+    pub below: Option<JobNumber>,
+}
+
+impl Found {
+    /// Where the next page begins, as clients are given it.
+    pub fn cursor(&self) -> Option<String> {
+        self.below.map(|number| number.0.to_string())
+    }
+}
+
+/// Each row with NULL where it does not fit, else its notes where those are asked for, and its outcome likewise.
+macro_rules! select {
+    ($from:literal) => {
+        concat!(
+            "-- jobs::select
+            SELECT number,
+                CASE WHEN (?2 IS NULL OR user = ?2) AND (?3 IS NULL OR action = ?3) AND (?4 IS NULL OR state = ?4)
+                    THEN CASE WHEN ?5 IS NULL THEN x'' ELSE spec END END,
+                CASE WHEN ?6 IS NOT NULL AND state = 5 THEN outcome END
+            FROM (
+                SELECT number, state, user, action, spec, outcome FROM job ",
+            $from,
+            " number < CAST(?1 AS INTEGER) AND number >= CAST(?7 AS INTEGER)
+                ORDER BY number DESC LIMIT CAST(?8 AS INTEGER))
+            ORDER BY number DESC"
+        )
+    };
+}
+
+impl<D: Database> Turn<'_, D> {
+    /// The jobs that fit, newest first. The moments of a filter are held against the jobs' numbers, which tell when they
+    /// were accepted.
+    pub(super) fn select(&self, source: Source, filter: &Filter, whose: Whose) -> Result<Found, DatabaseError> {
+        let sql = match source {
+            Source::Jobs => select!("WHERE"),
+            Source::Open => select!("WHERE state < 4 AND"),
+            Source::DeadLetters => {
+                select!("INDEXED BY job_dead WHERE state = 5 AND redriven_to IS NULL AND discarded_at IS NULL AND")
+            }
+        };
+        let user = match &whose {
+            Whose::Everyone => Value::Null,
+            Whose::Only(user) => Value::Text(user.as_str()),
+            Whose::Nobody => {
+                return Ok(Found {
+                    numbers: Vec::new(),
+                    below: None,
+                });
+            }
+        };
+        let action = filter.action.as_ref();
+        let limit = usize::try_from(filter.limit.clamp(1, FOUND_MAX)).unwrap_or(1);
+        let floor = filter.created_after.map_or(0, first_number);
+        let mut below = filter.below.map_or(TOP, |number| number.0.min(TOP));
+        below = below.min(filter.created_before.map_or(TOP, first_number));
+        let (mut looked_at, mut numbers) = (0, Vec::new());
+        while looked_at < SCAN_ROWS_MAX {
+            let rows = self.db.run(
+                sql,
+                &[
+                    Value::Number(below),
+                    user,
+                    action.map_or(Value::Null, |action| Value::Text(action.as_str())),
+                    Value::optional(filter.status.map(state_number)),
+                    Value::optional((!filter.metadata.is_empty()).then_some(1)),
+                    Value::optional(filter.code.map(|_| 1)),
+                    Value::Number(floor),
+                    Value::Number(CHUNK_ROWS),
+                ],
+            )?;
+            let count = u64::try_from(rows.len()).unwrap_or(CHUNK_ROWS);
+            looked_at += count;
+            for mut row in rows {
+                below = row.number()?;
+                if fits(row, filter)? {
+                    numbers.push(JobNumber(below));
+                }
+                if numbers.len() >= limit {
+                    let below = Some(JobNumber(below));
+                    return Ok(Found { numbers, below });
+                }
+            }
+            if count < CHUNK_ROWS {
+                return Ok(Found { numbers, below: None });
+            }
+        }
+        let below = Some(JobNumber(below));
+        Ok(Found { numbers, below })
+    }
+}
+
+/// Whether the rest of a row, after its number, is what the filter asks for.
+fn fits(mut row: Row, filter: &Filter) -> Result<bool, DatabaseError> {
+    let (spec, outcome) = (row.optional_blob()?, row.optional_blob()?);
+    let Some(spec) = spec else { return Ok(false) };
+    if !filter.metadata.is_empty() {
+        let spec: NewJob = from_blob(&spec)?;
+        if filter
+            .metadata
+            .iter()
+            .any(|(name, value)| spec.metadata.get(name) != Some(value))
+        {
+            return Ok(false);
+        }
+    }
+    let Some(code) = filter.code else { return Ok(true) };
+    let event: Option<Event> = outcome.map(|outcome| from_blob(&outcome)).transpose()?;
+    Ok(matches!(event.map(|event| event.what), Some(Happening::Failed { error }) if error.code == code))
+}
+
+/// The first number that can be given out at `moment`, or one beyond all where no number is of a moment so late.
+fn first_number(moment: UnixMs) -> u64 {
+    let first = JobNumber::first_at(moment);
+    if first.moment() < moment { TOP } else { first.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_beyond_all_numbers_is_beyond_all_jobs() {
+        for (text, beyond) in [
+            ("1970-01-01T00:00:00Z", false),
+            ("2026-11-21T07:00:00Z", false),
+            ("2094-01-01T00:00:00Z", false),
+            ("2095-01-01T00:00:00Z", true),
+            ("9999-12-31T23:59:59Z", true),
+        ] {
+            let moment = UnixMs::parse(text).unwrap();
+            assert_eq!(first_number(moment) == TOP, beyond, "{text}");
+        }
+        assert_eq!(first_number(UnixMs(0)), 0);
+    }
+}

@@ -1,0 +1,172 @@
+//! What the HTTP API does about jobs that came to nothing, and with several jobs at once.
+
+use serde_json::{Value, json};
+use tidegate_protocol::ErrorCode::{
+    self, Conflict, Forbidden, NotFound, PayloadTooLarge, QueueFull, UnsupportedMediaType, ValidationError,
+};
+use tidegate_protocol::event::JsonText;
+use tidegate_protocol::http::{BULK_JOBS_MAX, BulkAnswer, DeadLetterPage, Job, REDRIVES_PER_SECOND_MAX};
+use tidegate_protocol::ids::{ActionName, JobId, UserId};
+use tidegate_protocol::limits::BODY_BYTES_MAX;
+
+use super::operation::Operation;
+use super::operations::paged;
+use super::problems::{FAULTS, Refusal, of};
+use super::schemas::{Schemas, by_name};
+
+/// What a body can be refused with.
+const BODY: [Refusal; 4] = [
+    of(ValidationError),
+    FAULTS,
+    of(PayloadTooLarge),
+    of(UnsupportedMediaType),
+];
+
+/// Every operation of this group.
+pub fn operations(schemas: &mut Schemas) -> Vec<Operation> {
+    vec![
+        retry(schemas),
+        list(schemas),
+        redrive(schemas),
+        discard(schemas),
+        cancel(schemas),
+    ]
+}
+
+fn retry(schemas: &mut Schemas) -> Operation {
+    let body = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "payload": schemas.field::<JsonText>("Another input for the new job. Only for a job that has ended."),
+        },
+    });
+    Operation::new("/v1/jobs/{id}:retry", "post", "retryJob", "jobs", "Tries a job again")
+        .about(
+            "A job that waits for its time becomes due now. One that failed, was cancelled or expired stays ended, and is \
+            done again by a new job: asking again gives the same new job, whatever payload comes with that. A job that \
+            runs or has succeeded is a `CONFLICT`. Another user's job takes the scope `jobs:write`.",
+        )
+        .parameter("path", "id", schemas.of::<JobId>(), "The job.")
+        .body_or_none("application/json", body, format!("At most {BODY_BYTES_MAX} bytes."))
+        .answer(202, "The job that is tried now: itself, or the new one.", schemas.of::<Job>())
+        .with_header("Location", "That job.", "string")
+        .refused(&BODY)
+        .refused(&[of(NotFound), of(Forbidden), of(Conflict), of(QueueFull)])
+}
+
+fn list(schemas: &mut Schemas) -> Operation {
+    let list = Operation::new(
+        "/v1/dead-letters",
+        "get",
+        "listDeadLetters",
+        "dead-letters",
+        "Lists dead letters, newest first",
+    )
+    .about(
+        "A job that failed for good is a dead letter until it is redriven, discarded or forgotten. Seen as jobs are: \
+        others' take the scope `jobs:read` or `jobs:write`. Beside the filters named here, `metadata.<name>` takes the \
+        value that a note must have. A page may be short, or even empty, and still have a cursor.",
+    )
+    .parameter(
+        "query",
+        "action",
+        schemas.of::<ActionName>(),
+        "Only jobs of this action.",
+    )
+    .parameter("query", "user", schemas.of::<UserId>(), "Only jobs of this user.")
+    .parameter(
+        "query",
+        "code",
+        schemas.of::<ErrorCode>(),
+        "Only jobs that failed with this code.",
+    );
+    paged(schemas, list)
+        .answer(200, "A page of dead letters.", schemas.of::<DeadLetterPage>())
+        .refused(&[FAULTS])
+}
+
+/// The members that every change of several jobs has.
+fn selection(schemas: &mut Schemas) -> Value {
+    json!({
+        "ids": {
+            "description": "These jobs.",
+            "type": "array",
+            "minItems": 1,
+            "maxItems": BULK_JOBS_MAX,
+            "uniqueItems": true,
+            "items": schemas.of::<JobId>(),
+        },
+        "filter": by_name("JobFilter"),
+        "limit": {
+            "description": "With a filter: jobs that this call changes at most.",
+            "type": "integer",
+            "minimum": 1,
+            "maximum": BULK_JOBS_MAX,
+            "default": BULK_JOBS_MAX,
+        },
+        "cursor": { "description": "The `cursor` of the call before.", "type": "string" },
+        "dry_run": { "description": "Only tell what would be done.", "type": "boolean", "default": false },
+    })
+}
+
+fn several(schemas: &mut Schemas, operation: Operation, properties: Value) -> Operation {
+    let body = json!({
+        "type": "object",
+        "description": "Either `ids` or a `filter`.",
+        "additionalProperties": false,
+        "oneOf": [{ "required": ["ids"] }, { "required": ["filter"] }],
+        "properties": properties,
+    });
+    operation
+        .body("application/json", body, format!("At most {BODY_BYTES_MAX} bytes."))
+        .answer(
+            200,
+            "What became of each job. Where there is a `cursor`, the same body with it goes on.",
+            schemas.of::<BulkAnswer>(),
+        )
+        .refused(&BODY)
+}
+
+fn redrive(schemas: &mut Schemas) -> Operation {
+    let mut properties = selection(schemas);
+    properties["rate_per_second"] = json!({
+        "description": "So many of the new jobs start in a second; all at once where it is absent.",
+        "type": "integer",
+        "minimum": 1,
+        "maximum": REDRIVES_PER_SECOND_MAX,
+    });
+    properties["payload"] = schemas.field::<JsonText>("Another input for the new job. Only with one id.");
+    let operation = Operation::new(
+        "/v1/dead-letters:redrive",
+        "post",
+        "redriveDeadLetters",
+        "dead-letters",
+        "Does dead letters again",
+    )
+    .about(
+        "Each by a new job with `redriven_from`; the old one stays as it ended. A job that was redriven already is \
+        answered with the same new job. Others' jobs take the scope `jobs:write`.",
+    );
+    several(schemas, operation, properties).refused(&[of(NotFound)])
+}
+
+fn discard(schemas: &mut Schemas) -> Operation {
+    let properties = selection(schemas);
+    let operation = Operation::new(
+        "/v1/dead-letters:discard",
+        "post",
+        "discardDeadLetters",
+        "dead-letters",
+        "Takes dead letters out of the list",
+    )
+    .about("The jobs stay as they ended, and can still be retried one by one.");
+    several(schemas, operation, properties)
+}
+
+fn cancel(schemas: &mut Schemas) -> Operation {
+    let properties = selection(schemas);
+    let operation = Operation::new("/v1/jobs:cancel", "post", "cancelJobs", "jobs", "Cancels several jobs")
+        .about("A filter finds jobs that have not ended.");
+    several(schemas, operation, properties)
+}
