@@ -27,7 +27,7 @@ impl Bench {
 fn enqueued(effects: &[Effect]) -> Vec<(CallId, Enqueue)> {
     let calls = effects.iter().filter_map(|effect| match effect {
         Effect::Call { id, call, .. } => match &**call {
-            Call::Enqueue(enqueue) => Some((*id, enqueue.clone())),
+            Call::Enqueue(enqueue) => Some((*id, (**enqueue).clone())),
             other => panic!("{other:?}"),
         },
         _ => None,

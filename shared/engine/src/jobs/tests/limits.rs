@@ -353,7 +353,7 @@ fn why_names_all_that_a_job_waits_for() {
         max: 1,
         held_by: [holder.job].to_vec(),
     };
-    assert_eq!(why(&mut bench, first).waits_for, [limit.clone()]);
+    assert_eq!(why(&mut bench, first).waits_for, core::slice::from_ref(&limit));
     assert_eq!(
         why(&mut bench, second).waits_for,
         [limit.clone(), Reason::Behind { ahead: 1 }]

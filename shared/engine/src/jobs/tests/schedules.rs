@@ -15,7 +15,6 @@ use tidegate_protocol::http::{Backfilled, ScheduleInfo};
 use tidegate_protocol::ids::{IdempotencyKey, JobId, ScheduleName, UserId};
 use tidegate_protocol::time::UnixMs;
 
-use super::super::lanes::Shape;
 use super::super::{CATCH_UP_TIMES_MAX, COUNTED_TIMES_MAX, Effect, FULL_QUEUE_MS, WAITING_MAX};
 use super::bench::*;
 use crate::schedules::Timetable;
@@ -436,14 +435,10 @@ fn only_a_newer_version_changes_anything_and_what_is_not_in_it_is_gone() {
 fn a_full_queue_delays_a_time_and_loses_none() {
     let mut bench = Bench::new();
     bench.set(1, vec![every_minute()]);
-    let elsewhere = Shape::of(&plain().job);
-    bench
-        .state
-        .lanes
-        .add_many("full", &elsewhere, UnixMs(u64::MAX >> 12), WAITING_MAX);
+    bench.crowd(WAITING_MAX);
     assert_eq!(executions(&bench.wake_at(MINUTE_MS)), []);
     assert_eq!(bench.count("SELECT due_at FROM schedule") - bench.now.0, FULL_QUEUE_MS);
-    bench.state.lanes.remove("full", None);
+    bench.crash();
     assert_eq!(
         nominals(&executions(&bench.wake_at(MINUTE_MS + FULL_QUEUE_MS))),
         [MINUTE_MS]
