@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::Caller;
 use super::executor::{Outcome, Policy};
 use super::schedules::Schedule;
-use crate::event::{Event, JobState, Payload, Progress, Snapshot};
-use crate::http::{Backfilled, Job, JobPage, ScheduleInfo};
+use crate::event::{Event, JobState, JsonText, Payload, Progress, Snapshot};
+use crate::http::{Backfilled, Job, JobPage};
 use crate::ids::{
     ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, ScheduleName,
     Seq, TraceParent, UserId,
@@ -272,8 +272,9 @@ pub enum Reply {
         /// When the lease ends unless another report comes.
         lease_until: UnixMs,
     },
-    /// The schedules, by name.
-    Schedules(Vec<ScheduleInfo>),
+    /// Schedules as the API shows them: a [`crate::http::ScheduleList`], or one [`crate::http::ScheduleInfo`]. As text,
+    /// which whoever asked passes on: nothing between the object and the client reads it.
+    Schedules(JsonText),
     /// What a backfill did.
     Backfilled(Backfilled),
     /// Done.
