@@ -6,7 +6,7 @@
 use tidegate_durable_objects::remote;
 use tidegate_protocol::calls::jobs::{Call, Reply};
 use tidegate_protocol::calls::{Caller, Principal};
-use tidegate_protocol::http::{BackfillBody, ScheduleInfo, ScheduleList, Triggered};
+use tidegate_protocol::http::{BackfillBody, Triggered};
 use tidegate_protocol::ids::{IdempotencyKey, ObjectName, ScheduleName, ShardIndex};
 use tidegate_protocol::limits::BODY_BYTES_MAX;
 use tidegate_protocol::time::UnixMs;
@@ -43,7 +43,7 @@ fn unexpected() -> Error {
 pub async fn list(env: &Env, principal: &Principal) -> Result<Response, Error> {
     let caller = caller(principal);
     match ask(env, principal, Call::Schedules { caller }).await? {
-        Reply::Schedules(schedules) => answer::json(&ScheduleList { schedules }, 200),
+        Reply::Schedules(list) => answer::json(&list, 200),
         _ => Err(unexpected()),
     }
 }
@@ -74,10 +74,7 @@ pub async fn change(
         }
     };
     match ask(env, principal, call).await? {
-        Reply::Schedules(schedules) => {
-            let info: ScheduleInfo = schedules.into_iter().next().ok_or_else(unexpected)?;
-            answer::json(&info, 200)
-        }
+        Reply::Schedules(info) => answer::json(&info, 200),
         Reply::Acknowledged { job, deduplicated, .. } => {
             let triggered = Triggered {
                 job_id: job,

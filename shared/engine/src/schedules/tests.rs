@@ -426,17 +426,18 @@ fn compare(name: &str, zone: &Zone, other: &jiff::tz::TimeZone, at: i64, civil: 
     let weekday = civil.weekday().to_sunday_zero_offset();
     let theirs = (
         i32::from(civil.year()),
-        civil.month() as u32,
-        civil.day() as u32,
+        u32::try_from(civil.month()).unwrap(),
+        u32::try_from(civil.day()).unwrap(),
         second_of_day(civil),
-        weekday as u32,
+        u32::try_from(weekday).unwrap(),
     );
     assert_eq!(ours, theirs, "{name} at {at}");
     meant(name, zone, other, civil);
 }
 
 fn second_of_day(civil: jiff::civil::DateTime) -> u32 {
-    civil.hour() as u32 * 3600 + civil.minute() as u32 * 60 + civil.second() as u32
+    let [hour, minute, second] = [civil.hour(), civil.minute(), civil.second()].map(|n| u32::try_from(n).unwrap());
+    hour * 3600 + minute * 60 + second
 }
 
 fn meant(name: &str, zone: &Zone, other: &jiff::tz::TimeZone, civil: jiff::civil::DateTime) {
@@ -449,8 +450,8 @@ fn meant(name: &str, zone: &Zone, other: &jiff::tz::TimeZone, civil: jiff::civil
     };
     let ours = zone.meant(
         i32::from(civil.year()),
-        civil.month() as u32,
-        civil.day() as u32,
+        u32::try_from(civil.month()).unwrap(),
+        u32::try_from(civil.day()).unwrap(),
         second_of_day(civil),
     );
     assert_eq!(ours, Some(theirs), "{name}: {civil}");

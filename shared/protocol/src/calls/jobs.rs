@@ -12,8 +12,8 @@ use super::Caller;
 use super::executor::{Outcome, Policy};
 use super::queueing::{PauseScope, Queueing};
 use super::schedules::Schedule;
-use crate::event::{Event, JobState, Payload, Progress, Snapshot};
-use crate::http::{Backfilled, BulkItem, DeadLetterPage, Job, JobPage, QueueView, ScheduleInfo, Why};
+use crate::event::{Event, JobState, JsonText, Payload, Progress, Snapshot};
+use crate::http::{Backfilled, BulkItem, DeadLetterPage, Job, JobPage, QueueView, Why};
 use crate::ids::{
     ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, ScheduleName,
     Seq, TraceParent, UserId,
@@ -336,8 +336,9 @@ pub enum Reply {
         /// When the lease ends unless another report comes.
         lease_until: UnixMs,
     },
-    /// The schedules, by name.
-    Schedules(Vec<ScheduleInfo>),
+    /// Schedules as the API shows them: a [`crate::http::ScheduleList`], or one [`crate::http::ScheduleInfo`]. As text,
+    /// which whoever asked passes on: nothing between the object and the client reads it.
+    Schedules(JsonText),
     /// What a backfill did.
     Backfilled(Backfilled),
     /// Done.

@@ -18,7 +18,7 @@ use tidegate_protocol::calls::{Answered, Caller, Principal};
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload, Progress, Snapshot};
 use tidegate_protocol::http::{
     Accepted, ActionQueue, AttemptError, Backfilled, BulkItem, DeadLetter, DeadLetterPage, Job, JobPage, QueueView,
-    Reason, ScheduleInfo, Why,
+    Reason, Why,
 };
 use tidegate_protocol::ids::{
     ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, ScheduleName,
@@ -533,24 +533,7 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
         jobs::Reply::Continue {
             lease_until: LAST_MOMENT,
         },
-        jobs::Reply::Schedules(vec![ScheduleInfo {
-            name: schedule_name(),
-            cron: String::from("@daily"),
-            time_zone: String::from("UTC"),
-            action: action(),
-            user: user(),
-            overlap: Overlap::QueueOne,
-            catch_up_ms: LARGEST,
-            jitter_ms: 0,
-            paused: false,
-            next: vec![UnixMs(0), LAST_MOMENT],
-            held: Some(LAST_MOMENT),
-            last_job: Some(job()),
-            last_fired: None,
-            fired: LARGEST,
-            skipped: 0,
-            missed: LARGEST,
-        }]),
+        jobs::Reply::Schedules(JsonText::parse("{\"schedules\":[]}").unwrap()),
         jobs::Reply::Backfilled(Backfilled {
             fired: LARGEST,
             known: 0,

@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::jobs::Reply;
 use tidegate_protocol::calls::schedules::Schedule;
-use tidegate_protocol::event::JobState;
-use tidegate_protocol::http::{Backfilled, ScheduleInfo};
+use tidegate_protocol::event::{JobState, JsonText};
+use tidegate_protocol::http::{Backfilled, ScheduleInfo, ScheduleList};
 use tidegate_protocol::ids::{IdempotencyKey, ScheduleName};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
@@ -78,7 +78,9 @@ impl<D: Database> Turn<'_, D> {
     /// Every schedule, and how it stands.
     pub(in crate::jobs) fn schedules(&mut self, call: CallId, caller: &Caller) -> Result<(), DatabaseError> {
         let reply = if caller.reads_all || caller.writes_all {
-            Ok(Reply::Schedules(row::load_all(self.db)?.iter().map(info).collect()))
+            shown(&ScheduleList {
+                schedules: row::load_all(self.db)?.iter().map(info).collect(),
+            })
         } else {
             let message = "Seeing schedules takes the scope `jobs:read`, `jobs:write` or `admin`.";
             Err(Error::new(ErrorCode::Forbidden, message))
@@ -106,7 +108,7 @@ impl<D: Database> Turn<'_, D> {
                     kept.write(self.db)?;
                     self.state.schedules = Watch::recover(self.db)?;
                 }
-                Ok(Reply::Schedules(vec![info(&kept)]))
+                shown(&info(&kept))
             }
         };
         self.reply(call, reply);
@@ -229,6 +231,13 @@ impl<D: Database> Turn<'_, D> {
 
 fn full() -> Error {
     Error::new(ErrorCode::QueueFull, "The queue takes no more jobs for now.").retry_after(5000)
+}
+
+/// As the API shows it.
+fn shown(value: &impl serde::Serialize) -> Answer {
+    JsonText::of(value)
+        .map(Reply::Schedules)
+        .ok_or_else(|| Error::new(ErrorCode::InternalError, "The schedules could not be written."))
 }
 
 fn info(kept: &Kept) -> ScheduleInfo {

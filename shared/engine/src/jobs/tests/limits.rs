@@ -176,7 +176,7 @@ fn a_full_limit_refuses_where_it_says_so_and_nothing_is_consumed() {
     assert_eq!(error.code, ErrorCode::QueueFull);
     assert!(error.message.contains("single") && error.retry_after_ms.is_some());
     assert_eq!(bench.count("SELECT count(*) FROM job"), rows);
-    bench.finish(&first, success());
+    bench.finish(&first, success()).0.unwrap();
     bench.start(under(&[refusing()]));
 }
 
@@ -214,10 +214,13 @@ fn more_of_an_action_than_may_wait_are_refused() {
     let mut other = bounded();
     other.job.action = ActionName::parse("other").unwrap();
     bench.enqueue(other);
-    bench.call(Call::Cancel {
-        job: waits[0],
-        caller: operator(),
-    });
+    bench
+        .call(Call::Cancel {
+            job: waits[0],
+            caller: operator(),
+        })
+        .0
+        .unwrap();
     bench.enqueue(bounded());
 }
 
@@ -285,7 +288,7 @@ fn a_pause_holds_back_what_waits_and_survives_a_crash() {
     assert_eq!(bench.status(held), JobState::Queued);
     assert!(matches!(&why(&mut bench, held).waits_for[..], [Reason::Paused(pause)] if pause.scope == scope));
     // What runs goes on to its end.
-    bench.finish(&runs, success());
+    bench.finish(&runs, success()).0.unwrap();
     assert_eq!(resume(&mut bench, scope)[0].job, held);
 }
 
@@ -379,7 +382,7 @@ fn why_tells_of_places_doorbells_and_retries() {
     let waits = bench.enqueue(plain()).0;
     assert_eq!(why(&mut bench, waits).waits_for, [Reason::Places { running: 128 }]);
     let failed = running.remove(0);
-    bench.finish(&failed, failure(true));
+    bench.finish(&failed, failure(true)).0.unwrap();
     let rung = bench.enqueue(rung()).0;
     assert!(matches!(
         why(&mut bench, failed.job).waits_for[0],
