@@ -13,6 +13,7 @@ mod replies;
 mod requests;
 mod session;
 mod sockets;
+pub mod tickets;
 
 #[cfg(test)]
 mod tests;

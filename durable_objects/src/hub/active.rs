@@ -1,0 +1,93 @@
+//! What is active: the composition that this hub decides by, and how it hears of another.
+
+use std::rc::Rc;
+
+use tidegate_engine::composition::Plan;
+use tidegate_engine::hub::{Effect, Hub as Memory, Moment};
+use tidegate_protocol::calls::tenant::{self, Description};
+use tidegate_protocol::time::UnixMs;
+use tidegate_protocol::{Error, ErrorCode};
+
+use super::{DESCRIPTION_MS, Shell};
+use crate::platform::{log_error, now, random};
+use crate::{plans, remote};
+
+/// What was heard of the active composition, and when.
+pub(super) struct Known {
+    pub description: Description,
+    pub plan: Rc<Plan>,
+    pub at: UnixMs,
+}
+
+impl Shell {
+    /// What is active, from memory where that is recent, else from the gate.
+    pub(super) async fn active(self: &Rc<Self>) -> core::result::Result<Rc<Known>, Error> {
+        let known = self.known.borrow().clone();
+        let Some(known) = known else { return self.ask().await };
+        self.renew(&known, now());
+        Ok(known)
+    }
+
+    /// Asks the gate again, beside the work and once, where what is known has become old.
+    pub(super) fn renew(self: &Rc<Self>, known: &Rc<Known>, now: UnixMs) {
+        if now.since(known.at) <= DESCRIPTION_MS {
+            return;
+        }
+        let fresh = Known {
+            description: known.description.clone(),
+            plan: known.plan.clone(),
+            at: now,
+        };
+        *self.known.borrow_mut() = Some(Rc::new(fresh));
+        let shell = self.clone();
+        self.state.wait_until(async move {
+            if let Err(error) = shell.ask().await {
+                log_error("the gate was not reached", error);
+            }
+        });
+    }
+
+    pub(super) async fn ask(&self) -> core::result::Result<Rc<Known>, Error> {
+        let (tenant, _) = self.name.as_ref().ok_or_else(Error::not_found)?;
+        match remote::tenant(&self.env, tenant, &tenant::Call::Describe).await? {
+            tenant::Reply::Description(description) => self.learn(description).await,
+            tenant::Reply::Document(_) => Err(Error::new(
+                ErrorCode::InternalError,
+                "The gate answered another question.",
+            )),
+        }
+    }
+
+    pub(super) async fn learn(&self, description: Description) -> core::result::Result<Rc<Known>, Error> {
+        let (tenant, _) = self.name.as_ref().ok_or_else(Error::not_found)?;
+        let plan = plans::plan(&self.env, tenant, description.revision.as_ref()).await?;
+        let mut kept = self.known.borrow_mut();
+        if let Some(newer) = kept
+            .as_ref()
+            .filter(|known| known.description.version > description.version)
+        {
+            return Ok(newer.clone());
+        }
+        let known = Rc::new(Known {
+            description,
+            plan,
+            at: now(),
+        });
+        *kept = Some(known.clone());
+        Ok(known)
+    }
+
+    pub(super) fn decide(
+        &self,
+        known: &Known,
+        now: UnixMs,
+        decide: impl FnOnce(&mut Memory, &mut Moment<'_>, &Plan) -> Vec<Effect>,
+    ) -> Vec<Effect> {
+        let mut chance = random;
+        let mut moment = Moment {
+            now,
+            random: &mut chance,
+        };
+        decide(&mut self.memory.borrow_mut(), &mut moment, &known.plan)
+    }
+}

@@ -1,0 +1,131 @@
+//! What the hub waits for: actions that it runs itself, and calls to the jobs.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context as TaskContext, Waker};
+
+use tidegate_engine::hub::{CallId, Run};
+use tidegate_protocol::calls::jobs::{self, Batch};
+use tidegate_protocol::event::Payload;
+use tidegate_protocol::ids::{ObjectName, ShardIndex};
+use tidegate_protocol::limits::PAYLOAD_ROW_BYTES_MAX;
+use tidegate_protocol::{Error, ErrorCode};
+
+use super::Shell;
+use crate::platform::{now, random, unavailable};
+use crate::{remote, runtime, storage};
+
+impl Shell {
+    /// Runs a synchronous action. One that is ready at once is answered in this very turn.
+    pub(super) fn run(self: &Rc<Self>, id: CallId, run: Run) {
+        let (Some((tenant, _)), Some(known)) = (self.name.clone(), self.known.borrow().clone()) else {
+            return;
+        };
+        let (env, shell) = (self.env.clone(), self.clone());
+        let mut work: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async move {
+            let result = runtime::run_here(env, tenant, &known.plan, run).await;
+            let effects = shell.memory.borrow_mut().ran(now(), id, result);
+            shell.perform(effects);
+        });
+        if work
+            .as_mut()
+            .poll(&mut TaskContext::from_waker(Waker::noop()))
+            .is_pending()
+        {
+            self.state.wait_until(work);
+        }
+    }
+
+    pub(super) fn call(self: &Rc<Self>, id: CallId, shard: ShardIndex, call: jobs::Call) {
+        let shell = self.clone();
+        let large = match &call {
+            jobs::Call::Enqueue(enqueue) => match &enqueue.job.payload {
+                Payload::Inline(value) => value.as_str().len() > PAYLOAD_ROW_BYTES_MAX,
+                Payload::Stored { .. } => false,
+            },
+            _ => false,
+        };
+        let waits = matches!(&call, jobs::Call::Enqueue(enqueue) if enqueue.answer_within_ms.is_some());
+        if large || waits {
+            // Its answer may take long, so that it must not hold up others in one batch.
+            self.state.wait_until(async move {
+                let reply = match shell.check_in(call).await {
+                    Ok(call) => shell.exchange(shard, call).await,
+                    Err(error) => Err(error),
+                };
+                shell.replied(id, reply);
+            });
+            return;
+        }
+        let outbox = self.outboxes.borrow_mut().entry(shard).or_default().clone();
+        if outbox.push((id, call)) {
+            self.state.wait_until(async move {
+                while let Some(batch) = outbox.next() {
+                    shell.exchange_batch(shard, batch).await;
+                }
+            });
+        }
+    }
+
+    pub(super) fn replied(self: &Rc<Self>, id: CallId, reply: core::result::Result<jobs::Reply, Error>) {
+        let effects = self.memory.borrow_mut().replied(now(), id, reply);
+        self.perform(effects);
+    }
+
+    pub(super) async fn exchange(
+        &self,
+        shard: ShardIndex,
+        call: jobs::Call,
+    ) -> core::result::Result<jobs::Reply, Error> {
+        let (tenant, _) = self.name.clone().ok_or_else(Error::not_found)?;
+        remote::jobs(&self.env, &ObjectName::Jobs(tenant, shard), call).await
+    }
+
+    pub(super) async fn exchange_batch(self: &Rc<Self>, shard: ShardIndex, batch: Vec<(CallId, jobs::Call)>) {
+        let Some((tenant, _)) = self.name.clone() else { return };
+        let (ids, calls): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let name = ObjectName::Jobs(tenant, shard);
+        match remote::jobs_batch(&self.env, &name, &Batch { calls }).await {
+            Ok(replies) => {
+                let mut replies = replies.into_iter();
+                for id in ids {
+                    let reply = match replies.next() {
+                        Some(answered) => answered.into_result(),
+                        None => Err(Error::new(ErrorCode::InternalError, "An object answered too little.")),
+                    };
+                    self.replied(id, reply);
+                }
+            }
+            Err(error) => {
+                for id in ids {
+                    self.replied(id, Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Puts a large payload into object storage, and its claim check into the call.
+    pub(super) async fn check_in(&self, call: jobs::Call) -> core::result::Result<jobs::Call, Error> {
+        let jobs::Call::Enqueue(mut enqueue) = call else {
+            return Ok(call);
+        };
+        if let Payload::Inline(value) = &enqueue.job.payload
+            && value.as_str().len() > PAYLOAD_ROW_BYTES_MAX
+        {
+            let (tenant, _) = self.name.as_ref().ok_or_else(Error::not_found)?;
+            let bytes = value.as_str().as_bytes().to_vec();
+            let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            let chance = u128::from(random()) << 64 | u128::from(random());
+            let key = storage::payload(tenant, chance);
+            let bucket = self.env.bucket("OBJECTS").map_err(unavailable("the binding OBJECTS"))?;
+            bucket
+                .put(key.as_str(), bytes)
+                .execute()
+                .await
+                .map_err(unavailable("storing a payload"))?;
+            enqueue.job.payload = Payload::Stored { key, bytes: length };
+        }
+        Ok(jobs::Call::Enqueue(enqueue))
+    }
+}

@@ -1,0 +1,98 @@
+//! New sockets: who they belong to, and tickets.
+
+use std::rc::Rc;
+
+use tidegate_engine::database::migrate;
+use tidegate_engine::hub::Moment;
+use tidegate_engine::hub::tickets::{self, Spent};
+use tidegate_protocol::calls::hub::Reply;
+use tidegate_protocol::calls::{Answered, PRINCIPAL_HEADER, Principal};
+use tidegate_protocol::frames::PROTOCOL;
+use tidegate_protocol::{Error, ErrorCode};
+use worker::{Request, Response, Result, WebSocketPair};
+
+use super::{Shell, TICKET_HEADER};
+use crate::platform::{log_error, now, random};
+use crate::remote;
+
+impl Shell {
+    /// Accepts the socket of a principal that the Worker verified.
+    pub(super) fn connect(self: &Rc<Self>, request: &Request) -> Result<Response> {
+        let principal = match self.principal(request) {
+            Ok(principal) => principal,
+            Err(error) => return remote::respond(&Answered::<Reply>::Refused(error)),
+        };
+        let pair = WebSocketPair::new()?;
+        let opened = {
+            let mut chance = random;
+            let mut moment = Moment {
+                now: now(),
+                random: &mut chance,
+            };
+            self.memory.borrow_mut().open(&mut moment, principal)
+        };
+        let (connection, effects) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return remote::respond(&Answered::<Reply>::Refused(error)),
+        };
+        self.state.accept_web_socket(&pair.server);
+        self.sockets.borrow_mut().insert(connection, pair.server);
+        self.perform(effects);
+        let response = Response::from_websocket(pair.client)?;
+        if request.headers().get("sec-websocket-protocol")?.is_some() {
+            let headers = worker::Headers::new();
+            headers.set("sec-websocket-protocol", PROTOCOL)?;
+            return Ok(response.with_headers(headers));
+        }
+        Ok(response)
+    }
+
+    pub(super) fn principal(&self, request: &Request) -> core::result::Result<Principal, Error> {
+        let forbidden = || {
+            Error::new(
+                ErrorCode::InternalError,
+                "A connection reached the hub without a principal.",
+            )
+        };
+        let header = request
+            .headers()
+            .get(PRINCIPAL_HEADER)
+            .ok()
+            .flatten()
+            .ok_or_else(forbidden)?;
+        let principal: Principal = serde_json::from_str(&header).map_err(|_| forbidden())?;
+        if self.name.as_ref().is_none_or(|(tenant, _)| *tenant != principal.tenant) {
+            return Err(forbidden());
+        }
+        if let Some(ticket) = request.headers().get(TICKET_HEADER).ok().flatten() {
+            self.spend(&ticket)?;
+        }
+        Ok(principal)
+    }
+
+    /// Spends a ticket: the first to come with it passes.
+    pub(super) fn spend(&self, ticket: &str) -> core::result::Result<(), Error> {
+        let turn = self.db.transaction(|db| {
+            if !self.migrated.get() {
+                migrate(db, tickets::STEPS)?;
+            }
+            tickets::spend(db, now(), ticket)
+        });
+        match turn {
+            Ok(spent) => {
+                self.migrated.set(true);
+                match spent {
+                    Spent::Now => Ok(()),
+                    Spent::Before => Err(Error::new(
+                        ErrorCode::Unauthorized,
+                        "The ticket was used already: it is good once.",
+                    )),
+                }
+            }
+            Err(error) => {
+                log_error("a ticket", error);
+                Err(Error::new(ErrorCode::Unavailable, "The ticket cannot be checked right now.").retry_after(1000))
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The shell of a `Hub` object. Every decision is in [`tidegate_engine::hub`].
+#![expect(missing_docs, reason = "the attribute macro makes public methods without comments")]
+
+mod active;
+mod calls;
+mod connect;
+mod frames;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+
+use futures_channel::oneshot;
+use tidegate_engine::hub::{CallId, HttpId, Hub as Memory};
+use tidegate_protocol::calls::Answered;
+use tidegate_protocol::calls::hub::{Call, Reply};
+use tidegate_protocol::calls::jobs;
+use tidegate_protocol::frames::{PING, PONG};
+use tidegate_protocol::ids::{ConnectionId, HubIndex, ObjectName, ShardIndex, TenantId};
+use tidegate_protocol::{Error, ErrorCode};
+use wasm_bindgen::prelude::*;
+use worker::{DurableObject, Env, Request, Response, Result, State, WebSocket, durable_object};
+
+use self::active::Known;
+use crate::outbox::Outbox;
+use crate::platform::now;
+use crate::remote;
+use crate::sockets::{Sockets, attached};
+use crate::sql::ObjectDatabase;
+
+/// How old the hub's idea of the active composition may be before it asks again, beside its work. The gate tells of
+/// every change at once; this mends a message that was lost. Milliseconds.
+const DESCRIPTION_MS: u64 = 30_000;
+/// The header that carries a ticket's id from the Worker. Stripped from everything that comes from outside.
+pub const TICKET_HEADER: &str = "x-tidegate-ticket";
+
+/// Frames that are held while the gate is asked what is active, which takes milliseconds. The rest are refused.
+const HELD_FRAMES_MAX: usize = 1024;
+/// Bytes of the frames that are held: far below the memory of an isolate, which all of its objects share.
+const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// One hub of a tenant: its sockets.
+///
+/// The handlers of its sockets are exported below, by hand: those of the `worker` crate make a promise and a task for
+/// each frame, which cost several times what most frames need.
+#[durable_object(fetch)]
+pub struct Hub {
+    shell: AssertUnwindSafe<Rc<Shell>>,
+}
+
+/// Calls on their way to one `Jobs` object.
+type CallBox = Outbox<(CallId, jobs::Call)>;
+
+struct Shell {
+    env: Env,
+    state: State,
+    db: ObjectDatabase,
+    migrated: Cell<bool>,
+    name: Option<(TenantId, HubIndex)>,
+    memory: RefCell<Memory>,
+    sockets: RefCell<Sockets>,
+    /// Frames that came before this instance knew what is active.
+    held: RefCell<Vec<(ConnectionId, String)>>,
+    known: RefCell<Option<Rc<Known>>>,
+    asking: RefCell<BTreeMap<HttpId, oneshot::Sender<core::result::Result<Reply, Error>>>>,
+    next_http: Cell<u64>,
+    outboxes: RefCell<BTreeMap<ShardIndex, Rc<CallBox>>>,
+}
+
+impl DurableObject for Hub {
+    fn new(state: State, env: Env) -> Self {
+        let text = state.id().name();
+        let name = match text.as_deref().and_then(ObjectName::parse) {
+            Some(ObjectName::Hub(tenant, index)) => Some((tenant, index)),
+            _ => None,
+        };
+        worker::console_debug!("constructed Hub {}", text.unwrap_or_default());
+        if let Ok(pair) = worker::WebSocketRequestResponsePair::new(PING, PONG) {
+            state.set_websocket_auto_response(&pair);
+        }
+        let mut memory = Memory::new(name.as_ref().map_or(HubIndex(0), |(_, index)| *index));
+        let mut sockets = Sockets::default();
+        for socket in state.get_websockets() {
+            match attached(&socket) {
+                Some(session) => {
+                    sockets.insert(session.connection.clone(), socket);
+                    memory.restore(session);
+                }
+                None => Sockets::disown(&socket),
+            }
+        }
+        let db = ObjectDatabase::new(&state);
+        let shell = Shell {
+            env,
+            state,
+            db,
+            migrated: Cell::new(false),
+            name,
+            memory: RefCell::new(memory),
+            sockets: RefCell::new(sockets),
+            held: RefCell::new(Vec::new()),
+            known: RefCell::new(None),
+            asking: RefCell::new(BTreeMap::new()),
+            next_http: Cell::new(0),
+            outboxes: RefCell::new(BTreeMap::new()),
+        };
+        Self {
+            shell: AssertUnwindSafe(Rc::new(shell)),
+        }
+    }
+
+    async fn fetch(&self, mut request: Request) -> Result<Response> {
+        let shell = self.shell.0.clone();
+        match request.path().as_str() {
+            "/connect" => shell.connect(&request),
+            "/rows-written" => Response::ok(shell.db.rows_written().to_string()),
+            _ => {
+                let name = shell.name.clone().map(|(tenant, index)| ObjectName::Hub(tenant, index));
+                let answered: Answered<Reply> = match remote::receive(&mut request, name.as_ref()).await {
+                    Ok(call) => shell.answer(call).await.into(),
+                    Err(error) => Err(error).into(),
+                };
+                remote::respond(&answered)
+            }
+        }
+    }
+}
+
+#[wasm_bindgen]
+impl Hub {
+    /// A frame came on a socket. What it needs beyond this turn is waited for beside it.
+    #[wasm_bindgen(js_name = webSocketMessage)]
+    pub fn on_message(&self, socket: web_sys::WebSocket, message: &JsValue) {
+        let socket = WebSocket::from(socket);
+        match message.as_string() {
+            Some(text) => self.shell.text(&socket, text),
+            None => self.shell.binary(&socket),
+        }
+    }
+
+    /// A socket was closed by its client.
+    #[wasm_bindgen(js_name = webSocketClose)]
+    pub fn on_close(&self, socket: web_sys::WebSocket, code: u16) {
+        self.shell.ended(&WebSocket::from(socket), code);
+    }
+
+    /// A socket broke.
+    #[wasm_bindgen(js_name = webSocketError)]
+    pub fn on_error(&self, socket: web_sys::WebSocket) {
+        self.shell.gone(&WebSocket::from(socket));
+    }
+}
+
+/// Where the answer to a caller over HTTP comes.
+type Answer = oneshot::Receiver<core::result::Result<Reply, Error>>;
+
+async fn answered(receiver: Answer) -> core::result::Result<Reply, Error> {
+    receiver
+        .await
+        .unwrap_or_else(|_| Err(Error::new(ErrorCode::Unavailable, "The hub is restarting.").retry_after(1000)))
+}
+
+fn busy() -> Error {
+    Error::new(ErrorCode::Unavailable, "The hub is starting.").retry_after(1000)
+}
+
+impl Shell {
+    async fn answer(self: &Rc<Self>, call: Call) -> core::result::Result<Reply, Error> {
+        match call {
+            Call::Deliver { deliveries } => {
+                let (effects, not_followed) = self.memory.borrow_mut().deliver(now(), deliveries);
+                self.perform(effects);
+                Ok(Reply::Delivered { not_followed })
+            }
+            Call::Refresh { description } => {
+                self.learn(description).await?;
+                Ok(Reply::Done)
+            }
+            Call::Batch {
+                principal,
+                items,
+                traceparent,
+            } => {
+                let known = self.active().await?;
+                let (id, receiver) = self.http_caller();
+                let effects = self.decide(&known, now(), |memory, moment, plan| {
+                    memory.batch(moment, plan, id, &principal, &items, traceparent.as_deref())
+                });
+                self.perform(effects);
+                answered(receiver).await
+            }
+            Call::Request {
+                principal,
+                body,
+                idempotency_key,
+                traceparent,
+                prefer,
+            } => {
+                let known = self.active().await?;
+                let (id, receiver) = self.http_caller();
+                let effects = self.decide(&known, now(), |memory, moment, plan| {
+                    let (key, trace) = (idempotency_key.as_deref(), traceparent.as_deref());
+                    memory.request(moment, plan, id, &principal, &body, key, trace, prefer)
+                });
+                self.perform(effects);
+                answered(receiver).await
+            }
+        }
+    }
+
+    /// A number for a caller over HTTP, and where its answer will come.
+    fn http_caller(&self) -> (HttpId, Answer) {
+        let id = HttpId(self.next_http.get());
+        self.next_http.set(id.0 + 1);
+        let (sender, receiver) = oneshot::channel();
+        self.asking.borrow_mut().insert(id, sender);
+        (id, receiver)
+    }
+}
