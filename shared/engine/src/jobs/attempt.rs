@@ -15,7 +15,7 @@ use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
 use super::backoff::wait_ms;
-use super::heads::{HEADS_READ, Heads};
+use super::heads::Heads;
 use super::lanes::Shape;
 use super::row::{Job, payload};
 use super::state::{Lease, Undelivered, Waiting};
@@ -53,10 +53,11 @@ impl<D: Database> Turn<'_, D> {
                 break;
             };
             turns -= 1;
+            // Where lanes take turns, the next job of this one may not be the next to start.
             let ahead = if self.state.lanes.one_is_ready() {
-                self.state.places().max(HEADS_READ)
+                self.state.places()
             } else {
-                HEADS_READ
+                1
             };
             match heads.take(self.db, &lane, self.now, ahead)? {
                 Some((job, payload)) => self.claim(job, payload, heads.next_due(&lane))?,

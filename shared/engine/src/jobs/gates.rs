@@ -41,6 +41,9 @@ pub(super) enum Gate {
 /// may allow many starts in a millisecond.
 type ArrivalUs = u64;
 
+/// Arrival times in memory from which on those that have passed are looked for. Some hundred bytes each.
+const ARRIVALS_SWEPT: usize = 8192;
+
 /// Every gate that may be closed.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Gates {
@@ -127,19 +130,24 @@ impl Gates {
     /// A job starts: it holds its places, and its units are gone. A row for each rate.
     pub fn take(&mut self, db: &impl Database, now: UnixMs, shape: &Shape) -> Result<(), DatabaseError> {
         self.hold(shape);
+        let mut grows = false;
         for (key, cost) in shape.limits() {
             let Some((interval_us, _)) = self.rules.get(&key.limit).and_then(rate) else {
                 continue;
             };
             let arrived = self.arrivals.get(key).copied().unwrap_or(0).max(us(now));
             let arrival = arrived.saturating_add(interval_us.saturating_mul(cost.into()));
-            self.arrivals.insert(key.clone(), arrival);
+            grows |= self.arrivals.insert(key.clone(), arrival).is_none();
             db.run(
                 "-- gates::take
                 INSERT INTO limit_arrival (name, key, arrival_us) VALUES (?, ?, ?)
                 ON CONFLICT (name, key) DO UPDATE SET arrival_us = excluded.arrival_us",
                 &[Value::Text(&key.limit), Value::Text(&key.key), Value::Number(arrival)],
             )?;
+        }
+        // Keys come and go by the thousand: each doubling is an occasion to forget those whose time has passed.
+        if grows && self.arrivals.len() >= ARRIVALS_SWEPT && self.arrivals.len().is_power_of_two() {
+            self.sweep(db, now)?;
         }
         Ok(())
     }

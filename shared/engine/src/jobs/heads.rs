@@ -9,9 +9,6 @@ use super::lanes::LaneName;
 use super::row::{Job, columns};
 use crate::database::{Database, DatabaseError, Value, from_blob};
 
-/// Rows read at once where several lanes take turns.
-pub(super) const HEADS_READ: u64 = 4;
-
 /// Jobs that wait at the heads of lanes and whose time has come, as this turn found them.
 pub(super) struct Heads(BTreeMap<LaneName, VecDeque<(Job, Payload)>>);
 

@@ -272,6 +272,20 @@ fn a_throttle_lets_a_burst_through_and_counts_units() {
 }
 
 #[test]
+fn keys_of_a_throttle_whose_time_has_passed_are_forgotten() {
+    let mut bench = Bench::new();
+    bench.compares = false;
+    for n in 0..20_000_u32 {
+        let mut counted = throttle(1, 1000, 1, 1);
+        counted.key = n.to_string();
+        let execute = bench.start(under(&[counted]));
+        bench.finish(&execute, success()).0.unwrap();
+        bench.later(1);
+    }
+    assert!(bench.count("SELECT count(*) FROM limit_arrival") <= 8192 + 1000);
+}
+
+#[test]
 fn a_pause_holds_back_what_waits_and_survives_a_crash() {
     let mut bench = Bench::new();
     let named = |name: &str| {
