@@ -80,13 +80,11 @@ pub async fn post(
     Ok((status, Uint8Array::new(&buffer).to_vec()))
 }
 
-async fn exchange<C: Serialize, R: DeserializeOwned>(env: &Env, name: &ObjectName, call: C) -> Result<R, Error> {
-    let addressed = Addressed {
-        tenant: name.tenant().clone(),
-        call,
-    };
+/// The bytes of a call, and of its answer. What they mean is read and written by functions that are no part of an
+/// asynchronous one: those are compiled again wherever they are used.
+async fn exchange(env: &Env, name: &ObjectName, call: Vec<u8>) -> Result<Vec<u8>, Error> {
     let callee: Callee = stub(env, name)?.into_rpc();
-    let (status, bytes) = post(&callee, "http://object/call", None, &envelope::encode(&addressed)?)
+    let (status, bytes) = post(&callee, "http://object/call", None, &call)
         .await
         .map_err(unavailable("a call to an object"))?;
     if status != 200 {
@@ -94,16 +92,36 @@ async fn exchange<C: Serialize, R: DeserializeOwned>(env: &Env, name: &ObjectNam
             "status {status}"
         ))));
     }
-    envelope::decode(&bytes)
+    Ok(bytes)
 }
+
+fn address<C: Serialize>(name: &ObjectName, call: C) -> Result<Vec<u8>, Error> {
+    let tenant = name.tenant().clone();
+    envelope::encode(&Addressed { tenant, call })
+}
+
+macro_rules! wire {
+    ($write:ident($call:ty), $read:ident -> $reply:ty) => {
+        #[inline(never)]
+        fn $write(name: &ObjectName, call: &$call) -> Result<Vec<u8>, Error> {
+            address(name, call)
+        }
+
+        #[inline(never)]
+        fn $read(bytes: &[u8]) -> Result<$reply, Error> {
+            envelope::decode(bytes)
+        }
+    };
+}
+wire!(write_hub(hub::Call), read_hub -> Answered<hub::Reply>);
+wire!(write_tenant(tenant::Call), read_tenant -> Answered<tenant::Reply>);
+wire!(write_jobs(jobs::Batch), read_jobs -> Vec<Answered<jobs::Reply>>);
 
 /// Calls a hub.
 ///
 /// Errors: the hub's refusals, and `UNAVAILABLE`.
 pub async fn hub(env: &Env, name: &ObjectName, call: &hub::Call) -> Result<hub::Reply, Error> {
-    exchange::<_, Answered<hub::Reply>>(env, name, call)
-        .await?
-        .into_result()
+    read_hub(&exchange(env, name, write_hub(name, call)?).await?)?.into_result()
 }
 
 /// Calls a tenant's gate.
@@ -111,9 +129,7 @@ pub async fn hub(env: &Env, name: &ObjectName, call: &hub::Call) -> Result<hub::
 /// Errors: the gate's refusals, and `UNAVAILABLE`.
 pub async fn tenant(env: &Env, tenant: &TenantId, call: &tenant::Call) -> Result<tenant::Reply, Error> {
     let name = ObjectName::Tenant(tenant.clone());
-    exchange::<_, Answered<tenant::Reply>>(env, &name, call)
-        .await?
-        .into_result()
+    read_tenant(&exchange(env, &name, write_tenant(&name, call)?).await?)?.into_result()
 }
 
 /// Calls a `Jobs` object with several calls at once; each has its own answer, in order.
@@ -124,7 +140,7 @@ pub async fn jobs_batch(
     name: &ObjectName,
     batch: &jobs::Batch,
 ) -> Result<Vec<Answered<jobs::Reply>>, Error> {
-    exchange(env, name, batch).await
+    read_jobs(&exchange(env, name, write_jobs(name, batch)?).await?)
 }
 
 /// Calls a `Jobs` object.

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::arguments::Arguments;
 use crate::process::{command, path_with_npm, say};
 use crate::project::Project;
-use crate::{classes, fingerprint, toolchain};
+use crate::{classes, fingerprint, names, toolchain};
 
 /// What a bundle is made from.
 pub const SOURCES: &[&str] = &[
@@ -25,7 +25,7 @@ pub const SOURCES: &[&str] = &[
     "wrangler.toml",
 ];
 /// Changing the way a bundle is built makes every bundle out of date.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 
 /// How much time goes into the bundle.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -90,6 +90,9 @@ pub fn build(project: &Project, kind: Kind) -> Result<()> {
         if !run_worker_build(project, kind, toolchain.unwinds)? {
             bail!("worker-build needs a download that is refused here, and it is not wasm-bindgen");
         }
+    }
+    if kind == Kind::Release {
+        names::strip(&directory.join("index_bg.wasm"))?;
     }
     classes::check(&project.root, &directory)?;
     fs::write(&stamp, wanted)?;

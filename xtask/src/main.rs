@@ -10,6 +10,7 @@ mod data;
 mod demo;
 mod fingerprint;
 mod gates;
+mod names;
 mod openapi;
 mod process;
 mod project;

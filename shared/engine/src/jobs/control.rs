@@ -7,7 +7,7 @@ use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::executor::Dispatch;
 use tidegate_protocol::calls::jobs::Reply;
 use tidegate_protocol::calls::queueing::{Counted, Pause, PauseScope, Queueing, Rule, WhenFull};
-use tidegate_protocol::event::{Happening, JobState};
+use tidegate_protocol::event::{Happening, JobState, JsonText};
 use tidegate_protocol::http::{ActionQueue, QueueView, Reason, Why};
 use tidegate_protocol::ids::{JobId, JobNumber};
 use tidegate_protocol::{Error, ErrorCode};
@@ -87,11 +87,16 @@ impl<D: Database> Turn<'_, D> {
     /// Says what a job waits for.
     pub(super) fn why(&mut self, call: CallId, id: JobId, caller: &Caller) -> Result<(), DatabaseError> {
         let reply = match self.visible(id, caller)? {
-            Some(job) => Ok(Reply::Why(Why {
-                job_id: id,
-                status: job.state,
-                waits_for: self.reasons(&job, caller)?,
-            })),
+            Some(job) => {
+                let why = Why {
+                    job_id: id,
+                    status: job.state,
+                    waits_for: self.reasons(&job, caller)?,
+                };
+                JsonText::of(&why)
+                    .map(Reply::Why)
+                    .ok_or_else(|| Error::new(ErrorCode::InternalError, "An answer could not be written."))
+            }
             None => Err(Error::not_found()),
         };
         self.reply(call, reply);

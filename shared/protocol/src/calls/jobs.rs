@@ -13,7 +13,7 @@ use super::executor::{Outcome, Policy};
 use super::queueing::{PauseScope, Queueing};
 use super::schedules::Schedule;
 use crate::event::{Event, JobState, JsonText, Payload, Progress, Snapshot};
-use crate::http::{Backfilled, BulkItem, DeadLetterPage, Job, JobPage, QueueView, Why};
+use crate::http::{Backfilled, BulkItem, DeadLetterPage, Job, JobPage, QueueView};
 use crate::ids::{
     ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, ScheduleName,
     Seq, TraceParent, UserId,
@@ -318,8 +318,8 @@ pub enum Reply {
     },
     /// A page of jobs.
     Jobs(JobPage),
-    /// What a job waits for.
-    Why(Why),
+    /// What a job waits for: a [`crate::http::Why`], as the text that the API shows, because nothing in between reads it.
+    Why(JsonText),
     /// What runs, what waits, and what is held back.
     Queue(QueueView),
     /// A page of dead letters.

@@ -520,7 +520,7 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
             jobs: vec![shown(), shown()],
             cursor: Some(String::new()),
         }),
-        jobs::Reply::Why(why()),
+        jobs::Reply::Why(JsonText::of(&why()).unwrap()),
         jobs::Reply::Queue(QueueView {
             running: LARGEST,
             waiting: 0,

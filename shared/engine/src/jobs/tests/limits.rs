@@ -62,7 +62,7 @@ fn why(bench: &mut Bench, job: JobId) -> Why {
         })
         .0
     {
-        Ok(Reply::Why(why)) => why,
+        Ok(Reply::Why(why)) => serde_json::from_str(why.as_str()).unwrap(),
         other => panic!("{other:?}"),
     }
 }
