@@ -759,7 +759,7 @@ async fn a_job_says_in_a_line_each_what_it_waits_for() {
     );
     assert_eq!((ended.code, ended.stdout), (0, expected));
     let ended = run(&fake, &["job", "why", "job_2"]).await;
-    assert_eq!(ended.stdout, "It waits for nothing: it is running.\n");
+    assert_eq!(ended.stdout, "It waits for nothing: its status is running.\n");
     let ended = run(&fake, &["job", "why", "job_1", "--json"]).await;
     let why = &lines(&ended.stdout)[0];
     assert_eq!(

@@ -77,7 +77,7 @@ fn author(pause: &Pause) -> String {
 
 fn explain(why: &Why) -> Vec<String> {
     if why.waits_for.is_empty() {
-        return vec![format!("It waits for nothing: it is {}.", why.status)];
+        return vec![format!("It waits for nothing: its status is {}.", why.status)];
     }
     why.waits_for.iter().map(sentence).collect()
 }
