@@ -451,10 +451,10 @@ const MUTANTS: &[Mutant] = &[
         "(key, STRIDE / u64::from((*weight).clamp(1, 1)))",
     ),
     mutant(
-        "having been away is a share's credit",
+        "a share that comes again is set back to the clock",
         LANES,
-        "standing.pass = standing.pass.max(clock);",
-        "",
+        ".filter(|pass| *pass < self.clock);",
+        ".filter(|pass| *pass > self.clock);",
     ),
     mutant(
         "a share that leaves leaves its debt",
