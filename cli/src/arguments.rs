@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
-use tidegate_sdk::UnixMs;
+use tidegate_sdk::http::ActionPattern;
+use tidegate_sdk::{Priority, UnixMs};
 
 use crate::exit::TABLE;
 
@@ -53,6 +55,9 @@ pub enum Command {
     /// Look at jobs, follow them, cancel them, try them again, read their results.
     #[command(subcommand)]
     Job(Job),
+    /// Look at what waits, hold jobs back, let them go again (scope `jobs:write`; to look, `jobs:read` is enough).
+    #[command(subcommand)]
+    Queue(Queue),
     /// Look at schedules, hold them back, fire them by hand (scope `jobs:write` or `admin`).
     #[command(subcommand)]
     Schedules(Schedules),
@@ -128,7 +133,7 @@ pub struct Call {
     #[arg(
         long,
         value_name = "FILE|-",
-        conflicts_with_all = ["action", "payload", "key", "asynchronous", "follow", "timeout", "attempt_timeout", "delay", "metadata"]
+        conflicts_with_all = ["action", "payload", "key", "asynchronous", "follow", "timeout", "attempt_timeout", "delay", "metadata", "priority", "queue_timeout"]
     )]
     pub batch: Option<String>,
     /// Its input: JSON, @FILE, or - for stdin.
@@ -149,6 +154,13 @@ pub struct Call {
     /// How long one attempt may take, such as 30s.
     #[arg(long, value_parser = duration)]
     pub attempt_timeout: Option<u64>,
+    /// How soon it is wanted, where it has to wait [default: as the action says].
+    #[arg(long, value_parser = PossibleValuesParser::new(["high", "normal", "low"])
+        .try_map(|text| Priority::parse(&text).ok_or("no priority")))]
+    pub priority: Option<Priority>,
+    /// How long it may wait for its first attempt, such as 30s; then it expires.
+    #[arg(long, value_parser = duration)]
+    pub queue_timeout: Option<u64>,
     /// Not before so long from now, such as 10m.
     #[arg(long, value_parser = duration)]
     pub delay: Option<u64>,
@@ -208,6 +220,11 @@ pub enum Job {
         /// The job.
         id: String,
     },
+    /// Say what a job waits for.
+    Why {
+        /// The job.
+        id: String,
+    },
     /// Show a job's progress until its outcome. Ctrl-C stops following; the job goes on.
     Follow {
         /// The job.
@@ -226,6 +243,40 @@ pub enum Job {
         /// Where to write it [default: stdout].
         file: Option<PathBuf>,
     },
+}
+
+/// `tidegate queue`
+#[derive(Debug, Subcommand)]
+pub enum Queue {
+    /// Show how many jobs run and wait, and what is held back.
+    Show,
+    /// Hold jobs back. What runs goes on.
+    Pause {
+        /// Which.
+        #[command(flatten)]
+        held: Held,
+    },
+    /// Let jobs go again that were paused by the same option.
+    Resume {
+        /// Which.
+        #[command(flatten)]
+        held: Held,
+    },
+}
+
+/// Which jobs are held back.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Held {
+    /// All of the tenant's.
+    #[arg(long)]
+    pub tenant: bool,
+    /// Those of these actions, such as report.daily or 'mail.*'.
+    #[arg(long, value_name = "PATTERN", value_parser = pattern)]
+    pub action: Option<ActionPattern>,
+    /// Those that take the share of this key.
+    #[arg(long, allow_hyphen_values = true)]
+    pub key: Option<String>,
 }
 
 /// `tidegate schedules`
@@ -361,6 +412,10 @@ fn duration(text: &str) -> Result<u64, String> {
 
 fn moment(text: &str) -> Result<UnixMs, String> {
     UnixMs::parse(text).ok_or_else(|| "expected a time as RFC 3339 text, such as 2026-11-21T00:00:00Z".to_owned())
+}
+
+fn pattern(text: &str) -> Result<ActionPattern, String> {
+    ActionPattern::parse(text).ok_or_else(|| format!("expected {}", ActionPattern::EXPECTED))
 }
 
 fn note(text: &str) -> Result<(String, String), String> {

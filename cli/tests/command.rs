@@ -709,3 +709,134 @@ async fn a_batch_prints_a_line_for_each_request() {
     assert!(ended.stdout.starts_with("0  job_1  queued\n1  "), "{}", ended.stdout);
     assert!(ended.stdout.contains("no such action"), "{}", ended.stdout);
 }
+
+#[tokio::test]
+async fn a_job_says_in_a_line_each_what_it_waits_for() {
+    const AT: &str = "2026-11-22T02:00:00.000Z";
+    let fake = Fake::start(|request| {
+        let pause = |scope: Value| json!({"kind":"paused","about":{"scope":scope,"by":"op","since":AT}});
+        let (status, waits_for) = match request.path.as_str() {
+            "/v1/jobs/job_1/why" => (
+                "queued",
+                json!([
+                    {"kind":"delayed","about":{"until":AT}},
+                    {"kind":"retrying","about":{"until":AT}},
+                    {"kind":"doorbell","about":{"until":AT}},
+                    pause(json!("tenant")),
+                    pause(json!({"action":"mail.*"})),
+                    pause(json!({"key":"ann"})),
+                    {"kind":"limit","about":{"limit":"one","key":"c7","max":1,"held_by":["job_8"]}},
+                    {"kind":"limit","about":{"limit":"all","key":"","max":5,"held_by":[]}},
+                    {"kind":"throttled","about":{"limit":"bank","key":"","until":AT}},
+                    {"kind":"places","about":{"running":128}},
+                    {"kind":"behind","about":{"ahead":2}},
+                    {"kind":"moon","about":{"phase":"\u{7}new"}},
+                ]),
+            ),
+            "/v1/jobs/job_2/why" => ("running", json!([])),
+            _ => return None,
+        };
+        Some(Reply::json(
+            200,
+            &json!({"job_id":"job_1","status":status,"waits_for":waits_for}),
+        ))
+    })
+    .await;
+    let ended = run(&fake, &["job", "why", "job_1"]).await;
+    let expected = format!(
+        "It may not start before {AT}.\n\
+         An attempt failed; the next may not start before {AT}.\n\
+         Its doorbell has not rung; without it, it may start at {AT}.\n\
+         All jobs are paused, by op since {AT}.\n\
+         The actions mail.* are paused, by op since {AT}.\n\
+         The share of ann is paused, by op since {AT}.\n\
+         The limit one for c7 is full: 1 at once, held by job_8.\n\
+         The limit all is full: 5 at once.\n\
+         The throttle bank has room again at {AT}.\n\
+         Every place of the queue is taken: 128 jobs run.\n\
+         2 jobs like it come first.\n\
+         It waits for something that this command does not know: moon {{\"phase\":\"\\u0007new\"}}.\n"
+    );
+    assert_eq!((ended.code, ended.stdout), (0, expected));
+    let ended = run(&fake, &["job", "why", "job_2"]).await;
+    assert_eq!(ended.stdout, "It waits for nothing: its status is running.\n");
+    let ended = run(&fake, &["job", "why", "job_1", "--json"]).await;
+    let why = &lines(&ended.stdout)[0];
+    assert_eq!(
+        (&why["type"], &why["waits_for"][10]["about"]["ahead"]),
+        (&json!("why"), &json!(2))
+    );
+    assert_eq!(run(&fake, &["job", "why", "job_3"]).await.code, 4);
+}
+
+#[tokio::test]
+async fn the_queue_is_shown_and_held_back_by_exactly_one_scope() {
+    let fake = Fake::start(|request| {
+        let scope = match serde_json::from_slice(&request.body).unwrap_or(Value::Null) {
+            Value::Null => {
+                return Some(Reply::json(
+                    200,
+                    &json!({"running":3,"waiting":0,"actions":[],"pauses":[]}),
+                ));
+            }
+            body if body["tenant"] == true => json!("tenant"),
+            body => body,
+        };
+        let pauses = json!([{"scope":scope,"by":"op","since":"2026-11-22T02:00:00.000Z"}]);
+        let actions = json!([{"action":"mail.send","waiting":7}]);
+        Some(Reply::json(
+            200,
+            &json!({"running":128,"waiting":7,"actions":actions,"pauses":pauses}),
+        ))
+    })
+    .await;
+    let ended = run(&fake, &["queue", "show"]).await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, "3 running, 0 waiting\n"));
+    for (arguments, scope, body) in [
+        (&["--tenant"][..], "--tenant", json!({"tenant":true})),
+        (&["--action", "mail.*"], "--action mail.*", json!({"action":"mail.*"})),
+        (&["--key", "-7"], "--key -7", json!({"key":"-7"})),
+    ] {
+        for verb in ["pause", "resume"] {
+            let ended = run(&fake, &[&["queue", verb], arguments].concat()).await;
+            let line = format!("paused   {scope}  by op since 2026-11-22T02:00:00.000Z\n");
+            assert_eq!(
+                ended.stdout,
+                format!("128 running, 7 waiting\nwaiting  mail.send  7\n{line}")
+            );
+            let sent = fake.received().pop().unwrap();
+            assert_eq!((sent.path, sent.method.as_str()), (format!("/v1/queue:{verb}"), "POST"));
+            assert_eq!(serde_json::from_slice::<Value>(&sent.body).unwrap(), body);
+        }
+    }
+    let asked = fake.received().len();
+    for wrong in [&[][..], &["--tenant", "--key", "k"], &["--action", "a b"]] {
+        assert_eq!(
+            run(&fake, &[&["queue", "pause"], wrong].concat()).await.code,
+            2,
+            "{wrong:?}"
+        );
+    }
+    assert_eq!(
+        fake.received().len(),
+        asked,
+        "nothing is sent that does not say what is meant"
+    );
+}
+
+#[tokio::test]
+async fn a_call_says_its_priority_and_how_long_it_may_wait() {
+    let fake = Fake::start(|_| Some(Reply::json(200, &json!({"data":1})))).await;
+    let ended = run(&fake, &["call", "a", "--priority", "high", "--queue-timeout", "30s"]).await;
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let sent = fake.received()[0].json();
+    assert_eq!(
+        (&sent["priority"], &sent["queue_timeout_ms"]),
+        (&json!("high"), &json!(30_000))
+    );
+    assert_eq!(run(&fake, &["call", "a"]).await.code, 0);
+    assert_eq!(fake.received()[1].json()["priority"], Value::Null);
+    let ended = run(&fake, &["call", "a", "--priority", "urgent"]).await;
+    assert_eq!((ended.code, fake.received().len()), (2, 2));
+    assert!(ended.stderr.contains("high, normal, low"), "{}", ended.stderr);
+}

@@ -7,6 +7,7 @@ mod again;
 mod operation;
 mod operations;
 mod problems;
+mod queue;
 mod schemas;
 
 use std::fs;

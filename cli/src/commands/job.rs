@@ -1,4 +1,5 @@
-//! `tidegate job`: looks at jobs, follows and cancels them, tries them again, reads their results.
+//! `tidegate job`: looks at jobs, says what they wait for, follows and cancels them, tries them again, reads their
+//! results.
 
 use serde_json::json;
 use tidegate_protocol::event::JobState;
@@ -6,7 +7,7 @@ use tidegate_protocol::fault::closest;
 use tidegate_sdk::http::{Job as JobView, JobFilter};
 use tidegate_sdk::{ApiError, Client, Fault, JobId, Seq, Status, Target};
 
-use super::{call, objects};
+use super::{call, objects, queue};
 use crate::arguments::Job;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -76,6 +77,7 @@ pub async fn job(client: &Client, job: Job, output: Output) -> Result<Exit, Fail
             }
             Ok(Exit::Succeeded)
         }
+        Job::Why { id } => queue::why(client, &parse(&id)?, output).await,
         Job::Follow { id, after, timeout } => {
             let handle = client.follow(Target::Job(parse(&id)?), after.map(Seq))?;
             let following = Following {

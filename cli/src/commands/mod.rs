@@ -6,5 +6,6 @@ pub mod composition;
 pub mod job;
 pub mod letters;
 pub mod objects;
+pub mod queue;
 pub mod schedules;
 pub mod token;

@@ -46,6 +46,7 @@ pub use event::{Outcome, Update};
 pub use http::Http;
 pub use ids::{JobId, Status};
 pub use options::{CallOptions, Start};
+pub use tidegate_protocol::calls::queueing::Priority;
 pub use tidegate_protocol::event::JsonText;
 pub use tidegate_protocol::frames::Mode;
 pub use tidegate_protocol::ids::Seq;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use tidegate_protocol::calls::queueing::Priority;
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::frames::Mode;
 use tidegate_protocol::time::UnixMs;
@@ -26,8 +27,12 @@ pub struct CallOptions {
     pub mode: Mode,
     /// The caller's name for the work: same key, same execution. A random one is sent where this is absent.
     pub idempotency_key: Option<String>,
+    /// How soon it is wanted where it has to wait; as its action says where this is absent.
+    pub priority: Option<Priority>,
     /// How long one attempt may take. Milliseconds.
     pub timeout_ms: Option<u64>,
+    /// How long the job may wait for its first attempt. Milliseconds.
+    pub queue_timeout_ms: Option<u64>,
     /// When it may start.
     pub start: Start,
     /// The caller's own notes on it.
@@ -49,7 +54,11 @@ pub(crate) struct Request<'a> {
     mode: Mode,
     idempotency_key: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<Priority>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_timeout_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     delay_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,7 +83,9 @@ impl<'a> Request<'a> {
             metadata: &options.metadata,
             mode: options.mode,
             idempotency_key: key,
+            priority: options.priority,
             timeout_ms: options.timeout_ms,
+            queue_timeout_ms: options.queue_timeout_ms,
             delay_ms,
             run_at,
             traceparent: options.traceparent.as_deref(),
@@ -98,7 +109,9 @@ mod tests {
         let payload = JsonText::parse(r#"{"a":1}"#).unwrap();
         let options = CallOptions {
             mode: Mode::Async,
+            priority: Some(Priority::Low),
             timeout_ms: Some(5),
+            queue_timeout_ms: Some(7),
             start: Start::After(10),
             metadata: BTreeMap::from([("k".into(), "v".into())]),
             traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
@@ -111,6 +124,8 @@ mod tests {
         assert_eq!(request.action.as_str(), "core.echo");
         assert_eq!(request.idempotency_key.unwrap().as_str(), "key");
         assert_eq!((request.mode, request.start), (Mode::Async, Read::After(10)));
+        assert_eq!(request.priority, Some(Priority::Low));
+        assert_eq!((request.timeout_ms, request.queue_timeout_ms), (Some(5), Some(7)));
         assert_eq!(request.payload.unwrap().get(), r#"{"a":1}"#);
     }
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use fake::{Fake, Reply, within};
 use serde_json::json;
-use tidegate_sdk::http::{JobFilter, Posted, Prefer};
+use tidegate_sdk::http::{Cause, JobFilter, PauseScope, Posted, Prefer, Reason, Scope};
 use tidegate_sdk::{CallOptions, Client, Error, JobId, Seq};
 
 fn job() -> JobId {
@@ -152,6 +152,41 @@ async fn jobs_events_results_tickets_and_health_have_their_routes() {
     http.cancel(&job()).await.unwrap();
     assert_eq!(http.ticket().await.unwrap().ticket, "x");
     http.healthz().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_queue_is_shown_and_held_back_and_a_job_says_what_it_waits_for() {
+    let fake = Fake::start(|request| {
+        let pauses = match request.path.as_str() {
+            "/v1/queue:pause" => json!([{"scope":{"key":"ann"},"by":"op","since":"2026-11-21T07:00:00.000Z"}]),
+            _ => json!([]),
+        };
+        let queue = json!({"running":1,"waiting":2,"actions":[{"action":"a","waiting":2}],"pauses":pauses,"new":true});
+        match (request.method.as_str(), request.path.as_str()) {
+            ("GET", "/v1/jobs/job_1/why") => Some(Reply::json(
+                200,
+                &json!({"job_id":"job_1","status":"queued","waits_for":[{"kind":"behind","about":{"ahead":3}}]}),
+            )),
+            ("GET", "/v1/queue") | ("POST", "/v1/queue:pause" | "/v1/queue:resume") => Some(Reply::json(200, &queue)),
+            _ => None,
+        }
+    })
+    .await;
+    let client = Client::new(&fake.url, "t").unwrap();
+    let http = client.http();
+    let why = http.why(&job()).await.unwrap();
+    assert_eq!(why.waits_for, [Reason::Known(Cause::Behind { ahead: 3 })]);
+    let queue = http.queue().await.unwrap();
+    assert_eq!((queue.running, queue.waiting, queue.pauses.len()), (1, 2, 0));
+    let scope = PauseScope::Key("ann".into());
+    let paused = http.pause_queue(&scope).await.unwrap();
+    assert_eq!(paused.pauses[0].scope, Scope::Known(scope.clone()));
+    http.resume_queue(&scope).await.unwrap();
+    let sent = fake.received();
+    assert_eq!(
+        (sent[2].json(), sent[3].json()),
+        (json!({"key":"ann"}), json!({"key":"ann"}))
+    );
 }
 
 #[tokio::test]

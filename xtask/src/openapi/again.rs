@@ -15,7 +15,7 @@ use super::problems::{FAULTS, Refusal, of};
 use super::schemas::{Schemas, by_name};
 
 /// What a body can be refused with.
-const BODY: [Refusal; 4] = [
+pub const BODY: [Refusal; 4] = [
     of(ValidationError),
     FAULTS,
     of(PayloadTooLarge),

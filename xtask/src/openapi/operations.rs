@@ -21,14 +21,20 @@ use tidegate_protocol::time::UnixMs;
 use super::again;
 use super::operation::{Access, Operation};
 use super::problems::{FAULTS, Refusal, of};
+use super::queue;
 use super::schemas::{Schemas, by_name};
 
 /// The groups of operations, each with what it is about.
-pub const TAGS: [(&str, &str); 8] = [
+pub const TAGS: [(&str, &str); 9] = [
     ("requests", "Running actions."),
     (
         "jobs",
         "Jobs, their events and their results. What a token may not see is not there.",
+    ),
+    (
+        "queue",
+        "What runs, what waits, and what is held back. Seeing it takes the scope `jobs:read` or `jobs:write`; changing it \
+            `jobs:write`.",
     ),
     (
         "schedules",
@@ -64,6 +70,7 @@ pub fn all(schemas: &mut Schemas) -> Vec<Operation> {
         requests,
         jobs,
         again::operations,
+        queue::operations,
         schedules,
         connect,
         objects,

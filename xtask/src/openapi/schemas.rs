@@ -6,6 +6,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 use tidegate_protocol::ErrorCode;
+use tidegate_protocol::calls::queueing::Priority;
 use tidegate_protocol::event::{JobState, JsonText};
 use tidegate_protocol::frames::{Mode, ServerFrame};
 use tidegate_protocol::ids::{ActionName, IdempotencyKey, RequestId, TraceParent, UserId};
@@ -100,11 +101,7 @@ impl Schemas {
                 "idempotency_key": self.field::<IdempotencyKey>(
                     "The client's name for the work: the same key for the same action, one execution.",
                 ),
-                "priority": {
-                    "description": "Others than `normal` are not there yet: `NOT_IMPLEMENTED`.",
-                    "enum": ["high", "normal", "low"],
-                    "default": "normal",
-                },
+                "priority": self.field::<Priority>("How soon the job is wanted, where it has to wait. As its action says where it is absent."),
                 "timeout_ms": {
                     "description": "How long one attempt may take, shortened from the action's own limit. Milliseconds.",
                     "type": "integer",

@@ -4,6 +4,7 @@ mod again;
 mod batch;
 mod body;
 mod objects;
+mod queue;
 mod schedules;
 mod types;
 
@@ -28,6 +29,7 @@ pub use self::again::{AttemptError, Bulk, BulkAnswer, BulkItem, DeadLetter, Dead
 pub use self::batch::{BatchAnswer, BatchItem};
 pub use self::body::Download;
 pub use self::objects::ObjectHead;
+pub use self::queue::{ActionPattern, ActionQueue, Cause, Pause, PauseScope, Queue, Reason, Scope, Why};
 pub use self::types::{
     Accepted, Activated, Answer, EventPage, Job, JobFilter, JobPage, JobProgress, ObjectInfo, Posted, Prefer, Ticket,
 };

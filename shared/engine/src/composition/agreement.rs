@@ -19,6 +19,13 @@ use super::{DEFAULT, compile};
 const SCHEMA: &str = include_str!("../../../../docs/reference/composition.schema.json");
 const REPORTS: &str = include_str!("../../../../examples/compositions/reports.json");
 const MINIMAL: &str = include_str!("../../../../examples/compositions/minimal.json");
+const QUEUE: &str = include_str!("../../../../examples/compositions/queue.json");
+/// How-tos whose compositions use the patterns that are known here.
+const HOW_TOS: &[&str] = &[
+    include_str!("../../../../docs/how-to/write-a-composition.md"),
+    include_str!("../../../../docs/how-to/run-on-a-schedule.md"),
+    include_str!("../../../../docs/how-to/share-and-limit.md"),
+];
 
 /// A document that uses every field.
 const FULL: &str = r#"{
@@ -64,9 +71,9 @@ const BEYOND_SCHEMA: &[&str] = &[
     "only where the mode is `",
     "a path such as",
     "or the path to one",
+    "a whole number from 1: what the limit `",
     "at least the number of shards",
     "a pattern that means an action",
-    "what the limit `",
     "a cron expression",
     "a time zone of the IANA database",
     "an action of the composition",
@@ -102,8 +109,36 @@ fn agree(schema: &jsonschema::Validator, document: &Value) -> bool {
 #[test]
 fn the_documents_of_the_repository_are_right_for_both() {
     let schema = schema();
-    for text in [DEFAULT, REPORTS, MINIMAL, FULL] {
+    for text in [DEFAULT, REPORTS, MINIMAL, QUEUE, FULL] {
         assert!(agree(&schema, &serde_json::from_str(text).unwrap()), "{text}");
+    }
+}
+
+/// The blocks of JSON in a document for people.
+fn blocks(text: &str) -> Vec<Value> {
+    let blocks = text.split("```json\n").skip(1);
+    let json = blocks.filter_map(|block| block.split("```").next());
+    json.map(|json| serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {json}")))
+        .collect()
+}
+
+/// A block that is a whole composition stands by itself; one that is a section of it is tried in the one before.
+#[test]
+fn what_the_how_tos_show_of_a_composition_is_right() {
+    let schema = schema();
+    for text in HOW_TOS {
+        let mut whole = Value::Null;
+        for block in blocks(text) {
+            if block.get("tidegate").is_some() {
+                whole = block;
+            } else if let Some(queue) = block.get("queue") {
+                whole["queue"] = queue.clone();
+            } else {
+                continue;
+            }
+            assert!(agree(&schema, &whole), "{whole}");
+        }
+        assert!(whole.is_object(), "no composition: {text}");
     }
 }
 
@@ -306,7 +341,7 @@ fn a_mutated_document_is_right_for_both_or_wrong_for_both() {
         cases: 4000,
         ..ProptestConfig::default()
     });
-    let document = prop::sample::select(&[DEFAULT, REPORTS, MINIMAL, FULL, FULL, FULL][..]);
+    let document = prop::sample::select(&[DEFAULT, REPORTS, MINIMAL, QUEUE, FULL, FULL, FULL][..]);
     let mutations = prop::collection::vec((any::<prop::sample::Index>(), mutation()), 1..4);
     let outcome = runner.run(&(document, mutations), |(text, mutations)| {
         let mut document: Value = serde_json::from_str(text).unwrap();

@@ -247,6 +247,24 @@ fn starts_of_a_throttle_keep_their_distance_across_crashes() {
 }
 
 #[test]
+fn a_start_of_a_throttle_is_not_early_by_a_part_of_a_millisecond() {
+    let mut bench = Bench::new();
+    let third = || under(&[throttle(3, 1000, 1, 1)]);
+    bench.start(third());
+    for _ in 0..3 {
+        bench.enqueue(third());
+    }
+    let begin = bench.now;
+    let mut starts = Vec::new();
+    while starts.len() < 3 {
+        bench.now = bench.now.max(bench.next_wake().unwrap());
+        starts.extend(executions(&bench.wake()).iter().map(|_| bench.now.since(begin)));
+    }
+    // A third of a second after the start before, 333.334 ms, and no millisecond sooner.
+    assert_eq!(starts, [334, 668, 1002]);
+}
+
+#[test]
 fn a_throttle_lets_a_burst_through_and_counts_units() {
     let mut bench = Bench::new();
     let of = |cost| under(&[throttle(1, 1000, 5, cost)]);

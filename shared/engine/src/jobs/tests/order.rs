@@ -6,15 +6,16 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use proptest::prelude::*;
+use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::executor::Execute;
-use tidegate_protocol::calls::jobs::Enqueue;
-use tidegate_protocol::calls::queueing::{Priority, Share};
+use tidegate_protocol::calls::jobs::{Call, Enqueue};
+use tidegate_protocol::calls::queueing::{PauseScope, Priority, Share};
 use tidegate_protocol::ids::ActionName;
 use tidegate_protocol::time::UnixMs;
 
 use super::super::lanes::{LOW_OFFSET_MS, NORMAL_OFFSET_MS};
 use super::super::{Effect, RUNNING_MAX};
-use super::bench::{Bench, delayed, executions, plain, success};
+use super::bench::{Bench, caller, delayed, executions, plain, success};
 
 /// An object all of whose places are taken, and the attempts that take them.
 fn full() -> (Bench, Vec<Execute>) {
@@ -192,6 +193,35 @@ fn coming_back_with_one_job_at_a_time_gains_nothing() {
         }
     }
     assert!(counts["steady"].abs_diff(counts["returning"]) <= 1, "{counts:?}");
+}
+
+#[test]
+fn a_share_that_was_held_back_has_saved_up_nothing() {
+    let (mut bench, mut running) = full();
+    let scope = PauseScope::Key("held".into());
+    let operator = || Caller {
+        writes_all: true,
+        ..caller("op")
+    };
+    let pause = Call::Pause {
+        scope: scope.clone(),
+        caller: operator(),
+    };
+    bench.call(pause).0.unwrap();
+    for key in ["held", "busy"] {
+        for _ in 0..200 {
+            bench.enqueue(of_share(key, 1));
+        }
+    }
+    let later = running.split_off(60);
+    assert_eq!(starts(&mut bench, running, 60)["busy"], 60);
+    let resume = Call::Resume {
+        scope,
+        caller: operator(),
+    };
+    bench.call(resume).0.unwrap();
+    let counts = starts(&mut bench, later, 20);
+    assert_eq!((counts["held"], counts["busy"]), (10, 10));
 }
 
 #[test]
