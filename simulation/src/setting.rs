@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use tidegate_engine::composition::{Action, DeclaredMode, Input, Plan, Queue};
+use tidegate_engine::composition::{Action, DeclaredMode, Input, OnceRules, Plan, Queue};
 use tidegate_protocol::calls::executor::{Backoff, Dispatch, Factor, Jitter, Policy, Sharing};
 use tidegate_protocol::calls::jobs::NewJob;
 use tidegate_protocol::calls::schedules::{Overlap, Schedule};
@@ -158,6 +158,7 @@ pub fn schedules(tenant: &str, revision: &str, scale: Scale) -> Vec<Schedule> {
             metadata: metadata.clone(),
             run_at: None,
             redriven_from: None,
+            once: None,
             traceparent: None,
         },
         overlap,
@@ -218,6 +219,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
             mode,
             policy,
             queue: queue.rules_of(&name),
+            once: OnceRules::default(),
             scopes: Vec::new(),
             settings: JsonText::parse("{}").expect("JSON"),
             runs_in_hub: mode == DeclaredMode::Sync,
