@@ -64,6 +64,8 @@ impl RowView {
 /// What is known of a job.
 #[derive(Debug, Default)]
 struct Facts {
+    /// The limits on the wait for a first attempt, and on the whole. Milliseconds.
+    limits_ms: (Option<u64>, Option<u64>),
     shard: usize,
     user: Option<UserId>,
     action: Option<ActionName>,
@@ -92,6 +94,14 @@ struct Facts {
     acknowledged: bool,
     events: BTreeMap<u64, Event>,
     told_end: bool,
+}
+
+impl Facts {
+    /// The limits of time count from `from`.
+    fn limited_from(&mut self, from: u64) {
+        self.first_by = self.limits_ms.0.map(|ms| from + ms);
+        self.end_by = self.limits_ms.1.map(|ms| from + ms);
+    }
 }
 
 /// Everything that was committed.
@@ -445,8 +455,8 @@ impl World {
             facts.not_before = enqueue.job.run_at.map_or(0, |at| at.0);
             let (policy, from) = (&enqueue.job.policy, facts.not_before.max(now.0));
             facts.attempts_max = Some(policy.attempts_max);
-            facts.first_by = policy.queue_timeout_ms.map(|ms| from + ms);
-            facts.end_by = policy.total_timeout_ms.map(|ms| from + ms);
+            facts.limits_ms = (policy.queue_timeout_ms, policy.total_timeout_ms);
+            facts.limited_from(from);
             facts.silence = policy.heartbeat_timeout_ms;
         }
     }
@@ -765,29 +775,29 @@ impl World {
             if (row.state == RUNNING) != (open == Some(row.token)) || (row.state != RUNNING && open.is_some()) {
                 return Err(format!("{row:?}, and {open:?} is awaited"));
             }
-            let latest = match (row.state, row.due_at) {
-                // A lease that was renewed in memory goes as far as the alarm that found it alive has stored.
-                (RUNNING, at) => at.unwrap_or(0).max(self.latest_clock + LEASE_MS),
-                (_, Some(at)) => at.max(self.latest_clock),
-                (_, None) => return Err(format!("{} waits for no moment", row.id)),
-            };
             let facts = self.oracle.jobs.get(&row.id);
             let (user, action) = match facts.map(|facts| (&facts.user, &facts.action)) {
                 Some((Some(user), Some(action))) => (user, action),
                 _ => return Err(format!("{} is stored, and nobody asked for it", row.id)),
             };
-            if row.state != RUNNING && self.oracle.pauses(shard, user, action) {
-                continue;
-            }
-            // What a limit holds back waits for a place to be given back, or for the time of its throttle.
             let limited = of_limit(action) || action.as_str() == "brief";
-            if row.state != RUNNING && limited && object.alarm.is_some() {
-                continue;
-            }
-            let silence = self.oracle.jobs.get(&row.id).and_then(|facts| facts.silence);
+            let latest = match (row.state, row.due_at) {
+                // A lease that was renewed in memory goes as far as the alarm that found it alive has stored.
+                (RUNNING, at) => Some(at.unwrap_or(0).max(self.latest_clock + LEASE_MS)),
+                (_, None) => return Err(format!("{} waits for no moment", row.id)),
+                // A resume lets it go.
+                _ if self.oracle.pauses(shard, user, action) => None,
+                // What a limit holds back waits for a place to be given back, or for the time of its throttle.
+                _ if limited => Some(u64::MAX),
+                (_, Some(at)) => Some(at.max(self.latest_clock)),
+            };
+            let silence = facts.and_then(|facts| facts.silence);
             let silent_at = silence.filter(|_| row.state == RUNNING).map(|ms| row.changed_at + ms);
             let limits = row.give_up_at.into_iter().chain(silent_at).min();
-            let latest = limits.map_or(latest, |at| latest.min(at.max(self.latest_clock)));
+            let limits = limits.map(|at| at.max(self.latest_clock));
+            let Some(latest) = latest.into_iter().chain(limits).min() else {
+                continue;
+            };
             if object.alarm.is_none_or(|alarm| alarm.0 > latest) {
                 return Err(format!("{row:?} has no alarm in time: {:?}", object.alarm));
             }

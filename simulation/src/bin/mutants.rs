@@ -22,6 +22,7 @@ const fn mutant(name: &'static str, file: &'static str, from: &'static str, to: 
 const ATTEMPT: &str = "shared/engine/src/jobs/attempt.rs";
 const ENQUEUE: &str = "shared/engine/src/jobs/enqueue.rs";
 const LIMITS: &str = "shared/engine/src/jobs/time_limits.rs";
+const HEADS: &str = "shared/engine/src/jobs/heads.rs";
 const FOLLOW: &str = "shared/engine/src/jobs/follow.rs";
 const LETTERS: &str = "shared/engine/src/jobs/letters.rs";
 const MANY: &str = "shared/engine/src/jobs/many.rs";
@@ -79,7 +80,7 @@ const MUTANTS: &[Mutant] = &[
     mutant(
         "a schedule waits for no end",
         JOBS,
-        "may_release |= matches!(call, Call::Finish { .. } | Call::Cancel { .. });",
+        "may_release |= matches!(call, Call::Finish { .. } | Call::Cancel { .. } | Call::Many { .. });",
         "may_release |= false;",
     ),
     mutant(
@@ -133,10 +134,10 @@ const MUTANTS: &[Mutant] = &[
     ),
     mutant("an end is not delivered again", WAKE, "self.redeliver()?;", ""),
     mutant(
-        "a claim does not leave the waiting counter",
+        "a claim does not leave its lane",
         ATTEMPT,
-        "self.save(&job)?; self.state.waiting = self.state.waiting.saturating_sub(1);",
-        "self.save(&job)?;",
+        "self.state.lanes.charge(&lane); self.state.lanes.remove(&lane, head);",
+        "self.state.lanes.charge(&lane); let _ = head;",
     ),
     mutant(
         "parked events are dropped",
@@ -164,9 +165,9 @@ const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "a job is claimed before it is due",
-        ATTEMPT,
-        "WHERE due_at <= CAST(? AS INTEGER) AND state < 3",
-        "WHERE due_at - 3000 <= CAST(? AS INTEGER) AND state < 3",
+        HEADS,
+        "WHERE lane = ? AND due_at <= CAST(? AS INTEGER) AND state < 3",
+        "WHERE lane = ? AND due_at - 3000 <= CAST(? AS INTEGER) AND state < 3",
     ),
     mutant(
         "a doorbell starts what waits for its time",
@@ -201,8 +202,8 @@ const MUTANTS: &[Mutant] = &[
     mutant(
         "waiting jobs have no alarm",
         STATE,
-        "leases.chain(deliveries).chain(due)",
-        "leases.chain(deliveries).chain(due.filter(|at| at.0 == 0))",
+        "due.into_iter().chain(unstored)",
+        "due.into_iter().filter(|at| at.0 == 0).chain(unstored)",
     ),
     mutant(
         "progress goes backwards",
@@ -231,9 +232,10 @@ const MUTANTS: &[Mutant] = &[
     mutant(
         "a recovery gives every running job a fresh lease",
         STATE,
-        "self.running.insert(job.id.number(), Lease::stored(job));",
+        "let lease = Lease::stored(&job); self.gates.hold(&lease.shape);",
         "let until = now.plus(job.spec.policy.lease_ms);
-            self.running.insert(job.id.number(), Lease { until, stored_until: until, ..Lease::stored(job) });",
+            let lease = Lease { until, stored_until: until, ..Lease::stored(&job) };
+            self.gates.hold(&lease.shape);",
     ),
     mutant(
         "a rung job's lease lasts until the doorbell's grace is over",
@@ -244,10 +246,10 @@ const MUTANTS: &[Mutant] = &[
     mutant(
         "an ended job keeps its place",
         ATTEMPT,
-        "self.state.running.remove(&number); let expires_at",
-        "let expires_at",
+        "let waited = job.state.is_waiting(); self.state.release(number);",
+        "let waited = job.state.is_waiting();",
     ),
-    mutant("limits of time have no alarm", STATE, ".chain(limits)", ""),
+    mutant("limits of time have no alarm", STATE, ".chain(self.limits_at())", ""),
     mutant(
         "limits of time are forgotten by a recovery",
         STATE,
@@ -597,5 +599,25 @@ fn main() -> ExitCode {
             eprintln!("{error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A mutant whose place has changed would be found out only by the long run of all of them.
+    #[test]
+    fn every_mutant_has_its_one_place() {
+        let house = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let lost: Vec<_> = MUTANTS
+            .iter()
+            .map(|mutant| {
+                let text = fs::read_to_string(house.join(mutant.file)).unwrap();
+                (mutant.name, find(&text, mutant.from).len())
+            })
+            .filter(|(_, places)| *places != 1)
+            .collect();
+        assert_eq!(lost, []);
     }
 }

@@ -136,9 +136,13 @@ impl World {
             self.oracle.redriven.insert(next, new.id);
             self.counters.jobs_redriven += 1;
             self.counters.payloads_passed_on += u64::from(self.gave_its_payload(shard, new.id)?);
-            let user = self.oracle.jobs.entry(new.id).or_default().user.clone();
+            let old = self.oracle.jobs.entry(new.id).or_default();
+            let (user, action, attempts_max) = (old.user.clone(), old.action.clone(), old.attempts_max);
+            let (limits_ms, silence, now) = (old.limits_ms, old.silence, self.clock().0);
             let facts = self.oracle.jobs.entry(next).or_default();
-            (facts.user, facts.acknowledged) = (user, true);
+            (facts.user, facts.action, facts.attempts_max) = (user, action, attempts_max);
+            (facts.limits_ms, facts.silence, facts.acknowledged) = (limits_ms, silence, true);
+            facts.limited_from(now);
         }
         Ok(made)
     }
@@ -196,7 +200,9 @@ impl World {
         }
         for item in jobs {
             if let (Some(next), Some(at)) = (item.redriven_to, item.run_at) {
-                self.oracle.jobs.entry(next).or_default().not_before = at.0;
+                let facts = self.oracle.jobs.entry(next).or_default();
+                facts.not_before = at.0;
+                facts.limited_from(at.0);
             }
         }
         Ok(())

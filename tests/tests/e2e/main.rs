@@ -15,6 +15,7 @@ mod limits_of_time;
 mod objects;
 mod operations;
 mod panics;
+mod queue;
 mod report;
 mod schedules;
 mod spill;

@@ -45,7 +45,7 @@ const FULL: &str = r#"{
         "h": {"run": "core.echo", "dedupe": {"key": "payload.x", "mode": "until_ended"}}
     },
     "schedules": {
-        "nightly": {"cron": "0 3 * * *", "time_zone": "Europe/Berlin", "action": "a", "payload": {"a": [1]},
+        "nightly": {"cron": "0 3 * * *", "time_zone": "Europe/Berlin", "action": "a", "payload": {"a": [1], "n": 3},
             "metadata": {"team": "blue"}, "user": "ann", "overlap": "queue_one", "catch_up": "1h", "jitter": "30s",
             "paused": true},
         "s2": {"cron": "@daily", "action": "c"}
@@ -70,6 +70,7 @@ const BEYOND_SCHEMA: &[&str] = &[
     "or the path to one",
     "at least the number of shards",
     "a pattern that means an action",
+    "what the limit `",
     "a cron expression",
     "a time zone of the IANA database",
     "an action of the composition",

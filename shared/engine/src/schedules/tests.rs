@@ -426,18 +426,22 @@ fn compare(name: &str, zone: &Zone, other: &jiff::tz::TimeZone, at: i64, civil: 
     let weekday = civil.weekday().to_sunday_zero_offset();
     let theirs = (
         i32::from(civil.year()),
-        u32::try_from(civil.month()).unwrap(),
-        u32::try_from(civil.day()).unwrap(),
+        unsigned(civil.month()),
+        unsigned(civil.day()),
         second_of_day(civil),
-        u32::try_from(weekday).unwrap(),
+        unsigned(weekday),
     );
     assert_eq!(ours, theirs, "{name} at {at}");
     meant(name, zone, other, civil);
 }
 
+/// A field of a date, which is never negative.
+fn unsigned(field: i8) -> u32 {
+    u32::try_from(field).unwrap()
+}
+
 fn second_of_day(civil: jiff::civil::DateTime) -> u32 {
-    let [hour, minute, second] = [civil.hour(), civil.minute(), civil.second()].map(|n| u32::try_from(n).unwrap());
-    hour * 3600 + minute * 60 + second
+    unsigned(civil.hour()) * 3600 + unsigned(civil.minute()) * 60 + unsigned(civil.second())
 }
 
 fn meant(name: &str, zone: &Zone, other: &jiff::tz::TimeZone, civil: jiff::civil::DateTime) {
@@ -450,8 +454,8 @@ fn meant(name: &str, zone: &Zone, other: &jiff::tz::TimeZone, civil: jiff::civil
     };
     let ours = zone.meant(
         i32::from(civil.year()),
-        u32::try_from(civil.month()).unwrap(),
-        u32::try_from(civil.day()).unwrap(),
+        unsigned(civil.month()),
+        unsigned(civil.day()),
         second_of_day(civil),
     );
     assert_eq!(ours, Some(theirs), "{name}: {civil}");

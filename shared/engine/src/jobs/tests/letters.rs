@@ -224,7 +224,8 @@ fn a_page_looks_at_a_bounded_number_of_rows_and_says_where_to_go_on() {
 #[test]
 fn a_job_that_failed_before_there_were_dead_letters_is_one() {
     let db = Native::in_memory().unwrap();
-    migrate(&db, &STEPS[..1]).unwrap();
+    // Without the last step of that time.
+    migrate(&db, &STEPS[..4]).unwrap();
     let now = UnixMs(1_800_000_000_000);
     let state = State::recover(&db, now).unwrap();
     let mut bench = Bench::of(db, state, now);

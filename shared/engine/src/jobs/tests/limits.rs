@@ -9,16 +9,17 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 use tidegate_protocol::ErrorCode;
 use tidegate_protocol::calls::Caller;
-use tidegate_protocol::calls::executor::Execute;
+use tidegate_protocol::calls::executor::{Execute, Outcome};
 use tidegate_protocol::calls::jobs::{Call, Enqueue, Reply};
 use tidegate_protocol::calls::queueing::{ActionPattern, Counted, PauseScope, Rule, Share, WhenFull};
 use tidegate_protocol::event::JobState;
 use tidegate_protocol::http::{Reason, Why};
 use tidegate_protocol::ids::{ActionName, JobId};
+use tidegate_protocol::time::UnixMs;
 
 use super::super::RUNNING_MAX;
 use super::bench::{
-    BACKOFF_MS, Bench, LEASE_MS, caller, code, delayed, executions, failure, plain, rung, success, waiting,
+    BACKOFF_MS, Bench, LEASE_MS, caller, code, delayed, executions, failure, percent, plain, rung, success, waiting,
 };
 
 fn concurrency(limit: &str, key: &str, max: u32) -> Counted {
@@ -447,7 +448,7 @@ proptest! {
                     let outcome = match how {
                         0 => success(),
                         1 => failure(true),
-                        _ => tidegate_protocol::calls::executor::Outcome::Unfinished,
+                        _ => Outcome::Unfinished,
                     };
                     bench.finish(&execute, outcome).1
                 }
@@ -502,6 +503,96 @@ proptest! {
                 let room = count(&|job| job.0 == key) < 2 && count(&|job| job.1 == group) < max_of[&group];
                 prop_assert!(!room || paused.contains(&key), "{job} may start, and waits");
             }
+        }
+    }
+}
+
+/// What a property test asks for.
+#[derive(Debug, Clone)]
+enum Ask {
+    Enqueue { key: u8, delayed: bool },
+    Finish { which: usize, how: u8 },
+    Report { which: usize, checkpoint: bool },
+}
+
+fn ask() -> impl Strategy<Value = Ask> {
+    prop_oneof![
+        3 => (0_u8..3, any::<bool>()).prop_map(|(key, delayed)| Ask::Enqueue { key, delayed }),
+        3 => (0_usize..16, 0_u8..4).prop_map(|(which, how)| Ask::Finish { which, how }),
+        1 => (0_usize..16, any::<bool>()).prop_map(|(which, checkpoint)| Ask::Report { which, checkpoint }),
+    ]
+}
+
+/// The call that is asked for, where there is an attempt for it.
+fn call_of(ask: &Ask, now: UnixMs, running: &mut Vec<Execute>) -> Option<Call> {
+    Some(match ask {
+        Ask::Enqueue { key, delayed } => {
+            let mut enqueue = under(&[concurrency("key", &key.to_string(), 2), concurrency("all", "", 4)]);
+            enqueue.job.run_at = delayed.then(|| now.plus(5000));
+            Call::Enqueue(Box::new(enqueue))
+        }
+        Ask::Finish { which, how } => {
+            let execute = running.remove(which.checked_rem(running.len())?);
+            let outcome = match how {
+                0 | 1 => success(),
+                2 => failure(true),
+                _ => Outcome::Unfinished,
+            };
+            let (job, token) = (execute.job, execute.token);
+            Call::Finish { job, token, outcome }
+        }
+        Ask::Report { which, checkpoint } => {
+            let execute = running.get(which.checked_rem(running.len())?)?;
+            Call::Report {
+                job: execute.job,
+                token: execute.token,
+                progress: Some(percent(1.0)),
+                checkpoint: checkpoint.then(|| "c".into()),
+            }
+        }
+    })
+}
+
+/// Every row, as far as a turn decides it.
+fn rows(bench: &Bench) -> Vec<Vec<u64>> {
+    use crate::database::Database;
+
+    let sql = "SELECT number, tail, state, due_at, token, attempt, attempt_until, losses, seq, changed_at, ended_at
+        FROM job ORDER BY number";
+    let rows = bench.db.run(sql, &[]).unwrap();
+    let read = |mut row: crate::database::Row| (0..11).map(|_| row.optional_number().unwrap().unwrap_or(0)).collect();
+    rows.into_iter().map(read).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 48, ..ProptestConfig::default() })]
+
+    /// A batch of calls decided in one turn comes to what its calls come to one by one.
+    #[test]
+    fn calls_of_one_turn_come_to_what_they_come_to_one_by_one(
+        rounds in proptest::collection::vec((proptest::collection::vec(ask(), 1..8), 0_u64..4000), 1..12),
+    ) {
+        let (mut together, mut apart) = (Bench::new(), Bench::new());
+        let mut running: Vec<Execute> = Vec::new();
+        for (asks, pause) in rounds {
+            let now = apart.now;
+            let mut there = running.clone();
+            let calls: Vec<Call> = asks.iter().filter_map(|ask| call_of(ask, now, &mut there)).collect();
+            together.send_all(calls.clone());
+            for call in calls {
+                if let Call::Finish { job, .. } = &call {
+                    running.retain(|execute| execute.job != *job);
+                }
+                running.extend(executions(&apart.send(call).1));
+            }
+            prop_assert_eq!(rows(&together), rows(&apart));
+            for bench in [&mut together, &mut apart] {
+                bench.later(pause);
+            }
+            together.wake();
+            running.extend(executions(&apart.wake()));
+            let alive = apart.numbers("SELECT number FROM job WHERE state = 3");
+            running.retain(|execute| alive.contains(&execute.job.number().0));
         }
     }
 }

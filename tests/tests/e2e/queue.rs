@@ -1,0 +1,237 @@
+//! How jobs wait for their places: limits by key, throttles, priorities, shares, pauses; and what is said of it.
+
+use serde_json::{Value, json};
+use tidegate_tests::http::Client;
+use tidegate_tests::socket::job_of;
+use tidegate_tests::stage::{Between, Stage};
+use tidegate_tests::tenant::{Tenant, composition};
+
+use crate::three_ways;
+
+three_ways! {
+    jobs_of_one_key_run_one_after_another(super::one_after_another);
+    starts_under_a_throttle_keep_their_distance(super::throttled);
+    the_more_urgent_goes_first(super::by_priority);
+    what_is_paused_waits_and_says_so(super::paused);
+}
+
+/// The tests' composition with this section `queue`, and actions that fill a place for a while.
+fn queued(queue: Value) -> Value {
+    let mut document = composition(None);
+    document["queue"] = queue;
+    document["actions"]["echo"] = json!({ "run": "core.echo", "mode": "async" });
+    document
+}
+
+fn stage(between: Between, queue: Value) -> Stage {
+    let stage = Stage::new(between, None);
+    stage.tenant.put_composition(&queued(queue));
+    stage
+}
+
+fn start(client: &Client, body: &Value) -> String {
+    job_of(&client.post("/v1/requests", body).json(202))
+}
+
+fn slow(customer: &str, ms: u64) -> Value {
+    json!({ "action": "slow", "payload": { "ms": ms, "steps": 1 }, "metadata": { "customer": customer } })
+}
+
+fn ended(client: &Client, job: &str) -> Value {
+    let job = client.get(&format!("/v1/jobs/{job}?wait=60")).json(200);
+    assert!(job["ended_at"].is_string(), "{job}");
+    job
+}
+
+/// When a job ended, in milliseconds. Days are all that is needed of the date: a test lasts no month.
+fn ended_at(job: &Value) -> u64 {
+    let text = job["ended_at"].as_str().expect("it has ended");
+    let numbers: Vec<u64> = text
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|part| part.parse().ok())
+        .collect();
+    let [_, _, day, hour, minute, second, ms] = numbers[..] else {
+        panic!("no time: {text}")
+    };
+    (((day * 24 + hour) * 60 + minute) * 60 + second) * 1000 + ms
+}
+
+fn reasons(client: &Client, job: &str) -> Vec<Value> {
+    let why = client.get(&format!("/v1/jobs/{job}/why")).json(200);
+    why["waits_for"].as_array().expect("a list").clone()
+}
+
+fn one_after_another(between: Between) {
+    let limits =
+        json!({ "limits": { "customer": { "actions": "slow", "key": "metadata.customer", "concurrency": 1 } } });
+    let mut stage = stage(between, limits);
+    let client = stage.tenant.client("alice");
+    let acme: Vec<String> = (0..3).map(|_| start(&client, &slow("acme", 600))).collect();
+    let bolt = start(&client, &slow("bolt", 600));
+    let waits = reasons(&client, &acme[2]);
+    assert_eq!(waits[0]["kind"], "limit", "{waits:#?}");
+    assert_eq!(waits[0]["about"]["held_by"], json!([acme[0]]), "{waits:#?}");
+    assert_eq!(waits[1], json!({ "kind": "behind", "about": { "ahead": 1 } }));
+    stage.interrupt();
+    let client = stage.tenant.client("alice");
+    let mut ends: Vec<u64> = acme.iter().map(|job| ended_at(&ended(&client, job))).collect();
+    ends.sort_unstable();
+    for two in ends.windows(2) {
+        assert!(two[1] - two[0] >= 600, "two of one customer ran at once: {ends:?}");
+    }
+    assert_eq!(ended(&client, &bolt)["status"], "succeeded");
+    stage.finish(None);
+}
+
+fn throttled(between: Between) {
+    let limits = json!({ "limits": { "pace": { "actions": "echo", "throttle": { "units": 2, "per": "2s" } } } });
+    let mut stage = stage(between, limits);
+    let client = stage.tenant.client("alice");
+    let jobs: Vec<String> = (0..4)
+        .map(|n| start(&client, &json!({ "action": "echo", "payload": n })))
+        .collect();
+    let waits = reasons(&client, &jobs[3]);
+    assert_eq!(waits[0]["kind"], "throttled", "{waits:#?}");
+    assert_eq!(waits[0]["about"]["limit"], "pace");
+    stage.interrupt();
+    let client = stage.tenant.client("alice");
+    let ends: Vec<u64> = jobs.iter().map(|job| ended_at(&ended(&client, job))).collect();
+    // What is measured are ends: a start that was a little late makes the next distance a little short.
+    for two in ends.windows(2) {
+        assert!(two[1].saturating_sub(two[0]) >= 600, "{ends:?}");
+    }
+    assert!(ends[3] - ends[0] >= 2700, "{ends:?}");
+    stage.finish(None);
+}
+
+fn by_priority(between: Between) {
+    let limits = json!({ "limits": { "one": { "actions": ["slow", "echo"], "concurrency": 1 } } });
+    let mut stage = stage(between, limits);
+    let client = stage.tenant.client("alice");
+    let first = start(&client, &slow("x", 1500));
+    let of = |priority: &str| json!({ "action": "slow", "payload": { "ms": 100 }, "priority": priority });
+    let [low, normal, high] = ["low", "normal", "high"].map(|priority| start(&client, &of(priority)));
+    stage.interrupt();
+    let client = stage.tenant.client("alice");
+    let [low, normal, high, _] = [low, normal, high, first].map(|job| ended_at(&ended(&client, &job)));
+    assert!(high < normal && normal < low, "{high} {normal} {low}");
+    stage.finish(None);
+}
+
+fn paused(between: Between) {
+    let mut stage = stage(between, json!({}));
+    let operator = stage.tenant.client_with("op", "jobs:write jobs:read");
+    let shown = operator.post("/v1/queue:pause", &json!({ "action": "ec*" })).json(200);
+    assert_eq!(shown["pauses"][0]["by"], "op", "{shown}");
+    let client = stage.tenant.client("alice");
+    let held = start(&client, &json!({ "action": "echo", "payload": 7 }));
+    stage.interrupt();
+    let client = stage.tenant.client("alice");
+    // Another action runs.
+    let other = start(&client, &slow("x", 10));
+    assert_eq!(ended(&client, &other)["status"], "succeeded");
+    let waits = reasons(&client, &held);
+    assert_eq!(waits[0]["kind"], "paused", "{waits:#?}");
+    assert_eq!(waits[0]["about"]["scope"], json!({ "action": "ec*" }));
+    let operator = stage.tenant.client_with("op", "jobs:write jobs:read");
+    let queue = operator.get("/v1/queue").json(200);
+    assert_eq!(
+        (&queue["waiting"], &queue["actions"]),
+        (&json!(1), &json!([{ "action": "echo", "waiting": 1 }]))
+    );
+    let shown = operator.post("/v1/queue:resume", &json!({ "action": "ec*" })).json(200);
+    assert_eq!(shown["pauses"], json!([]), "{shown}");
+    assert_eq!(ended(&client, &held)["result"], 7);
+    stage.finish(None);
+}
+
+#[test]
+fn a_loud_customer_does_not_hold_up_a_quiet_one() {
+    let tenant = Tenant::shared();
+    tenant.put_composition(&queued(json!({
+        "share": { "key": "user" },
+        "limits": { "one": { "actions": "slow", "concurrency": 1 } }
+    })));
+    let (loud, quiet) = (tenant.client("loud"), tenant.client("quiet"));
+    let loud_jobs: Vec<String> = (0..12).map(|_| start(&loud, &slow("x", 150))).collect();
+    let asked = start(&quiet, &slow("y", 150));
+    let done = ended_at(&ended(&quiet, &asked));
+    let before = loud_jobs
+        .iter()
+        .filter(|job| ended_at(&ended(&loud, job)) < done)
+        .count();
+    // Those that were accepted and had ended meanwhile, the one that ran, and one in turn.
+    assert!(before <= 6, "{before} of the other's jobs ended first");
+}
+
+#[test]
+fn a_full_limit_refuses_or_replaces_as_it_says() {
+    let tenant = Tenant::shared();
+    tenant.put_composition(&queued(json!({ "limits": {
+        "single": { "actions": "slow", "key": "metadata.customer", "concurrency": 1, "when_full": "refuse" },
+        "latest": { "actions": "spill", "concurrency": 1, "when_full": "replace" }
+    }})));
+    let client = tenant.client("alice");
+    let first = start(&client, &slow("acme", 1000));
+    let refused = client.post("/v1/requests", &slow("acme", 1));
+    let problem = refused.problem(429, "QUEUE_FULL");
+    assert!(
+        problem["detail"].as_str().is_some_and(|text| text.contains("single")),
+        "{problem}"
+    );
+    assert!(!refused.header("retry-after").is_empty());
+    start(&client, &slow("bolt", 1));
+    assert_eq!(ended(&client, &first)["status"], "succeeded");
+    start(&client, &slow("acme", 1));
+    let latest = |ms: u64| json!({ "action": "spill", "mode": "async", "payload": { "ms": ms } });
+    let old = start(&client, &latest(20_000));
+    let new = start(&client, &latest(100));
+    let replaced = ended(&client, &old);
+    assert_eq!(
+        (&replaced["status"], &replaced["error"]["code"]),
+        (&json!("cancelled"), &json!("CANCELLED"))
+    );
+    assert_eq!(ended(&client, &new)["status"], "succeeded");
+}
+
+#[test]
+fn more_than_may_wait_are_refused() {
+    let tenant = Tenant::shared();
+    let mut document = queued(json!({ "limits": { "one": { "actions": "echo", "concurrency": 1 } } }));
+    document["actions"]["echo"]["waiting"] = json!(2);
+    tenant.put_composition(&document);
+    let operator = tenant.client_with("op", "jobs:write");
+    operator.post("/v1/queue:pause", &json!({ "tenant": true })).json(200);
+    let client = tenant.client("alice");
+    for _ in 0..2 {
+        start(&client, &json!({ "action": "echo" }));
+    }
+    client
+        .post("/v1/requests", &json!({ "action": "echo" }))
+        .problem(429, "QUEUE_FULL");
+    operator.post("/v1/queue:resume", &json!({ "tenant": true })).json(200);
+}
+
+#[test]
+fn a_pause_takes_its_scope_and_a_clear_word() {
+    let tenant = Tenant::shared();
+    tenant.put_composition(&queued(json!({})));
+    let client = tenant.client("alice");
+    client.get("/v1/queue").problem(403, "FORBIDDEN");
+    client
+        .post("/v1/queue:pause", &json!({ "tenant": true }))
+        .problem(403, "FORBIDDEN");
+    let operator = tenant.client_with("op", "jobs:write");
+    let problem = operator
+        .post("/v1/queue:pause", &json!({ "actoin": "a", "key": 7 }))
+        .problem(422, "VALIDATION_ERROR");
+    let pointers: Vec<&str> = problem["details"]
+        .as_array()
+        .expect("faults")
+        .iter()
+        .filter_map(|fault| fault["pointer"].as_str())
+        .collect();
+    assert_eq!(pointers, ["/actoin", "/key"], "{problem}");
+    // A resume of what is not paused changes nothing.
+    operator.post("/v1/queue:resume", &json!({ "key": "k" })).json(200);
+}
