@@ -6,6 +6,7 @@ use serde_json::json;
 use tidegate_engine::composition::{Action, DeclaredMode, Input, OnceRules, Plan, Queue};
 use tidegate_protocol::calls::executor::{Backoff, Dispatch, Factor, Jitter, Policy, Sharing};
 use tidegate_protocol::calls::jobs::NewJob;
+use tidegate_protocol::calls::once::KeyLife;
 use tidegate_protocol::calls::schedules::{Overlap, Schedule};
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::event::{JsonText, Payload};
@@ -180,6 +181,14 @@ pub fn schedules(tenant: &str, revision: &str, scale: Scale) -> Vec<Schedule> {
 /// Attempts of a job at most, under whichever revision.
 pub const ATTEMPTS_MAX: u32 = 4;
 
+/// How long a key of some actions names its job, unless that ended without a result: then it is free. Milliseconds.
+pub const KEY_LIFE_MS: u64 = 9000;
+
+/// Whether keys of an action live for [`KEY_LIFE_MS`] and not as long as their jobs.
+pub fn short_lived(action: &ActionName) -> bool {
+    matches!(action.as_str(), "back" | "quick")
+}
+
 /// The plan of a revision.
 pub fn plan(revision: &str, scale: Scale) -> Plan {
     let attempts_max = 2 + REVISIONS.iter().position(|r| *r == revision).unwrap_or(0) as u32;
@@ -219,7 +228,13 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
             mode,
             policy,
             queue: queue.rules_of(&name),
-            once: OnceRules::default(),
+            once: OnceRules {
+                key_life: short_lived(&name).then_some(KeyLife {
+                    ttl_ms: Some(KEY_LIFE_MS),
+                    failed_frees: true,
+                }),
+                dedupe: None,
+            },
             scopes: Vec::new(),
             settings: JsonText::parse("{}").expect("JSON"),
             runs_in_hub: mode == DeclaredMode::Sync,
