@@ -25,7 +25,7 @@ pub const ACTIONS: [&str; 7] = ["work", "back", "quick", "bound", "late", "echo"
 /// The tenants.
 pub const TENANTS: [&str; 2] = ["acme", "bolt"];
 /// Idempotency keys are few, so that they meet.
-pub const KEYS: u64 = 6;
+pub const KEYS: u64 = 3;
 
 /// Jobs of `work` and `back` that run at once in a tenant.
 pub const RUNNING_MAX: usize = 4;
@@ -182,11 +182,11 @@ pub fn schedules(tenant: &str, revision: &str, scale: Scale) -> Vec<Schedule> {
 pub const ATTEMPTS_MAX: u32 = 4;
 
 /// How long a key of some actions names its job, unless that ended without a result: then it is free. Milliseconds.
-pub const KEY_LIFE_MS: u64 = 9000;
+pub const KEY_LIFE_MS: u64 = 3000;
 
 /// Whether keys of an action live for [`KEY_LIFE_MS`] and not as long as their jobs.
 pub fn short_lived(action: &ActionName) -> bool {
-    matches!(action.as_str(), "back" | "quick")
+    matches!(action.as_str(), "back" | "bound" | "quick")
 }
 
 /// The plan of a revision.

@@ -4,6 +4,7 @@
 //! column of the job that it names. What a key is worth is decided when it is looked up, so that its end costs nothing:
 //! a key that names nothing any more stays where it is until another job takes it, or its row goes.
 
+use alloc::boxed::Box;
 use alloc::format;
 
 use tidegate_protocol::calls::jobs::{Enqueue, NewJob};
@@ -30,15 +31,15 @@ pub(super) enum Earlier {
 
 /// An earlier job that leaves its key to a new one.
 pub(super) struct Leaves {
-    job: Job,
-    /// Whether it is cancelled as well.
-    replaced: bool,
+    number: JobNumber,
+    /// The job itself, where it is cancelled as well.
+    replaced: Option<Box<Job>>,
 }
 
 impl Leaves {
     /// How many waiting jobs there will be fewer.
     pub fn freed(&self) -> u64 {
-        u64::from(self.replaced)
+        u64::from(self.replaced.is_some())
     }
 }
 
@@ -118,17 +119,19 @@ impl<D: Database> Turn<'_, D> {
             DedupeRule::Window { .. } | DedupeRule::UntilEnded | DedupeRule::KeepLast { .. } => false,
         };
         enqueue.job.run_at = first_start(rule, self.now).or(enqueue.job.run_at);
-        Ok(Earlier::New(Some(Leaves { job, replaced })))
+        Ok(Earlier::New(Some(Leaves {
+            number: job.id.number(),
+            replaced: replaced.then(|| Box::new(job)),
+        })))
     }
 
     /// The earlier job of its key makes way for the new job `by`.
     pub(super) fn make_way(&mut self, leaves: Leaves, by: JobId) -> Result<(), DatabaseError> {
-        let Leaves { job, replaced } = leaves;
-        free_dedupe(self.db, job.id.number())?;
-        if replaced {
+        free_dedupe(self.db, leaves.number)?;
+        if let Some(job) = leaves.replaced {
             let message = format!("A newer request of the same key took its place, as {by}.");
             let error = Error::new(ErrorCode::Cancelled, message);
-            self.end(job, JobState::Cancelled, Happening::Failed { error })?;
+            self.end(*job, JobState::Cancelled, Happening::Failed { error })?;
         }
         Ok(())
     }
