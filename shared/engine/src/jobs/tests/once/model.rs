@@ -196,7 +196,20 @@ impl Play {
         self.started(executions(&effects));
     }
 
+    /// Nothing ends but by what the model knows of.
+    fn check_open(&mut self) {
+        for at in 0..self.made.len() {
+            let ended = self.bench.status(self.made[at].job).is_ended();
+            assert_eq!(ended, self.made[at].ended.is_some(), "{:?}", self.made[at]);
+        }
+    }
+
     fn step(&mut self, step: Step) {
+        self.play(step);
+        self.check_open();
+    }
+
+    fn play(&mut self, step: Step) {
         match step {
             Step::Request(key) => self.request(key),
             Step::Succeed(at) => self.finish(at, success(), Some(true)),
@@ -220,6 +233,8 @@ impl Play {
                     self.note_ends();
                 }
                 self.bench.now = end;
+                let late = |made: &&Made| !made.begun && made.ended.is_none() && made.start <= end.0;
+                assert!(self.paused || !self.made.iter().any(|made| late(&made)), "late");
             }
             Step::Pause => {
                 hold_back(&mut self.bench);
