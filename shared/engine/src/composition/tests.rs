@@ -871,3 +871,51 @@ fn a_dedupe_that_says_nothing_or_too_much_is_a_fault() {
         &["/actions/a/idempotency | not beside `dedupe`"],
     );
 }
+
+#[test]
+fn requests_of_one_dedupe_key_meet_in_one_object_and_a_sync_one_is_stored_too() {
+    use tidegate_protocol::calls::Principal;
+    use tidegate_protocol::calls::hub::Prefer;
+    use tidegate_protocol::frames::Request;
+    use tidegate_protocol::ids::{RequestId, TenantId, UserId};
+    use tidegate_protocol::time::UnixMs;
+
+    use crate::hub::{Admitted, Context, admit};
+
+    let dedupe = json!({"key": "payload.x", "mode": "window"});
+    let text = json!({
+        "tidegate": 1, "scale": {"shards": 64}, "patterns": {"core": {"use": "core"}},
+        "actions": {"a": {"run": "core.echo", "mode": "sync", "dedupe": dedupe}}
+    });
+    let plan = compile(&text.to_string(), MANIFESTS).unwrap();
+    let place = |user: &str, x: u64, random: u64| {
+        let principal = Principal {
+            tenant: TenantId::parse("t").unwrap(),
+            user: UserId::parse(user).unwrap(),
+            scopes: Default::default(),
+            expires_at: UnixMs(0),
+        };
+        let context = Context {
+            plan: &plan,
+            principal: &principal,
+            now: UnixMs(1_800_000_000_000),
+            follower: None,
+        };
+        let body = json!({"action": "a", "payload": {"x": x, "n": random}}).to_string();
+        let request = Request::parse(&body).unwrap();
+        let id = RequestId::parse("r").unwrap();
+        match admit(context, &request, &id, Prefer::default(), random).unwrap() {
+            Admitted::Job { shard, enqueue, .. } => (shard, enqueue.partition),
+            Admitted::Here(_) => panic!("nothing would be stored"),
+        }
+    };
+    let places: alloc::collections::BTreeSet<_> = (0..40).map(|x| place("ann", x, 0).0.0).collect();
+    assert!(places.len() > 20, "keys are spread: {places:?}");
+    for x in 0..40 {
+        assert_eq!(place("ann", x, 1), place("ann", x, u64::MAX));
+    }
+    assert!(
+        (0..40).any(|x| place("ann", x, 0) != place("bob", x, 0)),
+        "a key is its user's own"
+    );
+}
