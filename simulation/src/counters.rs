@@ -75,6 +75,8 @@ counters! {
     clock_jumped_forward,
     /// Jumps of the clock back.
     clock_jumped_back,
+    /// Keys that named another job than before.
+    keys_freed,
     /// Executions that never began.
     attempts_lost,
     /// Executions that began twice.

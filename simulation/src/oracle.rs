@@ -17,7 +17,8 @@ use tidegate_protocol::{Error, ErrorCode};
 use crate::jobs::{Turn, own_reply};
 use crate::schedules::Ticks;
 use crate::setting::{
-    ATTEMPT_MS, ATTEMPTS_MAX, BACKOFF_MIN_MS, BRIEF_BURST, BRIEF_INTERVAL_MS, LEASE_MS, RUNNING_MAX, USER_RUNNING_MAX,
+    ATTEMPT_MS, ATTEMPTS_MAX, BACKOFF_MIN_MS, BRIEF_BURST, BRIEF_INTERVAL_MS, KEY_LIFE_MS, LEASE_MS, RUNNING_MAX,
+    USER_RUNNING_MAX, short_lived,
 };
 use crate::world::{Check, World};
 
@@ -35,12 +36,14 @@ pub(crate) struct RowView {
     give_up_at: Option<u64>,
     redriven_to: Option<JobId>,
     discarded_at: Option<u64>,
+    created_at: u64,
 }
 
 /// How states are stored.
 const SCHEDULED: u64 = 0;
 const RETRYING: u64 = 2;
 const RUNNING: u64 = 3;
+const SUCCEEDED: u64 = 4;
 const FAILED: u64 = 5;
 const CANCELLED: u64 = 6;
 const EXPIRED: u64 = 7;
@@ -266,7 +269,7 @@ fn read_rows(db: &impl Database) -> Result<BTreeMap<JobNumber, RowView>, String>
     let rows = db
         .run(
             "SELECT number, tail, state, due_at, token, attempt, seq, expires_at, changed_at, give_up_at, discarded_at,
-                redriven_to
+                created_at, redriven_to
             FROM job ORDER BY number",
             &[],
         )
@@ -284,6 +287,7 @@ fn read_rows(db: &impl Database) -> Result<BTreeMap<JobNumber, RowView>, String>
         let (expires_at, changed_at) = (number()?, number()?.unwrap_or_default());
         let give_up_at = number()?;
         let discarded_at = number()?;
+        let created_at = number()?.unwrap_or_default();
         let redriven_to = row.optional_text().map_err(|error| error.message)?;
         let redriven_to = redriven_to.and_then(|text| JobId::parse(&text));
         views.insert(
@@ -300,6 +304,7 @@ fn read_rows(db: &impl Database) -> Result<BTreeMap<JobNumber, RowView>, String>
                 give_up_at,
                 redriven_to,
                 discarded_at,
+                created_at,
             },
         );
     }
@@ -343,7 +348,7 @@ impl World {
         if let Turn::Handle(id, call) = turn
             && let Call::Enqueue(enqueue) = &**call
         {
-            self.check_key(shard, enqueue, own_reply(*id, effects))?;
+            self.check_key(shard, enqueue, own_reply(*id, effects), &before, now)?;
         }
         if let Turn::Wake = turn {
             let again = effects.iter().filter(|effect| {
@@ -714,8 +719,15 @@ impl World {
         Ok(())
     }
 
-    /// The same tenant, action and key: the same job.
-    fn check_key(&mut self, shard: usize, enqueue: &Enqueue, reply: Option<&Result<Reply, Error>>) -> Check {
+    /// The same tenant, action and key: the same job, for as long as the key lives. A job that has not ended keeps it.
+    fn check_key(
+        &mut self,
+        shard: usize,
+        enqueue: &Enqueue,
+        reply: Option<&Result<Reply, Error>>,
+        before: &BTreeMap<JobNumber, RowView>,
+        now: UnixMs,
+    ) -> Check {
         let (Some(keyed), Some(Ok(reply))) = (&enqueue.keyed, reply) else {
             return Ok(());
         };
@@ -736,6 +748,19 @@ impl World {
             .find(|(other, (of, _))| *of == job && **other != name)
         {
             return Err(format!("one job, two keys: {job} of {name:?} and {other:?}"));
+        }
+        let lapsed = |row: &RowView| {
+            let of_life = short_lived(&enqueue.job.action) && row.ended();
+            of_life && (row.state != SUCCEEDED || now.0 >= row.created_at + KEY_LIFE_MS)
+        };
+        let known = self.oracle.keys.get(&name);
+        let over = known.and_then(|(job, _)| before.get(&job.number())).is_some_and(lapsed);
+        if over {
+            if known.is_some_and(|(known, _)| *known == job) {
+                return Err(format!("{job} was given for a key that names it no longer"));
+            }
+            self.counters.keys_freed += 1;
+            self.oracle.keys.remove(&name);
         }
         let known = self
             .oracle

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use tidegate_engine::composition::{Action, DeclaredMode, Input, Plan, Queue};
+use tidegate_engine::composition::{Action, DeclaredMode, Input, OnceRules, Plan, Queue};
 use tidegate_protocol::calls::executor::{Backoff, Dispatch, Factor, Jitter, Policy, Sharing};
 use tidegate_protocol::calls::jobs::NewJob;
+use tidegate_protocol::calls::once::KeyLife;
 use tidegate_protocol::calls::schedules::{Overlap, Schedule};
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::event::{JsonText, Payload};
@@ -24,7 +25,7 @@ pub const ACTIONS: [&str; 7] = ["work", "back", "quick", "bound", "late", "echo"
 /// The tenants.
 pub const TENANTS: [&str; 2] = ["acme", "bolt"];
 /// Idempotency keys are few, so that they meet.
-pub const KEYS: u64 = 6;
+pub const KEYS: u64 = 3;
 
 /// Jobs of `work` and `back` that run at once in a tenant.
 pub const RUNNING_MAX: usize = 4;
@@ -158,6 +159,7 @@ pub fn schedules(tenant: &str, revision: &str, scale: Scale) -> Vec<Schedule> {
             metadata: metadata.clone(),
             run_at: None,
             redriven_from: None,
+            once: None,
             traceparent: None,
         },
         overlap,
@@ -178,6 +180,14 @@ pub fn schedules(tenant: &str, revision: &str, scale: Scale) -> Vec<Schedule> {
 
 /// Attempts of a job at most, under whichever revision.
 pub const ATTEMPTS_MAX: u32 = 4;
+
+/// How long a key of some actions names its job, unless that ended without a result: then it is free. Milliseconds.
+pub const KEY_LIFE_MS: u64 = 3000;
+
+/// Whether keys of an action live for [`KEY_LIFE_MS`] and not as long as their jobs.
+pub fn short_lived(action: &ActionName) -> bool {
+    matches!(action.as_str(), "back" | "bound" | "quick")
+}
 
 /// The plan of a revision.
 pub fn plan(revision: &str, scale: Scale) -> Plan {
@@ -218,6 +228,13 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
             mode,
             policy,
             queue: queue.rules_of(&name),
+            once: OnceRules {
+                key_life: short_lived(&name).then_some(KeyLife {
+                    ttl_ms: Some(KEY_LIFE_MS),
+                    failed_frees: true,
+                }),
+                dedupe: None,
+            },
             scopes: Vec::new(),
             settings: JsonText::parse("{}").expect("JSON"),
             runs_in_hub: mode == DeclaredMode::Sync,

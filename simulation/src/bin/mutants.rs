@@ -25,6 +25,7 @@ const LIMITS: &str = "shared/engine/src/jobs/time_limits.rs";
 const GATES: &str = "shared/engine/src/jobs/gates.rs";
 const LANES: &str = "shared/engine/src/jobs/lanes.rs";
 const FOLLOW: &str = "shared/engine/src/jobs/follow.rs";
+const ONCE: &str = "shared/engine/src/jobs/once.rs";
 const LETTERS: &str = "shared/engine/src/jobs/letters.rs";
 const MANY: &str = "shared/engine/src/jobs/many.rs";
 const RETRY: &str = "shared/engine/src/jobs/retry.rs";
@@ -42,6 +43,48 @@ const PENDING: &str = "shared/engine/src/hub/pending.rs";
 const CALLS: &str = "shared/protocol/src/calls/mod.rs";
 
 const MUTANTS: &[Mutant] = &[
+    mutant(
+        "a key lives for ever",
+        ONCE,
+        "now < self.created_at.plus(ms))",
+        "now < self.created_at.plus(u64::MAX >> ms.min(12)))",
+    ),
+    mutant(
+        "a key is taken from a job that has not ended",
+        ONCE,
+        "!self.state.is_ended() || (!freed",
+        "(!freed",
+    ),
+    mutant(
+        "a row goes before its key",
+        ONCE,
+        "named.map_or(kept, |named| named.max(kept))",
+        "named.map_or(kept, |named| named.min(kept))",
+    ),
+    mutant(
+        "a job that has begun is replaced",
+        ONCE,
+        "DedupeRule::ReplaceWaiting => !job.has_begun(),",
+        "DedupeRule::ReplaceWaiting => !job.state.is_ended(),",
+    ),
+    mutant(
+        "a debounced job waits without end",
+        ONCE,
+        ".min(job.created_at.plus(max_wait_ms))",
+        ".max(UnixMs(max_wait_ms.min(1)))",
+    ),
+    mutant(
+        "a debounced job keeps its first input",
+        ONCE,
+        "Value::Blob(&to_blob(&enqueue.job.payload)?)",
+        "Value::Blob(&to_blob(&before)?)",
+    ),
+    mutant(
+        "a debounced job stays in the lane of its first input",
+        ONCE,
+        "if old_lane == lane {",
+        "if old_lane.len() != 1 || lane.is_empty() {",
+    ),
     mutant(
         "a schedule fires early",
         SCHEDULES,

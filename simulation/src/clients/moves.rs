@@ -44,6 +44,8 @@ impl World {
     /// The body of a request. With a key it is mostly the same one.
     pub(super) fn body(&mut self, client: usize, id: &str, key: Option<u64>) -> String {
         let action = match self.random.below(100) {
+            // So that a key meets itself again after its life.
+            0..=19 if key.is_some() => "back",
             0..=24 => "work",
             25..=39 => "bound",
             40..=47 => "back",

@@ -13,6 +13,7 @@ mod kill;
 mod large_report;
 mod limits_of_time;
 mod objects;
+mod once;
 mod operations;
 mod panics;
 mod queue;

@@ -39,14 +39,17 @@ const FULL: &str = r#"{
         "a": {"run": "reports.summarize", "description": "d", "mode": "async", "timeout": "5m", "lease": "1s",
             "retry": {"attempts": 7, "backoff": "exponential", "initial": "2s", "cap": "1h"}, "scopes": ["a:b", "c"],
             "retention": "1d", "dispatch": "queue", "with": {"columns": 5}, "queue_timeout": "1m", "total_timeout": "1h",
-            "heartbeat_timeout": "30s"},
+            "heartbeat_timeout": "30s", "idempotency": {"ttl": "1d", "failed": "free"}},
         "b": {"run": "core.guess", "mode": "auto", "deadline": "1s", "dispatch": "direct", "total_timeout": "1d",
             "retry": {"backoff": "linear", "initial": "5s", "increment": "1s", "cap": "1m", "jitter": "full"},
             "priority": "low", "waiting": 9},
         "c": {"run": "core.echo", "retry": {"backoff": "constant", "initial": "5s"}},
         "d": {"run": "core.delay", "retry": {"factor": 1.5, "jitter": "plus_minus", "percent": 20}},
         "e": {"run": "core.delay", "retry": {"backoff": "polynomial", "unit": "5s", "power": 4, "cap": "1m"}},
-        "f": {"run": "core.delay", "retry": {"backoff": "table", "waits": ["1s", "5m"], "jitter": "equal"}}
+        "f": {"run": "core.delay", "retry": {"backoff": "table", "waits": ["1s", "5m"], "jitter": "equal"},
+            "mode": "async", "dedupe": {"key": ["user", "payload.a"], "mode": "keep_last", "wait": "2s", "max_wait": "5m"}},
+        "g": {"run": "core.echo", "dedupe": {"key": "payload", "mode": "window", "window": "5m"}},
+        "h": {"run": "core.echo", "dedupe": {"key": "payload.x", "mode": "until_ended"}}
     },
     "schedules": {
         "nightly": {"cron": "0 3 * * *", "time_zone": "Europe/Berlin", "action": "a", "payload": {"a": [1], "n": 3},
@@ -67,6 +70,7 @@ const BEYOND_SCHEMA: &[&str] = &[
     "below the timeout of ",
     "not below `initial`",
     "not below `unit`",
+    "not below `wait`",
     "at most six decimals",
     "only where the mode is `",
     "a path such as",
@@ -275,6 +279,13 @@ fn name() -> impl Strategy<Value = String> {
         "when_full",
         "priority",
         "waiting",
+        "idempotency",
+        "ttl",
+        "failed",
+        "dedupe",
+        "window",
+        "wait",
+        "max_wait",
         "schedules",
         "cron",
         "time_zone",
@@ -314,12 +325,17 @@ fn value() -> impl Strategy<Value = Value> {
         ["user", "action"], ["*", "a.*"], {"key": "user"}, {"concurrency": 5}, {"units": 5, "per": "1m"}, 1_000_000, 1_000_001,
         {"throttle": {"units": 5, "per": "1m"}, "cost": 3}, {"limits": {"a": {"concurrency": 1}}}, 100_000, 100_001
     ]);
+    let of_keys = json!([
+        "window", "until_ended", "replace_waiting", "keep_last", "keep", "free", "1h", "30d", {"ttl": "2h"}, {"failed": "free"},
+        {"key": "user", "mode": "window"}, {"key": "user", "mode": "keep_last"}, {"mode": "until_ended"},
+        {"key": "user", "mode": "replace_waiting", "wait": "1s"}, {"key": "user", "mode": "until_ended", "window": "1m"}
+    ]);
     let of_schedules = json!([
         "0 3 * * *", "* * * * * *", "@hourly", "0 0 30 2 *", "0 3 * * é", "Europe/Berlin", "Europe/Atlantis", "b", "skip",
         "allow", "cancel_old", {"cron": "0 3 * * *", "action": "a"}, {"cron": "0 3 * * *"}, {"schedule": "x"},
         {"k": "v"}, {"": "v"}, "x".repeat(257), "u\u{7}", {"p": "x".repeat(33_000)}
     ]);
-    let all = [known, of_queues, of_schedules];
+    let all = [known, of_queues, of_keys, of_schedules];
     let all: Vec<Value> = all.iter().filter_map(Value::as_array).flatten().cloned().collect();
     prop::sample::select(all)
 }

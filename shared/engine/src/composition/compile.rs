@@ -21,6 +21,7 @@ use super::defaults::{
 use super::document::{canonical, read, revision_of};
 use super::manifest::{Manifest, Mode, Operation};
 use super::object::{Object, child, describe, note, suggest};
+use super::once::read_once;
 use super::plan::{Action, PatternInstance, Plan};
 use super::policy::{read_deadline, read_policy};
 use super::queue::Queue;
@@ -278,8 +279,10 @@ fn read_action(
     let mode = read_mode(&mut fields, operation);
     let sharing = operation.map_or_else(Sharing::default, |operation| operation.sharing);
     let policy = read_policy(&mut fields, mode, sharing);
+    let declared = mode;
     let mode = read_deadline(&mut fields, mode, policy.timeout_ms);
     let queue = parts.queue.rules(&mut fields, name.as_ref());
+    let once = read_once(&mut fields, declared);
     let scopes = match fields.take("scopes") {
         Some(value) => read_scopes(value, &fields.at("scopes"), fields.faults),
         None => Vec::new(),
@@ -306,6 +309,7 @@ fn read_action(
         mode: mode?,
         policy,
         queue,
+        once,
         scopes,
         settings: JsonText::parse(&canonical(&settings))?,
         runs_in_hub: run.operation.runs_in_hub,

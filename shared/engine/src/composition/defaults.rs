@@ -67,6 +67,23 @@ pub const HEARTBEAT_TIMEOUT_MS_RANGE: RangeInclusive<u64> = 5 * SECOND_MS..=TIME
 /// What `retention` may be: a client must be able to read the outcome; rows cannot be kept for ever. Milliseconds.
 pub const RETENTION_MS_RANGE: RangeInclusive<u64> = SECOND_MS..=366 * DAY_MS;
 
+/// What `idempotency.ttl` may be: a client that asks again does so within hours; a key is a row's entry in an index.
+/// Milliseconds.
+pub const IDEMPOTENCY_TTL_MS_RANGE: RangeInclusive<u64> = 60 * MINUTE_MS..=30 * DAY_MS;
+/// How long a request counts as the same: as long as people and machines repeat what seems not to have worked.
+/// Milliseconds.
+pub const DEDUPE_WINDOW_MS: u64 = 10 * MINUTE_MS;
+/// What `dedupe.window` may be: as long as a key's life at most. Milliseconds.
+pub const DEDUPE_WINDOW_MS_RANGE: RangeInclusive<u64> = SECOND_MS..=30 * DAY_MS;
+/// How long a debounced job waits for a later request: longer than the pauses of someone who is typing or saving.
+/// Milliseconds.
+pub const DEDUPE_WAIT_MS: u64 = 5 * SECOND_MS;
+/// How long a debounced job waits in all: one whose requests never pause still runs each minute. Milliseconds.
+pub const DEDUPE_MAX_WAIT_MS: u64 = MINUTE_MS;
+/// What `dedupe.wait` and `dedupe.max_wait` may be: below a tenth of a second each would only cost an alarm.
+/// Milliseconds.
+pub const DEDUPE_WAIT_MS_RANGE: RangeInclusive<u64> = 100..=DAY_MS;
+
 /// Where the clock of a schedule stands.
 pub const TIME_ZONE: &str = "UTC";
 /// How far back a schedule makes up for what it missed: long enough for a deployment, short enough that what fires still

@@ -112,6 +112,11 @@ impl<'v, 'f> Object<'v, 'f> {
         self.fields.get(name)
     }
 
+    /// Whether the field `name` is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.fields.contains_key(name)
+    }
+
     /// The field `name`, which must be there.
     pub fn require(&mut self, name: &'static str, expected: &'static str) -> Option<&'v Value> {
         let value = self.take(name);

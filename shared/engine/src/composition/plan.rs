@@ -14,6 +14,7 @@ use tidegate_protocol::fault::closest;
 use tidegate_protocol::ids::{ActionName, Revision};
 use tidegate_protocol::{Error, ErrorCode, Fault};
 
+use super::once::OnceRules;
 use super::queue::QueueRules;
 
 /// Actions that are looked at for a name that may have been meant. A wrong name costs about a millisecond at most.
@@ -76,6 +77,8 @@ pub struct Action {
     pub policy: Policy,
     /// How its jobs wait.
     pub queue: QueueRules,
+    /// What makes several requests for it one job.
+    pub once: OnceRules,
     /// Scopes that a token must have, all of them.
     pub scopes: Vec<String>,
     /// The operation's settings: a JSON object that the pattern found right.

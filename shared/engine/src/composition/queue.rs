@@ -31,7 +31,7 @@ pub struct Key(Vec<Path>);
 
 impl Key {
     /// The key of a request; empty where the limit has no keys.
-    fn of(&self, input: &Input<'_>) -> String {
+    pub(super) fn of(&self, input: &Input<'_>) -> String {
         match self.0.as_slice() {
             [] => String::new(),
             [path] => path.key(input),
@@ -333,7 +333,8 @@ fn read_patterns(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> Vec<A
     patterns
 }
 
-fn read_key(fields: &mut Object<'_, '_>) -> Key {
+/// The field `key`: a path, or several. Where it is absent, all requests have the same key.
+pub(super) fn read_key(fields: &mut Object<'_, '_>) -> Key {
     let Some(value) = fields.take("key") else {
         return Key::default();
     };

@@ -125,6 +125,8 @@ fn read_schedule(
             metadata,
             run_at: None,
             redriven_from: None,
+            // Each nominal time has a key of its own, which lives as long as its job is kept.
+            once: None,
             traceparent: None,
         },
         name,

@@ -778,3 +778,144 @@ fn with_schedules(schedules: &Value) -> String {
     text["schedules"] = schedules.clone();
     text.to_string()
 }
+
+#[test]
+fn what_makes_requests_one_job_has_the_defaults_of_the_reference() {
+    use tidegate_protocol::calls::once::{DedupeRule, KeyLife, Once};
+    use tidegate_protocol::event::JsonText;
+    use tidegate_protocol::frames::Start;
+    use tidegate_protocol::ids::UserId;
+
+    let (user, name) = (UserId::parse("ann").unwrap(), ActionName::parse("a").unwrap());
+    let once = |fields: Value, keyed| {
+        let mut document = json!({"run": "core.delay", "mode": "async"});
+        document
+            .as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        let (metadata, payload) = (Default::default(), JsonText::parse("{\"x\":7}").unwrap());
+        let input = crate::composition::Input::new(&user, &name, &metadata, &payload);
+        action(&document).once.of(&input, keyed, Start::Now)
+    };
+    assert_eq!(once(json!({}), true).unwrap(), None);
+    let life = |ttl_ms, failed_frees| Some(Once::Key(KeyLife { ttl_ms, failed_frees }));
+    assert_eq!(once(json!({"idempotency": {}}), true).unwrap(), life(None, false));
+    assert_eq!(once(json!({"idempotency": {}}), false).unwrap(), None, "only for a key");
+    let fields = json!({"idempotency": {"ttl": "1d", "failed": "free"}});
+    assert_eq!(once(fields, true).unwrap(), life(Some(86_400_000), true));
+    let last = |wait_ms, max_wait_ms| DedupeRule::KeepLast { wait_ms, max_wait_ms };
+    for (fields, rule) in [
+        (json!({"mode": "window"}), DedupeRule::Window { ms: 600_000 }),
+        (
+            json!({"mode": "window", "window": "1s"}),
+            DedupeRule::Window { ms: 1000 },
+        ),
+        (json!({"mode": "until_ended"}), DedupeRule::UntilEnded),
+        (json!({"mode": "replace_waiting"}), DedupeRule::ReplaceWaiting),
+        (json!({"mode": "keep_last"}), last(5000, 60_000)),
+        (json!({"mode": "keep_last", "wait": "2m"}), last(120_000, 120_000)),
+        (
+            json!({"mode": "keep_last", "wait": "1s", "max_wait": "3s"}),
+            last(1000, 3000),
+        ),
+    ] {
+        let mut dedupe = fields.clone();
+        dedupe["key"] = json!("payload.x");
+        let found = once(json!({ "dedupe": dedupe }), false).unwrap().unwrap();
+        let found = found.dedupe().unwrap();
+        assert_eq!((found.rule, found.key.as_str()), (rule, r#"["ann","7"]"#), "{fields}");
+        let refused = once(json!({ "dedupe": dedupe }), true).unwrap_err();
+        assert_eq!(refused.details[0].pointer, "/idempotency_key");
+    }
+}
+
+#[test]
+fn a_dedupe_that_says_nothing_or_too_much_is_a_fault() {
+    let check = |fields: Value, expected: &[&str]| {
+        let mut document = json!({"run": "core.delay", "mode": "async"});
+        document
+            .as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        super::tests::check(&self::document(&document), expected);
+    };
+    let at = "/actions/a/dedupe";
+    check(
+        json!({"dedupe": {}}),
+        &[&format!("{at}/key | the path"), &format!("{at}/mode | what becomes")],
+    );
+    check(
+        json!({"dedupe": {"key": "user", "mode": "window", "wait": "1s"}}),
+        &[&format!("{at}/wait | only where the mode is `keep_last`")],
+    );
+    check(
+        json!({"dedupe": {"key": "user", "mode": "keep_last", "wait": "3s", "max_wait": "2s", "window": "1m"}}),
+        &[
+            &format!("{at}/max_wait | not below `wait`, 3s"),
+            &format!("{at}/window | only where the mode is `window`"),
+        ],
+    );
+    check(
+        json!({"mode": "auto", "dedupe": {"key": "user", "mode": "keep_last"}}),
+        &[&format!("{at}/mode | only where the mode is `async`")],
+    );
+    check(
+        json!({"idempotency": {"ttl": "59m", "failed": "drop"}}),
+        &[
+            "/actions/a/idempotency/ttl | from 1h to 30d",
+            "/actions/a/idempotency/failed | `keep`, `free`",
+        ],
+    );
+    check(
+        json!({"idempotency": {}, "dedupe": {"key": "user", "mode": "until_ended"}}),
+        &["/actions/a/idempotency | not beside `dedupe`"],
+    );
+}
+
+#[test]
+fn requests_of_one_dedupe_key_meet_in_one_object_and_a_sync_one_is_stored_too() {
+    use tidegate_protocol::calls::Principal;
+    use tidegate_protocol::calls::hub::Prefer;
+    use tidegate_protocol::frames::Request;
+    use tidegate_protocol::ids::{RequestId, TenantId, UserId};
+    use tidegate_protocol::time::UnixMs;
+
+    use crate::hub::{Admitted, Context, admit};
+
+    let dedupe = json!({"key": "payload.x", "mode": "window"});
+    let text = json!({
+        "tidegate": 1, "scale": {"shards": 64}, "patterns": {"core": {"use": "core"}},
+        "actions": {"a": {"run": "core.echo", "mode": "sync", "dedupe": dedupe}}
+    });
+    let plan = compile(&text.to_string(), MANIFESTS).unwrap();
+    let place = |user: &str, x: u64, random: u64| {
+        let principal = Principal {
+            tenant: TenantId::parse("t").unwrap(),
+            user: UserId::parse(user).unwrap(),
+            scopes: Default::default(),
+            expires_at: UnixMs(0),
+        };
+        let context = Context {
+            plan: &plan,
+            principal: &principal,
+            now: UnixMs(1_800_000_000_000),
+            follower: None,
+        };
+        let body = json!({"action": "a", "payload": {"x": x, "n": random}}).to_string();
+        let request = Request::parse(&body).unwrap();
+        let id = RequestId::parse("r").unwrap();
+        match admit(context, &request, &id, Prefer::default(), random).unwrap() {
+            Admitted::Job { shard, enqueue, .. } => (shard, enqueue.partition),
+            Admitted::Here(_) => panic!("nothing would be stored"),
+        }
+    };
+    let places: alloc::collections::BTreeSet<_> = (0..40).map(|x| place("ann", x, 0).0.0).collect();
+    assert!(places.len() > 20, "keys are spread: {places:?}");
+    for x in 0..40 {
+        assert_eq!(place("ann", x, 1), place("ann", x, u64::MAX));
+    }
+    assert!(
+        (0..40).any(|x| place("ann", x, 0) != place("bob", x, 0)),
+        "a key is its user's own"
+    );
+}

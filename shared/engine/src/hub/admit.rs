@@ -13,9 +13,10 @@ use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::executor::{Dispatch, Policy};
 use tidegate_protocol::calls::hub::Prefer;
 use tidegate_protocol::calls::jobs::{Enqueue, Keyed, NewJob};
+use tidegate_protocol::calls::once::Once;
 use tidegate_protocol::event::{JsonText, Payload};
 use tidegate_protocol::frames::{Mode, Request, Start};
-use tidegate_protocol::ids::{HubIndex, PARTITIONS, Partition, RequestId, ShardIndex, UserId, fnv1a};
+use tidegate_protocol::ids::{HubIndex, IdempotencyKey, PARTITIONS, Partition, RequestId, ShardIndex, UserId, fnv1a};
 use tidegate_protocol::limits::WAIT_SECONDS_MAX;
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
@@ -81,7 +82,7 @@ pub struct Context<'a> {
 /// Decides what becomes of `request`.
 ///
 /// Errors: `INVALID_ACTION`, `FORBIDDEN` with the missing scopes, `VALIDATION_ERROR` for a mode that the action does
-/// not have, or where a limit finds no cost in the request. A refused request has consumed nothing.
+/// not have, where a limit finds no cost in the request, or where the action's `dedupe` cannot keep it. A refused request has consumed nothing.
 pub fn admit(
     context: Context<'_>,
     request: &Request<'_>,
@@ -124,7 +125,9 @@ pub fn admit(
     let user = context.principal.user.clone();
     let wait_ms = prefer.wait_ms.map(|ms| ms.min(WAIT_SECONDS_MAX * 1000));
     let (answer_within_ms, policy, answers) = match declared {
-        DeclaredMode::Sync if request.idempotency_key.is_none() && action.runs_in_hub => {
+        DeclaredMode::Sync
+            if request.idempotency_key.is_none() && action.once.dedupe.is_none() && action.runs_in_hub =>
+        {
             return Ok(Admitted::Here(alloc::boxed::Box::new(Run {
                 action: action.clone(),
                 payload,
@@ -157,12 +160,18 @@ pub fn admit(
         }
     };
     let answers = if wait_ms.is_some() { Answers::OnTheSpot } else { answers };
-    let partition = match &request.idempotency_key {
-        Some(key) => Partition::of_hash(fnv1a(&[action.name.as_str().as_bytes(), key.as_str().as_bytes()])),
+    let input = Input::new(&user, &action.name, &request.metadata, &payload);
+    let once = action
+        .once
+        .of(&input, request.idempotency_key.is_some(), request.start)?;
+    // Jobs of one key meet in one object, whichever kind of key it is.
+    let key = request.idempotency_key.as_ref().map(IdempotencyKey::as_str);
+    let dedupe = once.as_ref().and_then(Once::dedupe).map(|dedupe| dedupe.key.as_str());
+    let partition = match key.or(dedupe) {
+        Some(key) => Partition::of_hash(fnv1a(&[action.name.as_str().as_bytes(), key.as_bytes()])),
         None => Partition::of_hash(random),
     };
     let shard = shard_of(partition, context.plan.scale.shards);
-    let input = Input::new(&user, &action.name, &request.metadata, &payload);
     let queueing = action
         .queue
         .queueing(&input, request.priority, shard, context.plan.scale)?;
@@ -183,6 +192,7 @@ pub fn admit(
             run_at: later,
             traceparent: request.traceparent.clone(),
             redriven_from: None,
+            once,
         },
         partition,
         keyed,

@@ -55,6 +55,7 @@ fn action(name: &str, mode: DeclaredMode, scopes: &[&str]) -> Action {
             sharing: Sharing::Alone,
         },
         queue: Default::default(),
+        once: Default::default(),
         scopes: scopes.iter().map(ToString::to_string).collect(),
         settings: JsonText::parse("{}").unwrap(),
         runs_in_hub: mode == DeclaredMode::Sync,

@@ -327,7 +327,7 @@ impl<D: Database> Turn<'_, D> {
         let number = job.id.number();
         let waited = job.state.is_waiting();
         self.state.release(number);
-        let expires_at = self.now.plus(job.spec.policy.retention_ms);
+        let expires_at = job.kept_until(self.now, state);
         job.state = state;
         job.ended_at = Some(self.now);
         job.expires_at = Some(expires_at);

@@ -6,12 +6,14 @@ use alloc::vec::Vec;
 
 use tidegate_protocol::calls::executor::Dispatch;
 use tidegate_protocol::calls::jobs::{Enqueue, Keyed, NewJob, Reply};
+use tidegate_protocol::calls::queueing::Queueing;
 use tidegate_protocol::event::{JobState, JsonText, Payload, Progress};
 use tidegate_protocol::ids::{FencingToken, JobId, JobNumber};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
 use super::lanes::Shape;
+use super::once::{Earlier, Leaves};
 use super::row::{FIRST, Job, fingerprint};
 use super::state::{Lease, Unstored, Waiter, Waiting};
 use super::time_limits::limited_within;
@@ -23,19 +25,25 @@ const FIRST_TOKEN: FencingToken = FencingToken(1);
 
 impl<D: Database> Turn<'_, D> {
     /// Accepts a job, or finds the one that its key names.
-    pub(super) fn enqueue(&mut self, call: CallId, enqueue: Enqueue) -> Result<(), DatabaseError> {
+    pub(super) fn enqueue(&mut self, call: CallId, mut enqueue: Enqueue) -> Result<(), DatabaseError> {
         if let Some(keyed) = &enqueue.keyed
-            && let Some(job) = Job::load_key(self.db, enqueue.job.action.as_str(), keyed.key.as_str())?
+            && let Some(job) = self.named_or_freed(enqueue.job.action.as_str(), keyed.key.as_str())?
         {
             return self.answer_again(call, job, &keyed.clone(), &enqueue);
         }
-        if self.state.lanes.jobs() >= WAITING_MAX {
+        let leaves = match self.deduplicate(call, &mut enqueue)? {
+            Earlier::Answered => return Ok(()),
+            Earlier::New(leaves) => leaves,
+        };
+        let freed = leaves.as_ref().map_or(0, Leaves::freed);
+        if self.state.lanes.jobs() >= WAITING_MAX + freed {
             let message = format!("{WAITING_MAX} jobs are waiting already.");
             self.reply(call, Err(Error::new(ErrorCode::QueueFull, message).retry_after(5000)));
             return Ok(());
         }
         let bound = enqueue.job.queueing.waiting_max;
-        if let Some(max) = bound.filter(|max| self.state.lanes.jobs_of(&enqueue.job.action) >= u64::from(*max)) {
+        let waiting = self.state.lanes.jobs_of(&enqueue.job.action);
+        if let Some(max) = bound.filter(|max| waiting >= freed + u64::from(*max)) {
             let message = format!("{max} jobs of the action `{}` are waiting already.", enqueue.job.action);
             self.reply(call, Err(Error::new(ErrorCode::QueueFull, message).retry_after(5000)));
             return Ok(());
@@ -46,10 +54,7 @@ impl<D: Database> Turn<'_, D> {
             return Ok(());
         }
         let shape = Shape::of(&enqueue.job);
-        if self.state.gates.learn(self.db, &enqueue.job.queueing.limits)? {
-            self.state.lanes.all_opened();
-            self.place_freed = true;
-        }
+        self.learn_limits(&enqueue.job.queueing)?;
         let due = enqueue.job.run_at.filter(|at| *at > self.now);
         if due.is_none() {
             if let Some(refusal) = self.refusal(&enqueue.job.queueing, &shape) {
@@ -62,12 +67,16 @@ impl<D: Database> Turn<'_, D> {
         let (tail, _) = split((self.random)());
         let id = JobId::new(number, tail);
         self.state.last = number;
+        if let Some(leaves) = leaves {
+            self.make_way(leaves, id)?;
+        }
 
         let direct = due.is_none() && enqueue.job.policy.dispatch == Dispatch::Direct;
         if direct && self.state.has_place() && self.state.gates.closed(&shape, self.now).next().is_none() {
             // A job without a row has no alarm: one whose limits may pass before its deadline is stored at once.
             let limited = |ms| limited_within(&enqueue.job.policy, ms);
-            if enqueue.keyed.is_none() && enqueue.answer_within_ms.is_some_and(|ms| !limited(ms)) {
+            let nameless = enqueue.keyed.is_none() && enqueue.job.once.is_none();
+            if nameless && enqueue.answer_within_ms.is_some_and(|ms| !limited(ms)) {
                 return self.start_unstored(call, id, enqueue);
             }
             let job = self.insert_running(id, &enqueue, None)?;
@@ -100,18 +109,17 @@ impl<D: Database> Turn<'_, D> {
     }
 
     /// The key is known: the stored answer, or a place beside the one who asked first.
-    fn answer_again(
-        &mut self,
-        call: CallId,
-        mut job: Job,
-        keyed: &Keyed,
-        enqueue: &Enqueue,
-    ) -> Result<(), DatabaseError> {
+    fn answer_again(&mut self, call: CallId, job: Job, keyed: &Keyed, enqueue: &Enqueue) -> Result<(), DatabaseError> {
         if fingerprint(self.db, job.id.number())?.as_deref() != Some(keyed.fingerprint.as_str()) {
             let message = "This idempotency key was used for another request: another payload or another user.";
             self.reply(call, Err(Error::new(ErrorCode::IdempotencyMismatch, message)));
             return Ok(());
         }
+        self.give_again(call, job, enqueue)
+    }
+
+    /// Answers with a job that is there: its stored answer, or a place beside those who asked before.
+    pub(super) fn give_again(&mut self, call: CallId, mut job: Job, enqueue: &Enqueue) -> Result<(), DatabaseError> {
         if let Some(event) = job.outcome {
             self.reply(
                 call,
@@ -128,6 +136,15 @@ impl<D: Database> Turn<'_, D> {
             self.add_follower(&mut job, hub)?;
         }
         self.acknowledge(call, &job, enqueue, true)
+    }
+
+    /// The rules that a job's limits come with hold from now on.
+    pub(super) fn learn_limits(&mut self, queueing: &Queueing) -> Result<(), DatabaseError> {
+        if self.state.gates.learn(self.db, &queueing.limits)? {
+            self.state.lanes.all_opened();
+            self.place_freed = true;
+        }
+        Ok(())
     }
 
     /// Answers with an acknowledgment, or lets the call wait for the outcome.

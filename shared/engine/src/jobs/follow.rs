@@ -67,7 +67,7 @@ impl<D: Database> Turn<'_, D> {
     ) -> Result<(), DatabaseError> {
         let found = match job {
             JobRef::Id(id) => self.load(*id)?,
-            JobRef::Key(action, key) => Job::load_key(self.db, action.as_str(), key.as_str())?,
+            JobRef::Key(action, key) => self.named(action.as_str(), key.as_str())?,
         };
         let Some(mut job) = found.filter(|job| caller.may_read(&job.spec.user)) else {
             self.reply(call, Err(Error::not_found()));

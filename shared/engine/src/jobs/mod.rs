@@ -20,6 +20,7 @@ mod heads;
 mod lanes;
 mod letters;
 mod many;
+mod once;
 mod read;
 mod retry;
 mod row;

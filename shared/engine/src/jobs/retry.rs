@@ -146,6 +146,8 @@ impl<D: Database> Turn<'_, D> {
                 run_at,
                 queueing,
                 redriven_from: Some(old.id),
+                // It is not what the old one's key names.
+                once: None,
                 ..old.spec.clone()
             },
             // The same object, whatever becomes of the partitions.

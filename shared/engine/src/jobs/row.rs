@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::jobs::{Keyed, NewJob};
+use tidegate_protocol::calls::once::Once;
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload, Progress, Snapshot};
 use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, JobNumber, Seq};
 use tidegate_protocol::time::UnixMs;
@@ -135,17 +136,20 @@ impl Job {
         rows.into_iter().next().map(Self::read).transpose()
     }
 
-    /// Inserts the row, with its payload and key. One row, one more for `due_at`, one for `give_up_at`, one for a key.
+    /// Inserts the row, with its payload and key. One row, one more for `due_at`, one for `give_up_at`, one for a key
+    /// of either kind.
     pub fn insert(&self, db: &impl Database, payload: &Payload, keyed: Option<&Keyed>) -> Result<(), DatabaseError> {
         let key = keyed.map_or(Value::Null, |keyed| Value::Text(keyed.key.as_str()));
         let fingerprint = keyed.map_or(Value::Null, |keyed| Value::Text(&keyed.fingerprint));
+        let dedupe = self.spec.once.as_ref().and_then(Once::dedupe);
+        let dedupe = dedupe.map_or(Value::Null, |dedupe| Value::Text(&dedupe.key));
         let outcome = self.outcome.as_ref().map(to_blob).transpose()?;
         db.run(
             "-- jobs::insert
             INSERT INTO job (number, tail, state, due_at, user, action, key, fingerprint, created_at, spec, payload,
                 token, attempt, attempt_until, losses, seq, progress, log, followers, checkpoint, changed_at,
-                ended_at, expires_at, outcome, give_up_at, snoozes, lane)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                ended_at, expires_at, outcome, give_up_at, snoozes, lane, dedupe)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             &[
                 Value::Number(self.id.number().0),
                 Value::Number(u64::from(self.id.tail())),
@@ -174,6 +178,7 @@ impl Job {
                 Value::optional(self.give_up_at.map(|at| at.0)),
                 Value::Number(self.snoozes),
                 Value::Text(&Shape::of(&self.spec).name()?),
+                dedupe,
             ],
         )?;
         Ok(())

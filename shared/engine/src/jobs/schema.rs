@@ -9,7 +9,10 @@
 ///
 /// `job_dead` holds the dead letters: failed jobs (state 5) that are neither redriven nor discarded. A job that succeeds
 /// is never in it, and pays nothing for it.
-pub const STEPS: &[&[&str]] = &[FIRST, TIME_LIMITS, LANES, SCHEDULES, DEAD_LETTERS];
+///
+/// `dedupe` is the key by which requests without one of the client's are the same, at most one job's for each: NULL, and
+/// no row of its index, for all others. Like `key` it is part of the row, so that it never outlives it.
+pub const STEPS: &[&[&str]] = &[FIRST, TIME_LIMITS, LANES, SCHEDULES, DEAD_LETTERS, DEDUPE];
 
 const FIRST: &[&str] = &[
     "-- jobs::schema
@@ -105,4 +108,11 @@ const DEAD_LETTERS: &[&str] = &[
     ALTER TABLE job ADD COLUMN discarded_at INTEGER",
     "-- jobs::schema
     CREATE INDEX job_dead ON job(number) WHERE state = 5 AND redriven_to IS NULL AND discarded_at IS NULL",
+];
+
+const DEDUPE: &[&str] = &[
+    "-- jobs::schema
+    ALTER TABLE job ADD COLUMN dedupe TEXT",
+    "-- jobs::schema
+    CREATE UNIQUE INDEX job_dedupe ON job(action, dedupe) WHERE dedupe IS NOT NULL",
 ];

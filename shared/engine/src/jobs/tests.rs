@@ -8,6 +8,7 @@ mod letters;
 mod limits;
 mod limits_of_time;
 mod many;
+mod once;
 mod order;
 mod recovery;
 mod retrying;

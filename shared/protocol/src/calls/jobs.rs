@@ -10,6 +10,7 @@ pub use super::selection::{Filter, ManyAction, Selection};
 
 use super::Caller;
 use super::executor::{Outcome, Policy};
+use super::once::Once;
 use super::queueing::{PauseScope, Queueing};
 use super::schedules::Schedule;
 use crate::event::{Event, JobState, JsonText, Payload, Progress, Snapshot};
@@ -47,6 +48,9 @@ pub struct NewJob {
     /// The ended job that this one does again.
     #[serde(default)]
     pub redriven_from: Option<JobId>,
+    /// What makes other requests the same job, beyond a key that lives as long as the job is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<Once>,
 }
 
 /// An idempotency key, and the fingerprint of the body that it came with.

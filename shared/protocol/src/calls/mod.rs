@@ -3,6 +3,7 @@
 pub mod executor;
 pub mod hub;
 pub mod jobs;
+pub mod once;
 pub mod queueing;
 pub mod schedules;
 mod selection;

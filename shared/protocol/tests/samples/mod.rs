@@ -9,6 +9,7 @@ use tidegate_protocol::calls::executor::{
 };
 use tidegate_protocol::calls::hub::{self, Delivery, Prefer};
 use tidegate_protocol::calls::jobs::{self, Enqueue, Filter, JobRef, Keyed, ManyAction, NewJob, Selection};
+use tidegate_protocol::calls::once::{Dedupe, DedupeRule, Once};
 use tidegate_protocol::calls::queueing::{
     ActionPattern, Counted, Pause, PauseScope, Priority, Queueing, Rule, Share, WhenFull,
 };
@@ -214,6 +215,13 @@ pub fn new_job(payload: Payload) -> NewJob {
         run_at: Some(UnixMs(0)),
         traceparent: trace(),
         redriven_from: Some(job()),
+        once: Some(Once::Dedupe(Dedupe {
+            key: String::from("k"),
+            rule: DedupeRule::KeepLast {
+                wait_ms: 0,
+                max_wait_ms: LARGEST,
+            },
+        })),
     }
 }
 

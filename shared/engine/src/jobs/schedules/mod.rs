@@ -17,7 +17,7 @@ use tidegate_protocol::ids::{IdempotencyKey, JobId, Partition, RequestId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
-use super::row::{Job, fingerprint};
+use super::row::fingerprint;
 use super::{CallId, Effect, Turn};
 use crate::composition::{SCHEDULE_KEY, SCHEDULED_FOR_KEY};
 use crate::database::{Database, DatabaseError};
@@ -248,7 +248,7 @@ impl<D: Database> Turn<'_, D> {
 
     /// Whether a client has a job under this key.
     fn is_taken(&self, template: &NewJob, key: &IdempotencyKey) -> Result<bool, DatabaseError> {
-        let Some(job) = Job::load_key(self.db, template.action.as_str(), key.as_str())? else {
+        let Some(job) = self.named(template.action.as_str(), key.as_str())? else {
             return Ok(false);
         };
         Ok(fingerprint(self.db, job.id.number())?.as_deref() != Some(FINGERPRINT))

@@ -71,6 +71,7 @@ pub fn plain() -> Enqueue {
             run_at: None,
             traceparent: None,
             redriven_from: None,
+            once: None,
         },
         partition: Partition::of_hash(7),
         keyed: None,

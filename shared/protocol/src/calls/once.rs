@@ -1,0 +1,80 @@
+//! One piece of work, once: how long an idempotency key names its job, and which requests without one are the same.
+
+use alloc::string::String;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::UnixMs;
+
+/// How long an idempotency key names its job. Frozen when the job is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct KeyLife {
+    /// From the acceptance of the job on; `None`: for as long as the job is kept. Milliseconds.
+    pub ttl_ms: Option<u64>,
+    /// Whether a job that ended without a result gives its key back at once.
+    pub failed_frees: bool,
+}
+
+/// What becomes of a request whose key an earlier job has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DedupeRule {
+    /// It is answered with the job, for so long from the job's acceptance on.
+    Window {
+        /// Milliseconds.
+        ms: u64,
+    },
+    /// It is answered with the job until that has ended.
+    UntilEnded,
+    /// It takes the place of the job where that has not begun.
+    ReplaceWaiting,
+    /// It becomes the job's input where that has not begun, and the job waits anew.
+    KeepLast {
+        /// How long the job waits from the last request on. Milliseconds.
+        wait_ms: u64,
+        /// How long it waits in all, from the first request on. Milliseconds.
+        max_wait_ms: u64,
+    },
+}
+
+/// The key that a request has by its own values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dedupe {
+    /// The key, the user's own: it names its user as well.
+    pub key: String,
+    /// What the key is for.
+    pub rule: DedupeRule,
+}
+
+/// What makes several requests one job. A job has a key of the one kind or of the other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Once {
+    /// The client's idempotency key, with a life of its own.
+    Key(KeyLife),
+    /// A key that the composition finds in the request.
+    Dedupe(Dedupe),
+}
+
+impl Once {
+    /// The key that the composition found.
+    pub fn dedupe(&self) -> Option<&Dedupe> {
+        match self {
+            Self::Key(_) => None,
+            Self::Dedupe(dedupe) => Some(dedupe),
+        }
+    }
+
+    /// How long a job accepted at `accepted` must be kept for the sake of its key, now that it has ended, `failed` or not.
+    pub fn keeps_until(&self, accepted: UnixMs, failed: bool) -> Option<UnixMs> {
+        match self {
+            Self::Key(life) if failed && life.failed_frees => None,
+            Self::Key(life) => life.ttl_ms.map(|ms| accepted.plus(ms)),
+            Self::Dedupe(Dedupe {
+                rule: DedupeRule::Window { ms },
+                ..
+            }) => Some(accepted.plus(*ms)),
+            Self::Dedupe(_) => None,
+        }
+    }
+}
