@@ -260,15 +260,21 @@ impl<D: Database> Turn<'_, D> {
             self.settle(job, outcome)?;
             return self.give_up_waiting(number);
         }
-        let Some(unstored) = self.state.unstored.remove(&number) else {
-            return Ok(());
-        };
-        self.state.give_back(&unstored.shape);
         let what = match outcome {
             Outcome::Succeeded { result } => Happening::Completed { result },
             Outcome::Failed { error } => Happening::Failed { error },
             Outcome::Unfinished | Outcome::Snoozed { .. } => return Ok(()),
         };
+        self.end_unstored(number, what);
+        Ok(())
+    }
+
+    /// Ends a job without a row: whoever waits for it is told, and nothing is left of it.
+    pub(super) fn end_unstored(&mut self, number: JobNumber, what: Happening) {
+        let Some(unstored) = self.state.unstored.remove(&number) else {
+            return;
+        };
+        self.state.give_back(&unstored.shape);
         let event = Event {
             seq: super::row::FIRST.next(),
             attempt: 1,
@@ -279,7 +285,6 @@ impl<D: Database> Turn<'_, D> {
         if let Some(key) = unstored.checkpoint {
             self.effects.push(Effect::DeleteBlobs { keys: alloc::vec![key] });
         }
-        Ok(())
     }
 
     /// Applies an outcome to a running job: it ends, waits for its next attempt, or goes on.

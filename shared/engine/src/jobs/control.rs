@@ -9,7 +9,7 @@ use tidegate_protocol::calls::jobs::Reply;
 use tidegate_protocol::calls::queueing::{Counted, Pause, PauseScope, Queueing, Rule, WhenFull};
 use tidegate_protocol::event::{Happening, JobState, JsonText};
 use tidegate_protocol::http::{ActionQueue, QueueView, Reason, Why};
-use tidegate_protocol::ids::{JobId, JobNumber};
+use tidegate_protocol::ids::{FencingToken, JobId, JobNumber};
 use tidegate_protocol::{Error, ErrorCode};
 
 use super::gates::{Gate, LimitKey};
@@ -210,32 +210,54 @@ impl<D: Database> Turn<'_, D> {
         })
     }
 
-    /// Makes room for a job by cancelling the oldest that run under limits which say so.
-    pub(super) fn replace_running(&mut self, queueing: &Queueing) -> Result<(), DatabaseError> {
-        for counted in queueing
-            .limits
-            .iter()
-            .filter(|counted| counted.when_full == WhenFull::Replace)
-        {
+    /// Makes room for a job by cancelling the oldest that run under limits which say so, where nothing else holds the new
+    /// one back.
+    pub(super) fn replace_running(&mut self, queueing: &Queueing, shape: &Shape) -> Result<(), DatabaseError> {
+        let replacing = |counted: &&Counted| counted.when_full == WhenFull::Replace;
+        let replaces = |gate: Gate| match gate {
+            Gate::Paused(_) => false,
+            Gate::Limit(key) => queueing
+                .limits
+                .iter()
+                .filter(replacing)
+                .any(|counted| LimitKey::from(counted) == key),
+        };
+        if !self.state.gates.closed(shape, self.now).all(replaces) {
+            return Ok(());
+        }
+        for counted in queueing.limits.iter().filter(replacing) {
             let Rule::Concurrency { max } = counted.rule else {
                 continue;
             };
             let key = LimitKey::from(counted);
+            let message = format!("A newer job took its place under the limit `{}`.", counted.limit);
+            let error = Error::new(ErrorCode::Cancelled, message);
             while self.state.gates.held(&key) >= max {
-                let Some(job) = self.holders(&key).next().cloned() else {
+                let what = Happening::Failed { error: error.clone() };
+                let oldest = self.holders(&key).next().cloned();
+                if let Some(job) = oldest {
+                    if let Some(lease) = self.state.running.get(&job.id.number()) {
+                        let token = lease.token;
+                        self.effects.push(Effect::Abandon { job: job.id, token });
+                    }
+                    self.end(job, JobState::Cancelled, what)?;
+                } else if let Some((job, token)) = self.unstored_holder(&key) {
+                    self.effects.push(Effect::Abandon { job, token });
+                    self.end_unstored(job.number(), what);
+                } else {
                     break;
-                };
-                if let Some(lease) = self.state.running.get(&job.id.number()) {
-                    let token = lease.token;
-                    self.effects.push(Effect::Abandon { job: job.id, token });
                 }
-                let message = format!("A newer job took its place under the limit `{}`.", counted.limit);
-                let error = Error::new(ErrorCode::Cancelled, message);
-                self.end(job, JobState::Cancelled, Happening::Failed { error })?;
                 self.place_freed = true;
             }
         }
         Ok(())
+    }
+
+    /// A job without a row that holds a place under a limit, and its token.
+    fn unstored_holder(&self, key: &LimitKey) -> Option<(JobId, FencingToken)> {
+        let mut unstored = self.state.unstored.values();
+        let found = unstored.find(|unstored| unstored.shape.limits().any(|(own, _)| own == key));
+        found.map(|unstored| (unstored.id, unstored.token))
     }
 }
 

@@ -61,7 +61,7 @@ impl<D: Database> Turn<'_, D> {
                 self.reply(call, Err(refusal));
                 return Ok(());
             }
-            self.replace_running(&enqueue.job.queueing)?;
+            self.replace_running(&enqueue.job.queueing, &shape)?;
         }
         let number = JobNumber::next(self.now, enqueue.partition, self.state.last);
         let (tail, _) = split((self.random)());
@@ -72,6 +72,10 @@ impl<D: Database> Turn<'_, D> {
         }
 
         let direct = due.is_none() && enqueue.job.policy.dispatch == Dispatch::Direct;
+        if direct && self.state.lanes.may_wait_beside(&shape) {
+            // A gate may have opened by its time alone: those that wait at it come first.
+            self.fill()?;
+        }
         if direct && self.state.has_place() && self.state.gates.closed(&shape, self.now).next().is_none() {
             // A job without a row has no alarm: one whose limits may pass before its deadline is stored at once.
             let limited = |ms| limited_within(&enqueue.job.policy, ms);

@@ -41,6 +41,8 @@ pub(super) enum Gate {
 /// may allow many starts in a millisecond.
 type ArrivalUs = u64;
 
+/// The clock's tick. Microseconds.
+const TICK_US: u64 = 1000;
 /// Arrival times in memory from which on those that have passed are looked for. Some hundred bytes each.
 const ARRIVALS_SWEPT: usize = 8192;
 
@@ -135,7 +137,12 @@ impl Gates {
             let Some((interval_us, _)) = self.rules.get(&key.limit).and_then(rate) else {
                 continue;
             };
-            let arrived = self.arrivals.get(key).copied().unwrap_or(0).max(us(now));
+            // The clock ticks in milliseconds. What a start has lost by waiting for the next tick is made up for, or a
+            // rate whose interval is no whole number of them would never be reached.
+            let arrived = match self.arrivals.get(key) {
+                Some(arrival) if arrival.saturating_add(TICK_US) > us(now) => *arrival,
+                _ => us(now),
+            };
             let arrival = arrived.saturating_add(interval_us.saturating_mul(cost.into()));
             grows |= self.arrivals.insert(key.clone(), arrival).is_none();
             db.run(

@@ -390,6 +390,11 @@ impl Lanes {
         moved
     }
 
+    /// Whether others may wait for what a job of this shape counts under.
+    pub fn may_wait_beside(&self, shape: &Shape) -> bool {
+        self.jobs > 0 && !shape.limits.is_empty()
+    }
+
     /// A gate may have opened.
     pub fn opened(&mut self, gate: Gate) {
         if self.held.contains_key(&gate) {
