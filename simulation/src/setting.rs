@@ -97,7 +97,7 @@ fn backoff(action: &str) -> Backoff {
     match action {
         "back" => Backoff::Constant { ms: 500 },
         "bound" => Backoff::Table {
-            waits_ms: vec![6000, BACKOFF_MIN_MS],
+            waits_ms: vec![8000, BACKOFF_MIN_MS],
         },
         "late" => Backoff::Linear {
             initial_ms: 2 * BACKOFF_MIN_MS,
