@@ -15,7 +15,7 @@ use super::lanes::{Lanes, Shape};
 use super::row::{Job, columns};
 use super::schedules::Watch;
 use super::{CallId, RUNNING_MAX};
-use crate::database::{Database, DatabaseError, Value};
+use crate::database::{Database, DatabaseError, Value, from_blob};
 
 /// The lease of an attempt under way. It is renewed in memory, so that a heartbeat costs no row; each alarm that finds
 /// it alive stores how far it has got.
@@ -124,6 +124,7 @@ impl State {
         let watermark = JobNumber(one("-- jobs::recover\nSELECT number FROM watermark WHERE id = 1")?.unwrap_or(0));
         // Numbers go on above the watermark as well: the rows that it was raised for may be deleted.
         let last = JobNumber(one("-- jobs::recover\nSELECT max(number) FROM job")?.unwrap_or(0)).max(watermark);
+        name_lanes(db, watermark)?;
         let mut state = Self {
             last,
             watermark,
@@ -285,6 +286,33 @@ impl State {
             .for_each(|shape| gates.hold(shape));
         Ok(gates == self.gates && recover_lanes(db)?.iter().eq(self.lanes.iter()))
     }
+}
+
+/// Gives its lane's name to every row that may wait and has none: code from before there were lanes has run in between,
+/// as where a deployment was rolled back. The two searches are by an index and by the watermark; they nearly always find nothing.
+fn name_lanes(db: &impl Database, watermark: JobNumber) -> Result<(), DatabaseError> {
+    let mut rows = db.run(
+        "-- jobs::name_lanes
+        SELECT number, spec FROM job WHERE lane = '' AND due_at IS NOT NULL AND state < 4",
+        &[],
+    )?;
+    rows.extend(db.run(
+        "-- jobs::name_lanes
+        SELECT number, spec FROM job WHERE number > CAST(? AS INTEGER) AND due_at IS NULL AND state < 4 AND lane = ''",
+        &[Value::Number(watermark.0)],
+    )?);
+    for mut row in rows {
+        let (number, spec) = (row.number()?, row.blob()?);
+        db.run(
+            "-- jobs::name_lanes
+            UPDATE job SET lane = ? WHERE number = CAST(? AS INTEGER)",
+            &[
+                Value::Text(&Shape::of(&from_blob(&spec)?).name()?),
+                Value::Number(number),
+            ],
+        )?;
+    }
+    Ok(())
 }
 
 /// The lanes of all jobs that wait.

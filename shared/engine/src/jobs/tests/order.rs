@@ -243,6 +243,33 @@ fn a_recovery_goes_on_with_the_same_lanes() {
     assert!(jobs.contains(&high) && !jobs.contains(&low), "{jobs:?}");
 }
 
+/// A deployment that is rolled back and forward again leaves rows that name no lane.
+#[test]
+fn a_row_that_names_no_lane_is_given_its_own() {
+    use crate::database::Database;
+
+    let (mut bench, mut running) = full();
+    let waits = bench.enqueue(with(Priority::Low)).0;
+    bench.db.run("UPDATE job SET lane = ''", &[]).unwrap();
+    bench.crash();
+    // One that ran goes back to wait, one that waited starts.
+    let unfinished = running.remove(0);
+    let effects = bench
+        .finish(&unfinished, tidegate_protocol::calls::executor::Outcome::Unfinished)
+        .1;
+    let other = running.remove(0);
+    let again = bench.finish(&other, success()).1;
+    let started: Vec<_> = started(&effects)
+        .iter()
+        .chain(&started(&again))
+        .map(|e| e.job)
+        .collect();
+    assert!(
+        started.contains(&unfinished.job) && started.contains(&waits),
+        "{started:?}"
+    );
+}
+
 #[test]
 fn jobs_of_a_schema_without_lanes_wait_in_the_lane_of_their_action() {
     use crate::database::native::Native;
