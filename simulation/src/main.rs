@@ -1,7 +1,11 @@
 //! Runs seeds, prints what happened how often, and stops at the first history that breaks a rule.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Instant;
 
 use tidegate_simulation::{Counters, Options, run};
@@ -47,6 +51,48 @@ fn arguments() -> Result<Arguments, String> {
     Ok(arguments)
 }
 
+/// Runs the seeds on as many threads as the machine has cores; each history has one of them for itself.
+///
+/// Errors: the lowest seed that broke a rule before all stopped, and the rule.
+fn run_all(arguments: &Arguments) -> Result<Counters, (u64, String)> {
+    let end = arguments.from.saturating_add(arguments.seeds);
+    let (next, broken) = (AtomicU64::new(arguments.from), Mutex::new(BTreeMap::new()));
+    let work = || {
+        let mut total = Counters::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= end {
+                return total;
+            }
+            let options = Options {
+                seed,
+                steps: arguments.steps,
+                trace: arguments.trace,
+            };
+            // A panic of the engine is a broken rule as well, and has a seed like any other.
+            match catch_unwind(AssertUnwindSafe(|| run(options))).unwrap_or_else(|_| Err("a panic".into())) {
+                Ok(counters) => total += counters,
+                Err(rule) => {
+                    next.store(end, Ordering::Relaxed);
+                    if let Ok(mut broken) = broken.lock() {
+                        broken.insert(seed, rule);
+                    }
+                }
+            }
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let mut total = Counters::default();
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            total += worker.join().unwrap_or_default();
+        }
+    });
+    let broken = broken.into_inner().unwrap_or_default();
+    broken.into_iter().next().map_or(Ok(total), Err)
+}
+
 fn main() -> ExitCode {
     let arguments = match arguments() {
         Ok(arguments) => arguments,
@@ -56,27 +102,17 @@ fn main() -> ExitCode {
         }
     };
     let begun = Instant::now();
-    let mut total = Counters::default();
-    for seed in arguments.from..arguments.from.saturating_add(arguments.seeds) {
-        let options = Options {
-            seed,
-            steps: arguments.steps,
-            trace: arguments.trace,
-        };
-        // A panic of the engine is a broken rule as well, and has a seed like any other.
-        let outcome = catch_unwind(AssertUnwindSafe(|| run(options))).unwrap_or_else(|_| Err("a panic".into()));
-        match outcome {
-            Ok(counters) => total += counters,
-            Err(rule) => {
-                println!("seed {seed} breaks a rule: {rule}");
-                println!(
-                    "replay: cargo run -p tidegate-simulation --release -- --seed {seed} --steps {} --trace",
-                    arguments.steps
-                );
-                return ExitCode::FAILURE;
-            }
+    let total = match run_all(&arguments) {
+        Ok(total) => total,
+        Err((seed, rule)) => {
+            println!("seed {seed} breaks a rule: {rule}");
+            println!(
+                "replay: cargo run -p tidegate-simulation --release -- --seed {seed} --steps {} --trace",
+                arguments.steps
+            );
+            return ExitCode::FAILURE;
         }
-    }
+    };
     print!("{total}");
     println!(
         "{} seeds of {} steps in {:.1} s: no rule broken",

@@ -17,6 +17,7 @@ use crate::world::{Check, World};
 const SCHEDULED: u64 = 0;
 const SUCCEEDED: u64 = 4;
 const FAILED: u64 = 5;
+const EXPIRED: u64 = 7;
 
 type Rows = BTreeMap<JobNumber, RowView>;
 
@@ -182,9 +183,16 @@ impl World {
             self.counters.retried_early += 1;
             self.oracle.jobs.entry(job).or_default().not_before = 0;
         }
+        let now = self.clock().0;
+        let gives_up = before
+            .get(&number)
+            .and_then(|row| row.give_up_at)
+            .is_some_and(|at| at <= now);
         match after.get(&number).map(|row| (row.state, row.due_at)) {
             Some((RUNNING, _)) => Ok(()),
             Some((state, Some(_))) if state < RUNNING => Ok(()),
+            // Due now, and its time was over: the claim gave it up.
+            Some((FAILED | EXPIRED, _)) if gives_up => Ok(()),
             other => Err(format!("{job} was retried, and is {other:?}")),
         }
     }
@@ -198,11 +206,12 @@ impl World {
         if told != *made || (!made.is_empty() && !matches!(action, ManyAction::Redrive { .. })) {
             return Err(format!("{action:?} made {made:?} and told {jobs:?}"));
         }
+        let now = self.clock();
         for item in jobs {
             if let (Some(next), Some(at)) = (item.redriven_to, item.run_at) {
                 let facts = self.oracle.jobs.entry(next).or_default();
                 facts.not_before = at.0;
-                facts.limited_from(at.0);
+                facts.limited_from(at.max(now).0);
             }
         }
         Ok(())

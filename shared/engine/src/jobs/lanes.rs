@@ -302,12 +302,14 @@ impl Lanes {
         }
     }
 
-    /// The job that is first in a lane may start from `head` on.
+    /// The job that is first in a lane may start from `head` on. A lane that is ready is looked at anew, because a clock
+    /// that jumped back makes its head early again.
     pub fn set_head(&mut self, name: &str, head: UnixMs) {
-        let Some((name, old)) = self.lanes.get_key_value(name).map(|(n, lane)| (n.clone(), lane.head)) else {
+        let Some((name, lane)) = self.lanes.get_key_value(name) else {
             return;
         };
-        if old == head {
+        let name = name.clone();
+        if lane.head == head && lane.spot != Spot::Ready {
             return;
         }
         self.leave(&name);

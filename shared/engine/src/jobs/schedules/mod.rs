@@ -166,6 +166,24 @@ impl<D: Database> Turn<'_, D> {
     /// Does with a nominal time what the overlap says. False where the queue takes no more for now.
     fn take(&mut self, kept: &mut Kept, nominal: UnixMs) -> Result<bool, DatabaseError> {
         self.release(kept)?;
+        if let Some(held) = kept.held {
+            // Another composition held it back, which waited for ends: under this one its turn is now, or over.
+            match kept.schedule.overlap {
+                Overlap::Allow => match self.fire(kept, held)? {
+                    Submitted::Full => return Ok(false),
+                    Submitted::Job { .. } => kept.held = None,
+                    Submitted::Refused => {
+                        kept.held = None;
+                        kept.missed += 1;
+                    }
+                },
+                Overlap::CancelOld => {
+                    kept.held = None;
+                    kept.skipped += 1;
+                }
+                Overlap::Skip | Overlap::QueueOne => {}
+            }
+        }
         if let Some(open) = self.open_job(kept)? {
             match kept.schedule.overlap {
                 Overlap::Allow => {}

@@ -10,6 +10,7 @@ use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::executor::Execute;
 use tidegate_protocol::calls::jobs::{Call, Enqueue};
 use tidegate_protocol::calls::queueing::{PauseScope, Priority, Share};
+use tidegate_protocol::event::JobState;
 use tidegate_protocol::ids::ActionName;
 use tidegate_protocol::time::UnixMs;
 
@@ -241,6 +242,27 @@ fn a_recovery_goes_on_with_the_same_lanes() {
         .map(|e| e.job)
         .collect();
     assert!(jobs.contains(&high) && !jobs.contains(&low), "{jobs:?}");
+}
+
+#[test]
+fn a_clock_that_jumps_back_makes_a_head_early_again_and_rings_no_alarm_before_its_time() {
+    let (mut bench, mut running) = full();
+    let due = bench.now.plus(1000);
+    let job = bench.enqueue(delayed(due)).0;
+    // It is due while there is no place, and no longer when one becomes free.
+    bench.later(2000);
+    bench.wake();
+    bench.enqueue(plain());
+    bench.finish(&running.remove(0), success()).0.unwrap();
+    bench.now = UnixMs(due.0 - 500);
+    for _ in 0..3 {
+        let done = running.remove(0);
+        bench.finish(&done, success()).0.unwrap();
+    }
+    assert!(bench.next_wake() >= Some(bench.now.plus(1)), "{:?}", bench.next_wake());
+    bench.now = due;
+    let started = started(&bench.wake());
+    assert!(started.iter().any(|e| e.job == job) || bench.status(job) != JobState::Scheduled);
 }
 
 /// A deployment that is rolled back and forward again leaves rows that name no lane.
