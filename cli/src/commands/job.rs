@@ -145,7 +145,12 @@ fn outcome(status: &Status, error: Option<&ApiError>) -> Exit {
         Status::Known(JobState::Failed) => error.map_or(Exit::Failed, |error| Exit::of_code(&error.code)),
         Status::Known(JobState::Cancelled) => Exit::Cancelled,
         Status::Known(
-            JobState::Expired | JobState::Scheduled | JobState::Queued | JobState::Retrying | JobState::Running,
+            JobState::Expired
+            | JobState::Scheduled
+            | JobState::Queued
+            | JobState::Retrying
+            | JobState::Running
+            | JobState::Paused,
         )
         | Status::Other(_) => Exit::Unavailable,
     }

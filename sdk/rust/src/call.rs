@@ -231,7 +231,7 @@ impl Call {
             return self.seen(new, snapshot);
         };
         let code = match state {
-            JobState::Scheduled | JobState::Queued | JobState::Retrying | JobState::Running => {
+            JobState::Scheduled | JobState::Queued | JobState::Retrying | JobState::Running | JobState::Paused => {
                 return self.seen(new, snapshot);
             }
             JobState::Succeeded => {

@@ -12,7 +12,7 @@ use crate::time::UnixMs;
 /// JSON that is passed through as it came: checked, never rebuilt.
 pub type Json = alloc::boxed::Box<RawValue>;
 
-/// The state of a job. `paused` and the graph of transitions belong to the engine.
+/// The state of a job. The graph of transitions belongs to the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -33,13 +33,15 @@ pub enum JobState {
     Cancelled,
     /// Ended because it waited longer than it may.
     Expired,
+    /// Held back until someone resumes it: it then waits where it waited.
+    Paused,
 }
 
 impl JobState {
     /// Whether the job has ended. An ended job stays ended.
     pub const fn is_ended(self) -> bool {
         match self {
-            Self::Scheduled | Self::Queued | Self::Retrying | Self::Running => false,
+            Self::Scheduled | Self::Queued | Self::Retrying | Self::Running | Self::Paused => false,
             Self::Succeeded | Self::Failed | Self::Cancelled | Self::Expired => true,
         }
     }
@@ -48,7 +50,7 @@ impl JobState {
     pub const fn is_waiting(self) -> bool {
         match self {
             Self::Scheduled | Self::Queued | Self::Retrying => true,
-            Self::Running | Self::Succeeded | Self::Failed | Self::Cancelled | Self::Expired => false,
+            Self::Running | Self::Succeeded | Self::Failed | Self::Cancelled | Self::Expired | Self::Paused => false,
         }
     }
 
@@ -63,6 +65,7 @@ impl JobState {
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
             Self::Expired => "expired",
+            Self::Paused => "paused",
         }
     }
 
@@ -76,6 +79,7 @@ impl JobState {
         Self::Failed,
         Self::Cancelled,
         Self::Expired,
+        Self::Paused,
     ];
 }
 

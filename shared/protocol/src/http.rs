@@ -148,6 +148,13 @@ pub enum Reason {
     },
     /// Someone paused it.
     Paused(Pause),
+    /// Someone paused this very job.
+    PausedAlone {
+        /// Who did it.
+        by: UserId,
+        /// Since when.
+        since: UnixMs,
+    },
     /// A limit of jobs that run at once.
     Limit {
         /// The limit.

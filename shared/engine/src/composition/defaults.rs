@@ -64,6 +64,9 @@ pub const TOTAL_TIMEOUT_MS_RANGE: RangeInclusive<u64> = 1..=366 * DAY_MS;
 /// What `heartbeat_timeout` may be: progress is thinned to one a second and a report takes its way, so that less than
 /// some seconds would end attempts that are alive. Milliseconds.
 pub const HEARTBEAT_TIMEOUT_MS_RANGE: RangeInclusive<u64> = 5 * SECOND_MS..=TIMEOUT_MS_MAX;
+/// What `cancel_grace` may be: below a second no attempt would hear of it in time; whoever cancels waits for the end.
+/// Milliseconds.
+pub const CANCEL_GRACE_MS_RANGE: RangeInclusive<u64> = SECOND_MS..=10 * MINUTE_MS;
 /// What `retention` may be: a client must be able to read the outcome; rows cannot be kept for ever. Milliseconds.
 pub const RETENTION_MS_RANGE: RangeInclusive<u64> = SECOND_MS..=366 * DAY_MS;
 

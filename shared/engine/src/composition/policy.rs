@@ -8,9 +8,9 @@ use tidegate_protocol::calls::executor::{Dispatch, Policy, Sharing};
 use tidegate_protocol::time::format_duration;
 
 use super::defaults::{
-    ATTEMPT_TIMEOUT_MS, ATTEMPT_TIMEOUT_MS_RANGE, AUTO_DEADLINE_MS, AUTO_DEADLINE_MS_RANGE, DISPATCH,
-    HEARTBEAT_TIMEOUT_MS_RANGE, LEASE_MS, LEASE_MS_RANGE, QUEUE_TIMEOUT_MS_RANGE, RETENTION_MS, RETENTION_MS_RANGE,
-    SYNC_TIMEOUT_MS, SYNC_TIMEOUT_MS_RANGE, TOTAL_TIMEOUT_MS_RANGE,
+    ATTEMPT_TIMEOUT_MS, ATTEMPT_TIMEOUT_MS_RANGE, AUTO_DEADLINE_MS, AUTO_DEADLINE_MS_RANGE, CANCEL_GRACE_MS_RANGE,
+    DISPATCH, HEARTBEAT_TIMEOUT_MS_RANGE, LEASE_MS, LEASE_MS_RANGE, QUEUE_TIMEOUT_MS_RANGE, RETENTION_MS,
+    RETENTION_MS_RANGE, SYNC_TIMEOUT_MS, SYNC_TIMEOUT_MS_RANGE, TOTAL_TIMEOUT_MS_RANGE,
 };
 use super::manifest::Mode;
 use super::object::Object;
@@ -48,6 +48,7 @@ pub(super) fn read_policy(fields: &mut Object<'_, '_>, mode: Option<Mode>, shari
         total_timeout_ms: read_limit(fields, "total_timeout", TOTAL_TIMEOUT_MS_RANGE, mode),
         heartbeat_timeout_ms: read_limit(fields, "heartbeat_timeout", HEARTBEAT_TIMEOUT_MS_RANGE, mode),
         lease_ms,
+        cancel_grace_ms: read_limit(fields, "cancel_grace", CANCEL_GRACE_MS_RANGE, mode).unwrap_or(0),
         retention_ms,
         dispatch,
         sharing,

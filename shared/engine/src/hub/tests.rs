@@ -50,6 +50,7 @@ fn action(name: &str, mode: DeclaredMode, scopes: &[&str]) -> Action {
             total_timeout_ms: None,
             heartbeat_timeout_ms: None,
             lease_ms: 1000,
+            cancel_grace_ms: 0,
             retention_ms: 1000,
             dispatch: Dispatch::Queue,
             sharing: Sharing::Alone,

@@ -38,6 +38,7 @@ impl<D: Database> Turn<'_, D> {
             checkpoint: job.checkpoint.clone(),
             deadline: job.attempt_until,
             lease_ms: spec.policy.lease_ms,
+            cancel_grace_ms: spec.policy.cancel_grace_ms,
             sharing: spec.policy.sharing,
             traceparent: spec.traceparent.clone(),
         })
@@ -168,7 +169,13 @@ impl<D: Database> Turn<'_, D> {
             if let Some(old) = replaced {
                 self.effects.push(Effect::DeleteBlobs { keys: alloc::vec![old] });
             }
-            self.reply(call, Ok(Reply::Continue { lease_until }));
+            self.reply(
+                call,
+                Ok(Reply::Continue {
+                    lease_until,
+                    cancelled_until: None,
+                }),
+            );
             return Ok(());
         }
         let loaded = if self.holds(id, token) { self.load(id)? } else { None };
@@ -178,6 +185,8 @@ impl<D: Database> Turn<'_, D> {
         };
         // A lease outlives its attempt's time by one lease at most, in which the executor says so itself.
         let limit = job.attempt_until.plus(job.spec.policy.lease_ms);
+        let cancelled_until = job.cancelled_until();
+        let limit = cancelled_until.map_or(limit, |at| limit.min(at));
         let lease_until = self.now.plus(job.spec.policy.lease_ms).min(limit);
         if let Some(lease) = self.state.running.get_mut(&id.number()) {
             lease.until = lease_until;
@@ -204,7 +213,13 @@ impl<D: Database> Turn<'_, D> {
                 lease.stored_until = lease_until;
             }
         }
-        self.reply(call, Ok(Reply::Continue { lease_until }));
+        self.reply(
+            call,
+            Ok(Reply::Continue {
+                lease_until,
+                cancelled_until,
+            }),
+        );
         Ok(())
     }
 
@@ -289,6 +304,9 @@ impl<D: Database> Turn<'_, D> {
 
     /// Applies an outcome to a running job: it ends, waits for its next attempt, or goes on.
     pub(super) fn settle(&mut self, mut job: Job, outcome: Outcome) -> Result<(), DatabaseError> {
+        if job.cancelled_until().is_some() {
+            return self.end_cancelled(job, outcome);
+        }
         let number = job.id.number();
         let error = match outcome {
             Outcome::Succeeded { result } => {
@@ -331,6 +349,7 @@ impl<D: Database> Turn<'_, D> {
     pub(super) fn end(&mut self, mut job: Job, state: JobState, what: Happening) -> Result<(), DatabaseError> {
         let number = job.id.number();
         let waited = job.state.is_waiting();
+        job.control = None;
         self.state.release(number);
         let expires_at = job.kept_until(self.now, state);
         job.state = state;
@@ -422,7 +441,7 @@ impl<D: Database> Turn<'_, D> {
             job: job.id,
             token: lease.token,
         });
-        if self.now >= job.attempt_until {
+        if self.now >= job.attempt_until || job.cancelled_until().is_some() {
             let error = Error::timed_out(TimeLimit::Action, job.spec.policy.timeout_ms);
             return self.settle(job, Outcome::Failed { error });
         }
@@ -437,47 +456,6 @@ impl<D: Database> Turn<'_, D> {
         self.save(&job)?;
         job.set_due(self.db, Some(self.now))?;
         self.wait(&job)
-    }
-
-    /// Ends a job because someone asked for it.
-    pub(super) fn cancel(&mut self, call: CallId, id: JobId, caller: &Caller) -> Result<(), DatabaseError> {
-        let done = self.cancel_job(id, caller, false)?;
-        self.reply(call, done.map(|()| Reply::Done));
-        Ok(())
-    }
-
-    /// Ends a job, or with `dry_run` only tells whether it would. One that runs loses its lease, so that what it still
-    /// says changes nothing.
-    pub(super) fn cancel_job(
-        &mut self,
-        id: JobId,
-        caller: &Caller,
-        dry_run: bool,
-    ) -> Result<Result<(), Error>, DatabaseError> {
-        let job = match self.changeable(id, caller, "Cancelling")? {
-            Ok(job) => job,
-            Err(error) => return Ok(Err(error)),
-        };
-        if job.state == JobState::Cancelled {
-            return Ok(Ok(()));
-        }
-        if job.state.is_ended() {
-            let message = format!("The job has ended already: it {}.", job.state.as_str());
-            return Ok(Err(Error::new(ErrorCode::Conflict, message)));
-        }
-        if dry_run {
-            return Ok(Ok(()));
-        }
-        if let Some(lease) = self.state.running.get(&id.number()) {
-            self.effects.push(Effect::Abandon {
-                job: id,
-                token: lease.token,
-            });
-        }
-        let error = Error::new(ErrorCode::Cancelled, "The job was cancelled.");
-        self.end(job, JobState::Cancelled, Happening::Failed { error })?;
-        self.place_freed = true;
-        Ok(Ok(()))
     }
 
     /// The job `id`, where `caller` may change it; `what` names the change in a refusal.

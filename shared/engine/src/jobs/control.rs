@@ -12,6 +12,7 @@ use tidegate_protocol::http::{ActionQueue, QueueView, Reason, Why};
 use tidegate_protocol::ids::{FencingToken, JobId, JobNumber};
 use tidegate_protocol::{Error, ErrorCode};
 
+use super::change::Control;
 use super::gates::{Gate, LimitKey};
 use super::lanes::Shape;
 use super::row::Job;
@@ -105,6 +106,11 @@ impl<D: Database> Turn<'_, D> {
 
     fn reasons(&self, job: &Job, caller: &Caller) -> Result<Vec<Reason>, DatabaseError> {
         let mut reasons = Vec::new();
+        if let Some(Control::Paused { by, since, .. }) = &job.control {
+            let (by, since) = (by.clone(), *since);
+            reasons.push(Reason::PausedAlone { by, since });
+            return Ok(reasons);
+        }
         if !job.state.is_waiting() {
             return Ok(reasons);
         }

@@ -12,6 +12,8 @@
 
 mod attempt;
 mod backoff;
+mod cancel;
+mod change;
 mod control;
 mod enqueue;
 mod follow;
@@ -197,6 +199,7 @@ impl<'a, D: Database> Turn<'a, D> {
             Call::ResumeSchedule { name, caller } => self.pause_schedule(id, &name, &caller, false),
             Call::TriggerSchedule { name, caller, key } => self.trigger_schedule(id, &name, &caller, key.as_ref()),
             Call::Backfill { name, caller, from, to } => self.backfill(id, &name, &caller, (from, to)),
+            Call::Change { job, caller, change } => self.change(id, job, &caller, change),
         }
     }
 

@@ -14,6 +14,7 @@ use tidegate_protocol::ids::{JobId, JobNumber};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
+use super::change::Control;
 use super::enqueue::acknowledgment;
 use super::follow::stored_key;
 use super::lanes::Shape;
@@ -39,7 +40,7 @@ pub(super) struct Leaves {
 impl Leaves {
     /// How many waiting jobs there will be fewer.
     pub fn freed(&self) -> u64 {
-        u64::from(self.replaced.is_some())
+        u64::from(self.replaced.as_ref().is_some_and(|job| job.state.is_waiting()))
     }
 }
 
@@ -63,7 +64,7 @@ impl Job {
 
     /// Whether an attempt was made. A job between its attempts is under way: nothing takes its place.
     fn has_begun(&self) -> bool {
-        self.attempt > 0 || !self.state.is_waiting()
+        self.attempt > 0 || !(self.state.is_waiting() || self.state == JobState::Paused)
     }
 }
 
@@ -145,9 +146,21 @@ impl<D: Database> Turn<'_, D> {
             let keys = alloc::vec![key.into()];
             self.effects.push(Effect::DeleteBlobs { keys });
         }
+        // One that is held back stays so, and is let go to its new time.
+        let held = job.control.clone().map(|control| match control {
+            Control::Paused { by, since, .. } => Control::Paused {
+                was: JobState::Scheduled,
+                due_at: start,
+                by,
+                since,
+            },
+            other @ Control::Cancelled { .. } => other,
+        });
+        let waits = job.state.is_waiting();
         let mut new = Job {
-            state: JobState::Scheduled,
-            due_at: Some(start),
+            state: if waits { JobState::Scheduled } else { job.state },
+            due_at: waits.then_some(start),
+            control: held,
             changed_at: self.now,
             spec: NewJob {
                 payload: Payload::Inline(JsonText::null()),
@@ -163,22 +176,28 @@ impl<D: Database> Turn<'_, D> {
             }
         }
         let (old_lane, lane) = (Shape::of(&job.spec).name()?, Shape::of(&new.spec).name()?);
+        let control = new.control.as_ref().map(to_blob).transpose()?;
         self.db.run(
             "-- jobs::take_over
-            UPDATE job SET state = ?, due_at = ?, changed_at = ?, spec = ?, payload = ?, followers = ?, lane = ?
+            UPDATE job SET state = ?, due_at = ?, changed_at = ?, spec = ?, payload = ?, followers = ?, lane = ?, control = ?
             WHERE number = CAST(? AS INTEGER)",
             &[
                 Value::Number(state_number(new.state)),
-                Value::Number(start.0),
+                Value::optional(new.due_at.map(|at| at.0)),
                 Value::Number(self.now.0),
                 Value::Blob(&to_blob(&new.spec)?),
                 Value::Blob(&to_blob(&enqueue.job.payload)?),
                 Value::Blob(&to_blob(&new.followers)?),
                 Value::Text(&lane),
+                control.as_deref().map_or(Value::Null, Value::Blob),
                 Value::Number(number.0),
             ],
         )?;
         self.limit_again(&mut new)?;
+        if !waits {
+            self.reply(call, Ok(acknowledgment(&new, true)));
+            return Ok(());
+        }
         if old_lane == lane {
             self.wait_otherwise(&new)?;
         } else {

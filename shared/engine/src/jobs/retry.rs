@@ -88,6 +88,7 @@ impl<D: Database> Turn<'_, D> {
                     let fault = Fault::new("/payload", expected, "a payload");
                     Error::invalid("The job cannot be retried that way.", vec![fault])
                 }
+                JobState::Paused => Error::new(ErrorCode::Conflict, "The job is paused: resume it first."),
                 JobState::Running => {
                     let message = "The job is running: it can be tried again once it has ended.";
                     Error::new(ErrorCode::Conflict, message)

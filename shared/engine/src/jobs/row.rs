@@ -9,6 +9,7 @@ use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload, Pr
 use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, JobNumber, Seq};
 use tidegate_protocol::time::UnixMs;
 
+use super::change::Control;
 use super::lanes::Shape;
 use super::{LOG_BYTES_MAX, LOG_EVENTS_MAX};
 use crate::database::{Database, DatabaseError, Row, Value, from_blob, to_blob};
@@ -45,10 +46,12 @@ pub(super) struct Job {
     pub give_up_at: Option<UnixMs>,
     /// Times in a row that an attempt put itself off since the last sign of getting on.
     pub snoozes: u64,
+    /// What someone wants of it.
+    pub control: Option<Control>,
 }
 
 /// The order in which states are stored. Those that wait come first, so that a comparison finds them.
-const STATES: [JobState; 8] = [
+const STATES: [JobState; 9] = [
     JobState::Scheduled,
     JobState::Queued,
     JobState::Retrying,
@@ -57,6 +60,7 @@ const STATES: [JobState; 8] = [
     JobState::Failed,
     JobState::Cancelled,
     JobState::Expired,
+    JobState::Paused,
 ];
 
 pub(super) fn state_number(state: JobState) -> u64 {
@@ -81,7 +85,7 @@ macro_rules! columns {
             "SELECT ",
             $more,
             "number, tail, state, due_at, created_at, spec, token, attempt, attempt_until, losses, seq, progress, \
-             log, followers, checkpoint, changed_at, ended_at, expires_at, outcome, give_up_at, snoozes \
+             log, followers, checkpoint, changed_at, ended_at, expires_at, outcome, give_up_at, snoozes, control \
              FROM job ",
             $rest
         )
@@ -115,6 +119,7 @@ impl Job {
             outcome: row.optional_blob()?.map(|bytes| from_blob(&bytes)).transpose()?,
             give_up_at: row.optional_number()?.map(UnixMs),
             snoozes: row.number()?,
+            control: row.optional_blob()?.map(|bytes| from_blob(&bytes)).transpose()?,
         })
     }
 
@@ -187,11 +192,12 @@ impl Job {
     /// Writes what can change, but not `due_at` and `give_up_at`. One row.
     pub fn update(&self, db: &impl Database) -> Result<(), DatabaseError> {
         let outcome = self.outcome.as_ref().map(to_blob).transpose()?;
+        let control = self.control.as_ref().map(to_blob).transpose()?;
         db.run(
             "-- jobs::update
             UPDATE job SET state = ?, token = ?, attempt = ?, attempt_until = ?, losses = ?, seq = ?, progress = ?,
                 log = ?, followers = ?, checkpoint = ?, changed_at = ?, ended_at = ?, expires_at = ?, outcome = ?,
-                snoozes = ?
+                snoozes = ?, control = ?
             WHERE number = CAST(? AS INTEGER)",
             &[
                 Value::Number(state_number(self.state)),
@@ -209,6 +215,7 @@ impl Job {
                 Value::optional(self.expires_at.map(|at| at.0)),
                 outcome.as_deref().map_or(Value::Null, Value::Blob),
                 Value::Number(self.snoozes),
+                control.as_deref().map_or(Value::Null, Value::Blob),
                 Value::Number(self.id.number().0),
             ],
         )?;

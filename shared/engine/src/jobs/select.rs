@@ -103,7 +103,7 @@ impl<D: Database> Turn<'_, D> {
     pub(super) fn select(&self, source: Source, filter: &Filter, whose: Whose) -> Result<Found, DatabaseError> {
         let sql = match source {
             Source::Jobs => select!("WHERE"),
-            Source::Open => select!("WHERE state < 4 AND"),
+            Source::Open => select!("WHERE (state < 4 OR state = 8) AND"),
             Source::DeadLetters => {
                 select!("INDEXED BY job_dead WHERE state = 5 AND redriven_to IS NULL AND discarded_at IS NULL AND")
             }

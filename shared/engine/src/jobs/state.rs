@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::jobs::Enqueue;
-use tidegate_protocol::event::Progress;
+use tidegate_protocol::event::{JobState, Progress};
 use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, JobNumber, Seq};
 use tidegate_protocol::time::UnixMs;
 
@@ -38,6 +38,7 @@ impl Lease {
             .changed_at
             .plus(job.spec.policy.lease_ms)
             .max(job.due_at.unwrap_or_default());
+        let until = job.cancelled_until().map_or(until, |at| until.min(at));
         Self {
             token: job.token,
             until,
@@ -156,12 +157,12 @@ impl State {
 
     fn remember(&mut self, job: Job, now: UnixMs) {
         let indexed = job.due_at.is_some();
-        if !job.state.is_ended() {
+        if job.state == JobState::Running {
             let lease = Lease::stored(&job);
             self.gates.hold(&lease.shape);
             self.running.insert(job.id.number(), lease);
             self.rows.insert(job.id.number(), job);
-        } else if indexed || !job.followers.is_empty() {
+        } else if job.state.is_ended() && (indexed || !job.followers.is_empty()) {
             let hubs = job.followers.iter().copied().collect();
             self.undelivered.insert(
                 job.id.number(),

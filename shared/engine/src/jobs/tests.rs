@@ -3,6 +3,7 @@
 mod accepting;
 mod attempts;
 mod bench;
+mod changing;
 mod ends;
 mod letters;
 mod limits;

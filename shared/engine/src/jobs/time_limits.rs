@@ -13,6 +13,7 @@ use tidegate_protocol::event::{Happening, JobState};
 use tidegate_protocol::ids::JobNumber;
 use tidegate_protocol::time::UnixMs;
 
+use super::cancel::cancelled;
 use super::row::{Job, columns};
 use super::state::State;
 use super::{Effect, TURN_ROWS_MAX, Turn};
@@ -133,7 +134,9 @@ impl<D: Database> Turn<'_, D> {
                 token: lease.token,
             });
         }
-        let (state, error) = if job.attempt == 0 {
+        let (state, error) = if job.cancelled_until().is_some() {
+            (JobState::Cancelled, cancelled())
+        } else if job.attempt == 0 {
             (JobState::Expired, Error::expired(limit, ms))
         } else {
             (JobState::Failed, Error::timed_out(limit, ms))

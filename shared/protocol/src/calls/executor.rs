@@ -147,6 +147,9 @@ pub struct Policy {
     pub heartbeat_timeout_ms: Option<u64>,
     /// How long a lease lasts without a sign of life. Milliseconds.
     pub lease_ms: u64,
+    /// How long an attempt under way may take to bring itself to an end once its job is cancelled. Milliseconds.
+    #[serde(default)]
+    pub cancel_grace_ms: u64,
     /// How long the ended job and its key are kept. Milliseconds.
     pub retention_ms: u64,
     /// What starts it.
@@ -180,6 +183,9 @@ pub struct Execute {
     pub deadline: UnixMs,
     /// How long a lease lasts without a sign of life. Milliseconds.
     pub lease_ms: u64,
+    /// How long the attempt may take to bring itself to an end once its job is cancelled. Milliseconds.
+    #[serde(default)]
+    pub cancel_grace_ms: u64,
     /// Whether the attempt may share an invocation.
     pub sharing: Sharing,
     /// The caller's trace.

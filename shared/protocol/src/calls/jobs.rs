@@ -79,6 +79,17 @@ pub struct Enqueue {
     pub follower: Option<HubIndex>,
 }
 
+/// What is done to one job that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// Hold it back.
+    Pause,
+    /// Let it wait again where it waited.
+    Resume,
+    /// Let it start not before this moment, whatever it waited for.
+    Reschedule(UnixMs),
+}
+
 /// How a job is named.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobRef {
@@ -273,6 +284,15 @@ pub enum Call {
         /// The moment after the last.
         to: UnixMs,
     },
+    /// Pause, resume or reschedule a job.
+    Change {
+        /// The job.
+        job: JobId,
+        /// Who asks.
+        caller: Caller,
+        /// What is done.
+        change: Change,
+    },
 }
 
 /// What a `Jobs` object answers.
@@ -339,6 +359,9 @@ pub enum Reply {
     Continue {
         /// When the lease ends unless another report comes.
         lease_until: UnixMs,
+        /// Where the job was cancelled: until when the attempt may bring itself to an end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cancelled_until: Option<UnixMs>,
     },
     /// Schedules as the API shows them: a [`crate::http::ScheduleList`], or one [`crate::http::ScheduleInfo`]. As text,
     /// which whoever asked passes on: nothing between the object and the client reads it.

@@ -47,6 +47,7 @@ fn policy(backoff: Backoff, jitter: Option<Jitter>) -> Policy {
         total_timeout_ms: None,
         heartbeat_timeout_ms: None,
         lease_ms: 1,
+        cancel_grace_ms: 0,
         retention_ms: 1,
         dispatch: Dispatch::Direct,
         sharing: Sharing::Alone,

@@ -141,7 +141,10 @@ fn a_report_renews_the_lease_but_not_beyond_the_attempts_time() {
         let limit = bench.now.plus(LEASE_MS).min(end);
         assert_eq!(
             bench.report(&execute, None, None).0,
-            Ok(Reply::Continue { lease_until: limit })
+            Ok(Reply::Continue {
+                lease_until: limit,
+                cancelled_until: None
+            })
         );
         assert!(executions(&bench.wake()).is_empty());
     }

@@ -61,6 +61,7 @@ pub fn plain() -> Enqueue {
                 total_timeout_ms: None,
                 heartbeat_timeout_ms: None,
                 lease_ms: LEASE_MS,
+                cancel_grace_ms: 0,
                 retention_ms: RETENTION_MS,
                 dispatch: Dispatch::Direct,
                 sharing: Sharing::Alone,
