@@ -75,6 +75,14 @@ counters! {
     clock_jumped_forward,
     /// Jumps of the clock back.
     clock_jumped_back,
+    /// Jobs that were held back alone.
+    jobs_held,
+    /// Jobs that were given another time.
+    jobs_rescheduled,
+    /// Attempts that heard in time that their job was cancelled.
+    attempts_asked_to_stop,
+    /// Cancelled jobs whose attempts did not stop by themselves.
+    jobs_stopped_by_force,
     /// Keys that named another job than before.
     keys_freed,
     /// Executions that never began.

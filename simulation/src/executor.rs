@@ -200,6 +200,20 @@ impl World {
         if lost && !self.random.permille(200) {
             self.attempts.remove(&id);
         }
+        let cancelled = matches!(
+            reply,
+            Ok(Reply::Continue {
+                cancelled_until: Some(_),
+                ..
+            })
+        );
+        if cancelled && let Some(attempt) = self.attempts.get_mut(&id) {
+            self.counters.attempts_asked_to_stop += 1;
+            // Most listen, and end with their next move.
+            if self.random.permille(700) {
+                attempt.moves = 0;
+            }
+        }
     }
 
     pub fn abandoned(&mut self, job: JobId, token: FencingToken) -> Check {

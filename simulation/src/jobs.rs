@@ -427,6 +427,7 @@ fn name(turn: &Turn) -> &'static str {
             Call::ResumeSchedule { .. } => "resume",
             Call::TriggerSchedule { .. } => "trigger",
             Call::Backfill { .. } => "backfill",
+            Call::Change { .. } => "change",
         },
         Turn::Wake => "wake",
         Turn::Tick => "tick",

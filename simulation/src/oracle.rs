@@ -1,6 +1,7 @@
 //! What must always hold. It sees every commit, and knows nothing of how the engine decides.
 
 mod again;
+mod changed;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,6 +38,8 @@ pub(crate) struct RowView {
     redriven_to: Option<JobId>,
     discarded_at: Option<u64>,
     created_at: u64,
+    /// Whether someone holds it back, or has cancelled its attempt.
+    controlled: bool,
 }
 
 /// How states are stored.
@@ -47,6 +50,7 @@ const SUCCEEDED: u64 = 4;
 const FAILED: u64 = 5;
 const CANCELLED: u64 = 6;
 const EXPIRED: u64 = 7;
+const PAUSED: u64 = 8;
 
 impl RowView {
     /// Without what may still change after the end: whether it is delivered, and what becomes of a dead letter.
@@ -60,7 +64,7 @@ impl RowView {
     }
 
     fn ended(&self) -> bool {
-        self.state > RUNNING
+        (SUCCEEDED..=EXPIRED).contains(&self.state)
     }
 }
 
@@ -85,6 +89,8 @@ struct Facts {
     end_by: Option<u64>,
     /// How long an attempt may give no sign of its own.
     silence: Option<u64>,
+    /// When it must have ended because it was cancelled.
+    stop_by: Option<u64>,
     /// When the attempt under way began, and when it gave its last sign of its own.
     began_at: u64,
     sign_at: u64,
@@ -269,7 +275,7 @@ fn read_rows(db: &impl Database) -> Result<BTreeMap<JobNumber, RowView>, String>
     let rows = db
         .run(
             "SELECT number, tail, state, due_at, token, attempt, seq, expires_at, changed_at, give_up_at, discarded_at,
-                created_at, redriven_to
+                created_at, control IS NOT NULL, redriven_to
             FROM job ORDER BY number",
             &[],
         )
@@ -288,6 +294,7 @@ fn read_rows(db: &impl Database) -> Result<BTreeMap<JobNumber, RowView>, String>
         let give_up_at = number()?;
         let discarded_at = number()?;
         let created_at = number()?.unwrap_or_default();
+        let controlled = number()? == Some(1);
         let redriven_to = row.optional_text().map_err(|error| error.message)?;
         let redriven_to = redriven_to.and_then(|text| JobId::parse(&text));
         views.insert(
@@ -305,6 +312,7 @@ fn read_rows(db: &impl Database) -> Result<BTreeMap<JobNumber, RowView>, String>
                 redriven_to,
                 discarded_at,
                 created_at,
+                controlled,
             },
         );
     }
@@ -338,6 +346,7 @@ impl World {
                 _ => {}
             }
         }
+        self.check_changed(turn, effects, &before, &after, now)?;
         self.check_schedules(shard, &before, now)?;
         self.check_again(shard, turn, effects, &before, &after)?;
         let refused = self.check_token(shard, turn, effects, &before, &after, now)?;
@@ -528,6 +537,7 @@ impl World {
                 self.counters.retries_without_time += 1;
             }
             Outcome::Unfinished => self.counters.unfinished += 1,
+            Outcome::Snoozed { .. } if facts.stop_by.is_some() => {}
             Outcome::Snoozed { ms } => {
                 if state != Some(SCHEDULED) {
                     return Err(format!("{job} put itself off, and its state is {state:?}"));
@@ -809,6 +819,7 @@ impl World {
             let latest = match (row.state, row.due_at) {
                 // A lease that was renewed in memory goes as far as the alarm that found it alive has stored.
                 (RUNNING, at) => Some(at.unwrap_or(0).max(self.latest_clock + LEASE_MS)),
+                (PAUSED, None) => None,
                 (_, None) => return Err(format!("{} waits for no moment", row.id)),
                 // A resume lets it go.
                 _ if self.oracle.pauses(shard, user, action) => None,

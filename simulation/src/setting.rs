@@ -184,6 +184,14 @@ pub const ATTEMPTS_MAX: u32 = 4;
 /// How long a key of some actions names its job, unless that ended without a result: then it is free. Milliseconds.
 pub const KEY_LIFE_MS: u64 = 3000;
 
+/// How long a cancelled attempt of some actions may take to bring itself to an end. Milliseconds.
+pub const GRACE_MS: u64 = 2500;
+
+/// Whether an action's cancelled attempts have a grace of [`GRACE_MS`].
+fn graceful(action: &str) -> bool {
+    matches!(action, "work" | "late")
+}
+
 /// Whether keys of an action live for [`KEY_LIFE_MS`] and not as long as their jobs.
 pub fn short_lived(action: &ActionName) -> bool {
     matches!(action.as_str(), "back" | "bound" | "quick")
@@ -210,6 +218,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
             total_timeout_ms: limits.total_ms,
             heartbeat_timeout_ms: limits.silence_ms,
             lease_ms: LEASE_MS,
+            cancel_grace_ms: if graceful(name) { GRACE_MS } else { 0 },
             retention_ms: if name == "brief" { 15_000 } else { 48 * 3_600_000 },
             dispatch: if matches!(name, "back" | "late") {
                 Dispatch::Queue

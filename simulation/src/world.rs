@@ -7,7 +7,7 @@ use tidegate_engine::jobs::Effect;
 use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::executor::Outcome;
 use tidegate_protocol::calls::hub::{Delivery, Prefer, Reply};
-use tidegate_protocol::calls::jobs::{self as calls, Call};
+use tidegate_protocol::calls::jobs::{self as calls, Call, Change};
 use tidegate_protocol::calls::queueing::{ActionPattern, PauseScope};
 use tidegate_protocol::calls::tenant::{self, Description, Scale};
 use tidegate_protocol::event::JsonText;
@@ -539,6 +539,10 @@ impl World {
         for (shard, scope) in self.oracle.paused() {
             self.hold(shard, scope, false, 1);
         }
+        for (shard, job) in self.oracle.held() {
+            let (caller, change) = (operator(), Change::Resume);
+            self.send_at(shard, Call::Change { job, caller, change }, 1);
+        }
     }
 
     /// An operator pauses jobs of a tenant, or resumes them, on whichever objects are reached.
@@ -562,6 +566,10 @@ impl World {
         } else {
             Call::Resume { scope, caller }
         };
+        self.send_at(shard, call, ms);
+    }
+
+    fn send_at(&mut self, shard: usize, call: Call, ms: u64) {
         let number = self.id();
         let from = From::Nobody;
         self.after(

@@ -1,6 +1,6 @@
 //! What a client does about jobs that came to nothing: retries them, redrives and discards dead letters, cancels many.
 
-use tidegate_protocol::calls::jobs::{Call, Filter, ManyAction, Reply, Selection};
+use tidegate_protocol::calls::jobs::{Call, Change, Filter, ManyAction, Reply, Selection};
 use tidegate_protocol::event::{JsonText, Payload};
 use tidegate_protocol::http::BulkItem;
 use tidegate_protocol::ids::JobId;
@@ -17,7 +17,8 @@ impl World {
             Some(at) if self.random.permille(800) => with[at],
             _ => client,
         };
-        match self.random.below(10) {
+        match self.random.below(13) {
+            10.. => self.change_one(client),
             0..=4 => self.retry(client),
             5..=8 => self.change_many(client),
             _ => self.list_dead_letters(client),
@@ -51,6 +52,41 @@ impl World {
             self.call_jobs(shard, call.clone(), from.clone())?;
         }
         Ok(())
+    }
+
+    /// Pauses, resumes or reschedules a job: mostly one that waits, of a client that has such jobs.
+    fn change_one(&mut self, client: usize) -> Check {
+        let all = 0..self.clients.len();
+        let with: Vec<usize> = all.filter(|client| self.has_waiting_job(*client)).collect();
+        let client = match self.random.index(with.len()) {
+            Some(at) if self.random.permille(700) => with[at],
+            _ => client,
+        };
+        let job = match self.random.below(10) {
+            0..=4 => self.waiting_job(client),
+            5..=7 => self.paused_job(client),
+            _ => self.some_job(client),
+        };
+        let Some(job) = job else { return Ok(()) };
+        let change = match self.random.below(4) {
+            0 | 1 => Change::Pause,
+            2 => Change::Resume,
+            _ => Change::Reschedule(self.clock().plus(self.random.below(6000))),
+        };
+        let caller = self.principal(client, usize::MAX).caller();
+        let shard = self.shard_of_job(client, job);
+        self.call_jobs(shard, Call::Change { job, caller, change }, From::Retry { client, job })
+    }
+
+    fn has_waiting_job(&self, client: usize) -> bool {
+        self.clients[client].jobs.keys().any(|job| self.oracle.waits(*job))
+    }
+
+    /// A job of this client that is held back.
+    fn paused_job(&mut self, client: usize) -> Option<JobId> {
+        let jobs = self.clients[client].jobs.keys().copied();
+        let paused: Vec<JobId> = jobs.filter(|job| self.oracle.holds(*job)).collect();
+        self.random.index(paused.len()).map(|at| paused[at])
     }
 
     /// A job of this client that ended without a result.
