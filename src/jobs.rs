@@ -4,18 +4,19 @@ use futures_util::stream;
 use tidegate_durable_objects::platform::{now, random, unavailable};
 use tidegate_durable_objects::remote;
 use tidegate_engine::hub::shard_of;
-use tidegate_protocol::calls::jobs::{Call, Filter, Reply};
+use tidegate_protocol::calls::jobs::{Call, Change, Filter, Reply};
 use tidegate_protocol::calls::{Caller, Principal};
 use tidegate_protocol::event::{JsonText, Payload, Snapshot};
 use tidegate_protocol::fault::{escape_pointer, shorten};
-use tidegate_protocol::frames::ServerFrame;
+use tidegate_protocol::frames::{self, ServerFrame, Start};
 use tidegate_protocol::http::{EventPage, JobPage};
 use tidegate_protocol::ids::{JobId, JobNumber, ObjectName, RequestId, Seq, ShardIndex};
-use tidegate_protocol::limits::WAIT_SECONDS_MAX;
+use tidegate_protocol::limits::{BODY_BYTES_MAX, WAIT_SECONDS_MAX};
 use tidegate_protocol::{Error, ErrorCode, Fault};
 use worker::{Env, Request, Response};
 
 use crate::answer;
+use crate::requests::read_text;
 use crate::tenants::scale;
 
 /// How long an event stream may be silent. Proxies close what is silent for a minute. Milliseconds.
@@ -103,6 +104,31 @@ pub async fn cancel(env: &Env, principal: &Principal, job: &str) -> Result<Respo
         Reply::Job(job) => answer::json(&job, 202),
         _ => Err(unexpected()),
     }
+}
+
+/// `POST /v1/jobs/{id}:pause` and `:resume`: answers with the job as it is then.
+///
+/// Errors: `NOT_FOUND`, `FORBIDDEN`, and `CONFLICT` for a job that does not wait.
+pub async fn change(env: &Env, principal: &Principal, job: &str, change: Change) -> Result<Response, Error> {
+    let (job, name) = find(env, principal, job).await?;
+    let caller = principal.caller();
+    match remote::jobs(env, &name, Call::Change { job, caller, change }).await? {
+        Reply::Job(job) => answer::json(&job, 200),
+        _ => Err(unexpected()),
+    }
+}
+
+/// `POST /v1/jobs/{id}:reschedule`: gives a job that waits another time.
+///
+/// Errors: as [`change`], and `VALIDATION_ERROR`.
+pub async fn reschedule(request: &mut Request, env: &Env, principal: &Principal, job: &str) -> Result<Response, Error> {
+    let start = frames::reschedule(&read_text(request, BODY_BYTES_MAX).await?)?;
+    let at = match start {
+        Start::Now => now(),
+        Start::After(ms) => now().plus(ms),
+        Start::At(at) => at,
+    };
+    change(env, principal, job, Change::Reschedule(at)).await
 }
 
 /// `GET /v1/jobs/{id}/why`: what the job waits for.

@@ -18,6 +18,7 @@ mod schedules;
 mod tenants;
 
 use tidegate_protocol::calls::Principal;
+use tidegate_protocol::calls::jobs::Change;
 use tidegate_protocol::{Error, ErrorCode};
 use worker::{Context, Env, Method, Request, Response, Result, event, wasm_bindgen};
 
@@ -100,6 +101,9 @@ async fn serve(
         Route::Schedules => schedules::list(env, &principal).await,
         Route::Schedule(name, change) => schedules::change(request, env, &principal, &name, change).await,
         Route::JobRetry(job) => again::retry(request, env, &principal, &job).await,
+        Route::JobPause(job) => jobs::change(env, &principal, &job, Change::Pause).await,
+        Route::JobResume(job) => jobs::change(env, &principal, &job, Change::Resume).await,
+        Route::JobReschedule(job) => jobs::reschedule(request, env, &principal, &job).await,
         Route::JobsCancel => again::cancel(request, env, &principal).await,
         Route::DeadLetters => again::dead_letters(request, env, &principal).await,
         Route::Redrive => again::redrive(request, env, &principal).await,

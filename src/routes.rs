@@ -38,6 +38,12 @@ pub enum Route {
     Schedule(String, Change),
     /// `/v1/jobs/{id}:retry`
     JobRetry(String),
+    /// `/v1/jobs/{id}:pause`
+    JobPause(String),
+    /// `/v1/jobs/{id}:resume`
+    JobResume(String),
+    /// `/v1/jobs/{id}:reschedule`
+    JobReschedule(String),
     /// `/v1/jobs:cancel`
     JobsCancel,
     /// `/v1/dead-letters`
@@ -139,6 +145,9 @@ fn job_route(rest: &str) -> Option<Route> {
         (None, None) if !job.is_empty() => Some(Route::Job(job.into())),
         (Some((job, "cancel")), None) => Some(Route::JobCancel(job.into())),
         (Some((job, "retry")), None) => Some(Route::JobRetry(job.into())),
+        (Some((job, "pause")), None) => Some(Route::JobPause(job.into())),
+        (Some((job, "resume")), None) => Some(Route::JobResume(job.into())),
+        (Some((job, "reschedule")), None) => Some(Route::JobReschedule(job.into())),
         (None, Some("events")) => Some(Route::JobEvents(job.into())),
         (None, Some("result")) => Some(Route::JobResult(job.into())),
         (None, Some("why")) => Some(Route::JobWhy(job.into())),
@@ -192,6 +201,9 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::Schedule(..)
         | Route::Batch
         | Route::JobRetry(_)
+        | Route::JobPause(_)
+        | Route::JobResume(_)
+        | Route::JobReschedule(_)
         | Route::JobsCancel
         | Route::Redrive
         | Route::Discard
@@ -247,6 +259,9 @@ mod tests {
             ("/v1/queue:pause", Some(Route::QueuePause)),
             ("/v1/queue:resume", Some(Route::QueueResume)),
             ("/v1/jobs/job_1:retry", Some(Route::JobRetry(id()))),
+            ("/v1/jobs/job_1:pause", Some(Route::JobPause(id()))),
+            ("/v1/jobs/job_1:resume", Some(Route::JobResume(id()))),
+            ("/v1/jobs/job_1:reschedule", Some(Route::JobReschedule(id()))),
             ("/v1/jobs:cancel", Some(Route::JobsCancel)),
             ("/v1/dead-letters", Some(Route::DeadLetters)),
             ("/v1/dead-letters:redrive", Some(Route::Redrive)),

@@ -215,6 +215,27 @@ pub enum Job {
         #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
         payload: Option<String>,
     },
+    /// Hold a job back that waits.
+    Pause {
+        /// The job.
+        id: String,
+    },
+    /// Let a paused job wait again where it waited.
+    Resume {
+        /// The job.
+        id: String,
+    },
+    /// Give a job that waits another time.
+    Reschedule {
+        /// The job.
+        id: String,
+        /// So much later than now, such as 30s, 5m or 2h.
+        #[arg(long = "in", value_name = "DURATION", value_parser = duration, conflicts_with = "at", required_unless_present = "at")]
+        after: Option<u64>,
+        /// At this moment, as RFC 3339 text.
+        #[arg(long, value_name = "TIME")]
+        at: Option<String>,
+    },
     /// Ask that a job ends.
     Cancel {
         /// The job.

@@ -35,6 +35,18 @@ struct Attempt {
     checkpoints: Cell<u64>,
     thinner: RefCell<Thinner>,
     reported_at: Cell<UnixMs>,
+    stop: Cell<Stop>,
+}
+
+/// Whether an attempt is to bring itself to an end, because its job was cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// It goes on.
+    No,
+    /// A report was answered so; the operation does not know yet.
+    Asked,
+    /// The operation knows. What it still reports is taken, so that it can tidy up.
+    Told,
 }
 
 /// The outside of one run.
@@ -63,6 +75,15 @@ impl Runtime {
             checkpoint,
         };
         match attempt.reports.call(call).await {
+            Ok(jobs::Reply::Continue {
+                cancelled_until: Some(_),
+                ..
+            }) => {
+                if attempt.stop.get() == Stop::No {
+                    attempt.stop.set(Stop::Asked);
+                }
+                Ok(())
+            }
             Ok(_) => Ok(()),
             Err(error) if error.code == ErrorCode::LeaseLost => Err(error),
             // A report that did not get through is followed by the next; the lease says when it is too late.
@@ -71,6 +92,15 @@ impl Runtime {
                 Ok(())
             }
         }
+    }
+
+    /// Tells the operation once that its job was cancelled.
+    fn check_stop(attempt: &Attempt) -> Result<(), Error> {
+        if attempt.stop.get() == Stop::Asked {
+            attempt.stop.set(Stop::Told);
+            return Err(Error::new(ErrorCode::Cancelled, "The job was cancelled."));
+        }
+        Ok(())
     }
 
     /// Signs of life while the operation itself is silent. Ends where the lease is lost.
@@ -118,10 +148,10 @@ impl Context for Runtime {
     async fn progress(&self, progress: Progress) -> Result<(), Error> {
         let Some(attempt) = &self.attempt else { return Ok(()) };
         let passes = attempt.thinner.borrow_mut().offer(now(), progress);
-        match passes {
-            Some(progress) => self.report(attempt, Some(progress), None).await,
-            None => Ok(()),
+        if let Some(progress) = passes {
+            self.report(attempt, Some(progress), None).await?;
         }
+        Self::check_stop(attempt)
     }
 
     async fn checkpoint(&self) -> Result<Option<Vec<u8>>, Error> {
@@ -157,7 +187,8 @@ impl Context for Runtime {
             .await
             .map_err(unavailable("writing a checkpoint"))?;
         *attempt.checkpoint.borrow_mut() = Some(key.clone());
-        self.report(attempt, Some(progress), Some(key)).await
+        self.report(attempt, Some(progress), Some(key)).await?;
+        Self::check_stop(attempt)
     }
 
     async fn open(&self, key: &str, offset: u64, etag: Option<&str>) -> Result<Option<Opened<ObjectReader>>, Error> {
@@ -378,15 +409,21 @@ async fn attempt(env: Env, tenant: &TenantId, reports: Rc<Reports>, execute: Exe
     let Execute { job, token, .. } = execute;
     let plan = plans::plan(&env, tenant, Some(&execute.revision)).await?;
     let action = plan.action(&execute.action)?;
+    // A cancelled attempt should hear of it well within its grace.
+    let signs_ms = match execute.cancel_grace_ms {
+        0 => execute.lease_ms,
+        grace_ms => execute.lease_ms.min(grace_ms),
+    };
     let attempt = Attempt {
         reports,
         job,
         token,
-        heartbeat_ms: (execute.lease_ms / 3).max(200),
+        heartbeat_ms: (signs_ms / 3).max(200),
         checkpoint: RefCell::new(execute.checkpoint),
         checkpoints: Cell::new(0),
         thinner: RefCell::new(Thinner::default()),
         reported_at: Cell::new(now()),
+        stop: Cell::new(Stop::No),
     };
     let runtime = Runtime {
         env,

@@ -68,6 +68,22 @@ pub async fn job(client: &Client, job: Job, output: Output) -> Result<Exit, Fail
             ));
             Ok(Exit::Succeeded)
         }
+        Job::Pause { id } => {
+            let job = client.http().pause_job(&parse(&id)?).await?;
+            changed(&job, output, "It waits until: tidegate job resume ID")
+        }
+        Job::Resume { id } => {
+            let job = client.http().resume_job(&parse(&id)?).await?;
+            changed(&job, output, "It waits where it waited.")
+        }
+        Job::Reschedule { id, after, at } => {
+            let id = parse(&id)?;
+            let job = match (after, at) {
+                (_, Some(at)) => client.http().reschedule_at(&id, &at).await?,
+                (after, None) => client.http().reschedule_after(&id, after.unwrap_or(0)).await?,
+            };
+            changed(&job, output, "It starts not before its time.")
+        }
         Job::Cancel { id } => {
             let job = parse(&id)?;
             client.http().cancel(&job).await?;
@@ -92,6 +108,16 @@ pub async fn job(client: &Client, job: Job, output: Output) -> Result<Exit, Fail
             objects::save(&mut download, file.as_deref(), output).await
         }
     }
+}
+
+/// Says how a job stands after a change.
+fn changed(job: &JobView, output: Output, what: &str) -> Result<Exit, Failure> {
+    if output.is_json() {
+        output.event("job", job);
+    } else {
+        output.say(&format!("{} is {} now. {what}", job.job_id, job.status));
+    }
+    Ok(Exit::Succeeded)
 }
 
 /// Reads a job's id. Errors: it is none.

@@ -114,7 +114,8 @@ pub trait Context {
 
     /// Says how far the run is. Thinned before it is stored, so that it may be called as often as one likes.
     ///
-    /// Errors: `LEASE_LOST` where the run is no longer wanted: it stops then.
+    /// Errors: `LEASE_LOST` where the run is no longer wanted: it stops then. `CANCELLED`, once, where its job was
+    /// cancelled and it may still tidy up: it stops soon, and may report on the way.
     async fn progress(&self, progress: Progress) -> Result<(), Error>;
 
     /// The latest checkpoint of the job.

@@ -5,6 +5,7 @@
 mod auth;
 mod bad_input;
 mod batches;
+mod changes;
 mod dead_letters;
 mod flows;
 mod isolation;

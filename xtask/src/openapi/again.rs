@@ -7,7 +7,7 @@ use tidegate_protocol::ErrorCode::{
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::http::{BULK_JOBS_MAX, BulkAnswer, DeadLetterPage, Job, REDRIVES_PER_SECOND_MAX};
 use tidegate_protocol::ids::{ActionName, JobId, UserId};
-use tidegate_protocol::limits::BODY_BYTES_MAX;
+use tidegate_protocol::limits::{BODY_BYTES_MAX, DELAY_MS_MAX};
 
 use super::operation::Operation;
 use super::operations::paged;
@@ -26,6 +26,9 @@ pub const BODY: [Refusal; 4] = [
 pub fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     vec![
         retry(schemas),
+        pause(schemas),
+        resume(schemas),
+        reschedule(schemas),
         list(schemas),
         redrive(schemas),
         discard(schemas),
@@ -53,6 +56,53 @@ fn retry(schemas: &mut Schemas) -> Operation {
         .with_header("Location", "That job.", "string")
         .refused(&BODY)
         .refused(&[of(NotFound), of(Forbidden), of(Conflict), of(QueueFull)])
+}
+
+fn change(schemas: &mut Schemas, path: &'static str, id: &'static str, summary: &'static str) -> Operation {
+    Operation::new(path, "post", id, "jobs", summary)
+        .parameter("path", "id", schemas.of::<JobId>(), "The job.")
+        .answer(200, "The job as it is then.", schemas.of::<Job>())
+        .refused(&[of(NotFound), of(Forbidden), of(Conflict)])
+}
+
+fn pause(schemas: &mut Schemas) -> Operation {
+    change(schemas, "/v1/jobs/{id}:pause", "pauseJob", "Holds a job back").about(
+        "A job that waits, for its time, a place or its next attempt, is `paused` until it is resumed; limits on its \
+        waiting time go on. One that is paused already stays so; one that runs or has ended is a `CONFLICT`. Another \
+        user's job takes the scope `jobs:write`.",
+    )
+}
+
+fn resume(schemas: &mut Schemas) -> Operation {
+    change(schemas, "/v1/jobs/{id}:resume", "resumeJob", "Lets a paused job go").about(
+        "The job waits again where it waited, and starts at once where its time has come meanwhile. One that waits is \
+        left as it is.",
+    )
+}
+
+fn reschedule(schemas: &mut Schemas) -> Operation {
+    let body = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "delay_ms": { "type": "integer", "minimum": 0, "maximum": DELAY_MS_MAX, "description": "So much later than now." },
+            "run_at": { "type": "string", "format": "date-time", "description": "Not before this moment." },
+        },
+        "minProperties": 1,
+        "maxProperties": 1,
+    });
+    change(
+        schemas,
+        "/v1/jobs/{id}:reschedule",
+        "rescheduleJob",
+        "Gives a waiting job another time",
+    )
+    .about(
+        "Earlier or later than before; a time that has passed is now. A paused job stays paused. Limits of time count \
+            from the new time for a job that has not begun; one that has cannot be put off beyond its `total_timeout`.",
+    )
+    .body("application/json", body, "When.")
+    .refused(&BODY)
 }
 
 fn list(schemas: &mut Schemas) -> Operation {

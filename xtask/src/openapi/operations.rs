@@ -207,8 +207,11 @@ fn jobs(schemas: &mut Schemas) -> Vec<Operation> {
         )
         .answer(200, "The job, ended or not.", schemas.of::<Job>())
         .refused(&[FAULTS]);
-    let cancel = Operation::new("/v1/jobs/{id}:cancel", "post", "cancelJob", "jobs", "Cancels a job")
-        .about("Another user's job takes the scope `jobs:write`. Cancelling a cancelled job again changes nothing.");
+    let cancel = Operation::new("/v1/jobs/{id}:cancel", "post", "cancelJob", "jobs", "Cancels a job").about(
+        "A job that waits ends at once. One that runs ends at once too, unless its action has a `cancel_grace`: its \
+            attempt is then asked to stop, and the job ends as cancelled once that has, at the end of the grace at the \
+            latest. Another user's job takes the scope `jobs:write`. Cancelling a cancelled job again changes nothing.",
+    );
     let cancel = of_job(cancel)
         .answer(202, "The job is cancelled.", schemas.of::<Job>())
         .refused(&[of(Forbidden), of(Conflict)]);

@@ -192,6 +192,40 @@ impl Http {
             .await
     }
 
+    /// `POST /v1/jobs/{id}:pause`: holds a job back that waits. The job as it is then.
+    ///
+    /// Errors: [`Error::Api`] (`CONFLICT` where it does not wait), [`Error::Unreachable`].
+    pub async fn pause_job(&self, job: &JobId) -> Result<Job, Error> {
+        self.fetch(Ask::new(Method::POST, format!("/v1/jobs/{job}:pause")))
+            .await
+    }
+
+    /// `POST /v1/jobs/{id}:resume`: lets a job wait again where it waited.
+    ///
+    /// Errors: as [`Self::pause_job`].
+    pub async fn resume_job(&self, job: &JobId) -> Result<Job, Error> {
+        self.fetch(Ask::new(Method::POST, format!("/v1/jobs/{job}:resume")))
+            .await
+    }
+
+    /// `POST /v1/jobs/{id}:reschedule`: gives a job that waits another time, so many milliseconds from now.
+    ///
+    /// Errors: as [`Self::pause_job`].
+    pub async fn reschedule_after(&self, job: &JobId, delay_ms: u64) -> Result<Job, Error> {
+        let body = format!("{{\"delay_ms\":{delay_ms}}}");
+        self.fetch(Ask::new(Method::POST, format!("/v1/jobs/{job}:reschedule")).json(&body))
+            .await
+    }
+
+    /// The same with a moment, as RFC 3339 text.
+    ///
+    /// Errors: as [`Self::pause_job`], and `VALIDATION_ERROR` for a text that is no moment.
+    pub async fn reschedule_at(&self, job: &JobId, run_at: &str) -> Result<Job, Error> {
+        let body = serde_json::json!({ "run_at": run_at }).to_string();
+        self.fetch(Ask::new(Method::POST, format!("/v1/jobs/{job}:reschedule")).json(&body))
+            .await
+    }
+
     /// `GET /v1/dead-letters`: a page of jobs that failed for good.
     ///
     /// Errors: [`Error::Api`], [`Error::Unreachable`].

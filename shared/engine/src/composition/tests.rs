@@ -161,7 +161,7 @@ fn what_is_given_is_what_the_plan_says() {
     let all = action(&json!({
         "run": "reports.summarize", "description": "d", "mode": "async", "timeout": "5m", "lease": "1s",
         "retry": {"attempts": 7, "initial": "2m"}, "scopes": ["a:b", "c"], "retention": "1d", "dispatch": "queue",
-        "queue_timeout": "1m", "total_timeout": "2h", "heartbeat_timeout": "5s", "with": {"columns": 5},
+        "queue_timeout": "1m", "total_timeout": "2h", "heartbeat_timeout": "5s", "cancel_grace": "9s", "with": {"columns": 5},
     }));
     assert_eq!(all.description.as_deref(), Some("d"));
     assert_eq!(all.settings.as_str(), r#"{"columns":5}"#);
@@ -181,7 +181,10 @@ fn what_is_given_is_what_the_plan_says() {
         (policy.queue_timeout_ms, policy.total_timeout_ms),
         (Some(60_000), Some(7_200_000))
     );
-    assert_eq!(policy.heartbeat_timeout_ms, Some(5000));
+    assert_eq!(
+        (policy.heartbeat_timeout_ms, policy.cancel_grace_ms),
+        (Some(5000), 9000)
+    );
     assert_eq!(
         (policy.attempts_max, policy.timeout_ms, policy.lease_ms),
         (7, 300_000, 1000)
@@ -432,11 +435,12 @@ fn every_fault_of_an_action_is_found_with_its_place() {
             ],
         ),
         (
-            json!({"run": "core.delay", "queue_timeout": "31d", "total_timeout": 5, "heartbeat_timeout": "4999ms"}),
+            json!({"run": "core.delay", "queue_timeout": "31d", "total_timeout": 5, "heartbeat_timeout": "4999ms", "cancel_grace": "0s"}),
             &[
                 "/actions/a/queue_timeout | from 1ms to 30d",
                 "/actions/a/total_timeout | a duration with its unit",
                 "/actions/a/heartbeat_timeout | from 5s to 1d",
+                "/actions/a/cancel_grace | from 1s to 10m",
             ],
         ),
         (

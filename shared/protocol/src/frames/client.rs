@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use super::PING;
 use crate::calls::queueing::Priority;
 use crate::error::{Error, ErrorCode};
+use crate::fault::Fault;
 use crate::fields::Fields;
 use crate::ids::{ActionName, IdempotencyKey, JobId, RequestId, Seq, TraceParent};
 use crate::limits::{
@@ -316,6 +317,22 @@ impl<'a> Request<'a> {
             traceparent,
         })
     }
+}
+
+/// Reads the body that says when a job is to start: `delay_ms` or `run_at`.
+///
+/// Errors: `VALIDATION_ERROR` with every fault.
+pub fn reschedule(text: &str) -> Result<Start, Error> {
+    let mut fields = Fields::split(text)?;
+    fields.refuse_others(&["delay_ms", "run_at"]);
+    if fields.raw("delay_ms").is_none() && fields.raw("run_at").is_none() {
+        fields
+            .faults
+            .push(Fault::new("", "one of `delay_ms` and `run_at`", "neither"));
+    }
+    let start = read_start(&mut fields);
+    fields.finish("The body does not say when.")?;
+    Ok(start)
 }
 
 fn read_start(fields: &mut Fields<'_>) -> Start {
