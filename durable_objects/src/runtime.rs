@@ -61,6 +61,7 @@ impl Runtime {
             token: attempt.token,
             progress,
             checkpoint,
+            notes: None,
         };
         match attempt.reports.call(call).await {
             Ok(_) => Ok(()),

@@ -90,6 +90,7 @@ impl World {
                 token,
                 progress,
                 checkpoint,
+                notes: None,
             },
             From::Attempt(id),
         )?;

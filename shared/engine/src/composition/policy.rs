@@ -5,6 +5,7 @@ use alloc::format;
 use core::ops::RangeInclusive;
 
 use tidegate_protocol::calls::executor::{Dispatch, Policy, Sharing};
+use tidegate_protocol::calls::reporting::Reporting;
 use tidegate_protocol::time::format_duration;
 
 use super::defaults::{
@@ -51,6 +52,7 @@ pub(super) fn read_policy(fields: &mut Object<'_, '_>, mode: Option<Mode>, shari
         retention_ms,
         dispatch,
         sharing,
+        reporting: Reporting::default(),
     }
 }
 

@@ -292,6 +292,7 @@ fn fresh(id: JobId, now: UnixMs, enqueue: &Enqueue) -> Job {
         outcome: None,
         give_up_at: None,
         snoozes: 0,
+        reported: None,
     }
 }
 

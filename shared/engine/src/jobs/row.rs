@@ -5,10 +5,12 @@ use alloc::vec::Vec;
 
 use tidegate_protocol::calls::jobs::{Keyed, NewJob};
 use tidegate_protocol::calls::once::Once;
+use tidegate_protocol::calls::reporting::Durability;
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload, Progress, Snapshot};
 use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, JobNumber, Seq};
 use tidegate_protocol::time::UnixMs;
 
+use super::history::Reported;
 use super::lanes::Shape;
 use super::{LOG_BYTES_MAX, LOG_EVENTS_MAX};
 use crate::database::{Database, DatabaseError, Row, Value, from_blob, to_blob};
@@ -32,7 +34,7 @@ pub(super) struct Job {
     pub losses: u64,
     pub seq: Seq,
     pub progress: Progress,
-    /// The latest events, oldest first, without a gap, ending at `seq` unless the job has ended.
+    /// The latest events, oldest first. Where tables beyond the row hold a part of the history, with gaps for that.
     pub log: Vec<Event>,
     pub followers: Vec<HubIndex>,
     pub checkpoint: Option<String>,
@@ -45,6 +47,8 @@ pub(super) struct Job {
     pub give_up_at: Option<UnixMs>,
     /// Times in a row that an attempt put itself off since the last sign of getting on.
     pub snoozes: u64,
+    /// What is in the tables beyond the row.
+    pub reported: Option<Reported>,
 }
 
 /// The order in which states are stored. Those that wait come first, so that a comparison finds them.
@@ -81,8 +85,8 @@ macro_rules! columns {
             "SELECT ",
             $more,
             "number, tail, state, due_at, created_at, spec, token, attempt, attempt_until, losses, seq, progress, \
-             log, followers, checkpoint, changed_at, ended_at, expires_at, outcome, give_up_at, snoozes \
-             FROM job ",
+             log, followers, checkpoint, changed_at, ended_at, expires_at, outcome, give_up_at, snoozes, \
+             reported FROM job ",
             $rest
         )
     };
@@ -115,6 +119,7 @@ impl Job {
             outcome: row.optional_blob()?.map(|bytes| from_blob(&bytes)).transpose()?,
             give_up_at: row.optional_number()?.map(UnixMs),
             snoozes: row.number()?,
+            reported: row.optional_blob()?.map(|bytes| from_blob(&bytes)).transpose()?,
         })
     }
 
@@ -187,11 +192,12 @@ impl Job {
     /// Writes what can change, but not `due_at` and `give_up_at`. One row.
     pub fn update(&self, db: &impl Database) -> Result<(), DatabaseError> {
         let outcome = self.outcome.as_ref().map(to_blob).transpose()?;
+        let reported = self.reported.as_ref().map(to_blob).transpose()?;
         db.run(
             "-- jobs::update
             UPDATE job SET state = ?, token = ?, attempt = ?, attempt_until = ?, losses = ?, seq = ?, progress = ?,
                 log = ?, followers = ?, checkpoint = ?, changed_at = ?, ended_at = ?, expires_at = ?, outcome = ?,
-                snoozes = ?
+                snoozes = ?, reported = ?
             WHERE number = CAST(? AS INTEGER)",
             &[
                 Value::Number(state_number(self.state)),
@@ -209,6 +215,7 @@ impl Job {
                 Value::optional(self.expires_at.map(|at| at.0)),
                 outcome.as_deref().map_or(Value::Null, Value::Blob),
                 Value::Number(self.snoozes),
+                reported.as_deref().map_or(Value::Null, Value::Blob),
                 Value::Number(self.id.number().0),
             ],
         )?;
@@ -236,7 +243,7 @@ impl Job {
         };
         if event.what.is_terminal() {
             self.outcome = Some(event.clone());
-        } else {
+        } else if self.keeps(&event.what) {
             self.log.push(event.clone());
             while self.log.len() > LOG_EVENTS_MAX || (self.log.len() > 1 && to_blob(&self.log)?.len() > LOG_BYTES_MAX) {
                 self.log.remove(0);
@@ -245,15 +252,14 @@ impl Job {
         Ok(event)
     }
 
-    /// The stored events after `after`, and whether some of those are no longer kept.
-    pub fn events_after(&self, after: Seq) -> (Vec<Event>, bool) {
-        let all = self.log.iter().chain(&self.outcome);
-        let events: Vec<Event> = all.filter(|event| event.seq > after).cloned().collect();
-        let gap = match events.first() {
-            Some(first) => first.seq > after.next() && first.seq > FIRST.next(),
-            None => false,
-        };
-        (events, gap)
+    /// Whether the row keeps it; what it does not keep is in a table beyond it. Why attempts failed is in the row whatever
+    /// else is kept, because a dead letter shows it.
+    fn keeps(&self, what: &Happening) -> bool {
+        match what {
+            Happening::Output(_) => false,
+            Happening::Progress(_) => self.spec.policy.reporting.durability == Durability::Last,
+            Happening::Retrying { .. } | Happening::Completed { .. } | Happening::Failed { .. } => true,
+        }
     }
 
     /// Where the job stands.
