@@ -427,6 +427,8 @@ fn name(turn: &Turn) -> &'static str {
             Call::ResumeSchedule { .. } => "resume",
             Call::TriggerSchedule { .. } => "trigger",
             Call::Backfill { .. } => "backfill",
+            Call::Events { .. } => "events",
+            Call::Output { .. } => "output",
         },
         Turn::Wake => "wake",
         Turn::Tick => "tick",

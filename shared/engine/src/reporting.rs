@@ -143,7 +143,10 @@ pub struct Gathered {
     waiting_bytes: usize,
     /// Since when something waits.
     since: Option<UnixMs>,
+    /// What may not have arrived.
     on_its_way: Option<Notes>,
+    /// Whether a report with it is under way.
+    sending: bool,
     number: u64,
     streams: Vec<StreamName>,
 }
@@ -195,6 +198,9 @@ impl Gathered {
 
     /// When what waits is to be sent; `None` where nothing waits. At once where it is much, or must be sent again.
     pub fn due_at(&self) -> Option<UnixMs> {
+        if self.sending && self.waiting.is_empty() {
+            return None;
+        }
         if self.on_its_way.is_some() || self.is_full() {
             return Some(UnixMs(0));
         }
@@ -206,14 +212,21 @@ impl Gathered {
         self.waiting_bytes >= GATHER_BYTES || self.waiting.metadata_patch.len() >= METADATA_PATCHES_MAX / 2
     }
 
-    /// What the next report carries: what was on its way and is not known to have arrived, else what waits.
+    /// Whether a report is under way, of which nobody knows yet what became of it.
+    pub fn is_sending(&self) -> bool {
+        self.sending
+    }
+
+    /// What the next report carries: what is not known to have arrived, as it was, else what waits. Nothing while another
+    /// report is under way, which must come before it.
     pub fn send(&mut self) -> Option<Notes> {
-        if self.on_its_way.is_none() && !self.waiting.is_empty() {
+        if self.sending || self.is_empty() {
+            return None;
+        }
+        if self.on_its_way.is_none() {
             self.number += 1;
-            let rest = self
-                .waiting
-                .metadata_patch
-                .split_off(self.waiting.metadata_patch.len().min(METADATA_PATCHES_MAX));
+            let fits = self.waiting.metadata_patch.len().min(METADATA_PATCHES_MAX);
+            let rest = self.waiting.metadata_patch.split_off(fits);
             let mut notes = mem::take(&mut self.waiting);
             notes.number = Some(self.number);
             self.since = self.since.filter(|_| !rest.is_empty());
@@ -221,14 +234,21 @@ impl Gathered {
             self.waiting_bytes = 0;
             self.on_its_way = Some(notes);
         }
+        self.sending = true;
         self.on_its_way.clone()
     }
 
-    /// The notes of this number have arrived.
+    /// The notes of this number have arrived, or are refused for good.
     pub fn arrived(&mut self, number: Option<u64>) {
         if self.on_its_way.as_ref().is_some_and(|notes| notes.number == number) {
             self.on_its_way = None;
+            self.sending = false;
         }
+    }
+
+    /// Nobody knows whether what was on its way has arrived: it is sent again.
+    pub fn lost(&mut self) {
+        self.sending = false;
     }
 
     /// Whether there is nothing left to send.

@@ -143,11 +143,11 @@ fn what_may_not_have_arrived_is_sent_again_as_it_was_before_anything_else() {
     gathered.write(UnixMs(0), &stream("log"), "a").unwrap();
     let first = gathered.send().unwrap();
     gathered.write(UnixMs(1), &stream("log"), "b").unwrap();
-    assert_eq!(
-        gathered.send().as_ref(),
-        Some(&first),
-        "nothing has said that it arrived"
-    );
+    assert_eq!(gathered.send(), None, "nothing overtakes it");
+    assert!(gathered.is_sending());
+    gathered.lost();
+    assert_eq!(gathered.due_at(), Some(UnixMs(0)), "again, at once");
+    assert_eq!(gathered.send().as_ref(), Some(&first), "nothing said that it arrived");
     gathered.arrived(Some(7));
     assert!(!gathered.is_empty());
     gathered.arrived(first.number);
