@@ -35,7 +35,7 @@ fn each_change_does_what_it_says_to_whatever_stands_there() {
             "1",
             r#"{"k":9.223372036854776e+18}"#,
         ),
-        (Some(r#"{"k":1.7e308}"#), Increment, "1.7e308", r#"{"k":1.7e308}"#),
+        (Some(r#"{"k":1.7e308}"#), Increment, "1.7e308", r#"{"k":1.7e+308}"#),
         (None, Append, r#""x""#, r#"{"k":["x"]}"#),
         (Some(r#"{"k":["x"]}"#), Append, "[2]", r#"{"k":["x",[2]]}"#),
         (Some(r#"{"k":"x"}"#), Append, "2", r#"{"k":["x",2]}"#),
