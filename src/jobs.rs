@@ -6,18 +6,18 @@ use tidegate_durable_objects::remote;
 use tidegate_engine::hub::shard_of;
 use tidegate_protocol::calls::jobs::{Call, Change, Filter, Reply};
 use tidegate_protocol::calls::{Caller, Principal};
-use tidegate_protocol::event::{JsonText, Payload, Snapshot};
+use tidegate_protocol::event::Payload;
 use tidegate_protocol::fault::{escape_pointer, shorten};
 use tidegate_protocol::frames::{self, ServerFrame, Start};
-use tidegate_protocol::http::{EventPage, JobPage};
+use tidegate_protocol::http::JobPage;
 use tidegate_protocol::ids::{JobId, JobNumber, ObjectName, RequestId, Seq, ShardIndex};
 use tidegate_protocol::limits::{BODY_BYTES_MAX, WAIT_SECONDS_MAX};
 use tidegate_protocol::{Error, ErrorCode, Fault};
 use worker::{Env, Request, Response};
 
-use crate::answer;
 use crate::requests::read_text;
 use crate::tenants::scale;
+use crate::{answer, history};
 
 /// How long an event stream may be silent. Proxies close what is silent for a minute. Milliseconds.
 const KEEP_ALIVE_MS: u64 = 15_000;
@@ -48,7 +48,10 @@ pub fn queries(request: &Request) -> Result<Vec<(String, String)>, Error> {
         .collect())
 }
 
-fn query_number(pairs: &[(String, String)], name: &str, max: u64) -> Result<Option<u64>, Error> {
+/// The whole number `name` of a query, at most `max`.
+///
+/// Errors: `VALIDATION_ERROR` for what is no number.
+pub fn query_number(pairs: &[(String, String)], name: &str, max: u64) -> Result<Option<u64>, Error> {
     let Some((_, text)) = pairs.iter().find(|(given, _)| given == name) else {
         return Ok(None);
     };
@@ -294,10 +297,7 @@ struct Watcher {
 }
 
 /// Frames of a job, with the place of each.
-struct Seen {
-    frames: Vec<(Seq, ServerFrame)>,
-    gap: bool,
-}
+type Seen = Vec<(Seq, ServerFrame)>;
 
 impl Watcher {
     /// The frames after the last ones, waiting for them up to `wait_ms`.
@@ -320,7 +320,6 @@ impl Watcher {
         else {
             return Err(unexpected());
         };
-        let gap = snapshot.as_ref().is_some_and(|snapshot: &Snapshot| snapshot.gap);
         let mut frames = Vec::new();
         if let Some(snapshot) = snapshot {
             frames.push((
@@ -333,7 +332,7 @@ impl Watcher {
         }
         self.after = frames.last().map(|(seq, _)| *seq).or(self.after).or(Some(Seq(0)));
         self.ended = ended;
-        Ok(Seen { frames, gap })
+        Ok(frames)
     }
 }
 
@@ -349,6 +348,9 @@ pub async fn events(request: &Request, env: &Env, principal: &Principal, job: &s
         Some(text) => text.trim().parse::<u64>().ok(),
         None => query_number(&pairs, "after", u64::MAX)?,
     };
+    if accept.contains("application/json") && !accept.contains("text/event-stream") {
+        return history::events(env, principal, job, after).await;
+    }
     let (job, name) = find(env, principal, job).await?;
     let request_id = RequestId::generate(now(), random());
     let mut watcher = Watcher {
@@ -360,22 +362,6 @@ pub async fn events(request: &Request, env: &Env, principal: &Principal, job: &s
         after: Some(Seq(after.unwrap_or(0))),
         ended: false,
     };
-    if accept.contains("application/json") && !accept.contains("text/event-stream") {
-        let seen = watcher.next(0).await?;
-        let events = seen
-            .frames
-            .iter()
-            .filter_map(|(_, frame)| JsonText::of(frame))
-            .collect();
-        return answer::json(
-            &EventPage {
-                events,
-                gap: seen.gap,
-                ended: watcher.ended,
-            },
-            200,
-        );
-    }
     if !takes("text/event-stream") {
         let message = "This path gives `text/event-stream` or `application/json`.";
         return Err(Error::new(ErrorCode::NotAcceptable, message));
@@ -392,7 +378,7 @@ pub async fn events(request: &Request, env: &Env, principal: &Principal, job: &s
                 Err(_) => return None,
             },
         };
-        let chunk: Result<Vec<u8>, worker::Error> = Ok(write_events(&seen.frames));
+        let chunk: Result<Vec<u8>, worker::Error> = Ok(write_events(&seen));
         Some((chunk, (watcher, None)))
     });
     let builder = Response::builder()
@@ -413,6 +399,7 @@ fn write_events(frames: &[(Seq, ServerFrame)]) -> Vec<u8> {
         let kind = match frame {
             ServerFrame::Progress { .. } => "progress",
             ServerFrame::Retrying { .. } => "retrying",
+            ServerFrame::Output { .. } => "output",
             ServerFrame::Complete { .. } => "complete",
             ServerFrame::Snapshot { .. } => "snapshot",
             ServerFrame::Error { .. } => "error",

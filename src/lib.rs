@@ -6,6 +6,7 @@ mod batch;
 mod connect;
 mod doorbells;
 mod executor;
+mod history;
 mod housekeeping;
 mod identify;
 mod jobs;
@@ -95,6 +96,7 @@ async fn serve(
         Route::JobResult(job) => jobs::result(env, &principal, &job).await,
         Route::JobCancel(job) => jobs::cancel(env, &principal, &job).await,
         Route::JobWhy(job) => jobs::why(env, &principal, &job).await,
+        Route::JobOutput(job, stream) => history::output(request, env, &principal, &job, &stream).await,
         Route::Queue => queue::show(env, &principal).await,
         Route::QueuePause => queue::hold(request, env, &principal, queue::Held::Back).await,
         Route::QueueResume => queue::hold(request, env, &principal, queue::Held::NoMore).await,

@@ -23,6 +23,8 @@ pub enum Route {
     JobCancel(String),
     /// `/v1/jobs/{id}/why`
     JobWhy(String),
+    /// `/v1/jobs/{id}/output/{stream}`
+    JobOutput(String, String),
     /// `/v1/queue`
     Queue,
     /// `/v1/queue:pause`
@@ -151,6 +153,10 @@ fn job_route(rest: &str) -> Option<Route> {
         (None, Some("events")) => Some(Route::JobEvents(job.into())),
         (None, Some("result")) => Some(Route::JobResult(job.into())),
         (None, Some("why")) => Some(Route::JobWhy(job.into())),
+        (None, Some(below)) => {
+            let stream = percent_decode(below.strip_prefix("output/")?)?;
+            Some(Route::JobOutput(job.into(), stream))
+        }
         _ => None,
     }
 }
@@ -188,6 +194,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::JobEvents(_)
         | Route::JobResult(_)
         | Route::JobWhy(_)
+        | Route::JobOutput(..)
         | Route::Queue
         | Route::Schedules
         | Route::DeadLetters
@@ -255,6 +262,12 @@ mod tests {
             ("/v1/schedules/nightly:fire", None),
             ("/v1/objects/a/b%20c.csv", Some(Route::Object("a/b c.csv".into()))),
             ("/v1/jobs/job_1/why", Some(Route::JobWhy(id()))),
+            (
+                "/v1/jobs/job_1/output/a%2Fb",
+                Some(Route::JobOutput(id(), "a/b".into())),
+            ),
+            ("/v1/jobs/job_1/output", None),
+            ("/v1/jobs/job_1:cancel/output/log", None),
             ("/v1/queue", Some(Route::Queue)),
             ("/v1/queue:pause", Some(Route::QueuePause)),
             ("/v1/queue:resume", Some(Route::QueueResume)),

@@ -257,6 +257,28 @@ pub enum Job {
         #[arg(long, value_parser = duration)]
         timeout: Option<u64>,
     },
+    /// Read what a job writes to one of its streams.
+    Output {
+        /// The job.
+        id: String,
+        /// The stream.
+        #[arg(long, default_value = "log")]
+        stream: String,
+        /// From this byte of the stream on.
+        #[arg(long, default_value_t = 0)]
+        offset: u64,
+        /// Go on until the job has ended. Ctrl-C stops following; the job goes on.
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Show the stored events of a job: how far its attempts came, why they failed, how it ended.
+    Events {
+        /// The job.
+        id: String,
+        /// Only events after this one.
+        #[arg(long, value_name = "SEQ")]
+        after: Option<u64>,
+    },
     /// Read a job's result.
     Result {
         /// The job.

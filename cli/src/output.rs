@@ -31,6 +31,18 @@ impl Output {
         let _ = writeln!(io::stdout(), "{text}");
     }
 
+    /// Text of the result as it is, or, on a terminal, without what could change anything there.
+    pub fn text(self, text: &str) {
+        let mut out = io::stdout();
+        let _ = if stdout_is_terminal() {
+            let kept = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');
+            write!(out, "{}", text.chars().filter(kept).collect::<String>())
+        } else {
+            write!(out, "{text}")
+        };
+        let _ = out.flush();
+    }
+
     /// A line for machines: `fields` as an object of the type `kind`.
     pub fn event(self, kind: &str, fields: &impl Serialize) {
         if let Ok(text) = serde_json::to_string(&Event { kind, fields }) {

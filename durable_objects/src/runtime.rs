@@ -13,14 +13,16 @@ use tidegate_engine::progress::Thinner;
 use tidegate_patterns::operation::{Context, Done, Incoming, Invocation, Opened, Outgoing, Reader};
 use tidegate_protocol::calls::executor::{Assignment, Execute, Outcome};
 use tidegate_protocol::calls::jobs;
+use tidegate_protocol::calls::reporting::MetadataPatch;
 use tidegate_protocol::error::TimeLimit;
 use tidegate_protocol::event::{JsonText, Payload, Progress};
-use tidegate_protocol::ids::{FencingToken, JobId, ObjectName, TenantId, UserId};
+use tidegate_protocol::ids::{FencingToken, JobId, ObjectName, StreamName, TenantId, UserId};
 use tidegate_protocol::limits::{RESULT_BYTES_MAX, RESULT_ROW_BYTES_MAX};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 use worker::{AbortController, Bucket, ByteStream, Env, Fetch, Headers, Method, Request, RequestInit, RequestRedirect};
 
+use crate::gathering::Gathering;
 use crate::platform::{log_error, now, unavailable};
 use crate::reports::Reports;
 use crate::{plans, storage, timer};
@@ -34,6 +36,7 @@ struct Attempt {
     checkpoint: RefCell<Option<String>>,
     checkpoints: Cell<u64>,
     thinner: RefCell<Thinner>,
+    gathering: Gathering,
     reported_at: Cell<UnixMs>,
     stop: Cell<Stop>,
 }
@@ -61,35 +64,46 @@ impl Runtime {
         self.env.bucket("OBJECTS").map_err(unavailable("the binding OBJECTS"))
     }
 
+    /// Reports, with whatever is gathered. Says whether it got through: one that did not is followed by the next, and the
+    /// lease says when it is too late.
     async fn report(
         &self,
         attempt: &Attempt,
         progress: Option<Progress>,
         checkpoint: Option<String>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         attempt.reported_at.set(now());
+        let notes = attempt.gathering.send();
+        let number = notes.as_ref().map(|notes| notes.number);
         let call = jobs::Call::Report {
             job: attempt.job,
             token: attempt.token,
             progress,
             checkpoint,
+            notes,
         };
-        match attempt.reports.call(call).await {
-            Ok(jobs::Reply::Continue {
-                cancelled_until: Some(_),
-                ..
-            }) => {
-                if attempt.stop.get() == Stop::No {
-                    attempt.stop.set(Stop::Asked);
-                }
-                Ok(())
-            }
-            Ok(_) => Ok(()),
-            Err(error) if error.code == ErrorCode::LeaseLost => Err(error),
-            // A report that did not get through is followed by the next; the lease says when it is too late.
+        let answer = attempt.reports.call(call).await;
+        let refused = |error: &Error| matches!(error.code, ErrorCode::LeaseLost | ErrorCode::ValidationError);
+        match (number, &answer) {
+            (Some(number), Ok(_)) => attempt.gathering.arrived(number),
+            (Some(number), Err(error)) if refused(error) => attempt.gathering.arrived(number),
+            (Some(_), Err(_)) => attempt.gathering.lost(),
+            (None, _) => {}
+        }
+        if let Ok(jobs::Reply::Continue {
+            cancelled_until: Some(_),
+            ..
+        }) = &answer
+            && attempt.stop.get() == Stop::No
+        {
+            attempt.stop.set(Stop::Asked);
+        }
+        match answer {
+            Ok(_) => Ok(true),
+            Err(error) if refused(&error) => Err(error),
             Err(error) => {
                 log_error("a report", error);
-                Ok(())
+                Ok(false)
             }
         }
     }
@@ -103,21 +117,76 @@ impl Runtime {
         Ok(())
     }
 
-    /// Signs of life while the operation itself is silent. Ends where the lease is lost.
+    /// Signs of life while the operation itself is silent, and reports of what it has written. Ends where the lease is
+    /// lost.
     async fn keep_alive(&self) -> Error {
         let Some(attempt) = &self.attempt else {
             return std::future::pending().await;
         };
         loop {
-            timer::sleep(attempt.heartbeat_ms).await;
-            let held = attempt.thinner.borrow_mut().flush(now());
-            let silent = now().since(attempt.reported_at.get()) >= attempt.heartbeat_ms;
-            if (silent || held.is_some())
-                && let Err(error) = self.report(attempt, held, None).await
-            {
+            let silence = pin!(timer::sleep(attempt.heartbeat_ms));
+            let something = pin!(attempt.gathering.something());
+            let beat = match select(silence, something).await {
+                Either::Left(_) => self.beat(attempt).await,
+                Either::Right(_) => self.send_gathered(attempt).await,
+            };
+            if let Err(error) = beat {
                 return error;
             }
         }
+    }
+
+    async fn beat(&self, attempt: &Attempt) -> Result<(), Error> {
+        let held = attempt.thinner.borrow_mut().flush(now());
+        let silent = now().since(attempt.reported_at.get()) >= attempt.heartbeat_ms;
+        if silent || held.is_some() {
+            self.report(attempt, held, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is gathered once its time has come, or waits for whoever is sending it already.
+    async fn send_gathered(&self, attempt: &Attempt) -> Result<(), Error> {
+        match attempt.gathering.due_at() {
+            None => attempt.gathering.settled().await,
+            Some(at) => {
+                timer::sleep(at.since(now())).await;
+                self.send_now(attempt).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what is gathered. Where it does not get through, time passes before the next try.
+    async fn send_now(&self, attempt: &Attempt) -> Result<(), Error> {
+        if attempt.gathering.is_sending() {
+            attempt.gathering.settled().await;
+        } else if !attempt.gathering.is_empty() && !self.report(attempt, None, None).await? {
+            timer::sleep(SEND_AGAIN_MS).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until there is room for more.
+    async fn make_room(&self, attempt: &Attempt) -> Result<(), Error> {
+        while attempt.gathering.is_full() {
+            self.send_now(attempt).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is left when the operation has ended. A report that was under way counts as lost: nobody waits for it.
+    async fn send_rest(&self) -> Result<(), Error> {
+        let Some(attempt) = &self.attempt else { return Ok(()) };
+        attempt.gathering.lost();
+        let mut failures = 0;
+        while !attempt.gathering.is_empty() && failures < FINISH_ATTEMPTS {
+            if !self.report(attempt, None, None).await? {
+                failures += 1;
+                timer::sleep(SEND_AGAIN_MS).await;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -151,6 +220,23 @@ impl Context for Runtime {
         if let Some(progress) = passes {
             self.report(attempt, Some(progress), None).await?;
         }
+        Self::check_stop(attempt)
+    }
+
+    async fn output(&self, stream: &StreamName, chunk: &str) -> Result<(), Error> {
+        let Some(attempt) = &self.attempt else { return Ok(()) };
+        let mut rest = chunk;
+        while !rest.is_empty() {
+            rest = attempt.gathering.write(stream, rest)?;
+            self.make_room(attempt).await?;
+        }
+        Self::check_stop(attempt)
+    }
+
+    async fn patch_metadata(&self, patches: Vec<MetadataPatch>) -> Result<(), Error> {
+        let Some(attempt) = &self.attempt else { return Ok(()) };
+        attempt.gathering.patch(patches)?;
+        self.make_room(attempt).await?;
         Self::check_stop(attempt)
     }
 
@@ -366,6 +452,8 @@ fn timed_out(ms: u64) -> Error {
 
 /// How often an outcome is reported before it is left to the end of the lease.
 const FINISH_ATTEMPTS: u32 = 6;
+/// How long to wait before what did not get through is sent again. Milliseconds.
+const SEND_AGAIN_MS: u64 = 500;
 
 /// Makes attempts of jobs of one object, all at once, and reports the outcome of each until it is taken.
 pub async fn execute(env: Env, assignment: Assignment) {
@@ -421,7 +509,8 @@ async fn attempt(env: Env, tenant: &TenantId, reports: Rc<Reports>, execute: Exe
         heartbeat_ms: (signs_ms / 3).max(200),
         checkpoint: RefCell::new(execute.checkpoint),
         checkpoints: Cell::new(0),
-        thinner: RefCell::new(Thinner::default()),
+        thinner: RefCell::new(Thinner::new(execute.reporting)),
+        gathering: Gathering::default(),
         reported_at: Cell::new(now()),
         stop: Cell::new(Stop::No),
     };
@@ -442,10 +531,12 @@ async fn attempt(env: Env, tenant: &TenantId, reports: Rc<Reports>, execute: Exe
     let alive = pin!(runtime.keep_alive());
     let timer = pin!(runtime.sleep(timeout_ms));
     let done = match select(work, select(alive, timer)).await {
-        Either::Left((done, _)) => done?,
+        Either::Left((done, _)) => done,
         Either::Right((Either::Left((error, _)), _)) => return Err(error),
-        Either::Right((Either::Right(((), _)), _)) => return Err(timed_out(timeout_ms)),
+        Either::Right((Either::Right(((), _)), _)) => Err(timed_out(timeout_ms)),
     };
+    runtime.send_rest().await?;
+    let done = done?;
     match done {
         Done::Unfinished => Ok(Outcome::Unfinished),
         Done::Snoozed { ms } => Ok(Outcome::Snoozed { ms }),

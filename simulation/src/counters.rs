@@ -105,6 +105,10 @@ counters! {
     leases_lost,
     /// Attempts that failed and were tried again.
     retried,
+    /// Notes of an attempt that came a second time.
+    notes_doubled,
+    /// Text that reached a client.
+    output_seen,
     /// Runs that went on in another run.
     unfinished,
     /// Runs that put themselves off.

@@ -2,8 +2,9 @@
 
 use tidegate_protocol::calls::executor::{Execute, Outcome};
 use tidegate_protocol::calls::jobs::{Call, Reply};
+use tidegate_protocol::calls::reporting::{MetadataPatch, Notes, PatchOp, Written};
 use tidegate_protocol::event::{JsonText, Payload, Progress};
-use tidegate_protocol::ids::{FencingToken, JobId};
+use tidegate_protocol::ids::{FencingToken, JobId, StreamName};
 use tidegate_protocol::{Error, ErrorCode};
 
 use crate::world::{Check, Event, From, World};
@@ -17,6 +18,32 @@ pub struct Attempt {
     percentage: f64,
     moves: u64,
     checkpointed: bool,
+    noted: u64,
+}
+
+impl Attempt {
+    /// The next notes: text of one stream or two, and at times a change of the metadata.
+    fn notes(&mut self, roll: u64) -> Notes {
+        self.noted += 1;
+        let mut notes = Notes {
+            number: Some(self.noted),
+            ..Notes::default()
+        };
+        for (name, there) in [("log", true), ("tokens", roll % 2 == 0)] {
+            if let Some(stream) = StreamName::parse(name).filter(|_| there) {
+                let chunk = format!("{} of {};", self.noted, self.execute.token.0);
+                notes.output.push(Written { stream, chunk });
+            }
+        }
+        if let Some(value) = JsonText::parse("1").filter(|_| roll % 4 == 0) {
+            notes.metadata_patch.push(MetadataPatch {
+                op: PatchOp::Increment,
+                key: "noted".into(),
+                value,
+            });
+        }
+        notes
+    }
 }
 
 impl World {
@@ -44,6 +71,7 @@ impl World {
                 percentage: 0.0,
                 moves,
                 checkpointed: false,
+                noted: 0,
             };
             self.attempts.insert(id, attempt);
             let ms = self.latency();
@@ -76,6 +104,7 @@ impl World {
         let percentage = attempt.percentage;
         let saves = (60..75).contains(&roll);
         attempt.checkpointed |= saves;
+        let notes = (roll % 3 == 0).then(|| attempt.notes(roll));
         let number = self.id();
         let progress = (roll < 75).then(|| Progress {
             percentage,
@@ -90,9 +119,22 @@ impl World {
                 token,
                 progress,
                 checkpoint,
+                notes: notes.clone(),
             },
             From::Attempt(id),
         )?;
+        // One that does not know whether its report has arrived sends the notes again.
+        if notes.is_some() && self.random.permille(200) {
+            let (progress, checkpoint) = (None, None);
+            let again = Call::Report {
+                job,
+                token,
+                progress,
+                checkpoint,
+                notes,
+            };
+            self.call_jobs(shard, again, From::Attempt(id))?;
+        }
         let ms = if faults && self.random.permille(40) {
             self.random.within(2000..=9000)
         } else {

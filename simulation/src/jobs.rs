@@ -428,6 +428,8 @@ fn name(turn: &Turn) -> &'static str {
             Call::TriggerSchedule { .. } => "trigger",
             Call::Backfill { .. } => "backfill",
             Call::Change { .. } => "change",
+            Call::Events { .. } => "events",
+            Call::Output { .. } => "output",
         },
         Turn::Wake => "wake",
         Turn::Tick => "tick",

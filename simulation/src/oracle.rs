@@ -2,6 +2,7 @@
 
 mod again;
 mod changed;
+mod notes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -103,6 +104,8 @@ struct Facts {
     acknowledged: bool,
     events: BTreeMap<u64, Event>,
     told_end: bool,
+    /// The latest notes that counted, and under which token.
+    noted: Option<(FencingToken, u64)>,
 }
 
 impl Facts {
@@ -251,6 +254,8 @@ impl Oracle {
         if before.is_some_and(|before| before.attempt > event.attempt) {
             return Err(format!("{job} went back an attempt: {event:?} after {before:?}"));
         }
+        let right_before = before.filter(|before| before.seq.next() == event.seq);
+        notes::check_output(job, right_before, event)?;
         let percentage = |event: &Event| match &event.what {
             Happening::Progress(progress) => Some((event.attempt, progress.percentage)),
             _ => None,
@@ -366,6 +371,7 @@ impl World {
             self.counters.redelivered += again.count() as u64;
         }
         self.check_state(shard, &after, now)?;
+        self.check_tables(shard)?;
         self.oracle.rows.insert(shard, after);
         Ok(())
     }
@@ -491,8 +497,6 @@ impl World {
             Call::Finish { job, token, outcome } => (*job, *token, Some(outcome)),
             _ => return Ok(false),
         };
-        let sign = matches!(&**call, Call::Report { progress, checkpoint, .. }
-            if progress.is_some() || checkpoint.is_some());
         let reply = own_reply(*id, effects).ok_or("a report was not answered")?;
         let facts = self.oracle.jobs.entry(job).or_default();
         if facts.open != Some(token) {
@@ -509,6 +513,21 @@ impl World {
         if reply.is_err() {
             return Err(format!("{job}: the awaited token {} was refused: {reply:?}", token.0));
         }
+        let (events, fresh) = facts.note_report(call);
+        let sign = fresh
+            || matches!(&**call, Call::Report { progress, checkpoint, .. } if progress.is_some() || checkpoint.is_some());
+        let places = |rows: &BTreeMap<JobNumber, RowView>| rows.get(&job.number()).map(|row| row.seq);
+        if outcome.is_none()
+            && let Some(place) = places(after)
+            && place - places(before).unwrap_or(1) != events * u64::from(places(before).is_some() || fresh)
+        {
+            return Err(format!(
+                "{job}: {events} events of {call:?}, from {:?} to {place}",
+                places(before)
+            ));
+        }
+        self.counters.notes_doubled += u64::from(matches!(&**call, Call::Report { notes: Some(_), .. }) && !fresh);
+        let facts = self.oracle.jobs.entry(job).or_default();
         if sign {
             facts.sign_at = now.0;
         } else if outcome.is_none() && before.get(&job.number()) != after.get(&job.number()) {

@@ -7,6 +7,7 @@ use tidegate_engine::composition::{Action, DeclaredMode, Input, OnceRules, Plan,
 use tidegate_protocol::calls::executor::{Backoff, Dispatch, Factor, Jitter, Policy, Sharing};
 use tidegate_protocol::calls::jobs::NewJob;
 use tidegate_protocol::calls::once::KeyLife;
+use tidegate_protocol::calls::reporting::{Durability, Reporting};
 use tidegate_protocol::calls::schedules::{Overlap, Schedule};
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::event::{JsonText, Payload};
@@ -178,6 +179,9 @@ pub fn schedules(tenant: &str, revision: &str, scale: Scale) -> Vec<Schedule> {
     ]
 }
 
+/// What is kept of the text of a job: little, so that it is forgotten while it is looked for. Bytes.
+pub const KEEP_BYTES: u64 = 400;
+
 /// Attempts of a job at most, under whichever revision.
 pub const ATTEMPTS_MAX: u32 = 4;
 
@@ -226,6 +230,15 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
                 Dispatch::Direct
             },
             sharing: Sharing::Alone,
+            reporting: Reporting {
+                durability: if name == "late" {
+                    Durability::All
+                } else {
+                    Durability::Last
+                },
+                keep_bytes: KEEP_BYTES,
+                ..Reporting::default()
+            },
         };
         let name = ActionName::parse(name).expect("a name");
         let action = Action {

@@ -7,7 +7,7 @@ use tidegate_protocol::fault::closest;
 use tidegate_sdk::http::{Job as JobView, JobFilter};
 use tidegate_sdk::{ApiError, Client, Fault, JobId, Seq, Status, Target};
 
-use super::{call, objects, queue};
+use super::{call, history, objects, queue};
 use crate::arguments::Job;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -103,6 +103,13 @@ pub async fn job(client: &Client, job: Job, output: Output) -> Result<Exit, Fail
             };
             follow(client, handle, &following, output).await
         }
+        Job::Output {
+            id,
+            stream,
+            offset,
+            follow,
+        } => history::output(client, &parse(&id)?, &stream, offset, follow, output).await,
+        Job::Events { id, after } => history::events(client, &parse(&id)?, after.map(Seq), output).await,
         Job::Result { id, file } => {
             let mut download = client.http().result(&parse(&id)?).await?;
             objects::save(&mut download, file.as_deref(), output).await

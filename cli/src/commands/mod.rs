@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod call;
 pub mod composition;
+pub mod history;
 pub mod job;
 pub mod letters;
 pub mod objects;

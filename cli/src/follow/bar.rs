@@ -68,6 +68,7 @@ impl Bar {
                     Update::Reconnecting { .. }
                     | Update::Reconnected
                     | Update::TokenExpiring { .. }
+                    | Update::Output(_)
                     | Update::Ended(_) => {}
                 }
                 bar.set_message(text);

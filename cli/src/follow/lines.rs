@@ -70,7 +70,8 @@ pub fn line(update: &Update) -> Option<String> {
             Some(at) => format!("the token expires at {at}"),
             None => "the token expires soon".to_owned(),
         },
-        Update::Ended(_) => return None,
+        // Text has its own command: `tidegate job output`.
+        Update::Output(_) | Update::Ended(_) => return None,
     };
     Some(tame(text.trim_end()))
 }

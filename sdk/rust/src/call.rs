@@ -184,6 +184,10 @@ impl Call {
                 true => Reaction::update(Update::Retrying(event)),
                 false => Reaction::Nothing,
             },
+            Answer::Output(event) => match self.news(&event.job_id, event.seq) {
+                true => Reaction::update(Update::Output(event)),
+                false => Reaction::Nothing,
+            },
             Answer::Complete(completed) => Reaction::end(Outcome::Completed(completed)),
             Answer::Snapshot(snapshot) => self.snapshot(snapshot),
             Answer::Error(Failure {

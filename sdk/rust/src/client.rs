@@ -209,6 +209,7 @@ impl Handle {
             Update::Acknowledged(event) => Some((&event.job_id, event.seq)),
             Update::Progress(event) => Some((&event.job_id, event.seq)),
             Update::Retrying(event) => Some((&event.job_id, event.seq)),
+            Update::Output(event) => Some((&event.job_id, event.seq)),
             Update::Snapshot(event) => Some((&event.job_id, event.seq)),
             Update::Ended(outcome) => {
                 self.over = true;

@@ -67,6 +67,29 @@ pub struct Retrying {
     pub error: ApiError,
 }
 
+/// An attempt wrote text to one of the job's streams.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Written {
+    /// The job.
+    pub job_id: JobId,
+    /// The event's place in the job's history.
+    pub seq: Seq,
+    /// The attempt, from 1.
+    #[serde(default)]
+    pub attempt: u32,
+    /// The stream.
+    pub stream: String,
+    /// The bytes of the stream before this text. Where that is more than was seen, something was missed: it is read with
+    /// [`Http::output`](crate::http::Http::output), as far as it is still kept.
+    #[serde(default)]
+    pub offset: u64,
+    /// The text.
+    pub chunk: String,
+    /// When it was stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<UnixMs>,
+}
+
 /// Where a job stands, in place of events that were not seen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -173,6 +196,8 @@ pub enum Update {
     Progress(Progress),
     /// An attempt failed, another follows.
     Retrying(Retrying),
+    /// An attempt wrote text.
+    Output(Written),
     /// Where the job stands, in place of events that were not seen, or to begin with where a followed job has none.
     Snapshot(Snapshot),
     /// A wish to cancel was refused; the job goes on, or has ended already.

@@ -9,7 +9,7 @@ use tidegate_protocol::ids::Seq;
 use tidegate_protocol::time::UnixMs;
 
 use crate::error::ApiError;
-use crate::event::{Acknowledged, Completed, Progress, Retrying, Snapshot};
+use crate::event::{Acknowledged, Completed, Progress, Retrying, Snapshot, Written};
 use crate::ids::JobId;
 
 /// What the server says of itself at the start of a connection.
@@ -97,6 +97,8 @@ pub enum Answer {
     Progress(Progress),
     /// An attempt failed, another follows.
     Retrying(Retrying),
+    /// An attempt wrote text.
+    Output(Written),
     /// The job ended with a result.
     Complete(Completed),
     /// Where the job stands.
@@ -115,6 +117,7 @@ impl Answer {
             Self::Acknowledgment(event) => Some(&event.job_id),
             Self::Progress(event) => Some(&event.job_id),
             Self::Retrying(event) => Some(&event.job_id),
+            Self::Output(event) => Some(&event.job_id),
             Self::Complete(event) => Some(&event.job_id),
             Self::Snapshot(event) => Some(&event.job_id),
             Self::Error(failure) => failure.job_id.as_ref(),
@@ -176,6 +179,7 @@ impl ServerFrame {
             "acknowledgment" => Answer::Acknowledgment(of(text)?),
             "progress" => Answer::Progress(of(text)?),
             "retrying" => Answer::Retrying(of(text)?),
+            "output" => Answer::Output(of(text)?),
             "complete" => Answer::Complete(of(text)?),
             "snapshot" => Answer::Snapshot(of(text)?),
             "error" => Answer::Error(of(text)?),
@@ -226,6 +230,18 @@ mod tests {
                 request_id: request_id(),
                 success: true,
                 data: JsonText::parse("[1]").unwrap(),
+            },
+            Sent::Output {
+                request_id: request_id(),
+                job_id: job_id(),
+                seq: Seq(3),
+                attempt: 1,
+                output: tidegate_protocol::event::Output {
+                    stream: server::StreamName::parse("log").unwrap(),
+                    offset: 7,
+                    chunk: "a\nb".into(),
+                },
+                timestamp: UnixMs(0),
             },
             Sent::Acknowledgment {
                 request_id: request_id(),

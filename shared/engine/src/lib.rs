@@ -14,5 +14,6 @@ mod digest;
 pub mod hub;
 pub mod jobs;
 pub mod progress;
+pub mod reporting;
 pub mod schedules;
 pub mod tenancy;

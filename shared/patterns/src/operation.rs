@@ -8,8 +8,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use tidegate_protocol::Error;
+use tidegate_protocol::calls::reporting::MetadataPatch;
 use tidegate_protocol::event::{JsonText, Progress};
-use tidegate_protocol::ids::{TraceParent, UserId};
+use tidegate_protocol::ids::{StreamName, TraceParent, UserId};
 use tidegate_protocol::time::UnixMs;
 
 /// One run of an operation.
@@ -112,11 +113,24 @@ pub trait Context {
     /// Waits.
     async fn sleep(&self, ms: u64);
 
-    /// Says how far the run is. Thinned before it is stored, so that it may be called as often as one likes.
+    /// Says how far the run is. Thinned before it is stored, so that it may be called as often as one likes. Metadata that
+    /// it does not give stays as it is.
     ///
     /// Errors: `LEASE_LOST` where the run is no longer wanted: it stops then. `CANCELLED`, once, where its job was
     /// cancelled and it may still tidy up: it stops soon, and may report on the way.
     async fn progress(&self, progress: Progress) -> Result<(), Error>;
+
+    /// Writes text to the end of one of the job's streams. Text is gathered for a moment before it is stored, so that it
+    /// may be written in pieces as small as one likes. Where the run is no job, nobody could read it: it is dropped.
+    ///
+    /// Errors: `VALIDATION_ERROR` for one stream more than a job may have; else as [`Self::progress`].
+    async fn output(&self, stream: &StreamName, chunk: &str) -> Result<(), Error>;
+
+    /// Changes entries of the metadata that goes with the job's progress, one after the other. Nothing is thinned away:
+    /// changes are gathered for a moment, as text is.
+    ///
+    /// Errors: `VALIDATION_ERROR` for a change that cannot be made; else as [`Self::progress`].
+    async fn patch_metadata(&self, patches: Vec<MetadataPatch>) -> Result<(), Error>;
 
     /// The latest checkpoint of the job.
     ///

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::error::Error;
-use crate::ids::Seq;
+use crate::ids::{Seq, StreamName};
 use crate::time::UnixMs;
 
 /// JSON that is passed through as it came: checked, never rebuilt.
@@ -216,13 +216,27 @@ pub enum Happening {
         /// Why.
         error: Error,
     },
+    /// An attempt wrote text.
+    Output(Output),
+}
+
+/// Text that an attempt wrote to one of its job's streams.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Output {
+    /// The stream.
+    pub stream: StreamName,
+    /// The bytes of the stream before this text, those of earlier attempts included.
+    pub offset: u64,
+    /// The text.
+    pub chunk: String,
 }
 
 impl Happening {
     /// Whether this is the job's one terminal event.
     pub const fn is_terminal(&self) -> bool {
         match self {
-            Self::Progress(_) | Self::Retrying { .. } => false,
+            Self::Progress(_) | Self::Retrying { .. } | Self::Output(_) => false,
             Self::Completed { .. } | Self::Failed { .. } => true,
         }
     }

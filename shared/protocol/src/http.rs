@@ -21,7 +21,7 @@ use crate::calls::schedules::Overlap;
 use crate::error::Error;
 use crate::event::{JobState, JsonText, Progress};
 use crate::fault::Fault;
-use crate::ids::{ActionName, JobId, RequestId, ScheduleName, Seq, UserId};
+use crate::ids::{ActionName, JobId, RequestId, ScheduleName, Seq, StreamName, UserId};
 use crate::time::UnixMs;
 
 /// The namespace of the problem types: one for each error code, explained in `docs/errors/`.
@@ -316,6 +316,32 @@ pub struct EventPage {
     pub gap: bool,
     /// Whether the job has ended, so that nothing follows.
     pub ended: bool,
+    /// Where the next page begins, as `after`; absent where this page is the last for now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_after: Option<Seq>,
+}
+
+/// A part of the text of one of a job's streams.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct OutputPage {
+    /// The stream.
+    pub stream: StreamName,
+    /// The byte of the stream at which the text begins. Beyond the offset that was asked for where that is no longer
+    /// kept; before it where it lies inside a character.
+    pub offset: u64,
+    /// The text.
+    pub text: String,
+    /// The byte after the text: the offset of the next page.
+    pub next_offset: u64,
+    /// How much has been written to the stream so far. Bytes.
+    pub written: u64,
+    /// Whether text at the offset that was asked for is no longer kept.
+    pub gap: bool,
+    /// Whether the job has ended, so that the stream grows no longer.
+    pub ended: bool,
+    /// The job's latest event when this was read.
+    pub seq: Seq,
 }
 
 /// A ticket for a WebSocket: good once, for 30 seconds.

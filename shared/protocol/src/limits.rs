@@ -38,8 +38,23 @@ pub const DELAY_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
 pub const TIMEOUT_MS_MAX: u64 = 24 * 3_600_000;
 /// The longest that a job may be told to wait for its first attempt: thirty days. Milliseconds.
 pub const QUEUE_TIMEOUT_MS_MAX: u64 = 30 * 24 * 3_600_000;
+/// Text of one `output` event. Longer text becomes several, each far below a frame.
+pub const OUTPUT_CHUNK_BYTES_MAX: usize = 16 * 1024;
+/// Text of one report. Far below a frame, and what an attempt may have to send again.
+pub const OUTPUT_REPORT_BYTES_MAX: usize = 128 * 1024;
+/// Streams of one job. The row remembers the length of each.
+pub const OUTPUT_STREAMS_MAX: usize = 16;
+/// Text of a job's streams that is kept where its action does not say how much.
+pub const OUTPUT_KEEP_BYTES: u64 = 1024 * 1024;
+/// The least that an action can ask to be kept: a chunk always fits.
+pub const OUTPUT_KEEP_BYTES_MIN: u64 = 32 * 1024;
+/// The most that an action can ask to be kept. Its rows are deleted in one turn.
+pub const OUTPUT_KEEP_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Changes of metadata in one report.
+pub const METADATA_PATCHES_MAX: usize = 64;
 
 const _: () = assert!(PAYLOAD_ROW_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(OUTPUT_REPORT_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(
     RESULT_ROW_BYTES_MAX + PAYLOAD_ROW_BYTES_MAX < 2_000_000,
     "a row holds 2 MB"

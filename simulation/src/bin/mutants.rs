@@ -25,6 +25,8 @@ const LIMITS: &str = "shared/engine/src/jobs/time_limits.rs";
 const GATES: &str = "shared/engine/src/jobs/gates.rs";
 const LANES: &str = "shared/engine/src/jobs/lanes.rs";
 const FOLLOW: &str = "shared/engine/src/jobs/follow.rs";
+const HISTORY: &str = "shared/engine/src/jobs/history.rs";
+const NOTES: &str = "shared/engine/src/jobs/notes.rs";
 const ONCE: &str = "shared/engine/src/jobs/once.rs";
 const LETTERS: &str = "shared/engine/src/jobs/letters.rs";
 const MANY: &str = "shared/engine/src/jobs/many.rs";
@@ -504,6 +506,42 @@ const MUTANTS: &[Mutant] = &[
         LANES,
         "if standing.pass > self.clock {",
         "if standing.pass > self.clock && standing.pass == 0 {",
+    ),
+    mutant(
+        "notes that come again count again",
+        NOTES,
+        "is_none_or(|number| number > known)",
+        "is_none_or(|number| number >= known)",
+    ),
+    mutant(
+        "the number of notes is not stored",
+        NOTES,
+        "(reported.token, reported.number) = (Some(token), number);",
+        "let _ = (reported, token, number);",
+    ),
+    mutant(
+        "text is kept without a bound",
+        HISTORY,
+        "if reported.output_bytes > keep_bytes {",
+        "if reported.output_bytes > u64::MAX - keep_bytes {",
+    ),
+    mutant(
+        "the places of a stream stand still",
+        HISTORY,
+        "*written += bytes(chunk.len());",
+        "*written += bytes(chunk.len()) & 0;",
+    ),
+    mutant(
+        "what a job wrote outlives it",
+        WAKE,
+        "if row.number()? > 0 {",
+        "if row.number()? > 1 {",
+    ),
+    mutant(
+        "forgotten text is no gap",
+        HISTORY,
+        "gap |= event.seq > next;",
+        "gap |= event.seq < next;",
     ),
 ];
 

@@ -1,6 +1,7 @@
 //! Frames that reach a client: each is checked against what happened, and against what this client was told before.
 
 use tidegate_protocol::Error;
+use tidegate_protocol::event::Happening;
 use tidegate_protocol::frames::ServerFrame;
 use tidegate_protocol::ids::{JobId, RequestId};
 
@@ -40,7 +41,7 @@ impl World {
                 stream.seq = stream.seq.min(seq.saturating_sub(1));
                 self.told(client, request, job, seq, false)
             }
-            ("progress" | "retrying" | "complete" | "error", Some(job), Some(seq)) => {
+            ("progress" | "retrying" | "output" | "complete" | "error", Some(job), Some(seq)) => {
                 self.event_seen(client, request, job, seq, text)
             }
             ("response", _, _) => {
@@ -90,6 +91,7 @@ impl World {
             return Err(format!("an event was told in two ways: {text} and {expected}"));
         }
         self.counters.events_seen += 1;
+        self.counters.output_seen += u64::from(matches!(event.what, Happening::Output(_)));
         self.counters.ends_seen += u64::from(terminal);
         let attaching = self.clients[client].attaching.remove(&request).is_some();
         if attaching && terminal {

@@ -8,6 +8,7 @@ mod batches;
 mod changes;
 mod dead_letters;
 mod flows;
+mod history;
 mod isolation;
 mod keys;
 mod kill;

@@ -8,10 +8,12 @@ use tidegate_protocol::ErrorCode::{
 };
 use tidegate_protocol::event::{JobState, JsonText, Progress};
 use tidegate_protocol::frames::ServerFrame;
-use tidegate_protocol::http::{Accepted, Activated, Answer, BatchAnswer, EventPage, Job, JobPage, ObjectInfo, Ticket};
+use tidegate_protocol::http::{
+    Accepted, Activated, Answer, BatchAnswer, EventPage, Job, JobPage, ObjectInfo, OutputPage, Ticket,
+};
 use tidegate_protocol::http::{BackfillBody, Backfilled, ScheduleInfo, ScheduleList, Triggered};
 use tidegate_protocol::ids::{
-    ActionName, IdempotencyKey, JobId, JobNumber, RequestId, ScheduleName, Seq, TraceParent, UserId,
+    ActionName, IdempotencyKey, JobId, JobNumber, RequestId, ScheduleName, Seq, StreamName, TraceParent, UserId,
 };
 use tidegate_protocol::limits::{
     BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, BODY_BYTES_MAX, COMPOSITION_BYTES_MAX, OBJECT_KEY_BYTES_MAX, WAIT_SECONDS_MAX,
@@ -249,7 +251,34 @@ fn jobs(schemas: &mut Schemas) -> Vec<Operation> {
         .answer(200, "The result, streamed where it is large.", schemas.of::<JsonText>())
         .refused(&OUTCOME)
         .refused(&[of(Gone)]);
-    vec![list, show, cancel, events, result]
+    let output = Operation::new(
+        "/v1/jobs/{id}/output/{stream}",
+        "get",
+        "readJobOutput",
+        "jobs",
+        "Reads what a job writes to a stream",
+    )
+    .about(
+        "The text from `offset` on. The oldest text makes way for new; where what was asked for is no longer kept, the \
+            page says `gap` and begins behind it.",
+    );
+    let output = of_job(output)
+        .parameter("path", "stream", schemas.of::<StreamName>(), "The stream's name.")
+        .parameter(
+            "query",
+            "offset",
+            json!({ "type": "integer", "minimum": 0, "default": 0 }),
+            "The first byte of the stream that is asked for.",
+        )
+        .parameter(
+            "query",
+            "wait",
+            json!({ "type": "integer", "minimum": 0 }),
+            format!("Where there is no text yet, waits so many seconds for something to happen to the job, {WAIT_SECONDS_MAX} at most."),
+        )
+        .answer(200, "The text.", schemas.of::<OutputPage>())
+        .refused(&[FAULTS]);
+    vec![list, show, cancel, events, output, result]
 }
 
 fn schedules(schemas: &mut Schemas) -> Vec<Operation> {

@@ -31,13 +31,15 @@ pub use self::body::Download;
 pub use self::objects::ObjectHead;
 pub use self::queue::{ActionPattern, ActionQueue, Cause, Pause, PauseScope, Queue, Reason, Scope, Why};
 pub use self::types::{
-    Accepted, Activated, Answer, EventPage, Job, JobFilter, JobPage, JobProgress, ObjectInfo, Posted, Prefer, Ticket,
+    Accepted, Activated, Answer, EventPage, Job, JobFilter, JobPage, JobProgress, ObjectInfo, OutputPage, Posted,
+    Prefer, Ticket,
 };
 
 pub use tidegate_protocol::calls::schedules::Overlap;
 pub use tidegate_protocol::http::{Backfilled, ScheduleInfo, ScheduleList, Triggered};
 
 use self::body::{Body, empty, whole};
+use self::types::escape;
 use crate::backoff::full_jitter;
 use crate::error::{ApiError, Error};
 use crate::ids::JobId;
@@ -180,6 +182,16 @@ impl Http {
             ask = ask.header("last-event-id", after.to_string());
         }
         self.fetch(ask).await
+    }
+
+    /// `GET /v1/jobs/{id}/output/{stream}`: the text of a stream from a byte on. Where there is none yet, the answer waits
+    /// for something to happen to the job, up to `wait_s` seconds.
+    ///
+    /// Errors: [`Error::Api`], [`Error::Unreachable`].
+    pub async fn output(&self, job: &JobId, stream: &str, offset: u64, wait_s: u64) -> Result<OutputPage, Error> {
+        let stream = escape(stream, b"");
+        let path = format!("/v1/jobs/{job}/output/{stream}?offset={offset}&wait={wait_s}");
+        self.fetch(Ask::new(Method::GET, path)).await
     }
 
     /// `GET /v1/jobs/{id}/result`: the result, to be read as a stream.

@@ -235,6 +235,31 @@ pub struct EventPage {
     /// Whether the job has ended, so that nothing follows.
     #[serde(default)]
     pub ended: bool,
+    /// Where the next page begins; absent where this is the last for now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_after: Option<Seq>,
+}
+
+/// A part of the text of one of a job's streams.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputPage {
+    /// The stream.
+    pub stream: String,
+    /// The byte of the stream at which the text begins.
+    pub offset: u64,
+    /// The text.
+    pub text: String,
+    /// The offset of the next page.
+    pub next_offset: u64,
+    /// How much has been written to the stream so far. Bytes.
+    #[serde(default)]
+    pub written: u64,
+    /// Whether text at the offset that was asked for is no longer kept.
+    #[serde(default)]
+    pub gap: bool,
+    /// Whether the job has ended, so that the stream grows no longer.
+    #[serde(default)]
+    pub ended: bool,
 }
 
 /// A ticket for one WebSocket.

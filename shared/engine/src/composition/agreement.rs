@@ -20,11 +20,13 @@ const SCHEMA: &str = include_str!("../../../../docs/reference/composition.schema
 const REPORTS: &str = include_str!("../../../../examples/compositions/reports.json");
 const MINIMAL: &str = include_str!("../../../../examples/compositions/minimal.json");
 const QUEUE: &str = include_str!("../../../../examples/compositions/queue.json");
+const STREAMS: &str = include_str!("../../../../examples/compositions/streams.json");
 /// How-tos whose compositions use the patterns that are known here.
 const HOW_TOS: &[&str] = &[
     include_str!("../../../../docs/how-to/write-a-composition.md"),
     include_str!("../../../../docs/how-to/run-on-a-schedule.md"),
     include_str!("../../../../docs/how-to/share-and-limit.md"),
+    include_str!("../../../../docs/how-to/follow-what-a-job-says.md"),
 ];
 
 /// A document that uses every field.
@@ -39,7 +41,8 @@ const FULL: &str = r#"{
         "a": {"run": "reports.summarize", "description": "d", "mode": "async", "timeout": "5m", "lease": "1s",
             "retry": {"attempts": 7, "backoff": "exponential", "initial": "2s", "cap": "1h"}, "scopes": ["a:b", "c"],
             "retention": "1d", "dispatch": "queue", "with": {"columns": 5}, "queue_timeout": "1m", "total_timeout": "1h",
-            "heartbeat_timeout": "30s", "cancel_grace": "10s", "idempotency": {"ttl": "1d", "failed": "free"}},
+            "heartbeat_timeout": "30s", "progress": {"every": "250ms", "durability": "all"}, "output": {"keep": "2MiB"},
+            "cancel_grace": "10s", "idempotency": {"ttl": "1d", "failed": "free"}},
         "b": {"run": "core.guess", "mode": "auto", "deadline": "1s", "dispatch": "direct", "total_timeout": "1d",
             "retry": {"backoff": "linear", "initial": "5s", "increment": "1s", "cap": "1m", "jitter": "full"},
             "priority": "low", "waiting": 9},
@@ -67,6 +70,7 @@ const BEYOND_SCHEMA: &[&str] = &[
     "a pattern of this deployment",
     "a mode that `",
     "a duration from ",
+    "a size from ",
     "below the timeout of ",
     "not below `initial`",
     "not below `unit`",
@@ -113,7 +117,7 @@ fn agree(schema: &jsonschema::Validator, document: &Value) -> bool {
 #[test]
 fn the_documents_of_the_repository_are_right_for_both() {
     let schema = schema();
-    for text in [DEFAULT, REPORTS, MINIMAL, QUEUE, FULL] {
+    for text in [DEFAULT, REPORTS, MINIMAL, QUEUE, STREAMS, FULL] {
         assert!(agree(&schema, &serde_json::from_str(text).unwrap()), "{text}");
     }
 }

@@ -23,6 +23,7 @@ mod policy;
 mod queue;
 #[cfg(test)]
 mod queue_tests;
+mod reporting;
 mod request;
 mod retry;
 mod schedules;

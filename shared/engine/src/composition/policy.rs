@@ -15,6 +15,7 @@ use super::defaults::{
 use super::manifest::Mode;
 use super::object::Object;
 use super::plan::DeclaredMode;
+use super::reporting::read_reporting;
 use super::retry::{Retry, read_retry};
 
 /// How the action is tried. What is wrong has been noted, and stands at its default.
@@ -52,6 +53,7 @@ pub(super) fn read_policy(fields: &mut Object<'_, '_>, mode: Option<Mode>, shari
         retention_ms,
         dispatch,
         sharing,
+        reporting: read_reporting(fields),
     }
 }
 

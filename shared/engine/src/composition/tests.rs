@@ -42,6 +42,7 @@ pub(super) const MANIFESTS: &[Manifest] = &[
         operations: &[
             operation("echo", Modes::ALL, Mode::Sync),
             operation("delay", Modes::ALL, Mode::Async),
+            operation("count", Modes::ASYNC, Mode::Async),
             operation("guess", Modes::ALL, Mode::Auto),
         ],
         check_config: takes_nothing,

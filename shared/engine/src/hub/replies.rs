@@ -142,6 +142,7 @@ impl Hub {
                 | jobs::Reply::Backfilled(_)
                 | jobs::Reply::DeadLetters(_)
                 | jobs::Reply::Many { .. }
+                | jobs::Reply::History(_)
                 | jobs::Reply::Continue { .. },
             ) => effects.push(send_error(to, Some(request_id), unexpected(), now)),
         }
@@ -218,7 +219,9 @@ fn ended_state(event: &Event) -> JobState {
         Happening::Failed { error } if error.code == ErrorCode::Cancelled => JobState::Cancelled,
         Happening::Failed { error } if error.code == ErrorCode::Expired => JobState::Expired,
         Happening::Failed { .. } => JobState::Failed,
-        Happening::Completed { .. } | Happening::Progress(_) | Happening::Retrying { .. } => JobState::Succeeded,
+        Happening::Completed { .. } | Happening::Progress(_) | Happening::Output(_) | Happening::Retrying { .. } => {
+            JobState::Succeeded
+        }
     }
 }
 
@@ -252,7 +255,7 @@ fn http_reply(request_id: RequestId, reply: jobs::Reply) -> Reply {
                     result: Payload::Stored { .. },
                 } => (Ok(JsonText::null()), Some(result_url(job))),
                 Happening::Failed { error } => (Err(error), None),
-                Happening::Progress(_) | Happening::Retrying { .. } => (Err(unexpected()), None),
+                Happening::Progress(_) | Happening::Output(_) | Happening::Retrying { .. } => (Err(unexpected()), None),
             };
             Reply::Answer {
                 request_id,
@@ -273,6 +276,7 @@ fn http_reply(request_id: RequestId, reply: jobs::Reply) -> Reply {
         | jobs::Reply::DeadLetters(_)
         | jobs::Reply::Many { .. }
         | jobs::Reply::Continue { .. }
+        | jobs::Reply::History(_)
         | jobs::Reply::Done => Reply::Answer {
             request_id,
             result: Err(unexpected()),

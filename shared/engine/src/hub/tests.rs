@@ -54,6 +54,7 @@ fn action(name: &str, mode: DeclaredMode, scopes: &[&str]) -> Action {
             retention_ms: 1000,
             dispatch: Dispatch::Queue,
             sharing: Sharing::Alone,
+            reporting: Default::default(),
         },
         queue: Default::default(),
         once: Default::default(),

@@ -3,11 +3,13 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::executor::{Execute, Outcome};
 use tidegate_protocol::calls::hub::Delivery;
 use tidegate_protocol::calls::jobs::Reply;
+use tidegate_protocol::calls::reporting::Notes;
 use tidegate_protocol::error::TimeLimit;
 use tidegate_protocol::event::{Event, Happening, JobState, Payload, Progress};
 use tidegate_protocol::ids::{FencingToken, JobId, JobNumber};
@@ -17,10 +19,12 @@ use tidegate_protocol::{Error, ErrorCode};
 use super::backoff::wait_ms;
 use super::heads::Heads;
 use super::lanes::Shape;
+use super::notes::{check_streams, news, progressed};
 use super::row::{Job, payload};
 use super::state::{Lease, Undelivered, Waiting};
 use super::{CallId, Effect, LOSSES_MAX, PROGRESS_BYTES_MAX, REDELIVERY_MS, TURN_ROWS_MAX, Turn};
 use crate::database::{Database, DatabaseError};
+use crate::reporting::check;
 
 impl<D: Database> Turn<'_, D> {
     /// What the executor is told of an attempt.
@@ -40,6 +44,7 @@ impl<D: Database> Turn<'_, D> {
             lease_ms: spec.policy.lease_ms,
             cancel_grace_ms: spec.policy.cancel_grace_ms,
             sharing: spec.policy.sharing,
+            reporting: spec.policy.reporting,
             traceparent: spec.traceparent.clone(),
         })
     }
@@ -141,6 +146,12 @@ impl<D: Database> Turn<'_, D> {
             .is_some_and(|lease| lease.token == token)
     }
 
+    /// Whether `token` is the one under which a job without a row runs.
+    fn holds_unstored(&self, id: JobId, token: FencingToken) -> bool {
+        let unstored = self.state.unstored.get(&id.number());
+        unstored.is_some_and(|unstored| unstored.id == id && unstored.token == token)
+    }
+
     /// A sign of life: renews the lease, and stores how far the attempt is.
     pub(super) fn report(
         &mut self,
@@ -149,8 +160,17 @@ impl<D: Database> Turn<'_, D> {
         token: FencingToken,
         progress: Option<Progress>,
         checkpoint: Option<String>,
+        notes: Option<Notes>,
     ) -> Result<(), DatabaseError> {
         let progress = progress.map(bounded);
+        if let Some(Err(error)) = notes.as_ref().map(check) {
+            self.reply(call, Err(error));
+            return Ok(());
+        }
+        // What is written is kept in rows of its own, which take one of the job.
+        if notes.as_ref().is_some_and(|notes| !notes.is_empty()) && self.holds_unstored(id, token) {
+            self.store(id.number())?;
+        }
         if let Some(unstored) = self
             .state
             .unstored
@@ -183,6 +203,11 @@ impl<D: Database> Turn<'_, D> {
             self.reply(call, Err(lease_lost()));
             return Ok(());
         };
+        let notes = news(&job, token, notes);
+        if let Some(Err(error)) = notes.as_ref().map(|notes| check_streams(&job, notes)) {
+            self.reply(call, Err(error));
+            return Ok(());
+        }
         // A lease outlives its attempt's time by one lease at most, in which the executor says so itself.
         let limit = job.attempt_until.plus(job.spec.policy.lease_ms);
         let cancelled_until = job.cancelled_until();
@@ -198,15 +223,20 @@ impl<D: Database> Turn<'_, D> {
                 self.effects.push(Effect::DeleteBlobs { keys: alloc::vec![old] });
             }
         }
-        let has_progress = progress.is_some();
-        if let Some(mut progress) = progress {
+        let mut events = Vec::new();
+        if let Some(notes) = &notes {
+            self.take_notes(&mut job, token, notes, &mut events)?;
+        }
+        if let Some(mut progress) = progressed(&job, progress, notes.as_ref()) {
             progress.percentage = progress.percentage.max(job.progress.percentage);
             job.progress = progress.clone();
             job.snoozes = 0;
-            let event = job.append(self.now, Happening::Progress(progress))?;
-            self.tell(&job, &event);
+            events.push(self.record(&mut job, Happening::Progress(progress))?);
         }
-        if has_progress || checkpoint.is_some() {
+        for event in &events {
+            self.tell(&job, event)?;
+        }
+        if !events.is_empty() || checkpoint.is_some() || notes.is_some() {
             job.changed_at = self.now;
             self.save(&job)?;
             if let Some(lease) = self.state.running.get_mut(&id.number()) {
@@ -232,12 +262,7 @@ impl<D: Database> Turn<'_, D> {
         outcome: Outcome,
     ) -> Result<(), DatabaseError> {
         let number = id.number();
-        if self
-            .state
-            .unstored
-            .get(&number)
-            .is_some_and(|unstored| unstored.id == id && unstored.token == token)
-        {
+        if self.holds_unstored(id, token) {
             self.place_freed = true;
             self.finish_unstored(number, outcome)?;
             self.reply(call, Ok(Reply::Done));
@@ -337,12 +362,11 @@ impl<D: Database> Turn<'_, D> {
         }
         self.state.release(number);
         job.state = JobState::Retrying;
-        let event = job.append(self.now, Happening::Retrying { next_attempt_at, error })?;
+        let event = self.record(&mut job, Happening::Retrying { next_attempt_at, error })?;
         self.save(&job)?;
         job.set_due(self.db, Some(next_attempt_at))?;
         self.wait(&job)?;
-        self.tell(&job, &event);
-        Ok(())
+        self.tell(&job, &event)
     }
 
     /// Ends a job, once and for all.
@@ -358,7 +382,7 @@ impl<D: Database> Turn<'_, D> {
         if let Some(key) = job.checkpoint.take() {
             self.effects.push(Effect::DeleteBlobs { keys: alloc::vec![key] });
         }
-        let event = job.append(self.now, what)?;
+        let event = self.record(&mut job, what)?;
         self.forget_limit(&mut job)?;
         self.save(&job)?;
         if waited {
@@ -379,13 +403,13 @@ impl<D: Database> Turn<'_, D> {
                 },
             );
         }
-        self.tell(&job, &event);
+        self.tell(&job, &event)?;
         self.settle_waiters(job.id, &event, true);
         Ok(())
     }
 
     /// Tells hubs and waiting calls that `event` happened.
-    pub(super) fn tell(&mut self, job: &Job, event: &Event) {
+    pub(super) fn tell(&mut self, job: &Job, event: &Event) -> Result<(), DatabaseError> {
         for hub in &job.followers {
             let delivery = Delivery {
                 job: job.id,
@@ -402,9 +426,10 @@ impl<D: Database> Turn<'_, D> {
             let Waiting::Events { after, .. } = waiter.waiting else {
                 continue;
             };
-            let reply = super::follow::following(job, Some(after));
+            let reply = self.following(job, Some(after))?;
             self.reply(call, Ok(reply));
         }
+        Ok(())
     }
 
     /// Answers the calls that wait for the outcome of `job`.

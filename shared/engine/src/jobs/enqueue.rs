@@ -293,6 +293,7 @@ fn fresh(id: JobId, now: UnixMs, enqueue: &Enqueue) -> Job {
         give_up_at: None,
         snoozes: 0,
         control: None,
+        reported: None,
     }
 }
 

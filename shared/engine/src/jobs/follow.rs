@@ -1,5 +1,7 @@
 //! Who is told of a job's events: hubs with sockets, and calls that wait.
 
+use alloc::vec::Vec;
+
 use tidegate_protocol::Error;
 use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::hub::Delivery;
@@ -8,54 +10,66 @@ use tidegate_protocol::event::Payload;
 use tidegate_protocol::ids::{HubIndex, JobId, JobNumber, Seq};
 
 use super::enqueue::{acknowledgment, busy};
+use super::history::CATCH_UP_EVENTS_MAX;
 use super::row::{Job, set_due};
 use super::state::{Waiter, Waiting};
 use super::{CallId, Turn, WAITERS_MAX};
 use crate::database::{Database, DatabaseError};
 
-/// What a follower with the cursor `after` is given now.
-pub(super) fn following(job: &Job, after: Option<Seq>) -> Reply {
-    let ended = job.state.is_ended();
-    let (events, gap) = match after {
-        Some(after) => job.events_after(after),
-        None => (job.outcome.iter().cloned().collect(), false),
-    };
-    if ended && (gap || after.is_none()) {
-        // The snapshot of an ended job is its terminal event.
-        let events = job.outcome.iter().cloned().collect();
-        return Reply::Following {
-            job: job.id,
-            snapshot: None,
-            events,
-            ended,
-        };
-    }
-    if gap || after.is_none() {
-        return Reply::Following {
-            job: job.id,
-            snapshot: Some(job.snapshot(gap)),
-            events: alloc::vec::Vec::new(),
-            ended,
-        };
-    }
-    Reply::Following {
-        job: job.id,
-        snapshot: None,
-        events,
-        ended,
-    }
-}
-
-/// What a client that attaches with the cursor `after` is given.
-///
-/// One that has the end of a job is given it again, because nothing else will ever come. A cursor beyond the job's latest
-/// event names nothing that happened, and counts as none: believed, it would keep the job's end from its client.
-fn attached(job: &Job, after: Option<Seq>) -> Reply {
-    let believed = after.filter(|after| *after < job.seq || (*after == job.seq && !job.state.is_ended()));
-    following(job, believed)
-}
-
 impl<D: Database> Turn<'_, D> {
+    /// What a follower with the cursor `after` is given now. Where that is not all, the answer does not say that the job
+    /// has ended: whoever asks goes on from its last event.
+    pub(super) fn following(&self, job: &Job, after: Option<Seq>) -> Result<Reply, DatabaseError> {
+        let page = match after {
+            Some(after) => Some(self.history(job, after, CATCH_UP_EVENTS_MAX)?),
+            None => None,
+        };
+        let ended = job.state.is_ended();
+        Ok(match page {
+            Some(page) if !page.gap => Reply::Following {
+                job: job.id,
+                snapshot: None,
+                events: page.events,
+                ended: ended && !page.more,
+            },
+            // The snapshot of an ended job is its terminal event.
+            _ if ended => Reply::Following {
+                job: job.id,
+                snapshot: None,
+                events: job.outcome.iter().cloned().collect(),
+                ended,
+            },
+            page => Reply::Following {
+                job: job.id,
+                snapshot: Some(job.snapshot(page.is_some())),
+                events: Vec::new(),
+                ended,
+            },
+        })
+    }
+
+    /// What a client that attaches with the cursor `after` is given.
+    ///
+    /// One that has the end of a job is given it again, because nothing else will ever come. A cursor beyond the job's
+    /// latest event names nothing that happened, and counts as none: believed, it would keep the job's end from its
+    /// client. One that has missed more than one answer can bring is told where the job stands, as after a gap.
+    fn attached(&self, job: &Job, after: Option<Seq>) -> Result<Reply, DatabaseError> {
+        let believed = after.filter(|after| *after < job.seq || (*after == job.seq && !job.state.is_ended()));
+        let reply = self.following(job, believed)?;
+        Ok(match reply {
+            Reply::Following { job: id, events, .. } if events.last().is_some_and(|last| last.seq < job.seq) => {
+                let ended = job.state.is_ended();
+                Reply::Following {
+                    job: id,
+                    snapshot: (!ended).then(|| job.snapshot(true)),
+                    events: job.outcome.iter().cloned().collect(),
+                    ended,
+                }
+            }
+            whole => whole,
+        })
+    }
+
     /// Adds a hub to the followers of a job and gives what it missed.
     pub(super) fn follow(
         &mut self,
@@ -76,7 +90,8 @@ impl<D: Database> Turn<'_, D> {
         if !job.state.is_ended() {
             self.add_follower(&mut job, hub)?;
         }
-        self.reply(call, Ok(attached(&job, after)));
+        let reply = self.attached(&job, after)?;
+        self.reply(call, Ok(reply));
         Ok(())
     }
 
@@ -105,9 +120,11 @@ impl<D: Database> Turn<'_, D> {
             return Ok(());
         };
         let after = after.unwrap_or(Seq(0));
-        let now = !until_end && job.seq > after && (!job.log.is_empty() || job.outcome.is_some());
+        let happened = !job.log.is_empty() || job.outcome.is_some() || job.reported.is_some();
+        let now = !until_end && job.seq > after && happened;
         if job.state.is_ended() || wait_ms == 0 || now {
-            self.reply(call, Ok(following(&job, Some(after))));
+            let reply = self.following(&job, Some(after))?;
+            self.reply(call, Ok(reply));
         } else if self.state.waiters.len() >= WAITERS_MAX {
             self.reply(call, Err(busy()));
         } else {
@@ -139,7 +156,7 @@ impl<D: Database> Turn<'_, D> {
                 let reply = match (&job, waiter.waiting) {
                     (None, _) => Err(Error::not_found()),
                     (Some(job), Waiting::Outcome { deduplicated }) => Ok(acknowledgment(job, deduplicated)),
-                    (Some(job), Waiting::Events { after, .. }) => Ok(following(job, Some(after))),
+                    (Some(job), Waiting::Events { after, .. }) => Ok(self.following(job, Some(after))?),
                 };
                 self.reply(call, reply);
             }

@@ -126,7 +126,7 @@ fn dead_letter(job: Job) -> Option<DeadLetter> {
             at: event.at,
             error,
         }),
-        Happening::Progress(_) | Happening::Completed { .. } | Happening::Failed { .. } => None,
+        Happening::Progress(_) | Happening::Output(_) | Happening::Completed { .. } | Happening::Failed { .. } => None,
     });
     Some(DeadLetter {
         job_id: job.id,

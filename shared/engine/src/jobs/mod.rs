@@ -19,9 +19,11 @@ mod enqueue;
 mod follow;
 mod gates;
 mod heads;
+mod history;
 mod lanes;
 mod letters;
 mod many;
+mod notes;
 mod once;
 mod read;
 mod retry;
@@ -191,7 +193,8 @@ impl<'a, D: Database> Turn<'a, D> {
                 token,
                 progress,
                 checkpoint,
-            } => self.report(id, job, token, progress, checkpoint),
+                notes,
+            } => self.report(id, job, token, progress, checkpoint, notes),
             Call::Finish { job, token, outcome } => self.finish(id, job, token, outcome),
             Call::SetSchedules { version, schedules } => self.set_schedules(id, version, schedules),
             Call::Schedules { caller } => self.schedules(id, &caller),
@@ -200,6 +203,13 @@ impl<'a, D: Database> Turn<'a, D> {
             Call::TriggerSchedule { name, caller, key } => self.trigger_schedule(id, &name, &caller, key.as_ref()),
             Call::Backfill { name, caller, from, to } => self.backfill(id, &name, &caller, (from, to)),
             Call::Change { job, caller, change } => self.change(id, job, &caller, change),
+            Call::Events { job, caller, after } => self.events(id, job, &caller, after),
+            Call::Output {
+                job,
+                caller,
+                stream,
+                offset,
+            } => self.output(id, job, &caller, stream, offset),
         }
     }
 

@@ -29,7 +29,7 @@ impl Job {
                 result: Payload::Stored { .. },
             }) => url = Some(result_url(self.id)),
             Some(Happening::Failed { error: cause }) => error = Some(cause.clone()),
-            Some(Happening::Progress(_) | Happening::Retrying { .. }) | None => {}
+            Some(Happening::Progress(_) | Happening::Output(_) | Happening::Retrying { .. }) | None => {}
         }
         http::Job {
             job_id: self.id,
@@ -76,10 +76,9 @@ impl<D: Database> Turn<'_, D> {
             Some(job) => match job.outcome.map(|event| event.what) {
                 Some(Happening::Completed { result }) => Ok(Reply::Result { result }),
                 Some(Happening::Failed { error }) => Err(error),
-                Some(Happening::Progress(_) | Happening::Retrying { .. }) | None => Err(Error::new(
-                    ErrorCode::Conflict,
-                    "The job has not ended: it has no result yet.",
-                )),
+                Some(Happening::Progress(_) | Happening::Output(_) | Happening::Retrying { .. }) | None => Err(
+                    Error::new(ErrorCode::Conflict, "The job has not ended: it has no result yet."),
+                ),
             },
         };
         self.reply(call, reply);

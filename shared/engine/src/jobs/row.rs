@@ -5,11 +5,13 @@ use alloc::vec::Vec;
 
 use tidegate_protocol::calls::jobs::{Keyed, NewJob};
 use tidegate_protocol::calls::once::Once;
+use tidegate_protocol::calls::reporting::Durability;
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload, Progress, Snapshot};
 use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, JobNumber, Seq};
 use tidegate_protocol::time::UnixMs;
 
 use super::change::Control;
+use super::history::Reported;
 use super::lanes::Shape;
 use super::{LOG_BYTES_MAX, LOG_EVENTS_MAX};
 use crate::database::{Database, DatabaseError, Row, Value, from_blob, to_blob};
@@ -33,7 +35,7 @@ pub(super) struct Job {
     pub losses: u64,
     pub seq: Seq,
     pub progress: Progress,
-    /// The latest events, oldest first, without a gap, ending at `seq` unless the job has ended.
+    /// The latest events, oldest first. Where tables beyond the row hold a part of the history, with gaps for that.
     pub log: Vec<Event>,
     pub followers: Vec<HubIndex>,
     pub checkpoint: Option<String>,
@@ -48,6 +50,8 @@ pub(super) struct Job {
     pub snoozes: u64,
     /// What someone wants of it.
     pub control: Option<Control>,
+    /// What is in the tables beyond the row.
+    pub reported: Option<Reported>,
 }
 
 /// The order in which states are stored. Those that wait come first, so that a comparison finds them.
@@ -85,8 +89,8 @@ macro_rules! columns {
             "SELECT ",
             $more,
             "number, tail, state, due_at, created_at, spec, token, attempt, attempt_until, losses, seq, progress, \
-             log, followers, checkpoint, changed_at, ended_at, expires_at, outcome, give_up_at, snoozes, control \
-             FROM job ",
+             log, followers, checkpoint, changed_at, ended_at, expires_at, outcome, give_up_at, snoozes, control, \
+             reported FROM job ",
             $rest
         )
     };
@@ -120,6 +124,7 @@ impl Job {
             give_up_at: row.optional_number()?.map(UnixMs),
             snoozes: row.number()?,
             control: row.optional_blob()?.map(|bytes| from_blob(&bytes)).transpose()?,
+            reported: row.optional_blob()?.map(|bytes| from_blob(&bytes)).transpose()?,
         })
     }
 
@@ -193,11 +198,12 @@ impl Job {
     pub fn update(&self, db: &impl Database) -> Result<(), DatabaseError> {
         let outcome = self.outcome.as_ref().map(to_blob).transpose()?;
         let control = self.control.as_ref().map(to_blob).transpose()?;
+        let reported = self.reported.as_ref().map(to_blob).transpose()?;
         db.run(
             "-- jobs::update
             UPDATE job SET state = ?, token = ?, attempt = ?, attempt_until = ?, losses = ?, seq = ?, progress = ?,
                 log = ?, followers = ?, checkpoint = ?, changed_at = ?, ended_at = ?, expires_at = ?, outcome = ?,
-                snoozes = ?, control = ?
+                snoozes = ?, control = ?, reported = ?
             WHERE number = CAST(? AS INTEGER)",
             &[
                 Value::Number(state_number(self.state)),
@@ -216,6 +222,7 @@ impl Job {
                 outcome.as_deref().map_or(Value::Null, Value::Blob),
                 Value::Number(self.snoozes),
                 control.as_deref().map_or(Value::Null, Value::Blob),
+                reported.as_deref().map_or(Value::Null, Value::Blob),
                 Value::Number(self.id.number().0),
             ],
         )?;
@@ -243,7 +250,7 @@ impl Job {
         };
         if event.what.is_terminal() {
             self.outcome = Some(event.clone());
-        } else {
+        } else if self.keeps(&event.what) {
             self.log.push(event.clone());
             while self.log.len() > LOG_EVENTS_MAX || (self.log.len() > 1 && to_blob(&self.log)?.len() > LOG_BYTES_MAX) {
                 self.log.remove(0);
@@ -252,15 +259,14 @@ impl Job {
         Ok(event)
     }
 
-    /// The stored events after `after`, and whether some of those are no longer kept.
-    pub fn events_after(&self, after: Seq) -> (Vec<Event>, bool) {
-        let all = self.log.iter().chain(&self.outcome);
-        let events: Vec<Event> = all.filter(|event| event.seq > after).cloned().collect();
-        let gap = match events.first() {
-            Some(first) => first.seq > after.next() && first.seq > FIRST.next(),
-            None => false,
-        };
-        (events, gap)
+    /// Whether the row keeps it; what it does not keep is in a table beyond it. Why attempts failed is in the row whatever
+    /// else is kept, because a dead letter shows it.
+    fn keeps(&self, what: &Happening) -> bool {
+        match what {
+            Happening::Output(_) => false,
+            Happening::Progress(_) => self.spec.policy.reporting.durability == Durability::Last,
+            Happening::Retrying { .. } | Happening::Completed { .. } | Happening::Failed { .. } => true,
+        }
     }
 
     /// Where the job stands.

@@ -12,7 +12,16 @@
 ///
 /// `dedupe` is the key by which requests without one of the client's are the same, at most one job's for each: NULL, and
 /// no row of its index, for all others. Like `key` it is part of the row, so that it never outlives it.
-pub const STEPS: &[&[&str]] = &[FIRST, TIME_LIMITS, LANES, SCHEDULES, DEAD_LETTERS, DEDUPE, CONTROL];
+pub const STEPS: &[&[&str]] = &[
+    FIRST,
+    TIME_LIMITS,
+    LANES,
+    SCHEDULES,
+    DEAD_LETTERS,
+    DEDUPE,
+    CONTROL,
+    HISTORY,
+];
 
 const FIRST: &[&str] = &[
     "-- jobs::schema
@@ -120,3 +129,28 @@ const DEDUPE: &[&str] = &[
 /// What someone wants of a job that has not ended: NULL for nearly all.
 const CONTROL: &[&str] = &["-- jobs::schema
     ALTER TABLE job ADD COLUMN control BLOB"];
+
+/// What a job wrote, and, where that is asked for, each of its events: rows of their own, which only jobs have that use
+/// it. `reported` sums them up; NULL where there are none.
+const HISTORY: &[&str] = &[
+    "-- jobs::schema
+    ALTER TABLE job ADD COLUMN reported BLOB",
+    "-- jobs::schema
+    CREATE TABLE output (
+        number INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        stream TEXT NOT NULL,
+        start INTEGER NOT NULL,
+        chunk BLOB NOT NULL,
+        PRIMARY KEY (number, seq)
+    ) STRICT, WITHOUT ROWID",
+    "-- jobs::schema
+    CREATE TABLE event (
+        number INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        body BLOB NOT NULL,
+        PRIMARY KEY (number, seq)
+    ) STRICT, WITHOUT ROWID",
+];

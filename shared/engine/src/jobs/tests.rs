@@ -5,6 +5,7 @@ mod attempts;
 mod bench;
 mod changing;
 mod ends;
+mod history;
 mod letters;
 mod limits;
 mod limits_of_time;

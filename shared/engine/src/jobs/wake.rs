@@ -7,8 +7,9 @@ use tidegate_protocol::event::{Happening, Payload};
 use tidegate_protocol::ids::JobNumber;
 
 use super::follow::stored_key;
+use super::history::{forget, sweepable};
 use super::row::set_due;
-use super::{Effect, REDELIVERY_MS, SWEEP_MS, TURN_ROWS_MAX, Turn};
+use super::{Effect, REDELIVERY_MS, SWEEP_MS, Turn};
 use crate::database::{Database, DatabaseError, Value, from_blob};
 
 impl<D: Database> Turn<'_, D> {
@@ -110,21 +111,27 @@ impl<D: Database> Turn<'_, D> {
             return Ok(());
         }
         self.state.gates.sweep(self.db, self.now)?;
+        let limit = sweepable(self.db, self.now)?;
         let rows = self.db.run(
             "-- jobs::sweep
             DELETE FROM job WHERE number IN (
                 SELECT number FROM job WHERE expires_at <= CAST(?1 AS INTEGER) AND due_at IS NULL
                 ORDER BY number LIMIT CAST(?2 AS INTEGER))
-            RETURNING number, payload, outcome",
-            &[Value::Number(self.now.0), Value::Number(TURN_ROWS_MAX)],
+            RETURNING number, payload, outcome, reported IS NOT NULL",
+            &[Value::Number(self.now.0), Value::Number(limit)],
         )?;
-        let full = u64::try_from(rows.len()).unwrap_or(u64::MAX) >= TURN_ROWS_MAX;
+        let full = u64::try_from(rows.len()).unwrap_or(u64::MAX) >= limit;
         let mut keys = Vec::new();
         for mut row in rows {
-            self.state.undelivered.remove(&JobNumber(row.number()?));
+            let number = JobNumber(row.number()?);
+            self.state.undelivered.remove(&number);
             let payload: Payload = from_blob(&row.blob()?)?;
             keys.extend(stored_key(&payload).map(Into::into));
-            if let Some(outcome) = row.optional_blob()? {
+            let outcome = row.optional_blob()?;
+            if row.number()? > 0 {
+                forget(self.db, number)?;
+            }
+            if let Some(outcome) = outcome {
                 let event: tidegate_protocol::event::Event = from_blob(&outcome)?;
                 if let Happening::Completed { result } = event.what {
                     keys.extend(stored_key(&result).map(Into::into));

@@ -1,5 +1,6 @@
 //! The pattern `core`: operations that show and test what every other relies on.
 
+mod count;
 mod pause;
 
 use alloc::boxed::Box;
@@ -49,6 +50,15 @@ pub const MANIFEST: Manifest = Manifest {
             check_settings: takes_no_settings,
         },
         Operation {
+            name: "count",
+            description: "Counts to `to` in `ms` milliseconds, and writes each number to the stream `stream`.",
+            modes: Modes::ASYNC,
+            default_mode: Mode::Async,
+            runs_in_hub: false,
+            sharing: Sharing::Alone,
+            check_settings: takes_no_settings,
+        },
+        Operation {
             name: "fail",
             description: "Fails, for tests: `message`, `retryable`, `times`, `panic`.",
             modes: Modes::ALL,
@@ -76,6 +86,7 @@ pub async fn run(context: &impl Context, call: &Invocation) -> Result<Done, Erro
         // Boxed, so that an echo is not as large as it.
         "delay" => Box::pin(delay(context, call.payload.as_str())).await,
         "pause" => Box::pin(pause::pause(context, call.payload.as_str())).await,
+        "count" => Box::pin(count::count(context, call.payload.as_str())).await,
         "fail" => fail(call),
         other => Err(Error::new(
             ErrorCode::InternalError,

@@ -58,6 +58,9 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
+    use tidegate_protocol::calls::reporting::MetadataPatch;
+    use tidegate_protocol::ids::StreamName;
+
     use crate::operation::{Incoming, Opened, Outgoing, Reader};
 
     /// A clock and a checkpoint.
@@ -85,6 +88,12 @@ mod tests {
         }
         async fn progress(&self, _: Progress) -> Result<(), Error> {
             Ok(())
+        }
+        async fn output(&self, _: &StreamName, _: &str) -> Result<(), Error> {
+            panic!("nothing is written");
+        }
+        async fn patch_metadata(&self, _: Vec<MetadataPatch>) -> Result<(), Error> {
+            panic!("nothing is changed");
         }
         async fn checkpoint(&self) -> Result<Option<Vec<u8>>, Error> {
             Ok(self.checkpoint.borrow().clone())

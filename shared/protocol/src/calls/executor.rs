@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::reporting::Reporting;
 use crate::error::Error;
 use crate::event::Payload;
 use crate::ids::{ActionName, FencingToken, JobId, Revision, ShardIndex, TenantId, TraceParent, UserId};
@@ -156,6 +157,9 @@ pub struct Policy {
     pub dispatch: Dispatch,
     /// Whether its attempts may share an invocation.
     pub sharing: Sharing,
+    /// How often its attempts report, and how much of what they write is kept.
+    #[serde(default, skip_serializing_if = "Reporting::is_default")]
+    pub reporting: Reporting,
 }
 
 /// Asks the executor to make one attempt.
@@ -188,6 +192,9 @@ pub struct Execute {
     pub cancel_grace_ms: u64,
     /// Whether the attempt may share an invocation.
     pub sharing: Sharing,
+    /// How often the attempt reports.
+    #[serde(default, skip_serializing_if = "Reporting::is_default")]
+    pub reporting: Reporting,
     /// The caller's trace.
     pub traceparent: Option<TraceParent>,
 }
@@ -284,6 +291,7 @@ mod tests {
             assert_eq!(policy.backoff.own_jitter(), jitter);
             assert_eq!((policy.queue_timeout_ms, policy.total_timeout_ms), (None, None));
             assert_eq!((policy.heartbeat_timeout_ms, factor), (None, Factor(2_000_000)));
+            assert_eq!(policy.reporting, Reporting::default());
         }
     }
 }

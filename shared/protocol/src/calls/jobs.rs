@@ -12,12 +12,13 @@ use super::Caller;
 use super::executor::{Outcome, Policy};
 use super::once::Once;
 use super::queueing::{PauseScope, Queueing};
+use super::reporting::Notes;
 use super::schedules::Schedule;
 use crate::event::{Event, JobState, JsonText, Payload, Progress, Snapshot};
 use crate::http::{Backfilled, BulkItem, DeadLetterPage, Job, JobPage, QueueView};
 use crate::ids::{
     ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, ScheduleName,
-    Seq, TraceParent, UserId,
+    Seq, StreamName, TraceParent, UserId,
 };
 use crate::time::UnixMs;
 
@@ -228,6 +229,9 @@ pub enum Call {
         progress: Option<Progress>,
         /// The key of the object that holds its latest checkpoint.
         checkpoint: Option<String>,
+        /// What it has written and changed beyond that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        notes: Option<Notes>,
     },
     /// The outcome of an attempt.
     Finish {
@@ -292,6 +296,26 @@ pub enum Call {
         caller: Caller,
         /// What is done.
         change: Change,
+    },
+    /// Show the stored events of a job, oldest first.
+    Events {
+        /// The job.
+        job: JobId,
+        /// Who asks.
+        caller: Caller,
+        /// The last event that the client has.
+        after: Seq,
+    },
+    /// Show the text of one of a job's streams.
+    Output {
+        /// The job.
+        job: JobId,
+        /// Who asks.
+        caller: Caller,
+        /// The stream.
+        stream: StreamName,
+        /// From which byte of the stream on.
+        offset: u64,
     },
 }
 
@@ -370,6 +394,9 @@ pub enum Reply {
     Backfilled(Backfilled),
     /// Done.
     Done,
+    /// A part of a job's history as the API shows it: a [`crate::http::EventPage`], or a [`crate::http::OutputPage`]. As
+    /// text, which whoever asked passes on.
+    History(JsonText),
 }
 
 /// Calls to one `Jobs` object that travel together, to be answered one by one.

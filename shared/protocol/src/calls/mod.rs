@@ -5,6 +5,7 @@ pub mod hub;
 pub mod jobs;
 pub mod once;
 pub mod queueing;
+pub mod reporting;
 pub mod schedules;
 mod selection;
 pub mod tenant;

@@ -6,7 +6,7 @@ use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::event::{Event, Happening, JobState, JsonText, Payload, Progress, Snapshot};
+use crate::event::{Event, Happening, JobState, JsonText, Output, Payload, Progress, Snapshot};
 use crate::ids::{ConnectionId, JobId, RequestId, Seq, TenantId, UserId};
 use crate::time::UnixMs;
 
@@ -151,6 +151,22 @@ pub enum ServerFrame {
         /// When.
         timestamp: UnixMs,
     },
+    /// An attempt wrote text.
+    Output {
+        /// The request or attach that this answers.
+        request_id: RequestId,
+        /// The job.
+        job_id: JobId,
+        /// The event's place.
+        seq: Seq,
+        /// The attempt.
+        attempt: u32,
+        /// The stream, the place of the text in it, and the text.
+        #[serde(flatten)]
+        output: Output,
+        /// When it was stored.
+        timestamp: UnixMs,
+    },
     /// Done.
     Ok {
         /// The frame that this answers.
@@ -233,6 +249,14 @@ impl ServerFrame {
                 job_id: Some(job_id),
                 seq: Some(seq),
                 error: error.clone(),
+                timestamp,
+            },
+            Happening::Output(output) => Self::Output {
+                request_id,
+                job_id,
+                seq,
+                attempt,
+                output: output.clone(),
                 timestamp,
             },
         }

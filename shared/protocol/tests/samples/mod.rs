@@ -8,22 +8,23 @@ use tidegate_protocol::calls::executor::{
     Assignment, Backoff, Dispatch, Execute, Factor, Jitter, Outcome, Policy, Sharing,
 };
 use tidegate_protocol::calls::hub::{self, Delivery, Prefer};
-use tidegate_protocol::calls::jobs::{self, Enqueue, Filter, JobRef, Keyed, ManyAction, NewJob, Selection};
+use tidegate_protocol::calls::jobs::{self, Change, Enqueue, Filter, JobRef, Keyed, ManyAction, NewJob, Selection};
 use tidegate_protocol::calls::once::{Dedupe, DedupeRule, Once};
 use tidegate_protocol::calls::queueing::{
     ActionPattern, Counted, Pause, PauseScope, Priority, Queueing, Rule, Share, WhenFull,
 };
+use tidegate_protocol::calls::reporting::{Durability, MetadataPatch, Notes, PatchOp, Reporting, Written};
 use tidegate_protocol::calls::schedules::{Overlap, Schedule};
 use tidegate_protocol::calls::tenant::{self, Description, Scale};
 use tidegate_protocol::calls::{Answered, Caller, Principal};
-use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload, Progress, Snapshot};
+use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Output, Payload, Progress, Snapshot};
 use tidegate_protocol::http::{
     Accepted, ActionQueue, AttemptError, Backfilled, BulkItem, DeadLetter, DeadLetterPage, Job, JobPage, QueueView,
     Reason, Why,
 };
 use tidegate_protocol::ids::{
     ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, ScheduleName,
-    Seq, ShardIndex, TenantId, TraceParent, UserId,
+    Seq, ShardIndex, StreamName, TenantId, TraceParent, UserId,
 };
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
@@ -72,6 +73,30 @@ pub fn caller() -> Caller {
         user: user(),
         reads_all: true,
         writes_all: false,
+    }
+}
+
+pub fn stream() -> StreamName {
+    StreamName::parse("tokens / é").unwrap()
+}
+
+fn notes() -> Notes {
+    let patch = |op, value| MetadataPatch {
+        op,
+        key: String::from("k"),
+        value: JsonText::parse(value).unwrap(),
+    };
+    Notes {
+        number: Some(LARGEST),
+        metadata_patch: vec![
+            patch(PatchOp::Set, "{\"a\":[null]}"),
+            patch(PatchOp::Increment, "-1.5"),
+            patch(PatchOp::Append, "\"\""),
+        ],
+        output: vec![Written {
+            stream: stream(),
+            chunk: "é".repeat(8 * 1024),
+        }],
     }
 }
 
@@ -124,6 +149,11 @@ pub fn events() -> Vec<Event> {
         Happening::Completed {
             result: Payload::Inline(JsonText::null()),
         },
+        Happening::Output(Output {
+            stream: stream(),
+            offset: LARGEST,
+            chunk: String::from("é\u{0}\n😀"),
+        }),
         Happening::Failed {
             error: Error::new(ErrorCode::Cancelled, ""),
         },
@@ -133,7 +163,8 @@ pub fn events() -> Vec<Event> {
             Happening::Progress(_)
             | Happening::Retrying { .. }
             | Happening::Completed { .. }
-            | Happening::Failed { .. } => {}
+            | Happening::Failed { .. }
+            | Happening::Output(_) => {}
         }
     }
     let event = |what| Event {
@@ -178,9 +209,15 @@ pub fn new_job(payload: Payload) -> NewJob {
             total_timeout_ms: Some(0),
             heartbeat_timeout_ms: None,
             lease_ms: 1,
+            cancel_grace_ms: LARGEST,
             retention_ms: 0,
             dispatch: Dispatch::Queue,
             sharing: Sharing::Shared,
+            reporting: Reporting {
+                every_ms: 0,
+                durability: Durability::All,
+                keep_bytes: LARGEST,
+            },
         },
         queueing: Queueing {
             priority: Priority::Low,
@@ -251,6 +288,10 @@ fn why() -> Why {
             until: LAST_MOMENT,
         },
         Reason::Places { running: u32::MAX },
+        Reason::PausedAlone {
+            by: user(),
+            since: LAST_MOMENT,
+        },
         Reason::Behind { ahead: LARGEST },
     ];
     for reason in &waits_for {
@@ -259,6 +300,7 @@ fn why() -> Why {
             | Reason::Retrying { .. }
             | Reason::Doorbell { .. }
             | Reason::Paused(_)
+            | Reason::PausedAlone { .. }
             | Reason::Limit { .. }
             | Reason::Throttled { .. }
             | Reason::Places { .. }
@@ -406,12 +448,25 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             token: FencingToken(LARGEST),
             progress: Some(progress()),
             checkpoint: Some(String::new()),
+            notes: Some(notes()),
+        },
+        jobs::Call::Events {
+            job: job(),
+            caller: caller(),
+            after: Seq(LARGEST),
+        },
+        jobs::Call::Output {
+            job: job(),
+            caller: caller(),
+            stream: stream(),
+            offset: LARGEST,
         },
         jobs::Call::Report {
             job: job(),
             token: FencingToken(0),
             progress: None,
             checkpoint: None,
+            notes: None,
         },
     ];
     calls.extend(payloads().into_iter().map(|payload| {
@@ -430,6 +485,12 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
         job: job(),
         token: FencingToken(LARGEST),
         outcome,
+    }));
+    let changes = [Change::Pause, Change::Resume, Change::Reschedule(LAST_MOMENT)];
+    calls.extend(changes.map(|change| jobs::Call::Change {
+        job: job(),
+        caller: caller(),
+        change,
     }));
     for call in &calls {
         match call {
@@ -455,7 +516,10 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             | jobs::Call::PauseSchedule { .. }
             | jobs::Call::ResumeSchedule { .. }
             | jobs::Call::TriggerSchedule { .. }
-            | jobs::Call::Backfill { .. } => {}
+            | jobs::Call::Backfill { .. }
+            | jobs::Call::Change { .. }
+            | jobs::Call::Events { .. }
+            | jobs::Call::Output { .. } => {}
         }
     }
     calls
@@ -540,6 +604,7 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
         }),
         jobs::Reply::Continue {
             lease_until: LAST_MOMENT,
+            cancelled_until: Some(LAST_MOMENT),
         },
         jobs::Reply::Schedules(JsonText::parse("{\"schedules\":[]}").unwrap()),
         jobs::Reply::Backfilled(Backfilled {
@@ -548,6 +613,7 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
             rest_from: Some(LAST_MOMENT),
         }),
         jobs::Reply::Done,
+        jobs::Reply::History(JsonText::parse("{\"events\":[]}").unwrap()),
         jobs::Reply::DeadLetters(DeadLetterPage {
             dead_letters: vec![DeadLetter {
                 job_id: job(),
@@ -608,7 +674,8 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
             | jobs::Reply::Continue { .. }
             | jobs::Reply::Schedules(_)
             | jobs::Reply::Backfilled(_)
-            | jobs::Reply::Done => {}
+            | jobs::Reply::Done
+            | jobs::Reply::History(_) => {}
         }
     }
     replies
@@ -764,7 +831,9 @@ pub fn assignments() -> Vec<Assignment> {
         checkpoint: Some("c".into()),
         deadline: LAST_MOMENT,
         lease_ms: LARGEST,
+        cancel_grace_ms: LARGEST,
         sharing: Sharing::Alone,
+        reporting: Reporting::default(),
         traceparent: trace(),
     };
     let assignment = |attempts| Assignment {

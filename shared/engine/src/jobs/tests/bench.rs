@@ -65,6 +65,7 @@ pub fn plain() -> Enqueue {
                 retention_ms: RETENTION_MS,
                 dispatch: Dispatch::Direct,
                 sharing: Sharing::Alone,
+                reporting: Default::default(),
             },
             queueing: Default::default(),
             payload: Payload::Inline(JsonText::parse("{\"n\":1}").unwrap()),
@@ -328,6 +329,7 @@ impl Bench {
             token: execute.token,
             progress,
             checkpoint,
+            notes: None,
         })
     }
 

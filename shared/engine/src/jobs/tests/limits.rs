@@ -649,6 +649,7 @@ fn call_of(ask: &Ask, now: UnixMs, running: &mut Vec<Execute>) -> Option<Call> {
                 token: execute.token,
                 progress: Some(percent(1.0)),
                 checkpoint: checkpoint.then(|| "c".into()),
+                notes: None,
             }
         }
     })

@@ -9,8 +9,9 @@ use core::task::{Poll, Waker};
 
 use proptest::prelude::*;
 use serde_json::json;
+use tidegate_protocol::calls::reporting::MetadataPatch;
 use tidegate_protocol::event::{JsonText, Progress};
-use tidegate_protocol::ids::UserId;
+use tidegate_protocol::ids::{StreamName, UserId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
@@ -155,6 +156,12 @@ impl Context for Upstream {
     async fn sleep(&self, _: u64) {}
     async fn progress(&self, _: Progress) -> Result<(), Error> {
         Ok(())
+    }
+    async fn output(&self, _: &StreamName, _: &str) -> Result<(), Error> {
+        panic!("nothing is written");
+    }
+    async fn patch_metadata(&self, _: Vec<MetadataPatch>) -> Result<(), Error> {
+        panic!("nothing is changed");
     }
     async fn checkpoint(&self) -> Result<Option<Vec<u8>>, Error> {
         Ok(None)

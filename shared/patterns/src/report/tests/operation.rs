@@ -9,8 +9,9 @@ use std::cell::{Cell, RefCell};
 use std::task::{Poll, Waker};
 
 use serde_json::Value;
+use tidegate_protocol::calls::reporting::MetadataPatch;
 use tidegate_protocol::event::{JsonText, Progress};
-use tidegate_protocol::ids::UserId;
+use tidegate_protocol::ids::{StreamName, UserId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
@@ -64,6 +65,12 @@ impl Context for Memory {
         Ok(())
     }
 
+    async fn output(&self, _: &StreamName, _: &str) -> Result<(), Error> {
+        panic!("nothing is written");
+    }
+    async fn patch_metadata(&self, _: Vec<MetadataPatch>) -> Result<(), Error> {
+        panic!("nothing is changed");
+    }
     async fn checkpoint(&self) -> Result<Option<Vec<u8>>, Error> {
         Ok(self.checkpoint.borrow().clone())
     }
