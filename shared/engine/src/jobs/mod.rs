@@ -28,6 +28,7 @@ mod schedules;
 mod schema;
 mod select;
 mod snooze;
+mod spread;
 mod state;
 mod stored;
 mod time_limits;
@@ -152,6 +153,9 @@ impl<'a, D: Database> Turn<'a, D> {
     }
 
     fn call(&mut self, id: CallId, call: Call) -> Result<(), DatabaseError> {
+        let Some(call) = self.hand_on(id, call)? else {
+            return Ok(());
+        };
         match call {
             Call::Enqueue(enqueue) => self.enqueue(id, *enqueue),
             Call::Follow {
@@ -197,6 +201,7 @@ impl<'a, D: Database> Turn<'a, D> {
             Call::ResumeSchedule { name, caller } => self.pause_schedule(id, &name, &caller, false),
             Call::TriggerSchedule { name, caller, key } => self.trigger_schedule(id, &name, &caller, key.as_ref()),
             Call::Backfill { name, caller, from, to } => self.backfill(id, &name, &caller, (from, to)),
+            Call::Grow(growth) => self.grow(id, growth),
         }
     }
 

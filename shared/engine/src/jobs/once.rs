@@ -31,7 +31,7 @@ pub(super) enum Earlier {
 
 /// An earlier job that leaves its key to a new one.
 pub(super) struct Leaves {
-    number: JobNumber,
+    pub(super) number: JobNumber,
     /// The job itself, where it is cancelled as well.
     replaced: Option<Box<Job>>,
 }
@@ -204,7 +204,7 @@ fn load_dedupe(db: &impl Database, action: &str, key: &str) -> Result<Option<Job
     rows.into_iter().next().map(Job::read).transpose()
 }
 
-fn free_dedupe(db: &impl Database, number: JobNumber) -> Result<(), DatabaseError> {
+pub(super) fn free_dedupe(db: &impl Database, number: JobNumber) -> Result<(), DatabaseError> {
     db.run(
         "-- jobs::free_dedupe
         UPDATE job SET dedupe = NULL WHERE number = CAST(? AS INTEGER)",

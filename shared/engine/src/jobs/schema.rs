@@ -12,7 +12,7 @@
 ///
 /// `dedupe` is the key by which requests without one of the client's are the same, at most one job's for each: NULL, and
 /// no row of its index, for all others. Like `key` it is part of the row, so that it never outlives it.
-pub const STEPS: &[&[&str]] = &[FIRST, TIME_LIMITS, LANES, SCHEDULES, DEAD_LETTERS, DEDUPE];
+pub const STEPS: &[&[&str]] = &[FIRST, TIME_LIMITS, LANES, SCHEDULES, DEAD_LETTERS, DEDUPE, SPREAD];
 
 const FIRST: &[&str] = &[
     "-- jobs::schema
@@ -116,3 +116,7 @@ const DEDUPE: &[&str] = &[
     "-- jobs::schema
     CREATE UNIQUE INDEX job_dedupe ON job(action, dedupe) WHERE dedupe IS NOT NULL",
 ];
+
+/// What the object knows of the others of its tenant.
+const SPREAD: &[&str] = &["-- jobs::schema
+    CREATE TABLE spread (id INTEGER PRIMARY KEY CHECK (id = 1), known BLOB NOT NULL) STRICT"];

@@ -13,11 +13,12 @@ use super::executor::{Outcome, Policy};
 use super::once::Once;
 use super::queueing::{PauseScope, Queueing};
 use super::schedules::Schedule;
+use super::spread::{Grown, Growth};
 use crate::event::{Event, JobState, JsonText, Payload, Progress, Snapshot};
 use crate::http::{Backfilled, BulkItem, DeadLetterPage, Job, JobPage, QueueView};
 use crate::ids::{
     ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, ScheduleName,
-    Seq, TraceParent, UserId,
+    Seq, ShardIndex, TraceParent, UserId,
 };
 use crate::time::UnixMs;
 
@@ -273,6 +274,8 @@ pub enum Call {
         /// The moment after the last.
         to: UnixMs,
     },
+    /// The tenant grows, or has grown. What is older than what the object knows changes nothing.
+    Grow(Growth),
 }
 
 /// What a `Jobs` object answers.
@@ -347,6 +350,15 @@ pub enum Reply {
     Backfilled(Backfilled),
     /// Done.
     Done,
+    /// The object was told of its tenant's growth.
+    Grown(Grown),
+    /// The object has no such key or job, and owns its partition no longer: ask this one, with the call as it was.
+    Elsewhere {
+        /// The next owner.
+        shard: ShardIndex,
+        /// The call.
+        call: alloc::boxed::Box<Call>,
+    },
 }
 
 /// Calls to one `Jobs` object that travel together, to be answered one by one.

@@ -7,6 +7,7 @@ pub mod once;
 pub mod queueing;
 pub mod schedules;
 mod selection;
+pub mod spread;
 pub mod tenant;
 
 use alloc::collections::BTreeSet;

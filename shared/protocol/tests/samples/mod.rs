@@ -14,6 +14,7 @@ use tidegate_protocol::calls::queueing::{
     ActionPattern, Counted, Pause, PauseScope, Priority, Queueing, Rule, Share, WhenFull,
 };
 use tidegate_protocol::calls::schedules::{Overlap, Schedule};
+use tidegate_protocol::calls::spread::{Grown, Growth, Place, Spread, Spreads, Standing};
 use tidegate_protocol::calls::tenant::{self, Description, Scale};
 use tidegate_protocol::calls::{Answered, Caller, Principal};
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload, Progress, Snapshot};
@@ -209,6 +210,10 @@ pub fn new_job(payload: Payload) -> NewJob {
                 },
             ],
             waiting_max: Some(u32::MAX),
+            place: Place {
+                shard: ShardIndex(u16::MAX),
+                shards: u16::MAX,
+            },
         },
         payload,
         metadata: BTreeMap::from([(String::from("k"), String::new())]),
@@ -233,6 +238,15 @@ fn pause() -> Pause {
     }
 }
 
+fn growth(standing: Standing) -> jobs::Call {
+    jobs::Call::Grow(Growth {
+        shard: ShardIndex(u16::MAX),
+        history: vec![1, u16::MAX],
+        standing,
+        pauses: vec![pause()],
+    })
+}
+
 fn why() -> Why {
     let waits_for = vec![
         Reason::Delayed { until: LAST_MOMENT },
@@ -252,6 +266,10 @@ fn why() -> Why {
         },
         Reason::Places { running: u32::MAX },
         Reason::Behind { ahead: LARGEST },
+        Reason::Growing {
+            limit: String::new(),
+            key: String::new(),
+        },
     ];
     for reason in &waits_for {
         match reason {
@@ -262,7 +280,8 @@ fn why() -> Why {
             | Reason::Limit { .. }
             | Reason::Throttled { .. }
             | Reason::Places { .. }
-            | Reason::Behind { .. } => {}
+            | Reason::Behind { .. }
+            | Reason::Growing { .. } => {}
         }
     }
     Why {
@@ -401,6 +420,9 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             from: UnixMs(0),
             to: LAST_MOMENT,
         },
+        growth(Standing::Asleep),
+        growth(Standing::Limited),
+        growth(Standing::Open),
         jobs::Call::Report {
             job: job(),
             token: FencingToken(LARGEST),
@@ -455,7 +477,8 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             | jobs::Call::PauseSchedule { .. }
             | jobs::Call::ResumeSchedule { .. }
             | jobs::Call::TriggerSchedule { .. }
-            | jobs::Call::Backfill { .. } => {}
+            | jobs::Call::Backfill { .. }
+            | jobs::Call::Grow(_) => {}
         }
     }
     calls
@@ -537,6 +560,8 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
                 waiting: LARGEST,
             }],
             pauses: vec![pause()],
+            shards: u16::MAX,
+            growing_to: Some(u16::MAX),
         }),
         jobs::Reply::Continue {
             lease_until: LAST_MOMENT,
@@ -548,6 +573,11 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
             rest_from: Some(LAST_MOMENT),
         }),
         jobs::Reply::Done,
+        jobs::Reply::Grown(Grown {
+            last: JobNumber(LARGEST),
+            pauses: vec![pause()],
+            settled: true,
+        }),
         jobs::Reply::DeadLetters(DeadLetterPage {
             dead_letters: vec![DeadLetter {
                 job_id: job(),
@@ -593,6 +623,10 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
         stored: true,
     }));
     replies.extend(payloads().into_iter().map(|result| jobs::Reply::Result { result }));
+    replies.extend(jobs_calls().into_iter().map(|call| jobs::Reply::Elsewhere {
+        shard: ShardIndex(u16::MAX),
+        call: Box::new(call),
+    }));
     for reply in &replies {
         match reply {
             jobs::Reply::Acknowledged { .. }
@@ -608,7 +642,9 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
             | jobs::Reply::Continue { .. }
             | jobs::Reply::Schedules(_)
             | jobs::Reply::Backfilled(_)
-            | jobs::Reply::Done => {}
+            | jobs::Reply::Done
+            | jobs::Reply::Grown(_)
+            | jobs::Reply::Elsewhere { .. } => {}
         }
     }
     replies
@@ -711,6 +747,11 @@ pub fn description() -> Description {
             shards: 1,
         },
         version: LARGEST,
+        spreads: Spreads(vec![Spread {
+            shards: u16::MAX,
+            from: JobNumber(LARGEST),
+        }]),
+        growing_to: Some(u16::MAX),
     }
 }
 
@@ -739,6 +780,8 @@ pub fn tenant_replies() -> Vec<tenant::Reply> {
         tenant::Reply::Description(description()),
         tenant::Reply::Description(Description {
             revision: None,
+            spreads: Spreads::default(),
+            growing_to: None,
             ..description()
         }),
         tenant::Reply::Document(String::new()),
