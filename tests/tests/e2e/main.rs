@@ -7,6 +7,7 @@ mod bad_input;
 mod batches;
 mod dead_letters;
 mod flows;
+mod grow;
 mod isolation;
 mod keys;
 mod kill;

@@ -263,3 +263,161 @@ pub fn grown(db: &impl Database, step: Step, shard: ShardIndex, grown: Grown) ->
     }
     Ok(effects)
 }
+
+#[cfg(test)]
+#[cfg(feature = "native")]
+mod tests {
+    use super::*;
+    use crate::database::migrate;
+    use crate::database::native::Native;
+    use crate::tenancy::{STEPS, handle};
+    use tidegate_protocol::calls::queueing::PauseScope;
+    use tidegate_protocol::calls::tenant::{Call, Description, Reply};
+    use tidegate_protocol::ids::{Revision, UserId};
+    use tidegate_protocol::time::UnixMs;
+
+    fn activate(db: &Native, shards: u16) -> Result<Vec<Effect>, Error> {
+        let call = Call::Activate {
+            document: "{}".into(),
+            revision: Revision::parse("rev").unwrap(),
+            scale: Scale { hubs: 1, shards },
+            schedules: Vec::new(),
+            by: "u".into(),
+        };
+        let (reply, effects) = handle(db, UnixMs(5), call).unwrap();
+        reply.map(|_| effects)
+    }
+
+    fn describe(db: &Native) -> Description {
+        match handle(db, UnixMs(5), Call::Describe).unwrap().0 {
+            Ok(Reply::Description(description)) => description,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A tenant of so many shards, in use.
+    fn tenant(shards: u16) -> Native {
+        let db = Native::in_memory().unwrap();
+        migrate(&db, STEPS).unwrap();
+        activate(&db, shards).unwrap();
+        db
+    }
+
+    fn told(effects: &[Effect]) -> Vec<(Step, Growth)> {
+        let told = effects.iter().filter_map(|effect| match effect {
+            Effect::Grow { step, growth } => Some((*step, growth.clone())),
+            Effect::Refresh { .. } | Effect::TellSchedules { .. } => None,
+        });
+        told.collect()
+    }
+
+    fn shards(told: &[(Step, Growth)]) -> Vec<u16> {
+        told.iter().map(|(_, growth)| growth.shard.0).collect()
+    }
+
+    fn answer(last: u64, settled: bool) -> Grown {
+        Grown {
+            last: JobNumber(last),
+            pauses: Vec::new(),
+            settled,
+        }
+    }
+
+    /// All who are told of `told` confirm it, and give what comes next.
+    fn confirm(db: &Native, told: &[(Step, Growth)]) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for (step, growth) in told {
+            assert_eq!(effects, [], "only the last one lets it go on");
+            effects = grown(db, *step, growth.shard, answer(growth.shard.0.into(), true)).unwrap();
+        }
+        effects
+    }
+
+    #[test]
+    fn a_growth_goes_from_step_to_step_and_is_published_between_the_pauses_and_the_limits() {
+        let db = tenant(2);
+        let waking = told(&activate(&db, 4).unwrap());
+        assert_eq!(shards(&waking), [2, 3]);
+        assert!(waking.iter().all(|(step, growth)| *step == Step::Waking
+            && growth.history == [2, 4]
+            && growth.standing == Standing::Asleep));
+        let before = describe(&db);
+        assert_eq!(
+            (before.scale.shards, before.growing_to, before.reach()),
+            (2, Some(4), 4)
+        );
+
+        let sealing = told(&confirm(&db, &waking));
+        assert_eq!((sealing[0].0, shards(&sealing)), (Step::Sealing, [0, 1].to_vec()));
+        let scope = PauseScope::Tenant;
+        let pause = Pause {
+            scope,
+            by: UserId::parse("op").unwrap(),
+            since: UnixMs(1),
+        };
+        let paused = Grown {
+            pauses: alloc::vec![pause.clone()],
+            ..answer(77, false)
+        };
+        assert_eq!(grown(&db, Step::Sealing, ShardIndex(1), paused.clone()).unwrap(), []);
+        // What is confirmed twice, or late, changes nothing; what is missing is told again.
+        assert_eq!(grown(&db, Step::Sealing, ShardIndex(1), paused).unwrap(), []);
+        assert_eq!(grown(&db, Step::Waking, ShardIndex(2), answer(99, true)).unwrap(), []);
+        assert_eq!(shards(&told(&ungrown(&db).unwrap())), [0]);
+
+        let beginning = told(&grown(&db, Step::Sealing, ShardIndex(0), answer(5, true)).unwrap());
+        assert_eq!(shards(&beginning), [2, 3]);
+        assert!(beginning.iter().all(|(_, growth)| growth.pauses == [pause.clone()]));
+        assert_eq!(describe(&db).scale.shards, 2, "not before they know what is paused");
+        let effects = confirm(&db, &beginning);
+        let after = describe(&db);
+        assert!(after.version > before.version);
+        assert_eq!((after.scale.shards, after.reach()), (4, 4));
+        let from = JobNumber(77);
+        assert_eq!(after.spreads.0[1], Spread { shards: 4, from });
+        assert!(effects.contains(&Effect::Refresh {
+            description: after.clone()
+        }));
+
+        let settling = told(&effects);
+        assert_eq!((settling[0].0, shards(&settling)), (Step::Settling, [0, 1].to_vec()));
+        assert_eq!(grown(&db, Step::Settling, ShardIndex(0), answer(0, true)).unwrap(), []);
+        assert_eq!(grown(&db, Step::Settling, ShardIndex(1), answer(0, false)).unwrap(), []);
+        assert_eq!(shards(&told(&ungrown(&db).unwrap())), [1], "it is asked again");
+        let opening = told(&grown(&db, Step::Settling, ShardIndex(1), answer(0, true)).unwrap());
+        assert!(opening.iter().all(|(_, growth)| growth.standing == Standing::Open));
+        assert_eq!(shards(&opening), [2, 3]);
+        assert!(told(&confirm(&db, &opening)).is_empty());
+        assert_eq!(ungrown(&db).unwrap(), []);
+        assert_eq!(describe(&db).growing_to, None);
+        // The next one tells the whole history.
+        assert_eq!(told(&activate(&db, 5).unwrap())[0].1.history, [2, 4, 5]);
+    }
+
+    #[test]
+    fn shards_never_become_fewer_and_one_growth_ends_before_the_next_begins() {
+        let db = tenant(2);
+        let fewer = activate(&db, 1).unwrap_err();
+        assert_eq!(fewer.code, ErrorCode::ValidationError);
+        assert_eq!(fewer.details[0].pointer, "/scale/shards");
+        activate(&db, 3).unwrap();
+        assert_eq!(activate(&db, 4).unwrap_err().code, ErrorCode::Conflict);
+        assert_eq!(activate(&db, 2).unwrap_err().code, ErrorCode::ValidationError);
+        // The same composition again, or another one of the same scale, is activated meanwhile.
+        assert!(told(&activate(&db, 3).unwrap()).is_empty());
+    }
+
+    #[test]
+    fn a_tenant_grows_a_few_times_and_no_more() {
+        let db = tenant(1);
+        for growth in 0..u16::try_from(GROWTHS_MAX).unwrap() {
+            let mut effects = activate(&db, growth + 2).unwrap();
+            while !told(&effects).is_empty() {
+                effects = confirm(&db, &told(&effects));
+            }
+        }
+        let refused = activate(&db, 100).unwrap_err();
+        assert_eq!(refused.details[0].pointer, "/scale/shards");
+        assert_eq!(describe(&db).spreads.0.len(), GROWTHS_MAX + 1);
+    }
+}
