@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use tidegate_durable_objects::platform::{now, unavailable};
 use tidegate_durable_objects::{remote, storage};
-use tidegate_engine::hub::shard_of;
 use tidegate_engine::jobs::payload_name;
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::jobs::{Call, Filter, ManyAction, Reply, Selection};
+use tidegate_protocol::calls::spread::{Spreads, owner_after};
 use tidegate_protocol::event::{JsonText, Payload};
 use tidegate_protocol::http::{BulkAnswer, BulkItem, BulkRequest, DeadLetterPage, RetryRequest};
 use tidegate_protocol::ids::{JobId, JobNumber, ObjectName, ShardIndex};
@@ -22,7 +22,7 @@ use worker::{Env, Request, Response};
 use crate::answer;
 use crate::jobs::{everywhere, filter, find, queries, unexpected};
 use crate::requests::read_text;
-use crate::tenants::scale;
+use crate::tenants::describe;
 
 /// Calls to objects that one change of several jobs makes at most: each is a turn, and the client waits for all of them.
 const CALLS_MAX: usize = 16;
@@ -183,10 +183,12 @@ async fn many(
     };
     // Moments that have passed in the meantime are not made up for: the rate holds from now on.
     place.start = place.start.max(first.start);
+    let description = describe(env, &principal.tenant).await?;
     let several = Several {
         env,
         principal,
-        shards: scale(env, &principal.tenant).await?.shards,
+        shards: description.reach(),
+        spreads: description.spreads(),
         interval_us,
         dry_run: asked.dry_run,
     };
@@ -202,7 +204,9 @@ async fn many(
 struct Several<'a> {
     env: &'a Env,
     principal: &'a Principal,
+    /// How many objects may hold jobs.
     shards: u16,
+    spreads: Spreads,
     interval_us: u64,
     dry_run: bool,
 }
@@ -217,11 +221,16 @@ impl Several<'_> {
     ) -> Result<Vec<BulkItem>, Error> {
         let mut by_shard: BTreeMap<ShardIndex, Vec<JobId>> = BTreeMap::new();
         for id in ids {
-            let shard = shard_of(id.number().partition(), self.shards);
-            by_shard.entry(shard).or_default().push(*id);
+            by_shard
+                .entry(self.spreads.for_number(id.number()))
+                .or_default()
+                .push(*id);
         }
+        let mut history = self.spreads.history();
+        history.push(self.shards);
         let mut results = BTreeMap::new();
-        for (shard, ids) in by_shard {
+        // Later owners have higher indexes: what is not there is asked of the next of them, in its turn.
+        while let Some((shard, ids)) = by_shard.pop_first() {
             let asked = self.ask(shard, Selection::Ids(ids.clone()), action(place.start)).await;
             let items = match asked {
                 Ok((items, _)) => items,
@@ -229,7 +238,18 @@ impl Several<'_> {
                 Err(error) => ids.into_iter().map(|id| refused(id, &error)).collect(),
             };
             self.advance(&mut place, &items);
-            results.extend(items.into_iter().map(|item| (item.job_id, item)));
+            for item in items {
+                let missing = item
+                    .error
+                    .as_ref()
+                    .is_some_and(|error| error.code == ErrorCode::NotFound);
+                match owner_after(item.job_id.number().partition(), shard, &history).filter(|_| missing) {
+                    Some(next) => by_shard.entry(next).or_default().push(item.job_id),
+                    None => {
+                        results.insert(item.job_id, item);
+                    }
+                }
+            }
         }
         Ok(ids.iter().filter_map(|id| results.remove(id)).collect())
     }

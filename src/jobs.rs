@@ -3,7 +3,6 @@
 use futures_util::stream;
 use tidegate_durable_objects::platform::{now, random, unavailable};
 use tidegate_durable_objects::remote;
-use tidegate_engine::hub::shard_of;
 use tidegate_protocol::calls::jobs::{Call, Change, Filter, Reply};
 use tidegate_protocol::calls::{Caller, Principal};
 use tidegate_protocol::event::Payload;
@@ -16,19 +15,18 @@ use tidegate_protocol::{Error, ErrorCode, Fault};
 use worker::{Env, Request, Response};
 
 use crate::requests::read_text;
-use crate::tenants::scale;
+use crate::tenants::{reach, spread};
 use crate::{answer, history};
 
 /// How long an event stream may be silent. Proxies close what is silent for a minute. Milliseconds.
 const KEEP_ALIVE_MS: u64 = 15_000;
 
-/// A job of the tenant, and the object that holds it.
+/// A job of the tenant, and the object to ask for it: where that has it no longer or not yet, its answer leads on.
 ///
 /// Errors: `NOT_FOUND` for what is no job's id; `UNAVAILABLE`.
 pub async fn find(env: &Env, principal: &Principal, text: &str) -> Result<(JobId, ObjectName), Error> {
     let job = JobId::parse(text).ok_or_else(Error::not_found)?;
-    let shards = scale(env, &principal.tenant).await?.shards;
-    let shard = shard_of(job.number().partition(), shards);
+    let shard = spread(env, &principal.tenant).await?.1.for_number(job.number());
     Ok((job, ObjectName::Jobs(principal.tenant.clone(), shard)))
 }
 
@@ -208,7 +206,7 @@ pub async fn everywhere<T>(
     page: impl Fn(Reply) -> Result<(Vec<T>, Option<String>), Error>,
     number: impl Fn(&T) -> JobNumber,
 ) -> Result<(Vec<T>, Option<String>), Error> {
-    let shards = scale(env, &principal.tenant).await?.shards;
+    let shards = reach(env, &principal.tenant).await?;
     let mut pages = Vec::new();
     for shard in 0..shards {
         let name = ObjectName::Jobs(principal.tenant.clone(), ShardIndex(shard));

@@ -12,23 +12,29 @@ use worker::{Env, Request, Response};
 
 use crate::answer;
 use crate::requests::read_text;
-use crate::tenants::scale;
+use crate::tenants::{describe, reach};
 
 /// `GET /v1/queue`: the sum over all shards.
 ///
 /// Errors: `FORBIDDEN` without the scope `jobs:read`.
 pub async fn show(env: &Env, principal: &Principal) -> Result<Response, Error> {
+    let description = describe(env, &principal.tenant).await?;
     let mut views = Vec::new();
-    for shard in shards(env, principal).await? {
+    for shard in 0..description.reach() {
         let call = Call::Queue {
             caller: principal.caller(),
         };
-        match remote::jobs(env, &shard, call).await? {
+        match remote::jobs(env, &object(principal, shard), call).await? {
             Reply::Queue(view) => views.push(view),
             _ => return Err(unexpected()),
         }
     }
-    answer::json(&sum(views), 200)
+    let view = QueueView {
+        shards: description.scale.shards,
+        growing_to: description.growing_to,
+        ..sum(views)
+    };
+    answer::json(&view, 200)
 }
 
 /// `POST /v1/queue:pause` and `POST /v1/queue:resume`. A second time changes nothing, so that a call which reached only
@@ -37,13 +43,23 @@ pub async fn show(env: &Env, principal: &Principal) -> Result<Response, Error> {
 /// Errors: `VALIDATION_ERROR` for a body that does not say what is meant; `FORBIDDEN` without the scope `jobs:write`.
 pub async fn hold(request: &mut Request, env: &Env, principal: &Principal, held: Held) -> Result<Response, Error> {
     let scope = PauseScope::parse(&read_text(request, BODY_BYTES_MAX).await?)?;
-    for shard in shards(env, principal).await? {
-        let (scope, caller) = (scope.clone(), principal.caller());
-        let call = match held {
-            Held::Back => Call::Pause { scope, caller },
-            Held::NoMore => Call::Resume { scope, caller },
-        };
-        remote::jobs(env, &shard, call).await?;
+    // A tenant may begin to grow in between: whatever an object is told before it is sealed reaches the new ones with its
+    // seal, and whatever it is told later is told to them here, because the gate knew of them before.
+    let mut done = 0;
+    loop {
+        let shards = reach(env, &principal.tenant).await?;
+        if done >= shards {
+            break;
+        }
+        for shard in done..shards {
+            let (scope, caller) = (scope.clone(), principal.caller());
+            let call = match held {
+                Held::Back => Call::Pause { scope, caller },
+                Held::NoMore => Call::Resume { scope, caller },
+            };
+            remote::jobs(env, &object(principal, shard), call).await?;
+        }
+        done = shards;
     }
     show(env, principal).await
 }
@@ -57,10 +73,8 @@ pub enum Held {
     NoMore,
 }
 
-async fn shards(env: &Env, principal: &Principal) -> Result<Vec<ObjectName>, Error> {
-    let shards = scale(env, &principal.tenant).await?.shards;
-    let name = |shard| ObjectName::Jobs(principal.tenant.clone(), ShardIndex(shard));
-    Ok((0..shards).map(name).collect())
+fn object(principal: &Principal, shard: u16) -> ObjectName {
+    ObjectName::Jobs(principal.tenant.clone(), ShardIndex(shard))
 }
 
 fn sum(views: Vec<QueueView>) -> QueueView {

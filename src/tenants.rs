@@ -3,14 +3,16 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use tidegate_durable_objects::platform::{log_error, unavailable};
+use tidegate_durable_objects::platform::{log_error, now, unavailable};
 use tidegate_durable_objects::{plans, remote};
 use tidegate_engine::composition::{self, DEFAULT};
 use tidegate_protocol::calls::Principal;
+use tidegate_protocol::calls::spread::Spreads;
 use tidegate_protocol::calls::tenant::{Call, Description, Reply, Scale};
 use tidegate_protocol::http::Activated;
 use tidegate_protocol::ids::TenantId;
 use tidegate_protocol::limits::COMPOSITION_BYTES_MAX;
+use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 use worker::{Env, Request, Response};
 
@@ -20,11 +22,19 @@ use crate::requests::read_text;
 /// Tenants whose spread is kept in an isolate. Some 100 bytes each.
 const SCALES_MAX: usize = 4096;
 
+/// How long a tenant's spread is kept. An old one costs a detour, no more. Milliseconds.
+const SCALE_MS: u64 = 30_000;
+
+type Kept = (UnixMs, Scale, Spreads);
+
 thread_local! {
-    static SCALES: RefCell<BTreeMap<TenantId, Scale>> = const { RefCell::new(BTreeMap::new()) };
+    static SCALES: RefCell<BTreeMap<TenantId, Kept>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-async fn describe(env: &Env, tenant: &TenantId) -> Result<Description, Error> {
+/// What is active in a tenant, as its gate has it now.
+///
+/// Errors: `UNAVAILABLE` where the tenant's gate cannot be reached.
+pub async fn describe(env: &Env, tenant: &TenantId) -> Result<Description, Error> {
     match remote::tenant(env, tenant, &Call::Describe).await? {
         Reply::Description(description) => Ok(description),
         Reply::Document(_) => Err(Error::new(
@@ -34,21 +44,40 @@ async fn describe(env: &Env, tenant: &TenantId) -> Result<Description, Error> {
     }
 }
 
-/// How a tenant is spread over objects. It does not change once it was asked for, so that it is kept.
+/// How a tenant is spread over objects, and how its jobs were, as far as this isolate heard lately.
 ///
-/// Errors: `UNAVAILABLE` where the tenant's gate cannot be reached.
-pub async fn scale(env: &Env, tenant: &TenantId) -> Result<Scale, Error> {
-    if let Some(scale) = SCALES.with_borrow(|scales| scales.get(tenant).copied()) {
-        return Ok(scale);
+/// Errors: as [`describe`].
+pub async fn spread(env: &Env, tenant: &TenantId) -> Result<(Scale, Spreads), Error> {
+    let now = now();
+    let kept = SCALES.with_borrow(|scales| scales.get(tenant).cloned());
+    if let Some((at, scale, spreads)) = kept
+        && now.since(at) <= SCALE_MS
+    {
+        return Ok((scale, spreads));
     }
-    let scale = describe(env, tenant).await?.scale;
+    let description = describe(env, tenant).await?;
+    let (scale, spreads) = (description.scale, description.spreads());
     SCALES.with_borrow_mut(|scales| {
         if scales.len() >= SCALES_MAX {
             scales.pop_first();
         }
-        scales.insert(tenant.clone(), scale);
+        scales.insert(tenant.clone(), (now, scale, spreads.clone()));
     });
-    Ok(scale)
+    Ok((scale, spreads))
+}
+
+/// How a tenant is spread over objects.
+///
+/// Errors: as [`describe`].
+pub async fn scale(env: &Env, tenant: &TenantId) -> Result<Scale, Error> {
+    Ok(spread(env, tenant).await?.0)
+}
+
+/// How many objects may hold jobs of a tenant by now.
+///
+/// Errors: as [`describe`].
+pub async fn reach(env: &Env, tenant: &TenantId) -> Result<u16, Error> {
+    Ok(describe(env, tenant).await?.reach())
 }
 
 fn check_admin(principal: &Principal) -> Result<(), Error> {
@@ -63,7 +92,8 @@ fn check_admin(principal: &Principal) -> Result<(), Error> {
 
 /// `PUT`: checks the document, keeps it under its revision, and makes it the active one.
 ///
-/// Errors: `FORBIDDEN`; `VALIDATION_ERROR` with every fault; `NOT_IMPLEMENTED` for another spread of a tenant in use.
+/// Errors: `FORBIDDEN`; `VALIDATION_ERROR` with every fault, as fewer shards than there are; `CONFLICT` for more of them
+/// while the tenant grows; `NOT_IMPLEMENTED` for another number of hubs of a tenant in use.
 pub async fn activate(request: &mut Request, env: &Env, principal: &Principal) -> Result<Response, Error> {
     check_admin(principal)?;
     let document = read_text(request, COMPOSITION_BYTES_MAX).await?;

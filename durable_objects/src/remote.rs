@@ -143,14 +143,21 @@ pub async fn jobs_batch(
     read_jobs(&exchange(env, name, write_jobs(name, batch)?).await?)
 }
 
-/// Calls a `Jobs` object.
+/// Calls a `Jobs` object, and where that leads on to another, the other one. Each has a higher index than the one before.
 ///
-/// Errors: its refusals, and `UNAVAILABLE`.
-pub async fn jobs(env: &Env, name: &ObjectName, call: jobs::Call) -> Result<jobs::Reply, Error> {
-    let replies = jobs_batch(env, name, &jobs::Batch { calls: vec![call] }).await?;
-    match replies.into_iter().next() {
-        Some(answered) => answered.into_result(),
-        None => Err(Error::new(ErrorCode::InternalError, "An object answered nothing.")),
+/// Errors: the refusals of the last one, and `UNAVAILABLE`.
+pub async fn jobs(env: &Env, name: &ObjectName, mut call: jobs::Call) -> Result<jobs::Reply, Error> {
+    let mut name = name.clone();
+    loop {
+        let replies = jobs_batch(env, &name, &jobs::Batch { calls: vec![call] }).await?;
+        match replies.into_iter().next().map(Answered::into_result) {
+            Some(Ok(jobs::Reply::Elsewhere { shard, call: again })) => {
+                name = ObjectName::Jobs(name.tenant().clone(), shard);
+                call = *again;
+            }
+            Some(answered) => return answered,
+            None => return Err(Error::new(ErrorCode::InternalError, "An object answered nothing.")),
+        }
     }
 }
 

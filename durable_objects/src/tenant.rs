@@ -6,8 +6,9 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 use tidegate_engine::database::migrate;
-use tidegate_engine::tenancy::{self, Effect};
+use tidegate_engine::tenancy::{self, Effect, Step};
 use tidegate_protocol::calls::schedules::Schedule;
+use tidegate_protocol::calls::spread::Growth;
 use tidegate_protocol::calls::tenant::{Call, Reply};
 use tidegate_protocol::calls::{Answered, hub, jobs};
 use tidegate_protocol::ids::{HubIndex, ObjectName, ShardIndex};
@@ -95,12 +96,14 @@ impl Shell {
             if !self.migrated.get() {
                 migrate(db, tenancy::STEPS)?;
             }
-            tenancy::untold(db)
+            let mut effects = tenancy::ungrown(db)?;
+            effects.extend(tenancy::untold(db)?);
+            Ok(effects)
         });
         match turn {
-            Ok(effect) => {
+            Ok(effects) => {
                 self.migrated.set(true);
-                self.perform(effect.into_iter().collect());
+                self.perform(effects);
             }
             Err(error) => {
                 log_error("a turn was rolled back", error);
@@ -117,6 +120,10 @@ impl Shell {
                     // Before anything is awaited, so that it commits with the rows that say there is something to tell.
                     self.arm();
                     self.tell(version, schedules);
+                }
+                Effect::Grow { step, growth } => {
+                    self.arm();
+                    self.grow(step, growth);
                 }
             }
         }
@@ -141,6 +148,25 @@ impl Shell {
             }
             if let Err(error) = shell.db.transaction(|db| tenancy::told(db, version)) {
                 log_error("a turn was rolled back", error);
+            }
+        });
+    }
+
+    /// Tells an object of the job queue of the tenant's growth, and goes on once it has confirmed that.
+    fn grow(self: &Rc<Self>, step: Step, growth: Growth) {
+        let Some(name) = &self.name else { return };
+        let shard = growth.shard;
+        let queue = ObjectName::Jobs(name.tenant().clone(), shard);
+        let shell = self.clone();
+        self.state.wait_until(async move {
+            let grown = match remote::jobs(&shell.env, &queue, jobs::Call::Grow(growth)).await {
+                Ok(jobs::Reply::Grown(grown)) => grown,
+                Ok(_) => return,
+                Err(error) => return log_error("an object was not told of a growth", error),
+            };
+            match shell.db.transaction(|db| tenancy::grown(db, step, shard, grown)) {
+                Ok(effects) => shell.perform(effects),
+                Err(error) => log_error("a turn was rolled back", error),
             }
         });
     }

@@ -187,6 +187,22 @@ counters! {
     ticks_held,
     /// Compositions activated.
     activations,
+    /// Growths that were asked for.
+    growths_begun,
+    /// Growths that came to their end.
+    growths_ended,
+    /// Growths that waited for an object to come down to its part of a limit.
+    growths_unsettled,
+    /// Spreads that were refused.
+    spreads_refused,
+    /// Calls that a sealed object handed on.
+    handed_on,
+    /// Keys that were taken by another object than before.
+    keys_moved,
+    /// Jobs that a sealed object numbered in a partition of its own.
+    jobs_renumbered,
+    /// Pauses that a new object was owed.
+    pauses_owed,
     /// States built from the rows and compared with the live one.
     recoveries_compared,
 }

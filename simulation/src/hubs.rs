@@ -219,6 +219,7 @@ impl World {
             .or_else(|| Revision::parse(REVISIONS[0]))
             .ok_or("a revision")?;
         let plan = plan(revision.as_str(), active.scale);
+        self.hubs[hub].hub()?.spread(active.spreads());
         while let Some(held) = self.hubs[hub].held.pop_front() {
             let effects = self.take(hub, &plan, held)?;
             self.perform_hub(hub, effects)?;

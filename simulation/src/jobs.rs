@@ -24,6 +24,8 @@ struct Outbox {
 /// A `Jobs` object. The rows and the alarm outlive it; the rest is its memory.
 pub struct JobsObject {
     pub tenant: usize,
+    /// Among how many objects it knows itself, where it was told of a growth.
+    pub shards: u16,
     pub db: Native,
     pub alarm: Option<UnixMs>,
     /// How late the alarm will be.
@@ -68,6 +70,7 @@ impl JobsObject {
         db.transaction(|db| migrate(db, STEPS)).map_err(|error| error.message)?;
         Ok(Self {
             tenant,
+            shards: 0,
             db,
             alarm: None,
             alarm_lag: 0,
@@ -430,6 +433,7 @@ fn name(turn: &Turn) -> &'static str {
             Call::Change { .. } => "change",
             Call::Events { .. } => "events",
             Call::Output { .. } => "output",
+            Call::Grow(_) => "grow",
         },
         Turn::Wake => "wake",
         Turn::Tick => "tick",

@@ -171,6 +171,7 @@ impl World {
             | From::Watch { .. }
             | From::Probe { .. }
             | From::Gate { .. }
+            | From::Grow { .. }
             | From::Retry { .. }
             | From::Many { .. } => 0,
         };

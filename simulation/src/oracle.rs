@@ -11,6 +11,7 @@ use tidegate_engine::jobs::{Effect, State};
 use tidegate_protocol::calls::executor::{Execute, Outcome};
 use tidegate_protocol::calls::jobs::{Call, Enqueue, Reply};
 use tidegate_protocol::calls::queueing::PauseScope;
+use tidegate_protocol::calls::spread::{Growth, owner};
 use tidegate_protocol::event::{Event, Happening, Payload};
 use tidegate_protocol::ids::{ActionName, FencingToken, JobId, JobNumber, UserId};
 use tidegate_protocol::time::UnixMs;
@@ -20,7 +21,7 @@ use crate::jobs::{Turn, own_reply};
 use crate::schedules::Ticks;
 use crate::setting::{
     ATTEMPT_MS, ATTEMPTS_MAX, BACKOFF_MIN_MS, BRIEF_BURST, BRIEF_INTERVAL_MS, KEY_LIFE_MS, LEASE_MS, RUNNING_MAX,
-    USER_RUNNING_MAX, short_lived,
+    SHARDS_MAX, USER_RUNNING_MAX, short_lived,
 };
 use crate::world::{Check, World};
 
@@ -125,8 +126,10 @@ pub struct Oracle {
     keys: BTreeMap<(usize, String, String), (JobId, String)>,
     /// What each object holds back.
     paused: BTreeSet<(usize, PauseScope)>,
-    /// When each object started jobs of `brief`.
+    /// When each tenant started jobs of `brief`.
     brief: BTreeMap<usize, Vec<u64>>,
+    /// Which objects are sealed, at which growth.
+    sealed: BTreeSet<(usize, usize)>,
     pub(crate) ticks: Ticks,
     /// Which job each new job of a redrive does again.
     redriven: BTreeMap<JobId, JobId>,
@@ -143,6 +146,11 @@ impl Oracle {
         let facts = self.jobs.entry(job).or_default();
         facts.user.get_or_insert(user);
         facts.action = ActionName::parse("work");
+    }
+
+    /// Where the job lies.
+    pub fn shard_of(&self, job: JobId) -> Option<usize> {
+        self.jobs.get(&job).map(|facts| facts.shard)
     }
 
     /// Whether the job is past its retention.
@@ -339,8 +347,10 @@ impl World {
             let stored: Vec<JobId> = stored.map(|row| row.id).collect();
             self.note_enqueued(shard, enqueue, effects, &stored, now);
         }
-        if let Turn::Handle(_, call) = turn {
+        if let Turn::Handle(id, call) = turn {
             match &**call {
+                _ if matches!(own_reply(*id, effects), Some(Err(_))) => {}
+                Call::Grow(growth) => self.note_sealed(shard, growth),
                 Call::Pause { scope, .. } => {
                     self.oracle.paused.insert((shard, scope.clone()));
                     self.counters.paused += 1;
@@ -374,6 +384,26 @@ impl World {
         self.check_tables(shard)?;
         self.oracle.rows.insert(shard, after);
         Ok(())
+    }
+
+    /// An object that was there before a growth has heard of it: what it holds back now, the new ones hold back too.
+    fn note_sealed(&mut self, shard: usize, growth: &Growth) {
+        let [.., from, to] = growth.history.as_slice() else {
+            return;
+        };
+        self.shards[shard].shards = self.shards[shard].shards.max(*to);
+        if growth.shard.0 >= *from || !self.oracle.sealed.insert((shard, growth.history.len())) {
+            return;
+        }
+        let first = self.tenants[self.shards[shard].tenant].first_shard;
+        let scopes = self.oracle.paused.iter().filter(|(of, _)| *of == shard);
+        let scopes: Vec<PauseScope> = scopes.map(|(_, scope)| scope.clone()).collect();
+        for index in *from..*to {
+            for scope in &scopes {
+                let owed = (first + usize::from(index), scope.clone());
+                self.counters.pauses_owed += u64::from(self.oracle.paused.insert(owed));
+            }
+        }
     }
 
     /// What a turn may do to rows.
@@ -415,6 +445,23 @@ impl World {
                 return Err(format!("{} came back from nothing", new.id));
             }
             (facts.shard, facts.stored) = (shard, true);
+            self.check_number(shard, new.id, turn)?;
+        }
+        Ok(())
+    }
+
+    /// A sealed object gives out numbers of its own partitions, whatever it was asked for.
+    fn check_number(&mut self, shard: usize, job: JobId, turn: &Turn) -> Check {
+        let partition = job.number().partition();
+        if let Turn::Handle(_, call) = turn
+            && let Call::Enqueue(enqueue) = &**call
+        {
+            self.counters.jobs_renumbered += u64::from(enqueue.partition != partition);
+        }
+        let shards = self.shards[shard].shards;
+        let index = shard - self.tenants[self.shards[shard].tenant].first_shard;
+        if shards > 0 && usize::from(owner(partition, shards).0) != index && self.oracle.jobs[&job].open.is_none() {
+            return Err(format!("{job} is numbered in {partition:?}, which the object has lost"));
         }
         Ok(())
     }
@@ -615,6 +662,10 @@ impl World {
                     Ok(())
                 }
                 Reply::Ended { job, event, .. } => self.oracle.note(*job, event),
+                Reply::Elsewhere { .. } => {
+                    self.counters.handed_on += 1;
+                    Ok(())
+                }
                 Reply::Following { job, events, .. } => {
                     events.iter().try_for_each(|event| self.oracle.note(*job, event))
                 }
@@ -733,11 +784,13 @@ impl World {
         }
         if action.as_str() == "brief" {
             let latest = self.latest_clock.max(now.0);
-            let starts = self.oracle.brief.entry(shard).or_default();
+            let starts = self.oracle.brief.entry(tenant).or_default();
             // GCRA: in any stretch of time, no more than its burst and what comes in meanwhile.
             for (number, earlier) in starts.iter().rev().enumerate() {
                 let count = number as u64 + 2;
-                let allowed = u64::from(BRIEF_BURST) + (latest.saturating_sub(*earlier)) / BRIEF_INTERVAL_MS + 1;
+                let allowed = u64::from(BRIEF_BURST)
+                    + (latest.saturating_sub(*earlier)) / BRIEF_INTERVAL_MS
+                    + u64::from(SHARDS_MAX);
                 if count > allowed {
                     return Err(format!("{count} starts of `brief` in {} ms", latest - earlier));
                 }
@@ -762,6 +815,7 @@ impl World {
         };
         let job = match reply {
             Reply::Acknowledged { job, .. } | Reply::Ended { job, .. } => *job,
+            Reply::Elsewhere { .. } => return Ok(()),
             _ => return Err(format!("a request was answered by {reply:?}")),
         };
         let tenant = self.shards[shard].tenant;
@@ -778,12 +832,18 @@ impl World {
         {
             return Err(format!("one job, two keys: {job} of {name:?} and {other:?}"));
         }
+        let known = self.oracle.keys.get(&name);
+        let of = known.and_then(|(job, _)| self.oracle.shard_of(*job));
+        let moved = of.is_some_and(|of| of != shard);
+        // Another object has said that its key is free: the clock may have jumped back since.
+        let at = if moved { self.latest_clock } else { now.0 };
         let lapsed = |row: &RowView| {
             let of_life = short_lived(&enqueue.job.action) && row.ended();
-            of_life && (row.state != SUCCEEDED || now.0 >= row.created_at + KEY_LIFE_MS)
+            of_life && (row.state != SUCCEEDED || at >= row.created_at + KEY_LIFE_MS)
         };
-        let known = self.oracle.keys.get(&name);
-        let over = known.and_then(|(job, _)| before.get(&job.number())).is_some_and(lapsed);
+        let rows = of.and_then(|of| self.oracle.rows.get(&of)).unwrap_or(before);
+        let over = known.and_then(|(job, _)| rows.get(&job.number())).is_some_and(lapsed);
+        self.counters.keys_moved += u64::from(moved && over);
         if over {
             if known.is_some_and(|(known, _)| *known == job) {
                 return Err(format!("{job} was given for a key that names it no longer"));
@@ -840,6 +900,8 @@ impl World {
                 (RUNNING, at) => Some(at.unwrap_or(0).max(self.latest_clock + LEASE_MS)),
                 (PAUSED, None) => None,
                 (_, None) => return Err(format!("{} waits for no moment", row.id)),
+                // What the gate tells it next lets it go.
+                _ if !state.is_open() => None,
                 // A resume lets it go.
                 _ if self.oracle.pauses(shard, user, action) => None,
                 // What a limit holds back waits for a place to be given back, or for the time of its throttle.

@@ -29,17 +29,21 @@ pub const TENANTS: [&str; 2] = ["acme", "bolt"];
 pub const KEYS: u64 = 3;
 
 /// Jobs of `work` and `back` that run at once in a tenant.
-pub const RUNNING_MAX: usize = 4;
+pub const RUNNING_MAX: usize = 6;
 /// Jobs of `work` of one user that run at once.
-pub const USER_RUNNING_MAX: usize = 2;
+pub const USER_RUNNING_MAX: usize = 4;
+/// Objects that a tenant's jobs may be spread over in the end. No limit may be smaller.
+pub const SHARDS_MAX: u16 = 4;
+const _: () = assert!(USER_RUNNING_MAX >= SHARDS_MAX as usize && BRIEF_UNITS >= SHARDS_MAX as u64);
 /// Starts of `brief` in a tenant: so many at once after a pause …
 pub const BRIEF_BURST: u32 = 4;
-/// … and one more in this time for each object. Milliseconds.
-pub const BRIEF_INTERVAL_MS: u64 = 500;
+/// … and one more in this time. Milliseconds.
+pub const BRIEF_INTERVAL_MS: u64 = 250;
+/// Starts of `brief` that are counted together.
+const BRIEF_UNITS: u64 = 4;
 
 /// How the tenants' jobs wait. The limits stay the same, whichever revision is active.
 fn queue(scale: Scale) -> Queue {
-    let shards = u64::from(scale.shards);
     let section = json!({
         "share": { "key": "user", "weights": { "u0": 3 } },
         "limits": {
@@ -48,8 +52,8 @@ fn queue(scale: Scale) -> Queue {
             "pace": {
                 "actions": "brief",
                 "throttle": {
-                    "units": shards,
-                    "per": format!("{BRIEF_INTERVAL_MS}ms"),
+                    "units": BRIEF_UNITS,
+                    "per": format!("{}ms", BRIEF_UNITS * BRIEF_INTERVAL_MS),
                     "burst": u64::from(BRIEF_BURST)
                 }
             }

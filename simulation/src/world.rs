@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tidegate_engine::hub;
 use tidegate_engine::jobs::Effect;
+use tidegate_engine::tenancy::Step;
 use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::executor::Outcome;
 use tidegate_protocol::calls::hub::{Delivery, Prefer, Reply};
@@ -11,7 +12,7 @@ use tidegate_protocol::calls::jobs::{self as calls, Call, Change};
 use tidegate_protocol::calls::queueing::{ActionPattern, PauseScope};
 use tidegate_protocol::calls::tenant::{self, Description, Scale};
 use tidegate_protocol::event::JsonText;
-use tidegate_protocol::ids::{FencingToken, JobId, TenantId, UserId};
+use tidegate_protocol::ids::{FencingToken, JobId, ShardIndex, TenantId, UserId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
@@ -23,7 +24,7 @@ use crate::hubs::HubObject;
 use crate::jobs::JobsObject;
 use crate::oracle::Oracle;
 use crate::random::Random;
-use crate::setting::TENANTS;
+use crate::setting::{SHARDS_MAX, TENANTS};
 
 /// A rule that was broken, in words.
 pub type Check = Result<(), String>;
@@ -47,6 +48,7 @@ pub enum From {
     Watch { client: usize, job: JobId },
     Probe { client: usize, foreign: bool },
     Gate { gate: usize, version: u64 },
+    Grow { gate: usize, step: Step, shard: ShardIndex },
     Retry { client: usize, job: JobId },
     Many { client: usize },
     Nobody,
@@ -130,6 +132,13 @@ pub enum Event {
     Retell {
         gate: usize,
     },
+    /// An operator goes on with the objects of a tenant from this one on.
+    Hold {
+        tenant: usize,
+        from: u16,
+        scope: PauseScope,
+        back: bool,
+    },
     FromGate {
         hub: usize,
         life: u64,
@@ -164,6 +173,7 @@ impl Event {
                 | Self::LookAfter
                 | Self::HttpToClient { .. }
                 | Self::Retell { .. }
+                | Self::Hold { .. }
                 | Self::FrameDown { .. }
                 | Self::Cut { .. }
                 | Self::FromJobs {
@@ -277,14 +287,15 @@ impl World {
             let id = TenantId::parse(name).ok_or("a tenant's name")?;
             let scale = Scale {
                 hubs: world.random.within(1..=2) as u16,
-                shards: world.random.within(1..=2) as u16,
+                shards: 1 + world.random.below(4) as u16 / 3,
             };
             world.gates.push(Gate::new(name, scale)?);
             let (first_hub, first_shard) = (world.hubs.len(), world.shards.len());
             world
                 .hubs
                 .extend((0..scale.hubs).map(|index| HubObject::new(number, index)));
-            for index in 0..scale.shards {
+            // Those beyond the scale are there for the tenant to grow.
+            for index in 0..SHARDS_MAX {
                 world.shards.push(JobsObject::new(number, index, &id)?);
             }
             // Two devices of one user, and one of another.
@@ -419,6 +430,12 @@ impl World {
             Event::Cut { socket } => self.cut_seen(socket),
             Event::ToGate { gate, call, from } => self.gate_called(gate, call, from),
             Event::Retell { gate } => self.retell(gate),
+            Event::Hold {
+                tenant,
+                from,
+                scope,
+                back,
+            } => self.hold_on(tenant, from, scope, back),
             Event::FromGate { hub, life, reply } => self.described(hub, life, reply),
             Event::Refresh { hub, description } => self.refreshed(hub, description),
             Event::Attempt { id } => self.attempt_goes_on(id),
@@ -471,7 +488,8 @@ impl World {
                 self.offset -= ms;
                 self.counters.clock_jumped_back += 1;
             }
-            120..=134 => self.activate(),
+            120..=134 => self.activate(false),
+            165..=179 => self.activate(true),
             150..=164 => self.operate(),
             135..=149 => {
                 let shard = self.random.below(self.shards.len() as u64) as usize;
@@ -551,12 +569,41 @@ impl World {
         let scope = scopes[self.random.below(scopes.len() as u64) as usize].clone();
         let tenant = self.random.below(self.tenants.len() as u64) as usize;
         let back = self.random.permille(400);
-        for shard in 0..self.shards.len() {
-            if self.shards[shard].tenant == tenant {
-                let ms = self.latency();
-                self.hold(shard, scope.clone(), back, ms);
-            }
+        let from = 0;
+        self.after(
+            0,
+            Event::Hold {
+                tenant,
+                from,
+                scope,
+                back,
+            },
+        );
+    }
+
+    /// Pauses or resumes on every object that there is by now, and then on those that have come meanwhile.
+    fn hold_on(&mut self, tenant: usize, from: u16, scope: PauseScope, back: bool) -> Check {
+        let reach = self.describe(tenant)?.reach();
+        let mut last = 0;
+        for index in from..reach {
+            let shard = self.tenants[tenant].first_shard + usize::from(index);
+            let ms = self.latency();
+            last = last.max(ms);
+            self.hold(shard, scope.clone(), back, ms);
         }
+        if from < reach {
+            let from = reach;
+            self.after(
+                last + 1,
+                Event::Hold {
+                    tenant,
+                    from,
+                    scope,
+                    back,
+                },
+            );
+        }
+        Ok(())
     }
 
     fn hold(&mut self, shard: usize, scope: PauseScope, back: bool, ms: u64) {
@@ -591,7 +638,11 @@ impl World {
             let waiting = self.shards.iter().any(|object| object.timer().is_some());
             waiting.then(|| "a call still waits".to_owned())
         };
-        rows.or_else(clients).or_else(calls)
+        let growth = || {
+            let growing = (0..self.gates.len()).any(|gate| self.gate_at_rest(gate).is_err());
+            growing.then(|| "a gate has something to tell".to_owned())
+        };
+        rows.or_else(clients).or_else(calls).or_else(growth)
     }
 
     /// What must be true in the end.

@@ -50,12 +50,27 @@ fn tame_lines(lines: &[String]) -> String {
 }
 
 fn describe(view: &View) -> Vec<String> {
-    let mut lines = vec![format!("{} running, {} waiting", view.running, view.waiting)];
+    let mut lines = vec![format!(
+        "{} running, {} waiting{}",
+        view.running,
+        view.waiting,
+        spread(view)
+    )];
     let actions = view.actions.iter();
     lines.extend(actions.map(|queue| format!("waiting  {}  {}", queue.action, queue.waiting)));
     let pauses = view.pauses.iter();
     lines.extend(pauses.map(|pause| format!("paused   {}  {}", held(&pause.scope), author(pause))));
     lines
+}
+
+/// Over how many shards the jobs are spread, where there is more than one.
+fn spread(view: &View) -> String {
+    match (view.shards, view.growing_to) {
+        (shards, Some(to)) if shards < to => format!(", growing from {shards} to {to} shards"),
+        (shards, Some(_)) => format!(", {shards} shards, of which the new ones wait for the limits"),
+        (0 | 1, None) => String::new(),
+        (shards, None) => format!(", {shards} shards"),
+    }
 }
 
 /// What a pause holds back, as the command line says it.
@@ -120,6 +135,10 @@ fn sentence(reason: &Reason) -> String {
             format!("The throttle {limit}{} has room again at {until}.", of_key(key))
         }
         Cause::Places { running } => format!("Every place of the queue is taken: {running} jobs run."),
+        Cause::Growing { limit, key } => format!(
+            "The tenant grows: under the limit {limit}{} the other shards still run more than their new part.",
+            of_key(key)
+        ),
         Cause::Behind { ahead: 1 } => "1 job like it comes first.".to_owned(),
         Cause::Behind { ahead } => format!("{ahead} jobs like it come first."),
     }

@@ -68,6 +68,7 @@ impl Shell {
         {
             return Ok(newer.clone());
         }
+        self.memory.borrow_mut().spread(description.spreads());
         let known = Rc::new(Known {
             description,
             plan,

@@ -1,15 +1,18 @@
 //! The decisions of one `Tenant`: which composition is active, and how the tenant is spread over objects.
 
+mod growth;
 mod schedules;
 
 use alloc::vec::Vec;
 
+use tidegate_protocol::Error;
 use tidegate_protocol::calls::schedules::Schedule;
+use tidegate_protocol::calls::spread::{Growth, Spreads};
 use tidegate_protocol::calls::tenant::{Call, Description, Reply, Scale};
 use tidegate_protocol::ids::Revision;
 use tidegate_protocol::time::UnixMs;
-use tidegate_protocol::{Error, ErrorCode};
 
+pub use growth::{Step, grown, ungrown};
 pub use schedules::{RETELL_MS, told, untold};
 
 use crate::database::{Database, DatabaseError, Row, Value};
@@ -40,7 +43,12 @@ pub const STEPS: &[&[&str]] = &[
         told INTEGER NOT NULL,
         schedules BLOB NOT NULL
     ) STRICT"],
+    GROWTH,
 ];
+
+/// How the tenant came to be spread as it is, and how far a growth has got.
+const GROWTH: &[&str] = &["-- tenancy::schema
+    CREATE TABLE growth (id INTEGER PRIMARY KEY CHECK (id = 1), state BLOB NOT NULL) STRICT"];
 
 /// What the shell does once the turn is stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +65,13 @@ pub enum Effect {
         /// All of them.
         schedules: Vec<Schedule>,
     },
+    /// Tell an object of the job queue of the tenant's growth; then [`grown`]. Losing it is mended by the alarm.
+    Grow {
+        /// The step that it is told of.
+        step: Step,
+        /// What it is told, by its own index.
+        growth: Growth,
+    },
 }
 
 fn read(db: &impl Database) -> Result<Option<Description>, DatabaseError> {
@@ -64,7 +79,16 @@ fn read(db: &impl Database) -> Result<Option<Description>, DatabaseError> {
         "-- tenancy::read\nSELECT version, revision, hubs, shards FROM tenant WHERE id = 1",
         &[],
     )?;
-    rows.into_iter().next().map(description).transpose()
+    let Some(mut description) = rows.into_iter().next().map(description).transpose()? else {
+        return Ok(None);
+    };
+    if let Some(growing) = growth::recover(db)? {
+        description.growing_to = growing.to();
+        description.spreads = growing.spreads;
+    } else {
+        description.spreads = Spreads::only(description.scale.shards);
+    }
+    Ok(Some(description))
 }
 
 fn description(mut row: Row) -> Result<Description, DatabaseError> {
@@ -81,6 +105,8 @@ fn description(mut row: Row) -> Result<Description, DatabaseError> {
             shards: count()?,
         },
         version,
+        spreads: Spreads::default(),
+        growing_to: None,
     })
 }
 
@@ -105,7 +131,8 @@ fn write(db: &impl Database, description: &Description) -> Result<(), DatabaseEr
 
 /// Answers `call`. The reply may be a refusal; an error is the database's, and rolls the turn back.
 ///
-/// The first question fixes how the tenant is spread: from then on there may be jobs that were spread that way.
+/// The first question fixes how the tenant is spread: from then on there may be jobs that were spread that way, and more
+/// shards are a growth.
 pub fn handle(
     db: &impl Database,
     now: UnixMs,
@@ -121,6 +148,8 @@ pub fn handle(
                         revision: None,
                         scale: Scale::default(),
                         version: 1,
+                        spreads: Spreads::only(1),
+                        growing_to: None,
                     };
                     write(db, &first)?;
                     first
@@ -135,12 +164,14 @@ pub fn handle(
             schedules,
             by,
         } => {
-            if let Some(current) = &current
-                && current.scale != scale
-            {
-                let message = "Changing the number of hubs or shards of a tenant that is in use is not there yet.";
-                return Ok((Err(Error::new(ErrorCode::NotImplemented, message)), Vec::new()));
-            }
+            // More shards are there once their objects are ready: until then the tenant is spread as it was.
+            let (grows, scale) = match &current {
+                None => (Vec::new(), scale),
+                Some(current) => match growth::begin(db, current.scale, scale)? {
+                    Ok(effects) => (effects, current.scale),
+                    Err(refusal) => return Ok((Err(refusal), Vec::new())),
+                },
+            };
             db.run(
                 "-- tenancy::activate
                 INSERT INTO composition (revision, document, activated_at, activated_by) VALUES (?, ?, ?, ?)
@@ -158,13 +189,16 @@ pub fn handle(
                 revision: Some(revision),
                 scale,
                 version,
+                spreads: Spreads::default(),
+                growing_to: None,
             };
             write(db, &description)?;
+            let description = read(db)?.unwrap_or(description);
             schedules::replace(db, version, &schedules)?;
             let refresh = Effect::Refresh {
                 description: description.clone(),
             };
-            let effects = core::iter::once(refresh).chain(untold(db)?).collect();
+            let effects = core::iter::once(refresh).chain(untold(db)?).chain(grows).collect();
             Ok((Ok(Reply::Description(description)), effects))
         }
         Call::Document { revision } => {
@@ -262,11 +296,12 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_in_use_keeps_its_spread() {
+    fn a_tenant_in_use_keeps_its_hubs() {
         let db = Native::in_memory().unwrap();
         migrate(&db, STEPS).unwrap();
         handle(&db, UnixMs(1), Call::Describe).unwrap().0.unwrap();
-        assert_eq!(activate(&db, "rev_1", 2).unwrap_err().code, ErrorCode::NotImplemented);
+        let refused = activate(&db, "rev_1", 2).unwrap_err();
+        assert_eq!(refused.code, tidegate_protocol::ErrorCode::NotImplemented);
         activate(&db, "rev_1", 1).unwrap();
     }
 }

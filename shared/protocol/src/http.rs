@@ -185,6 +185,13 @@ pub enum Reason {
         /// How many.
         ahead: u64,
     },
+    /// A limit, in an object that has joined others: they still hold more than their new part of it.
+    Growing {
+        /// The limit.
+        limit: String,
+        /// The key, where the limit has keys.
+        key: String,
+    },
 }
 
 /// Why a job is not running.
@@ -221,6 +228,12 @@ pub struct QueueView {
     pub actions: Vec<ActionQueue>,
     /// Every pause.
     pub pauses: Vec<Pause>,
+    /// How many objects the tenant's jobs are spread over.
+    #[serde(default)]
+    pub shards: u16,
+    /// How many there will be, while the tenant grows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growing_to: Option<u16>,
 }
 
 /// A schedule, and how it stands.

@@ -121,8 +121,11 @@ impl World {
     /// Does the same to several jobs of one shard, by a filter or by name.
     fn change_many(&mut self, client: usize) -> Check {
         let caller = self.principal(client, usize::MAX).caller();
-        let tenant = &self.tenants[self.clients[client].tenant];
-        let (first, shards) = (tenant.first_shard, u64::from(tenant.scale.shards));
+        let tenant = self.clients[client].tenant;
+        let (first, shards) = (
+            self.tenants[tenant].first_shard,
+            u64::from(self.describe(tenant)?.reach()),
+        );
         let mut shard = first + self.random.below(shards) as usize;
         let action = match self.random.below(10) {
             0..=3 => ManyAction::Redrive {
@@ -140,7 +143,8 @@ impl World {
         if self.random.permille(300)
             && let Some(job) = self.failed_job(client)
         {
-            shard = self.shard_of_job(client, job);
+            // Whoever changes several looks for each from owner to owner.
+            shard = self.oracle.shard_of(job).unwrap_or(shard);
             which = Selection::Ids(vec![job]);
         }
         let call = Call::Many {

@@ -108,6 +108,12 @@ impl World {
 
     /// A reply of a `Jobs` object reaches the one who called.
     pub fn jobs_replied(&mut self, to: From, reply: Result<Reply, Error>) -> Check {
+        if let (Some(tenant), Ok(Reply::Elsewhere { .. })) = (self.tenant_of(&to), &reply)
+            && let Ok(Reply::Elsewhere { shard, call }) = reply
+        {
+            let shard = self.tenants[tenant].first_shard + usize::from(shard.0);
+            return self.call_jobs(shard, *call, to);
+        }
         match to {
             From::Hub { hub, life, call } => self.hub_replied(hub, life, call, reply),
             From::Attempt(id) => {
@@ -117,6 +123,7 @@ impl World {
             From::Watch { client, job } => self.watched(client, job, reply),
             From::Probe { client, foreign } => self.looked(client, foreign, reply),
             From::Gate { gate, version } => self.confirmed(gate, version, reply),
+            From::Grow { gate, step, shard } => self.grown(gate, step, shard, reply),
             From::Retry { client, job } => self.retried(client, job, reply),
             From::Many { client } => self.changed_many(client, reply),
             From::Nobody => Ok(()),

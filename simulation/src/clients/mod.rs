@@ -8,14 +8,15 @@ mod sockets;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_engine::hub::{hub_of, shard_of};
+use tidegate_engine::hub::hub_of;
 use tidegate_protocol::calls::Principal;
+use tidegate_protocol::calls::spread::Spreads;
 use tidegate_protocol::ids::{ConnectionId, JobId, UserId};
 use tidegate_protocol::{Error, ErrorCode};
 
 use crate::oracle::Oracle;
 use crate::setting::TENANTS;
-use crate::world::{Check, World};
+use crate::world::{Check, From, World};
 
 /// A connection, as both its ends see it.
 pub struct Socket {
@@ -142,9 +143,29 @@ impl World {
         }
     }
 
-    fn shard_of_job(&self, client: usize, job: JobId) -> usize {
-        let tenant = &self.tenants[self.clients[client].tenant];
-        tenant.first_shard + usize::from(shard_of(job.number().partition(), tenant.scale.shards).0)
+    /// Whom an isolate asks for a job over HTTP. What it knows of the tenant's spread may be old.
+    fn shard_of_job(&mut self, client: usize, job: JobId) -> usize {
+        let tenant = self.clients[client].tenant;
+        let mut known = self
+            .describe(tenant)
+            .map_or(Spreads::only(1), |known| known.spreads())
+            .0;
+        let kept = self.random.within(1..=known.len() as u64) as usize;
+        if self.random.permille(500) {
+            known.truncate(kept);
+        }
+        self.tenants[tenant].first_shard + usize::from(Spreads(known).for_number(job.number()).0)
+    }
+
+    /// The tenant of a caller over HTTP, which goes where it is sent.
+    fn tenant_of(&self, from: &From) -> Option<usize> {
+        match from {
+            From::Watch { client, .. }
+            | From::Probe { client, .. }
+            | From::Retry { client, .. }
+            | From::Many { client } => Some(self.clients[*client].tenant),
+            From::Hub { .. } | From::Attempt(_) | From::Gate { .. } | From::Grow { .. } | From::Nobody => None,
+        }
     }
 
     /// A job that this client knows, or one of its user's other device.

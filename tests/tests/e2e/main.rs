@@ -8,6 +8,7 @@ mod batches;
 mod changes;
 mod dead_letters;
 mod flows;
+mod grow;
 mod history;
 mod isolation;
 mod keys;

@@ -88,6 +88,14 @@ pub enum Cause {
         /// How many.
         ahead: u64,
     },
+    /// A limit, in a shard that has joined others: they still hold more than their new part of it.
+    Growing {
+        /// The limit.
+        limit: String,
+        /// The key; empty where the limit has none.
+        #[serde(default)]
+        key: String,
+    },
 }
 
 /// One thing that a job waits for, which may be one that this version does not know.
@@ -143,6 +151,12 @@ pub struct Queue {
     /// Every pause.
     #[serde(default)]
     pub pauses: Vec<Pause>,
+    /// How many shards the tenant's jobs are spread over.
+    #[serde(default)]
+    pub shards: u16,
+    /// How many there will be, while the tenant grows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growing_to: Option<u16>,
 }
 
 impl Http {
@@ -235,6 +249,10 @@ mod tests {
             },
             sent::Reason::Places { running: 128 },
             sent::Reason::Behind { ahead: 2 },
+            sent::Reason::Growing {
+                limit: "one".into(),
+                key: String::new(),
+            },
         ];
         waits_for.extend(scopes().map(|scope| {
             sent::Reason::Paused(server::Pause {

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use serde_json::Value;
 use tidegate_protocol::calls::queueing::{ActionPattern, Counted, Priority, Queueing, Rule, Share, WhenFull};
+use tidegate_protocol::calls::spread::Place;
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::ids::{ActionName, ShardIndex};
 use tidegate_protocol::{Error, Fault};
@@ -104,7 +105,7 @@ impl QueueRules {
             limits.push(Counted {
                 limit: limit.name.clone(),
                 key: limit.key.of(input),
-                rule: divided(limit.rule, shard.0, scale.shards),
+                rule: limit.rule,
                 cost: limit.cost(input, &mut faults),
                 when_full: limit.when_full,
             });
@@ -121,7 +122,11 @@ impl QueueRules {
             priority: priority.unwrap_or(self.priority),
             share,
             limits,
-            waiting_max: self.waiting_max.map(|max| part(max, shard.0, scale.shards).max(1)),
+            waiting_max: self.waiting_max,
+            place: Place {
+                shard,
+                shards: scale.shards,
+            },
         })
     }
 }
@@ -138,25 +143,6 @@ impl Limit {
             }),
         }
     }
-}
-
-/// The part of a limit that one object of several keeps: together they never allow more than the whole.
-fn divided(rule: Rule, shard: u16, shards: u16) -> Rule {
-    match rule {
-        Rule::Concurrency { max } => Rule::Concurrency {
-            max: part(max, shard, shards),
-        },
-        Rule::Rate { units, per_ms, burst } => Rule::Rate {
-            units: part(units, shard, shards),
-            per_ms,
-            burst: part(burst, shard, shards).max(1),
-        },
-    }
-}
-
-fn part(whole: u32, shard: u16, shards: u16) -> u32 {
-    let shards = u32::from(shards.max(1));
-    whole / shards + u32::from(u32::from(shard) < whole % shards)
 }
 
 impl Queue {

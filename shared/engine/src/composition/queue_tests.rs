@@ -243,9 +243,12 @@ proptest! {
         let max = u32::from(shards) + more;
         let queue = json!({ "limits": { "a": { "concurrency": max } } });
         let parts: Vec<u32> = (0..shards)
-            .map(|shard| match queueing(&queue, &Ask { shard, shards, ..ASK }).unwrap().limits[0].rule {
-                Rule::Concurrency { max } => max,
-                Rule::Rate { .. } => 0,
+            .map(|shard| {
+                let queueing = queueing(&queue, &Ask { shard, shards, ..ASK }).unwrap();
+                match queueing.limits[0].rule {
+                    Rule::Concurrency { max } => queueing.place.part(max),
+                    Rule::Rate { .. } => 0,
+                }
             })
             .collect();
         prop_assert_eq!(parts.iter().sum::<u32>(), max);

@@ -881,6 +881,7 @@ fn a_dedupe_that_says_nothing_or_too_much_is_a_fault() {
 fn requests_of_one_dedupe_key_meet_in_one_object_and_a_sync_one_is_stored_too() {
     use tidegate_protocol::calls::Principal;
     use tidegate_protocol::calls::hub::Prefer;
+    use tidegate_protocol::calls::spread::Spreads;
     use tidegate_protocol::frames::Request;
     use tidegate_protocol::ids::{RequestId, TenantId, UserId};
     use tidegate_protocol::time::UnixMs;
@@ -900,7 +901,9 @@ fn requests_of_one_dedupe_key_meet_in_one_object_and_a_sync_one_is_stored_too() 
             scopes: Default::default(),
             expires_at: UnixMs(0),
         };
+        let spreads = Spreads::only(plan.scale.shards);
         let context = Context {
+            spreads: &spreads,
             plan: &plan,
             principal: &principal,
             now: UnixMs(1_800_000_000_000),

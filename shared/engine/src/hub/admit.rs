@@ -14,9 +14,11 @@ use tidegate_protocol::calls::executor::{Dispatch, Policy};
 use tidegate_protocol::calls::hub::Prefer;
 use tidegate_protocol::calls::jobs::{Enqueue, Keyed, NewJob};
 use tidegate_protocol::calls::once::Once;
+use tidegate_protocol::calls::spread::Spreads;
+use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::event::{JsonText, Payload};
 use tidegate_protocol::frames::{Mode, Request, Start};
-use tidegate_protocol::ids::{HubIndex, IdempotencyKey, PARTITIONS, Partition, RequestId, ShardIndex, UserId, fnv1a};
+use tidegate_protocol::ids::{HubIndex, IdempotencyKey, Partition, RequestId, ShardIndex, UserId, fnv1a};
 use tidegate_protocol::limits::WAIT_SECONDS_MAX;
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
@@ -71,6 +73,8 @@ pub enum Answers {
 pub struct Context<'a> {
     /// The tenant's active composition.
     pub plan: &'a Plan,
+    /// How the tenant's jobs are spread over objects.
+    pub spreads: &'a Spreads,
     /// Who asks.
     pub principal: &'a Principal,
     /// The clock.
@@ -167,14 +171,22 @@ pub fn admit(
     // Jobs of one key meet in one object, whichever kind of key it is.
     let key = request.idempotency_key.as_ref().map(IdempotencyKey::as_str);
     let dedupe = once.as_ref().and_then(Once::dedupe).map(|dedupe| dedupe.key.as_str());
-    let partition = match key.or(dedupe) {
-        Some(key) => Partition::of_hash(fnv1a(&[action.name.as_str().as_bytes(), key.as_bytes()])),
-        None => Partition::of_hash(random),
+    let (partition, shard) = match key.or(dedupe) {
+        Some(key) => {
+            let hash = fnv1a(&[action.name.as_str().as_bytes(), key.as_bytes()]);
+            let partition = Partition::of_hash(hash);
+            (partition, context.spreads.for_key(partition))
+        }
+        None => {
+            let partition = Partition::of_hash(random);
+            (partition, context.spreads.for_new(partition))
+        }
     };
-    let shard = shard_of(partition, context.plan.scale.shards);
-    let queueing = action
-        .queue
-        .queueing(&input, request.priority, shard, context.plan.scale)?;
+    let scale = Scale {
+        shards: context.spreads.shards(),
+        ..context.plan.scale
+    };
+    let queueing = action.queue.queueing(&input, request.priority, shard, scale)?;
     let keyed = request.idempotency_key.clone().map(|key| Keyed {
         key,
         fingerprint: fingerprint(&context.principal.user, request.payload),
@@ -204,11 +216,6 @@ pub fn admit(
         enqueue: alloc::boxed::Box::new(enqueue),
         answers,
     })
-}
-
-/// The `Jobs` object that holds a partition.
-pub fn shard_of(partition: Partition, shards: u16) -> ShardIndex {
-    ShardIndex(partition.index() % shards.clamp(1, PARTITIONS))
 }
 
 /// The hub of a user: the one with the highest hash of user and hub together (rendezvous hashing), so that growing the

@@ -53,12 +53,55 @@ impl Hub {
         self.batches.0.insert(from, gathering);
         for (index, item) in items.iter().enumerate() {
             let asker = Asker::Item(from, index);
-            match admit_item(moment, plan, principal, item, traceparent) {
+            match self.admit_item(moment, plan, principal, item, traceparent) {
                 Ok((request_id, admitted)) => self.dispatch(asker, request_id, admitted, &mut effects),
                 Err(error) => self.gather(from, index, Err(error), &mut effects),
             }
         }
         effects
+    }
+
+    fn admit_item(
+        &self,
+        moment: &mut Moment<'_>,
+        plan: &Plan,
+        principal: &Principal,
+        item: &str,
+        traceparent: Option<&str>,
+    ) -> Result<(RequestId, Admitted), Error> {
+        if item.len() > BODY_BYTES_MAX {
+            let message = alloc::format!(
+                "A request holds at most {BODY_BYTES_MAX} bytes; this one has {}.",
+                item.len()
+            );
+            return Err(Error::new(ErrorCode::PayloadTooLarge, message));
+        }
+        let mut request = Request::parse(item)?;
+        if request.mode == Mode::Sync {
+            let fault = Fault::new(
+                "/mode",
+                "`async` or `auto`: the requests of a batch become jobs",
+                "sync",
+            );
+            return Err(Error::invalid("The request cannot be part of a batch.", vec![fault]));
+        }
+        request.mode = Mode::Async;
+        if request.traceparent.is_none() {
+            request.traceparent = traceparent.and_then(TraceParent::parse);
+        }
+        let request_id = match &request.id {
+            Some(id) => id.clone(),
+            None => RequestId::generate(moment.now, (moment.random)()),
+        };
+        let context = Context {
+            plan,
+            spreads: &self.spreads,
+            principal,
+            now: moment.now,
+            follower: None,
+        };
+        let admitted = admit(context, &request, &request_id, Prefer::default(), (moment.random)())?;
+        Ok((request_id, admitted))
     }
 
     /// The answer to one request of a batch is there; the last one answers the batch.
@@ -87,47 +130,6 @@ impl Hub {
             });
         }
     }
-}
-
-fn admit_item(
-    moment: &mut Moment<'_>,
-    plan: &Plan,
-    principal: &Principal,
-    item: &str,
-    traceparent: Option<&str>,
-) -> Result<(RequestId, Admitted), Error> {
-    if item.len() > BODY_BYTES_MAX {
-        let message = alloc::format!(
-            "A request holds at most {BODY_BYTES_MAX} bytes; this one has {}.",
-            item.len()
-        );
-        return Err(Error::new(ErrorCode::PayloadTooLarge, message));
-    }
-    let mut request = Request::parse(item)?;
-    if request.mode == Mode::Sync {
-        let fault = Fault::new(
-            "/mode",
-            "`async` or `auto`: the requests of a batch become jobs",
-            "sync",
-        );
-        return Err(Error::invalid("The request cannot be part of a batch.", vec![fault]));
-    }
-    request.mode = Mode::Async;
-    if request.traceparent.is_none() {
-        request.traceparent = traceparent.and_then(TraceParent::parse);
-    }
-    let request_id = match &request.id {
-        Some(id) => id.clone(),
-        None => RequestId::generate(moment.now, (moment.random)()),
-    };
-    let context = Context {
-        plan,
-        principal,
-        now: moment.now,
-        follower: None,
-    };
-    let admitted = admit(context, &request, &request_id, Prefer::default(), (moment.random)())?;
-    Ok((request_id, admitted))
 }
 
 /// The reply, with a result that no longer fits into the batch's answer left where it lies.

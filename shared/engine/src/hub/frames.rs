@@ -12,7 +12,7 @@ use tidegate_protocol::{Error, ErrorCode};
 
 use super::outgoing::{close, send, send_error};
 use super::pending::{Asked, Asker, Question};
-use super::{Context, Effect, FAULTS_MAX, Hub, Moment, OVERSIZE_MAX, admit, shard_of};
+use super::{Context, Effect, FAULTS_MAX, Hub, Moment, OVERSIZE_MAX, admit};
 use crate::composition::Plan;
 
 impl Hub {
@@ -109,7 +109,7 @@ impl Hub {
                 let request_id = id_or_new(id);
                 let caller = caller();
                 match self.has_room(from) {
-                    Ok(()) => self.attach(plan, from, caller, request_id, target, after, effects),
+                    Ok(()) => self.attach(from, caller, request_id, target, after, effects),
                     Err(error) => effects.push(send_error(from, Some(request_id), error, moment.now)),
                 }
             }
@@ -124,7 +124,7 @@ impl Hub {
                     question: Question::Cancel,
                 };
                 let call = jobs::Call::Cancel { job, caller: caller() };
-                let shard = shard_of(job.number().partition(), plan.scale.shards);
+                let shard = self.spreads.for_number(job.number());
                 self.call(asked, shard, call, effects);
             }
             ClientFrame::Auth { id, .. } => {
@@ -150,6 +150,7 @@ impl Hub {
         let admitted = self.has_room(from).and_then(|()| {
             let context = Context {
                 plan,
+                spreads: &self.spreads,
                 principal: &session.principal,
                 now: moment.now,
                 follower: Some(self.index),
@@ -165,7 +166,6 @@ impl Hub {
     #[expect(clippy::too_many_arguments, reason = "each is one part of one frame")]
     fn attach(
         &mut self,
-        plan: &Plan,
         from: &ConnectionId,
         caller: Caller,
         request_id: RequestId,
@@ -173,11 +173,12 @@ impl Hub {
         after: Option<Seq>,
         effects: &mut Vec<Effect>,
     ) {
-        let (partition, job) = match target {
-            Target::Job(id) => (id.number().partition(), JobRef::Id(id)),
+        let (shard, job) = match target {
+            Target::Job(id) => (self.spreads.for_number(id.number()), JobRef::Id(id)),
             Target::Key(action, key) => {
                 let hash = fnv1a(&[action.as_str().as_bytes(), key.as_str().as_bytes()]);
-                (Partition::of_hash(hash), JobRef::Key(action, key))
+                let shard = self.spreads.for_key(Partition::of_hash(hash));
+                (shard, JobRef::Key(action, key))
             }
         };
         let call = jobs::Call::Follow {
@@ -191,7 +192,7 @@ impl Hub {
             request_id,
             question: Question::Attach { after },
         };
-        self.call(asked, shard_of(partition, plan.scale.shards), call, effects);
+        self.call(asked, shard, call, effects);
     }
 
     fn detach(&mut self, from: &ConnectionId, request_id: RequestId, job: JobId, effects: &mut Vec<Effect>) {

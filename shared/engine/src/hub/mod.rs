@@ -25,11 +25,12 @@ use alloc::string::String;
 use tidegate_protocol::Error;
 use tidegate_protocol::calls::hub::{Delivery, Reply};
 use tidegate_protocol::calls::jobs;
+use tidegate_protocol::calls::spread::Spreads;
 use tidegate_protocol::frames::CloseCode;
 use tidegate_protocol::ids::{ConnectionId, HubIndex, JobId, ShardIndex};
 use tidegate_protocol::time::UnixMs;
 
-pub use admit::{Admitted, Answers, Context, Run, admit, hub_of, shard_of};
+pub use admit::{Admitted, Answers, Context, Run, admit, hub_of};
 pub use batch::BATCH_DATA_BYTES_MAX;
 pub use session::{Follow, SCOPES_BYTES_MAX, Session};
 
@@ -112,6 +113,7 @@ pub struct Hub {
     batches: Batches,
     /// Events of jobs that no socket follows yet, while an acknowledgment may still be on its way.
     parked: VecDeque<Delivery>,
+    spreads: Spreads,
 }
 
 /// The moment and the chance of a turn.
@@ -132,7 +134,13 @@ impl Hub {
             pending: Pending::default(),
             batches: Batches::default(),
             parked: VecDeque::new(),
+            spreads: Spreads::only(1),
         }
+    }
+
+    /// The tenant's jobs are spread so, as far as this hub heard. An older word than the last costs a detour, no more.
+    pub fn spread(&mut self, spreads: Spreads) {
+        self.spreads = spreads;
     }
 
     /// The session of a socket.

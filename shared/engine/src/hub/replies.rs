@@ -53,6 +53,11 @@ impl Hub {
     /// A `Jobs` object replied, or could not be reached.
     pub fn replied(&mut self, now: UnixMs, id: CallId, reply: Result<jobs::Reply, Error>) -> Vec<Effect> {
         let mut effects = Vec::new();
+        if let Ok(jobs::Reply::Elsewhere { shard, call }) = reply {
+            // The same question, for another object.
+            effects.push(Effect::Call { id, shard, call });
+            return effects;
+        }
         if let Some(Asked {
             asker,
             request_id,
@@ -143,7 +148,9 @@ impl Hub {
                 | jobs::Reply::DeadLetters(_)
                 | jobs::Reply::Many { .. }
                 | jobs::Reply::History(_)
-                | jobs::Reply::Continue { .. },
+                | jobs::Reply::Continue { .. }
+                | jobs::Reply::Grown(_)
+                | jobs::Reply::Elsewhere { .. },
             ) => effects.push(send_error(to, Some(request_id), unexpected(), now)),
         }
     }
@@ -277,6 +284,8 @@ fn http_reply(request_id: RequestId, reply: jobs::Reply) -> Reply {
         | jobs::Reply::Many { .. }
         | jobs::Reply::Continue { .. }
         | jobs::Reply::History(_)
+        | jobs::Reply::Grown(_)
+        | jobs::Reply::Elsewhere { .. }
         | jobs::Reply::Done => Reply::Answer {
             request_id,
             result: Err(unexpected()),

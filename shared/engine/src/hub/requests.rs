@@ -35,6 +35,7 @@ impl Hub {
             let request_id = request.id.clone().unwrap_or_else(|| RequestId::generate(now, random));
             let context = Context {
                 plan,
+                spreads: &self.spreads,
                 principal,
                 now,
                 follower: None,

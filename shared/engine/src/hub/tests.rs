@@ -14,6 +14,7 @@ use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::executor::{Backoff, Dispatch, Policy, Sharing};
 use tidegate_protocol::calls::hub::{Delivery, Prefer, Reply as HubReply};
 use tidegate_protocol::calls::jobs::{Call, Enqueue, Reply};
+use tidegate_protocol::calls::spread::Spreads;
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload, Progress, Snapshot};
 use tidegate_protocol::ids::{
@@ -92,7 +93,11 @@ impl Bench {
             patterns: BTreeMap::new(),
         };
         Self {
-            hub: Hub::new(HubIndex(3)),
+            hub: {
+                let mut hub = Hub::new(HubIndex(3));
+                hub.spread(Spreads::only(4));
+                hub
+            },
             plan,
             now: UnixMs(1_800_000_000_000),
             random: 0,

@@ -74,6 +74,7 @@ impl<D: Database> Turn<'_, D> {
                     })
                     .collect(),
                 pauses: self.state.gates.pauses(),
+                ..QueueView::default()
             }))
         } else {
             Err(Error::new(
@@ -147,10 +148,14 @@ impl<D: Database> Turn<'_, D> {
             }
             Gate::Limit(key) => key,
         };
+        if self.state.spread.opened_at().is_none() {
+            let LimitKey { limit, key } = key;
+            return Some(Reason::Growing { limit, key });
+        }
         let rule = self.state.gates.rule(&key.limit)?;
         Some(match rule {
             Rule::Concurrency { max } => Reason::Limit {
-                max: *max,
+                max,
                 held_by: self
                     .holders(&key)
                     .filter(|job| caller.may_read(&job.spec.user))
@@ -232,10 +237,10 @@ impl<D: Database> Turn<'_, D> {
             return Ok(());
         }
         for counted in queueing.limits.iter().filter(replacing) {
-            let Rule::Concurrency { max } = counted.rule else {
+            let key = LimitKey::from(counted);
+            let Some(Rule::Concurrency { max }) = self.state.gates.rule(&key.limit) else {
                 continue;
             };
-            let key = LimitKey::from(counted);
             let message = format!("A newer job took its place under the limit `{}`.", counted.limit);
             let error = Error::new(ErrorCode::Cancelled, message);
             while self.state.gates.held(&key) >= max {

@@ -26,6 +26,7 @@ const FIRST_TOKEN: FencingToken = FencingToken(1);
 impl<D: Database> Turn<'_, D> {
     /// Accepts a job, or finds the one that its key names.
     pub(super) fn enqueue(&mut self, call: CallId, mut enqueue: Enqueue) -> Result<(), DatabaseError> {
+        self.learn_place(&enqueue.job.queueing)?;
         if let Some(keyed) = &enqueue.keyed
             && let Some(job) = self.named_or_freed(enqueue.job.action.as_str(), keyed.key.as_str())?
         {
@@ -35,6 +36,9 @@ impl<D: Database> Turn<'_, D> {
             Earlier::Answered => return Ok(()),
             Earlier::New(leaves) => leaves,
         };
+        let Some(enqueue) = self.hand_on_key(call, enqueue, leaves.as_ref())? else {
+            return Ok(());
+        };
         let freed = leaves.as_ref().map_or(0, Leaves::freed);
         if self.state.lanes.jobs() >= WAITING_MAX + freed {
             let message = format!("{WAITING_MAX} jobs are waiting already.");
@@ -42,6 +46,7 @@ impl<D: Database> Turn<'_, D> {
             return Ok(());
         }
         let bound = enqueue.job.queueing.waiting_max;
+        let bound = bound.map(|max| self.state.spread.place().part(max).max(1));
         let waiting = self.state.lanes.jobs_of(&enqueue.job.action);
         if let Some(max) = bound.filter(|max| waiting >= freed + u64::from(*max)) {
             let message = format!("{max} jobs of the action `{}` are waiting already.", enqueue.job.action);
@@ -63,7 +68,11 @@ impl<D: Database> Turn<'_, D> {
             }
             self.replace_running(&enqueue.job.queueing, &shape)?;
         }
-        let number = JobNumber::next(self.now, enqueue.partition, self.state.last);
+        let number = JobNumber::next(
+            self.now,
+            self.state.spread.number_in(enqueue.partition),
+            self.state.last,
+        );
         let (tail, _) = split((self.random)());
         let id = JobId::new(number, tail);
         self.state.last = number;

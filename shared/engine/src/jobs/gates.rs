@@ -8,10 +8,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::queueing::{Counted, Pause, PauseScope, Rule};
+use tidegate_protocol::calls::spread::Place;
 use tidegate_protocol::ids::UserId;
 use tidegate_protocol::time::UnixMs;
 
 use super::lanes::Shape;
+use super::spread::Spread;
 use crate::database::{Database, DatabaseError, Value, from_blob, to_blob};
 
 /// A limit, for one of its keys.
@@ -53,12 +55,17 @@ pub(super) struct Gates {
     held: BTreeMap<LimitKey, u32>,
     arrivals: BTreeMap<LimitKey, ArrivalUs>,
     pauses: BTreeMap<PauseScope, (UserId, UnixMs)>,
+    /// The object's part of each rule.
+    place: Place,
+    /// Since when limits have room here; `None`: not yet. Zero: always.
+    opened_at: Option<UnixMs>,
 }
 
 impl Gates {
     /// Reads what is stored: the rules, the rates' arrival times, the pauses. Who holds which place comes later.
     pub fn recover(db: &impl Database) -> Result<Self, DatabaseError> {
         let mut gates = Self::default();
+        gates.divide(&Spread::recover(db)?);
         for mut row in db.run("-- gates::recover\nSELECT name, rule FROM limit_rule", &[])? {
             gates.rules.insert(row.text()?, from_blob(&row.blob()?)?);
         }
@@ -134,13 +141,12 @@ impl Gates {
         self.hold(shape);
         let mut grows = false;
         for (key, cost) in shape.limits() {
-            let Some((interval_us, _)) = self.rules.get(&key.limit).and_then(rate) else {
-                continue;
-            };
+            let Some(rule) = self.rule(&key.limit) else { continue };
+            let Some((interval_us, _)) = rate(&rule) else { continue };
             // The clock ticks in milliseconds. What a start has lost by waiting for the next tick is made up for, or a
             // rate whose interval is no whole number of them would never be reached.
-            let arrived = match self.arrivals.get(key) {
-                Some(arrival) if arrival.saturating_add(TICK_US) > us(now) => *arrival,
+            let arrived = match self.arrival(key, &rule) {
+                arrival if arrival.saturating_add(TICK_US) > us(now) => arrival,
                 _ => us(now),
             };
             let arrival = arrived.saturating_add(interval_us.saturating_mul(cost.into()));
@@ -183,9 +189,48 @@ impl Gates {
         self.held.get(key).copied().unwrap_or(0)
     }
 
-    /// What a limit allows.
-    pub fn rule(&self, limit: &str) -> Option<&Rule> {
-        self.rules.get(limit)
+    /// What a limit allows in this object: its part.
+    pub fn rule(&self, limit: &str) -> Option<Rule> {
+        let place = self.place;
+        Some(match *self.rules.get(limit)? {
+            Rule::Concurrency { max } => Rule::Concurrency { max: place.part(max) },
+            Rule::Rate { units, per_ms, burst } => Rule::Rate {
+                units: place.part(units),
+                per_ms,
+                burst: place.part(burst).max(1),
+            },
+        })
+    }
+
+    /// What a limit allows in the whole tenant.
+    pub fn whole(&self, limit: &str) -> Option<Rule> {
+        self.rules.get(limit).copied()
+    }
+
+    /// The object has this place among others from now on.
+    pub fn divide(&mut self, spread: &Spread) {
+        self.place = spread.place();
+        self.opened_at = spread.opened_at();
+    }
+
+    /// Whether no limit is held by more attempts than the object's part allows.
+    pub fn are_settled(&self) -> bool {
+        self.held.iter().all(|(key, held)| match self.rule(&key.limit) {
+            Some(Rule::Concurrency { max }) => *held <= max,
+            Some(Rule::Rate { .. }) | None => true,
+        })
+    }
+
+    /// How far the starts of a rate have got. An object that joins others begins with its part of the burst used up:
+    /// those who were there before may have used all of it.
+    fn arrival(&self, key: &LimitKey, rule: &Rule) -> ArrivalUs {
+        let joined = match (self.opened_at, rate(rule)) {
+            (Some(at), Some((interval_us, burst))) if at > UnixMs(0) => {
+                us(at).saturating_add(interval_us.saturating_mul(burst.into()))
+            }
+            _ => 0,
+        };
+        self.arrivals.get(key).copied().unwrap_or(0).max(joined)
     }
 
     /// Every gate that holds a job of this shape back.
@@ -207,8 +252,13 @@ impl Gates {
     }
 
     fn has_room(&self, key: &LimitKey, cost: u32, now: UnixMs) -> bool {
-        match self.rules.get(&key.limit) {
-            Some(Rule::Concurrency { max }) => self.held(key) < *max,
+        if self.opened_at.is_none() {
+            return false;
+        }
+        match self.rule(&key.limit) {
+            Some(Rule::Concurrency { max }) => self.held(key) < max,
+            // A part of nothing, by a rule from before there were so many objects: the next rule gives it more.
+            Some(Rule::Rate { units: 0, .. }) => false,
             Some(Rule::Rate { .. }) => self.room_at(key, cost).is_none_or(|at| at <= now),
             None => true,
         }
@@ -217,8 +267,10 @@ impl Gates {
     /// When a rate will have room for `cost` units; `None` where only an event can make room. GCRA: a start conforms
     /// where the arrival time after it lies at most the whole burst ahead.
     pub fn room_at(&self, key: &LimitKey, cost: u32) -> Option<UnixMs> {
-        let (interval_us, burst) = self.rules.get(&key.limit).and_then(rate)?;
-        let arrival = self.arrivals.get(key).copied().unwrap_or(0);
+        self.opened_at?;
+        let rule = self.rule(&key.limit)?;
+        let (interval_us, burst) = rate(&rule)?;
+        let arrival = self.arrival(key, &rule);
         // What costs more than the burst starts once the whole burst is there.
         let cost = cost.min(burst);
         let early = interval_us.saturating_mul((burst - cost).into());
@@ -248,7 +300,7 @@ fn us(at: UnixMs) -> u64 {
 /// The interval between two units in microseconds, rounded up, and the burst.
 fn rate(rule: &Rule) -> Option<(u64, u32)> {
     match rule {
-        Rule::Concurrency { .. } => None,
+        Rule::Concurrency { .. } | Rule::Rate { units: 0, .. } => None,
         Rule::Rate { units, per_ms, burst } => {
             let interval = per_ms.saturating_mul(1000).div_ceil(u64::from(*units).max(1));
             Some((interval, (*burst).max(1)))

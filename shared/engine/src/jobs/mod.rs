@@ -32,6 +32,7 @@ mod schedules;
 mod schema;
 mod select;
 mod snooze;
+mod spread;
 mod state;
 mod stored;
 mod time_limits;
@@ -156,6 +157,9 @@ impl<'a, D: Database> Turn<'a, D> {
     }
 
     fn call(&mut self, id: CallId, call: Call) -> Result<(), DatabaseError> {
+        let Some(call) = self.hand_on(id, call)? else {
+            return Ok(());
+        };
         match call {
             Call::Enqueue(enqueue) => self.enqueue(id, *enqueue),
             Call::Follow {
@@ -210,6 +214,7 @@ impl<'a, D: Database> Turn<'a, D> {
                 stream,
                 offset,
             } => self.output(id, job, &caller, stream, offset),
+            Call::Grow(growth) => self.grow(id, growth),
         }
     }
 

@@ -32,12 +32,17 @@ pub(super) enum Earlier {
 
 /// An earlier job that leaves its key to a new one.
 pub(super) struct Leaves {
-    number: JobNumber,
+    pub(super) number: JobNumber,
     /// The job itself, where it is cancelled as well.
     replaced: Option<Box<Job>>,
 }
 
 impl Leaves {
+    /// Whether the earlier job is cancelled.
+    pub fn replaces(&self) -> bool {
+        self.replaced.is_some()
+    }
+
     /// How many waiting jobs there will be fewer.
     pub fn freed(&self) -> u64 {
         u64::from(self.replaced.as_ref().is_some_and(|job| job.state.is_waiting()))
@@ -223,7 +228,7 @@ fn load_dedupe(db: &impl Database, action: &str, key: &str) -> Result<Option<Job
     rows.into_iter().next().map(Job::read).transpose()
 }
 
-fn free_dedupe(db: &impl Database, number: JobNumber) -> Result<(), DatabaseError> {
+pub(super) fn free_dedupe(db: &impl Database, number: JobNumber) -> Result<(), DatabaseError> {
     db.run(
         "-- jobs::free_dedupe
         UPDATE job SET dedupe = NULL WHERE number = CAST(? AS INTEGER)",

@@ -138,7 +138,7 @@ impl<D: Database> Turn<'_, D> {
         // The rules of its limits are those of today: an old job brings no old ones back.
         let mut queueing = old.spec.queueing.clone();
         for counted in &mut queueing.limits {
-            counted.rule = self.state.gates.rule(&counted.limit).copied().unwrap_or(counted.rule);
+            counted.rule = self.state.gates.whole(&counted.limit).unwrap_or(counted.rule);
         }
         let gives_payload = own.as_ref().and_then(stored_key).is_some();
         let enqueue = Enqueue {
@@ -151,7 +151,7 @@ impl<D: Database> Turn<'_, D> {
                 once: None,
                 ..old.spec.clone()
             },
-            // The same object, whatever becomes of the partitions.
+            // The same object: where it has lost this partition, it numbers the job in one of its own.
             partition: number.partition(),
             keyed: None,
             answer_within_ms: None,

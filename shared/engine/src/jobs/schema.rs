@@ -21,6 +21,7 @@ pub const STEPS: &[&[&str]] = &[
     DEDUPE,
     CONTROL,
     HISTORY,
+    SPREAD,
 ];
 
 const FIRST: &[&str] = &[
@@ -154,3 +155,7 @@ const HISTORY: &[&str] = &[
         PRIMARY KEY (number, seq)
     ) STRICT, WITHOUT ROWID",
 ];
+
+/// What the object knows of the others of its tenant.
+const SPREAD: &[&str] = &["-- jobs::schema
+    CREATE TABLE spread (id INTEGER PRIMARY KEY CHECK (id = 1), known BLOB NOT NULL) STRICT"];

@@ -14,6 +14,7 @@ use super::gates::{Gate, Gates};
 use super::lanes::{Lanes, Shape};
 use super::row::{Job, columns};
 use super::schedules::Watch;
+use super::spread::Spread;
 use super::{CallId, RUNNING_MAX};
 use crate::database::{Database, DatabaseError, Value, from_blob};
 
@@ -106,6 +107,7 @@ pub struct State {
     /// Hubs that came to follow a job since their last batch was answered. What that answer says of the job is older.
     pub(super) followed: BTreeSet<(HubIndex, JobNumber)>,
     pub(super) schedules: Watch,
+    pub(super) spread: Spread,
 }
 
 impl State {
@@ -140,6 +142,7 @@ impl State {
             give_up_at: Self::earliest_give_up(db)?,
             followed: BTreeSet::new(),
             schedules: Watch::recover(db)?,
+            spread: Spread::recover(db)?,
         };
         let indexed = db.run(columns!("WHERE due_at IS NOT NULL AND state >= 3"), &[])?;
         let young = db.run(
@@ -196,6 +199,9 @@ impl State {
 
     /// How many more attempts may start.
     pub(super) fn places(&self) -> u64 {
+        if !self.spread.is_awake() {
+            return 0;
+        }
         u64::try_from(RUNNING_MAX.saturating_sub(self.running())).unwrap_or(0)
     }
 
@@ -254,6 +260,11 @@ impl State {
         self.schedules.due
     }
 
+    /// Whether nothing is held back because the tenant grows.
+    pub fn is_open(&self) -> bool {
+        self.spread.opened_at().is_some()
+    }
+
     /// How many attempts are under way.
     pub fn running(&self) -> usize {
         self.running.len() + self.unstored.len()
@@ -285,7 +296,9 @@ impl State {
             .map(|lease| &lease.shape)
             .chain(unstored)
             .for_each(|shape| gates.hold(shape));
-        Ok(gates == self.gates && recover_lanes(db)?.iter().eq(self.lanes.iter()))
+        Ok(gates == self.gates
+            && Spread::recover(db)? == self.spread
+            && recover_lanes(db)?.iter().eq(self.lanes.iter()))
     }
 }
 

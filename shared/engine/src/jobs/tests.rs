@@ -16,5 +16,6 @@ mod recovery;
 mod retrying;
 mod schedules;
 mod showing;
+mod spread;
 
 pub(crate) use schedules::every_minute as a_schedule;

@@ -14,11 +14,12 @@ use super::once::Once;
 use super::queueing::{PauseScope, Queueing};
 use super::reporting::Notes;
 use super::schedules::Schedule;
+use super::spread::{Grown, Growth};
 use crate::event::{Event, JobState, JsonText, Payload, Progress, Snapshot};
 use crate::http::{Backfilled, BulkItem, DeadLetterPage, Job, JobPage, QueueView};
 use crate::ids::{
     ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, ScheduleName,
-    Seq, StreamName, TraceParent, UserId,
+    Seq, ShardIndex, StreamName, TraceParent, UserId,
 };
 use crate::time::UnixMs;
 
@@ -317,6 +318,8 @@ pub enum Call {
         /// From which byte of the stream on.
         offset: u64,
     },
+    /// The tenant grows, or has grown. What is older than what the object knows changes nothing.
+    Grow(Growth),
 }
 
 /// What a `Jobs` object answers.
@@ -397,6 +400,15 @@ pub enum Reply {
     /// A part of a job's history as the API shows it: a [`crate::http::EventPage`], or a [`crate::http::OutputPage`]. As
     /// text, which whoever asked passes on.
     History(JsonText),
+    /// The object was told of its tenant's growth.
+    Grown(Grown),
+    /// The object has no such key or job, and owns its partition no longer: ask this one, with the call as it was.
+    Elsewhere {
+        /// The next owner.
+        shard: ShardIndex,
+        /// The call.
+        call: alloc::boxed::Box<Call>,
+    },
 }
 
 /// Calls to one `Jobs` object that travel together, to be answered one by one.

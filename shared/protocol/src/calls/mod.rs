@@ -8,6 +8,7 @@ pub mod queueing;
 pub mod reporting;
 pub mod schedules;
 mod selection;
+pub mod spread;
 pub mod tenant;
 
 use alloc::collections::BTreeSet;

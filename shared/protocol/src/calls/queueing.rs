@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::spread::Place;
 use crate::error::Error;
 use crate::fault::Fault;
 use crate::fields::Fields;
@@ -99,7 +100,7 @@ pub struct Counted {
     pub limit: String,
     /// The key that the job's own input names; empty for a limit without keys.
     pub key: String,
-    /// What the limit allows.
+    /// What the limit allows in the whole tenant.
     pub rule: Rule,
     /// Units that the job takes of a rate. A running job takes one place, always.
     pub cost: u32,
@@ -118,6 +119,10 @@ pub struct Queueing {
     pub limits: Vec<Counted>,
     /// Jobs of this action that may wait at once; `None`: only the object's own bound.
     pub waiting_max: Option<u32>,
+    /// Where the object stands that is asked, as far as the one who asks knows. Rules and bounds are those of the whole
+    /// tenant: the object takes its part.
+    #[serde(default)]
+    pub place: Place,
 }
 
 /// Which actions are meant: a name, in which `*` stands for any characters.

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::schedules::Schedule;
+use super::spread::Spreads;
 use crate::ids::Revision;
 
 /// How a tenant is spread over objects.
@@ -32,6 +33,27 @@ pub struct Description {
     pub scale: Scale,
     /// Rises with every change of this, so that an older description can be told.
     pub version: u64,
+    /// Every number of shards that the tenant has had; empty from a gate of before tenants could grow.
+    #[serde(default)]
+    pub spreads: Spreads,
+    /// How many shards there will be, while the tenant grows. Some of them may hold jobs already.
+    #[serde(default)]
+    pub growing_to: Option<u16>,
+}
+
+impl Description {
+    /// Every number of shards that the tenant has had.
+    pub fn spreads(&self) -> Spreads {
+        if self.spreads.0.is_empty() {
+            return Spreads::only(self.scale.shards);
+        }
+        self.spreads.clone()
+    }
+
+    /// How many objects may hold jobs: what is asked of all of a tenant's jobs is asked of all of these.
+    pub fn reach(&self) -> u16 {
+        self.growing_to.unwrap_or(self.scale.shards)
+    }
 }
 
 /// A call to a `Tenant` object.

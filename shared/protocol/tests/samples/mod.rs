@@ -15,6 +15,7 @@ use tidegate_protocol::calls::queueing::{
 };
 use tidegate_protocol::calls::reporting::{Durability, MetadataPatch, Notes, PatchOp, Reporting, Written};
 use tidegate_protocol::calls::schedules::{Overlap, Schedule};
+use tidegate_protocol::calls::spread::{Grown, Growth, Place, Spread, Spreads, Standing};
 use tidegate_protocol::calls::tenant::{self, Description, Scale};
 use tidegate_protocol::calls::{Answered, Caller, Principal};
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Output, Payload, Progress, Snapshot};
@@ -246,6 +247,10 @@ pub fn new_job(payload: Payload) -> NewJob {
                 },
             ],
             waiting_max: Some(u32::MAX),
+            place: Place {
+                shard: ShardIndex(u16::MAX),
+                shards: u16::MAX,
+            },
         },
         payload,
         metadata: BTreeMap::from([(String::from("k"), String::new())]),
@@ -268,6 +273,15 @@ fn pause() -> Pause {
         by: user(),
         since: LAST_MOMENT,
     }
+}
+
+fn growth(standing: Standing) -> jobs::Call {
+    jobs::Call::Grow(Growth {
+        shard: ShardIndex(u16::MAX),
+        history: vec![1, u16::MAX],
+        standing,
+        pauses: vec![pause()],
+    })
 }
 
 fn why() -> Why {
@@ -293,6 +307,10 @@ fn why() -> Why {
             since: LAST_MOMENT,
         },
         Reason::Behind { ahead: LARGEST },
+        Reason::Growing {
+            limit: String::new(),
+            key: String::new(),
+        },
     ];
     for reason in &waits_for {
         match reason {
@@ -304,7 +322,8 @@ fn why() -> Why {
             | Reason::Limit { .. }
             | Reason::Throttled { .. }
             | Reason::Places { .. }
-            | Reason::Behind { .. } => {}
+            | Reason::Behind { .. }
+            | Reason::Growing { .. } => {}
         }
     }
     Why {
@@ -443,6 +462,9 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             from: UnixMs(0),
             to: LAST_MOMENT,
         },
+        growth(Standing::Asleep),
+        growth(Standing::Limited),
+        growth(Standing::Open),
         jobs::Call::Report {
             job: job(),
             token: FencingToken(LARGEST),
@@ -519,7 +541,8 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             | jobs::Call::Backfill { .. }
             | jobs::Call::Change { .. }
             | jobs::Call::Events { .. }
-            | jobs::Call::Output { .. } => {}
+            | jobs::Call::Output { .. }
+            | jobs::Call::Grow(_) => {}
         }
     }
     calls
@@ -601,6 +624,8 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
                 waiting: LARGEST,
             }],
             pauses: vec![pause()],
+            shards: u16::MAX,
+            growing_to: Some(u16::MAX),
         }),
         jobs::Reply::Continue {
             lease_until: LAST_MOMENT,
@@ -614,6 +639,11 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
         }),
         jobs::Reply::Done,
         jobs::Reply::History(JsonText::parse("{\"events\":[]}").unwrap()),
+        jobs::Reply::Grown(Grown {
+            last: JobNumber(LARGEST),
+            pauses: vec![pause()],
+            settled: true,
+        }),
         jobs::Reply::DeadLetters(DeadLetterPage {
             dead_letters: vec![DeadLetter {
                 job_id: job(),
@@ -659,6 +689,10 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
         stored: true,
     }));
     replies.extend(payloads().into_iter().map(|result| jobs::Reply::Result { result }));
+    replies.extend(jobs_calls().into_iter().map(|call| jobs::Reply::Elsewhere {
+        shard: ShardIndex(u16::MAX),
+        call: Box::new(call),
+    }));
     for reply in &replies {
         match reply {
             jobs::Reply::Acknowledged { .. }
@@ -675,7 +709,9 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
             | jobs::Reply::Schedules(_)
             | jobs::Reply::Backfilled(_)
             | jobs::Reply::Done
-            | jobs::Reply::History(_) => {}
+            | jobs::Reply::History(_)
+            | jobs::Reply::Grown(_)
+            | jobs::Reply::Elsewhere { .. } => {}
         }
     }
     replies
@@ -778,6 +814,11 @@ pub fn description() -> Description {
             shards: 1,
         },
         version: LARGEST,
+        spreads: Spreads(vec![Spread {
+            shards: u16::MAX,
+            from: JobNumber(LARGEST),
+        }]),
+        growing_to: Some(u16::MAX),
     }
 }
 
@@ -806,6 +847,8 @@ pub fn tenant_replies() -> Vec<tenant::Reply> {
         tenant::Reply::Description(description()),
         tenant::Reply::Description(Description {
             revision: None,
+            spreads: Spreads::default(),
+            growing_to: None,
             ..description()
         }),
         tenant::Reply::Document(String::new()),
