@@ -73,6 +73,8 @@ impl Runtime {
         checkpoint: Option<String>,
     ) -> Result<bool, Error> {
         attempt.reported_at.set(now());
+        // Where much is written, no report would otherwise be left for progress that was held back.
+        let progress = progress.or_else(|| attempt.thinner.borrow_mut().flush(now()));
         let notes = attempt.gathering.send();
         let number = notes.as_ref().map(|notes| notes.number);
         let call = jobs::Call::Report {

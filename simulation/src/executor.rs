@@ -29,13 +29,13 @@ impl Attempt {
             number: Some(self.noted),
             ..Notes::default()
         };
-        for (name, there) in [("log", true), ("tokens", roll % 2 == 0)] {
+        for (name, there) in [("log", true), ("tokens", roll.is_multiple_of(2))] {
             if let Some(stream) = StreamName::parse(name).filter(|_| there) {
                 let chunk = format!("{} of {};", self.noted, self.execute.token.0);
                 notes.output.push(Written { stream, chunk });
             }
         }
-        if let Some(value) = JsonText::parse("1").filter(|_| roll % 4 == 0) {
+        if let Some(value) = JsonText::parse("1").filter(|_| roll.is_multiple_of(4)) {
             notes.metadata_patch.push(MetadataPatch {
                 op: PatchOp::Increment,
                 key: "noted".into(),
@@ -104,7 +104,7 @@ impl World {
         let percentage = attempt.percentage;
         let saves = (60..75).contains(&roll);
         attempt.checkpointed |= saves;
-        let notes = (roll % 3 == 0).then(|| attempt.notes(roll));
+        let notes = roll.is_multiple_of(3).then(|| attempt.notes(roll));
         let number = self.id();
         let progress = (roll < 75).then(|| Progress {
             percentage,

@@ -67,39 +67,26 @@ pub async fn events(client: &Client, job: &JobId, after: Option<Seq>, output: Ou
 /// An event as one line for a person. `None` for what is no event.
 fn line(event: &JsonText) -> Option<String> {
     let event: Value = serde_json::from_str(event.as_str()).ok()?;
-    let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
-    let error = || {
-        let (code, message) = (&event["error"]["code"], &event["error"]["message"]);
-        format!(
-            "{}: {}",
-            code.as_str().unwrap_or_default(),
-            message.as_str().unwrap_or_default()
-        )
-    };
-    let kind = text("type");
-    let what = match kind.as_str() {
-        "progress" => format!(
-            "{:.1} % {}",
-            event["percentage"].as_f64().unwrap_or(0.0),
-            text("message")
-        ),
-        "retrying" => format!("{}; the next attempt not before {}", error(), text("next_attempt_at")),
-        "output" => format!(
-            "{} at {}: {}",
-            text("stream"),
-            event["offset"],
-            text("chunk").trim_end()
-        ),
+    let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let number = |pointer: &str| event.pointer(pointer).and_then(Value::as_u64);
+    let error = || format!("{}: {}", text("/error/code"), text("/error/message"));
+    let kind = text("/type");
+    let what = match kind {
+        "progress" => {
+            let percentage = event.pointer("/percentage").and_then(Value::as_f64);
+            format!("{:.1} % {}", percentage.unwrap_or(0.0), text("/message"))
+        }
+        "retrying" => format!("{}; the next attempt not before {}", error(), text("/next_attempt_at")),
+        "output" => {
+            let offset = number("/offset").unwrap_or(0);
+            format!("{} at {offset}: {}", text("/stream"), text("/chunk").trim_end())
+        }
         "complete" => String::new(),
         _ => error(),
     };
-    let attempt = event["attempt"].as_u64().map(|attempt| format!("attempt {attempt} "));
-    let line = format!(
-        "{} {} {}{kind} {what}",
-        event["seq"],
-        text("timestamp"),
-        attempt.unwrap_or_default()
-    );
+    let attempt = number("/attempt").map(|attempt| format!("attempt {attempt} "));
+    let (seq, attempt) = (number("/seq")?, attempt.unwrap_or_default());
+    let line = format!("{seq} {} {attempt}{kind} {what}", text("/timestamp"));
     Some(tame(line.trim_end()))
 }
 

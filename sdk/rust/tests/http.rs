@@ -124,6 +124,10 @@ async fn jobs_events_results_tickets_and_health_have_their_routes() {
                 200,
                 &json!({"events":[{"type":"progress"}],"gap":false,"ended":true}),
             )),
+            ("GET", "/v1/jobs/job_1/output/a%2Fb?offset=3&wait=7") => Some(Reply::json(
+                200,
+                &json!({"stream":"a/b","offset":5,"text":"x","next_offset":6,"written":9,"gap":true,"ended":false,"seq":4}),
+            )),
             ("GET", "/v1/jobs/job_1/result") => Some(Reply::bytes("application/json", "[1]")),
             ("POST", "/v1/jobs/job_1:cancel") => Some(Reply::json(202, &json!({}))),
             ("POST", "/v1/tickets") => Some(Reply::json(
@@ -146,6 +150,11 @@ async fn jobs_events_results_tickets_and_health_have_their_routes() {
     };
     assert_eq!(http.jobs(&filter).await.unwrap().cursor.as_deref(), Some("c"));
     assert!(http.events(&job(), Some(Seq(4))).await.unwrap().ended);
+    let page = http.output(&job(), "a/b", 3, 7).await.unwrap();
+    assert_eq!(
+        (page.offset, page.text.as_str(), page.next_offset, page.gap),
+        (5, "x", 6, true)
+    );
     let mut result = Vec::new();
     http.result(&job()).await.unwrap().write_to(&mut result).await.unwrap();
     assert_eq!(result, b"[1]");

@@ -13,6 +13,7 @@ three_ways! {
     text_is_told_in_order_and_read_from_any_byte(super::written);
     the_whole_history_is_kept_where_that_is_asked_for(super::all_events);
     forgotten_text_is_a_gap(super::forgotten);
+    a_client_that_comes_back_is_told_the_text_that_it_missed(super::missed);
 }
 
 /// The tests' composition with actions that count.
@@ -189,4 +190,33 @@ fn forgotten(between: Between) {
     let events = stored(&client, &job, "");
     assert_eq!(events["gap"], true, "{events}");
     stage.finish(None);
+}
+
+fn missed(between: Between) {
+    let mut stage = stage(between);
+    let mut socket = stage.tenant.socket("alice");
+    let payload = json!({ "to": 200, "ms": 3000 });
+    let (request, job) = socket.enqueue(json!({ "action": "count", "payload": payload }));
+    let mut events = Vec::new();
+    while !events.iter().any(|event: &Value| event["type"] == "output") {
+        events.push(socket.answer(&request));
+    }
+    // The socket is gone while more is written; what it missed comes first on the next one.
+    let last = socket.seq(&request);
+    socket.cut();
+    let client = stage.tenant.client("alice");
+    let seen = joined(&events, "log").len();
+    page(&client, &job, &format!("log?offset={seen}&wait=20"));
+    stage.interrupt();
+    let mut socket = stage.tenant.socket("alice");
+    let attach = socket.attach(&job, last);
+    events.extend(socket.until_end(&attach));
+    let text = joined(&events, "log");
+    assert!(text.ends_with(&lines(200)), "{text}");
+    assert!(between == Between::Kill || text == lines(200), "{text}");
+    assert!(
+        !events.iter().any(|event| event["type"] == "snapshot"),
+        "nothing is forgotten"
+    );
+    stage.finish(Some(&job));
 }

@@ -191,7 +191,9 @@ impl Http {
     pub async fn output(&self, job: &JobId, stream: &str, offset: u64, wait_s: u64) -> Result<OutputPage, Error> {
         let stream = escape(stream, b"");
         let path = format!("/v1/jobs/{job}/output/{stream}?offset={offset}&wait={wait_s}");
-        self.fetch(Ask::new(Method::GET, path)).await
+        let mut ask = Ask::new(Method::GET, path);
+        ask.wait = Duration::from_secs(wait_s);
+        self.fetch(ask).await
     }
 
     /// `GET /v1/jobs/{id}/result`: the result, to be read as a stream.

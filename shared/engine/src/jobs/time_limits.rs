@@ -46,8 +46,8 @@ impl Job {
         self.give_up_at.is_some_and(|at| at <= now)
     }
 
-    /// When the attempt under way has been silent for too long. A claim counts as a sign, and so do progress and a
-    /// checkpoint: what else renews a lease leaves `changed_at` alone.
+    /// When the attempt under way has been silent for too long. A claim counts as a sign, and so do progress, text
+    /// and a checkpoint: what else renews a lease leaves `changed_at` alone.
     fn silent_at(&self) -> Option<UnixMs> {
         let limit_ms = self.spec.policy.heartbeat_timeout_ms?;
         Some(self.changed_at.plus(limit_ms))

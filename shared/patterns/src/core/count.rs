@@ -96,3 +96,113 @@ fn at(number: u64, to: u64) -> Progress {
         metadata: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use core::cell::{Cell, RefCell};
+    use core::pin::pin;
+    use core::task::Poll;
+    use std::task::Waker;
+
+    use tidegate_protocol::ErrorCode;
+    use tidegate_protocol::time::UnixMs;
+
+    use super::*;
+    use crate::operation::{Incoming, Opened, Outgoing, Reader};
+
+    /// A clock that goes on while the operation sleeps, and all that it says.
+    #[derive(Default)]
+    struct Memory {
+        now: Cell<u64>,
+        written: RefCell<Vec<(String, String)>>,
+        patches: RefCell<Vec<MetadataPatch>>,
+        percentages: RefCell<Vec<f64>>,
+    }
+
+    struct Nothing;
+
+    impl Reader for Nothing {
+        async fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
+            Ok(None)
+        }
+    }
+
+    impl Context for Memory {
+        type Reader = Nothing;
+        fn now(&self) -> UnixMs {
+            UnixMs(self.now.get())
+        }
+        async fn sleep(&self, ms: u64) {
+            self.now.set(self.now.get() + ms);
+        }
+        async fn progress(&self, progress: Progress) -> Result<(), Error> {
+            self.percentages.borrow_mut().push(progress.percentage);
+            Ok(())
+        }
+        async fn output(&self, stream: &StreamName, chunk: &str) -> Result<(), Error> {
+            self.written.borrow_mut().push((stream.to_string(), chunk.into()));
+            Ok(())
+        }
+        async fn patch_metadata(&self, patches: Vec<MetadataPatch>) -> Result<(), Error> {
+            self.patches.borrow_mut().extend(patches);
+            Ok(())
+        }
+        async fn checkpoint(&self) -> Result<Option<Vec<u8>>, Error> {
+            panic!("nothing is stored");
+        }
+        async fn save_checkpoint(&self, _: Vec<u8>, _: Progress) -> Result<(), Error> {
+            panic!("nothing is stored");
+        }
+        async fn open(&self, _: &str, _: u64, _: Option<&str>) -> Result<Option<Opened<Nothing>>, Error> {
+            panic!("nothing is read");
+        }
+        async fn put(&self, _: &str, _: &str, _: Vec<u8>) -> Result<(), Error> {
+            panic!("nothing is stored");
+        }
+        async fn fetch(&self, _: Outgoing) -> Result<Incoming, Error> {
+            panic!("nothing is called");
+        }
+    }
+
+    fn run(memory: &Memory, payload: &str) -> Result<Done, Error> {
+        let mut context = core::task::Context::from_waker(Waker::noop());
+        match pin!(count(memory, payload)).poll(&mut context) {
+            Poll::Ready(done) => done,
+            Poll::Pending => panic!("it waits"),
+        }
+    }
+
+    #[test]
+    fn each_number_is_a_line_and_each_tenth_a_change() {
+        let memory = Memory::default();
+        let done = run(&memory, r#"{"to":25,"ms":1000,"stream":"numbers"}"#);
+        let result = JsonText::parse(r#"{"counted":25,"stream":"numbers"}"#).unwrap();
+        assert_eq!((done, memory.now.get()), (Ok(Done::Result(result)), 1000));
+        let written = memory.written.borrow();
+        assert!(written.iter().all(|(stream, _)| stream == "numbers"));
+        let text: String = written.iter().map(|(_, chunk)| chunk.as_str()).collect();
+        let expected: String = (1..=25).map(|number| format!("{number}\n")).collect();
+        assert_eq!(text, expected);
+        assert_eq!(memory.patches.borrow().len(), 10 * 3);
+        assert_eq!(memory.percentages.borrow().last(), Some(&100.0));
+    }
+
+    #[test]
+    fn a_payload_that_cannot_be_used_is_refused_with_every_fault() {
+        for (payload, faults) in [
+            ("{}", 1),
+            (r#"{"to":0}"#, 1),
+            (r#"{"to":100001,"ms":86400001,"stream":""}"#, 3),
+            (r#"{"to":1,"stream":7,"steps":1}"#, 2),
+        ] {
+            let error = run(&Memory::default(), payload).unwrap_err();
+            assert_eq!(
+                (error.code, error.details.len()),
+                (ErrorCode::ValidationError, faults),
+                "{payload}"
+            );
+        }
+    }
+}

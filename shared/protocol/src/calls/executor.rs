@@ -143,7 +143,7 @@ pub struct Policy {
     /// Milliseconds.
     #[serde(default)]
     pub total_timeout_ms: Option<u64>,
-    /// How long an attempt may go without progress or a checkpoint; `None` without end. Milliseconds.
+    /// How long an attempt may go without progress, text or a checkpoint; `None` without end. Milliseconds.
     #[serde(default)]
     pub heartbeat_timeout_ms: Option<u64>,
     /// How long a lease lasts without a sign of life. Milliseconds.
