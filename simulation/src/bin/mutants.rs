@@ -104,7 +104,7 @@ const MUTANTS: &[Mutant] = &[
         "limits open before the others have come down to their part",
         GROWTH,
         "if step == Step::Settling && !grown.settled {",
-        "if step == Step::Settling && !grown.settled && grown.last.0 == 0 {",
+        "if step == Step::Settling && !grown.settled && grown.last.0 == u64::MAX {",
     ),
     mutant(
         "a sealed object keeps its old part of every limit",
