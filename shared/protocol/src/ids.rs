@@ -156,7 +156,7 @@ impl Partition {
 /// 53 bits, so that it survives a double: milliseconds since 2025 (41 bits), partition (10 bits), a counter (2 bits).
 /// Numbers of one object rise with time, and two objects can never give out the same one, so a partition can move with
 /// its rows to another object as they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JobNumber(pub u64);
 

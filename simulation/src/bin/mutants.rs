@@ -43,8 +43,83 @@ const DELIVERIES: &str = "shared/engine/src/hub/deliveries.rs";
 const REPLIES: &str = "shared/engine/src/hub/replies.rs";
 const PENDING: &str = "shared/engine/src/hub/pending.rs";
 const CALLS: &str = "shared/protocol/src/calls/mod.rs";
+const SPREAD: &str = "shared/engine/src/jobs/spread.rs";
+const SPREADS: &str = "shared/protocol/src/calls/spread.rs";
+const GROWTH: &str = "shared/engine/src/tenancy/growth.rs";
 
 const MUTANTS: &[Mutant] = &[
+    mutant(
+        "a sealed object takes a new key",
+        SPREAD,
+        ".filter(|_| of_key && !replaces)",
+        ".filter(|_| of_key && !replaces && self.now.0 == 0)",
+    ),
+    mutant(
+        "a sealed object denies a job that lies elsewhere",
+        SPREAD,
+        "if self.has(&call)? {",
+        "if self.has(&call)? || shard.0 < u16::MAX {",
+    ),
+    mutant(
+        "a sealed object gives out numbers of what it has lost",
+        SPREAD,
+        "own(partition, self.place.shard, self.place.shards)",
+        "own(partition, self.place.shard, self.place.shards.min(1))",
+    ),
+    mutant(
+        "a key is asked for at its newest owner alone",
+        SPREADS,
+        "owner(partition, self.0.first()",
+        "owner(partition, self.0.last()",
+    ),
+    mutant(
+        "a job is asked for at its newest owner alone",
+        SPREADS,
+        ".find(|spread| spread.from < number)",
+        ".find(|spread| spread.from < number || spread.shards > 0)",
+    ),
+    mutant(
+        "a new object starts jobs before it knows what is paused",
+        STATE,
+        "if !self.spread.is_awake() {",
+        "if !self.spread.is_awake() && self.last.0 == 0 {",
+    ),
+    mutant(
+        "a new object is told of no pause",
+        GROWTH,
+        "Step::Beginning => under_way.pauses.clone(),",
+        "Step::Beginning if step < Step::Waking => under_way.pauses.clone(),",
+    ),
+    mutant(
+        "a growth seals nobody",
+        GROWTH,
+        "Self::Waking => Some(Self::Sealing),",
+        "Self::Waking => Some(Self::Beginning),",
+    ),
+    mutant(
+        "limits are open in a new object at once",
+        GATES,
+        "if self.opened_at.is_none() {",
+        "if self.opened_at.is_none() && now.0 == 0 {",
+    ),
+    mutant(
+        "limits open before the others have come down to their part",
+        GROWTH,
+        "if step == Step::Settling && !grown.settled {",
+        "if step == Step::Settling && !grown.settled && grown.last.0 == u64::MAX {",
+    ),
+    mutant(
+        "a sealed object keeps its old part of every limit",
+        GATES,
+        "self.place = spread.place();",
+        "let _ = spread.place();",
+    ),
+    mutant(
+        "a throttle begins anew in a new object",
+        GATES,
+        "if at > UnixMs(0) =>",
+        "if at > UnixMs(u64::MAX >> 1) =>",
+    ),
     mutant(
         "a key lives for ever",
         ONCE,

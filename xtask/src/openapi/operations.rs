@@ -512,14 +512,17 @@ fn administration(schemas: &mut Schemas) -> Vec<Operation> {
         "administration",
         "Activates a composition",
     )
-    .about("All faults of a document are reported together. Another `scale` for a tenant in use is not there yet.")
+    .about(
+        "All faults of a document are reported together. More shards for a tenant in use are there once its objects are \
+         ready; fewer are a fault, more while it still grows are a `CONFLICT`, and another number of hubs is not there yet.",
+    )
     .body(
         "application/json",
         document(),
         format!("At most {COMPOSITION_BYTES_MAX} bytes."),
     )
     .answer(200, "The revision is active.", schemas.of::<Activated>())
-    .refused(&[of(Forbidden), of(ValidationError), FAULTS])
+    .refused(&[of(Forbidden), of(ValidationError), FAULTS, of(Conflict)])
     .refused(&[of(PayloadTooLarge), of(UnsupportedMediaType)]);
     vec![get, put]
 }

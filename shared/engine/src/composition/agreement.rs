@@ -27,6 +27,7 @@ const HOW_TOS: &[&str] = &[
     include_str!("../../../../docs/how-to/run-on-a-schedule.md"),
     include_str!("../../../../docs/how-to/share-and-limit.md"),
     include_str!("../../../../docs/how-to/follow-what-a-job-says.md"),
+    include_str!("../../../../docs/how-to/grow-a-tenant.md"),
 ];
 
 /// A document that uses every field.

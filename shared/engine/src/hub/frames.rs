@@ -163,7 +163,6 @@ impl Hub {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is one part of one frame")]
     fn attach(
         &mut self,
         from: &ConnectionId,

@@ -12,7 +12,7 @@ use tidegate_protocol::calls::jobs::{Call, Enqueue, JobRef, Reply};
 use tidegate_protocol::calls::once::Once;
 use tidegate_protocol::calls::queueing::Queueing;
 use tidegate_protocol::calls::spread::{Grown, Growth, Place, Standing, own, owner_after};
-use tidegate_protocol::ids::{JobId, Partition, ShardIndex, fnv1a};
+use tidegate_protocol::ids::{JobId, JobNumber, Partition, ShardIndex, fnv1a};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
@@ -32,6 +32,9 @@ pub(super) struct Spread {
     standing: Standing,
     /// Since when an object that joined others may start what counts under limits.
     opened_at: UnixMs,
+    /// Earlier owners of its partitions have given out numbers up to this one.
+    #[serde(default)]
+    after: JobNumber,
 }
 
 impl Spread {
@@ -56,6 +59,11 @@ impl Spread {
     /// Where the object stands: its part of what is divided.
     pub fn place(&self) -> Place {
         self.place
+    }
+
+    /// The number above which its own begin.
+    pub fn after(&self) -> JobNumber {
+        self.after
     }
 
     /// Whether the object starts anything.
@@ -97,7 +105,9 @@ impl<D: Database> Turn<'_, D> {
                 history: growth.history,
                 standing: growth.standing,
                 opened_at: if opens { self.now } else { known.opened_at },
+                after: growth.after.max(known.after),
             };
+            self.state.last = self.state.last.max(spread.after);
             for pause in &growth.pauses {
                 self.state.gates.pause(self.db, pause)?;
             }

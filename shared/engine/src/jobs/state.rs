@@ -127,9 +127,10 @@ impl State {
         let watermark = JobNumber(one("-- jobs::recover\nSELECT number FROM watermark WHERE id = 1")?.unwrap_or(0));
         // Numbers go on above the watermark as well: the rows that it was raised for may be deleted.
         let last = JobNumber(one("-- jobs::recover\nSELECT max(number) FROM job")?.unwrap_or(0)).max(watermark);
+        let spread = Spread::recover(db)?;
         name_lanes(db, watermark)?;
         let mut state = Self {
-            last,
+            last: last.max(spread.after()),
             watermark,
             running: BTreeMap::new(),
             rows: BTreeMap::new(),
@@ -142,7 +143,7 @@ impl State {
             give_up_at: Self::earliest_give_up(db)?,
             followed: BTreeSet::new(),
             schedules: Watch::recover(db)?,
-            spread: Spread::recover(db)?,
+            spread,
         };
         let indexed = db.run(columns!("WHERE due_at IS NOT NULL AND state >= 3"), &[])?;
         let young = db.run(

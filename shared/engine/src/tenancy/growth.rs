@@ -112,6 +112,11 @@ impl Growing {
             Step::Beginning => under_way.pauses.clone(),
             _ => Vec::new(),
         };
+        // The old ones know their own.
+        let after = match step {
+            Step::Beginning | Step::Opening => under_way.last,
+            Step::Waking | Step::Sealing | Step::Settling => JobNumber(0),
+        };
         let missing = under_way.addressed().filter(|shard| !under_way.done.contains(shard));
         let tell = |shard| Effect::Grow {
             step,
@@ -120,6 +125,7 @@ impl Growing {
                 history: history.clone(),
                 standing: step.standing(),
                 pauses: pauses.clone(),
+                after,
             },
         };
         missing.map(tell).collect()
@@ -367,7 +373,11 @@ mod tests {
 
         let beginning = told(&grown(&db, Step::Sealing, ShardIndex(0), answer(5, true)).unwrap());
         assert_eq!(shards(&beginning), [2, 3]);
-        assert!(beginning.iter().all(|(_, growth)| growth.pauses == [pause.clone()]));
+        assert!(
+            beginning
+                .iter()
+                .all(|(_, growth)| growth.pauses == [pause.clone()] && growth.after.0 == 77)
+        );
         assert_eq!(describe(&db).scale.shards, 2, "not before they know what is paused");
         let effects = confirm(&db, &beginning);
         let after = describe(&db);

@@ -153,6 +153,9 @@ pub struct Growth {
     pub standing: Standing,
     /// What is paused. Taken over by an object that wakes up.
     pub pauses: Vec<Pause>,
+    /// The object gives out higher numbers than this: earlier owners of its partitions have given out up to it.
+    #[serde(default)]
+    pub after: JobNumber,
 }
 
 /// What an object says that was told of a growth. From then on it takes no new key of a partition that it has lost, and

@@ -281,6 +281,7 @@ fn growth(standing: Standing) -> jobs::Call {
         history: vec![1, u16::MAX],
         standing,
         pauses: vec![pause()],
+        after: JobNumber(LARGEST),
     })
 }
 

@@ -12,7 +12,7 @@ use tidegate_protocol::calls::queueing::{Counted, Pause, PauseScope, Rule, WhenF
 use tidegate_protocol::calls::spread::{Growth, Place, Standing, owner};
 use tidegate_protocol::event::JobState;
 use tidegate_protocol::http::{Reason, Why};
-use tidegate_protocol::ids::{JobId, Partition, ShardIndex, UserId};
+use tidegate_protocol::ids::{JobId, JobNumber, Partition, ShardIndex, UserId};
 use tidegate_protocol::{Error, ErrorCode};
 
 use super::bench::*;
@@ -86,6 +86,7 @@ fn told(shard: u16, history: &[u16], standing: Standing) -> Growth {
         history: history.to_vec(),
         standing,
         pauses: Vec::new(),
+        after: JobNumber(0),
     }
 }
 
@@ -412,4 +413,25 @@ fn a_hub_tells_the_first_objects_of_a_tenant_their_place_and_no_other() {
     grow(&mut bench, told(1, &[2, 4], Standing::Open));
     accepted(ask_for(&mut bench, of(1, 2)));
     assert_eq!(bench.state.spread.place().shards, 4);
+}
+
+#[test]
+fn a_new_object_gives_out_no_number_that_an_earlier_owner_may_have_given_out() {
+    let mut old = Shard::new();
+    let first = accepted(ask_for(&mut old, in_partition(plain(), LOST)));
+    let mut new = Shard::new();
+    grow(&mut new, told(1, &[1, 2], Standing::Asleep));
+    let begins = Growth {
+        after: first.number(),
+        ..told(1, &[1, 2], Standing::Limited)
+    };
+    match new.ask(Call::Grow(begins)) {
+        Ok(Reply::Grown(_)) => {}
+        other => panic!("{other:?}"),
+    }
+    // The clock has gone back, and the object was put to sleep.
+    new.now.0 -= 60_000;
+    new.crash();
+    let second = accepted(ask_for(&mut new, in_partition(plain(), LOST)));
+    assert!(second.number() > first.number(), "{second} after {first}");
 }
