@@ -12,6 +12,7 @@ mod once;
 mod order;
 mod recovery;
 mod retrying;
+mod said;
 mod schedules;
 mod showing;
 
