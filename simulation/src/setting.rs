@@ -217,6 +217,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
                 Dispatch::Direct
             },
             sharing: Sharing::Alone,
+            pool: None,
         };
         let name = ActionName::parse(name).expect("a name");
         let action = Action {

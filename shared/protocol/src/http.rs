@@ -3,6 +3,7 @@
 mod attempts;
 mod batch;
 mod bulk;
+mod workers;
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -18,12 +19,14 @@ pub use bulk::{
     REDRIVES_PER_SECOND_MAX, Rate, RetryRequest,
 };
 
+pub use workers::{LEASE_WAIT_MS_MAX, LEASED_JOBS_MAX, LeaseBody, LeasedJob, LeasedJobs, PoolQueue, WorkerSeen};
+
 use crate::calls::queueing::Pause;
 use crate::calls::schedules::Overlap;
 use crate::error::Error;
 use crate::event::{JobState, JsonText, Progress};
 use crate::fault::Fault;
-use crate::ids::{ActionName, JobId, RequestId, ScheduleName, Seq, UserId};
+use crate::ids::{ActionName, JobId, PoolName, RequestId, ScheduleName, Seq, UserId};
 use crate::time::UnixMs;
 
 /// The namespace of the problem types: one for each error code, explained in `docs/errors/`.
@@ -180,6 +183,11 @@ pub enum Reason {
         /// How many.
         ahead: u64,
     },
+    /// A worker of a pool that asks for it.
+    Worker {
+        /// The pool.
+        pool: PoolName,
+    },
 }
 
 /// Why a job is not running.
@@ -216,6 +224,9 @@ pub struct QueueView {
     pub actions: Vec<ActionQueue>,
     /// Every pause.
     pub pauses: Vec<Pause>,
+    /// The pools of workers in which jobs wait or are leased, or whose workers were seen, the first hundred of them.
+    #[serde(default)]
+    pub pools: Vec<PoolQueue>,
 }
 
 /// A schedule, and how it stands.

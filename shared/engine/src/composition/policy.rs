@@ -51,6 +51,7 @@ pub(super) fn read_policy(fields: &mut Object<'_, '_>, mode: Option<Mode>, shari
         retention_ms,
         dispatch,
         sharing,
+        pool: None,
     }
 }
 

@@ -142,6 +142,7 @@ impl Hub {
                 | jobs::Reply::Backfilled(_)
                 | jobs::Reply::DeadLetters(_)
                 | jobs::Reply::Many { .. }
+                | jobs::Reply::Leased { .. }
                 | jobs::Reply::Continue { .. },
             ) => effects.push(send_error(to, Some(request_id), unexpected(), now)),
         }
@@ -272,6 +273,7 @@ fn http_reply(request_id: RequestId, reply: jobs::Reply) -> Reply {
         | jobs::Reply::Backfilled(_)
         | jobs::Reply::DeadLetters(_)
         | jobs::Reply::Many { .. }
+        | jobs::Reply::Leased { .. }
         | jobs::Reply::Continue { .. }
         | jobs::Reply::Done => Reply::Answer {
             request_id,

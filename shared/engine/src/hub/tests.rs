@@ -53,6 +53,7 @@ fn action(name: &str, mode: DeclaredMode, scopes: &[&str]) -> Action {
             retention_ms: 1000,
             dispatch: Dispatch::Queue,
             sharing: Sharing::Alone,
+            pool: None,
         },
         queue: Default::default(),
         once: Default::default(),

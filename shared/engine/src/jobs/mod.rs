@@ -21,6 +21,8 @@ mod lanes;
 mod letters;
 mod many;
 mod once;
+mod pull;
+mod queues;
 mod read;
 mod retry;
 mod row;
@@ -49,6 +51,7 @@ use tidegate_protocol::calls::jobs::{Call, Reply};
 use tidegate_protocol::ids::{FencingToken, HubIndex, JobId};
 use tidegate_protocol::time::UnixMs;
 
+pub use pull::{LEASED_MAX, POLLS_MAX, WORKER_SEEN_MS};
 pub use retry::payload_name;
 pub use schedules::{CATCH_UP_TIMES_MAX, COUNTED_TIMES_MAX, FULL_QUEUE_MS, TURN_TIMES_MAX};
 pub use schema::STEPS;
@@ -198,6 +201,8 @@ impl<'a, D: Database> Turn<'a, D> {
             Call::ResumeSchedule { name, caller } => self.pause_schedule(id, &name, &caller, false),
             Call::TriggerSchedule { name, caller, key } => self.trigger_schedule(id, &name, &caller, key.as_ref()),
             Call::Backfill { name, caller, from, to } => self.backfill(id, &name, &caller, (from, to)),
+            Call::Lease(asked) => self.lease(id, asked),
+            Call::Input { job, token } => self.input(id, job, token),
         }
     }
 
@@ -232,6 +237,7 @@ pub fn handle<D: Database>(
     if may_release {
         turn.release_held()?;
     }
+    turn.serve()?;
     Ok(turn.effects)
 }
 
@@ -254,6 +260,7 @@ pub fn wake<D: Database>(
 ) -> Result<Vec<Effect>, DatabaseError> {
     let mut turn = Turn::new(db, state, now, random);
     turn.wake()?;
+    turn.serve()?;
     Ok(turn.effects)
 }
 
@@ -268,6 +275,7 @@ pub fn tick<D: Database>(
 ) -> Result<Vec<Effect>, DatabaseError> {
     let mut turn = Turn::new(db, state, now, random);
     turn.tick()?;
+    turn.serve()?;
     Ok(turn.effects)
 }
 

@@ -10,6 +10,7 @@ mod limits_of_time;
 mod many;
 mod once;
 mod order;
+mod pull;
 mod recovery;
 mod retrying;
 mod said;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::event::Payload;
-use crate::ids::{ActionName, FencingToken, JobId, Revision, ShardIndex, TenantId, TraceParent, UserId};
+use crate::ids::{ActionName, FencingToken, JobId, PoolName, Revision, ShardIndex, TenantId, TraceParent, UserId};
 use crate::time::UnixMs;
 
 /// By what a wait is multiplied each time, in millionths: 12.1825 is 12,182,500.
@@ -153,6 +153,9 @@ pub struct Policy {
     pub dispatch: Dispatch,
     /// Whether its attempts may share an invocation.
     pub sharing: Sharing,
+    /// Whose workers make its attempts; `None`: the executor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolName>,
 }
 
 /// Asks the executor to make one attempt.

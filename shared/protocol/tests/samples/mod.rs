@@ -181,6 +181,7 @@ pub fn new_job(payload: Payload) -> NewJob {
             retention_ms: 0,
             dispatch: Dispatch::Queue,
             sharing: Sharing::Shared,
+            pool: None,
         },
         queueing: Queueing {
             priority: Priority::Low,

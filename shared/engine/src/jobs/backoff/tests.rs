@@ -50,6 +50,7 @@ fn policy(backoff: Backoff, jitter: Option<Jitter>) -> Policy {
         retention_ms: 1,
         dispatch: Dispatch::Direct,
         sharing: Sharing::Alone,
+        pool: None,
     }
 }
 

@@ -64,6 +64,7 @@ pub fn plain() -> Enqueue {
                 retention_ms: RETENTION_MS,
                 dispatch: Dispatch::Direct,
                 sharing: Sharing::Alone,
+                pool: None,
             },
             queueing: Default::default(),
             payload: Payload::Inline(JsonText::parse("{\"n\":1}").unwrap()),
