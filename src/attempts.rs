@@ -15,17 +15,17 @@ use worker::{Env, Request, Response};
 
 use crate::answer;
 use crate::identify::{bearer, unauthorized};
-use crate::jobs::unexpected;
+use crate::jobs::{stored, unexpected};
 use crate::requests::read_text;
 use crate::routes::Route;
 use crate::tenants::scale;
 
-/// A report or an outcome.
+/// A report, an outcome, or the reading of a large input.
 ///
 /// Errors: `UNAUTHORIZED` for a token that is not that of an attempt of this job; `LEASE_LOST` where the attempt no
 /// longer holds its job; `VALIDATION_ERROR` with every fault of the body; `PAYLOAD_TOO_LARGE`.
 pub async fn handle(request: &mut Request, env: &Env, route: &Route) -> Result<Response, Error> {
-    let (Route::AttemptReport(job) | Route::AttemptFinish(job)) = route else {
+    let (Route::AttemptPayload(job) | Route::AttemptReport(job) | Route::AttemptFinish(job)) = route else {
         return Err(Error::not_found());
     };
     let attempt = attempts::open(env, &bearer(request)?)?;
@@ -36,8 +36,17 @@ pub async fn handle(request: &mut Request, env: &Env, route: &Route) -> Result<R
     let shard = shard_of(attempt.job.number().partition(), shards);
     let object = ObjectName::Jobs(attempt.tenant.clone(), shard);
     match route {
+        Route::AttemptPayload(_) => payload(env, &attempt, &object).await,
         Route::AttemptReport(_) => report(request, env, &attempt, &object).await,
         _ => finish(request, env, &attempt, &object).await,
+    }
+}
+
+async fn payload(env: &Env, attempt: &Attempt, object: &ObjectName) -> Result<Response, Error> {
+    let (job, token) = (attempt.job, attempt.token);
+    match remote::jobs(env, object, Call::Input { job, token }).await? {
+        Reply::Result { result } => stored(env, result, "The payload is gone.").await,
+        _ => Err(unexpected()),
     }
 }
 

@@ -17,6 +17,7 @@ mod requests;
 mod routes;
 mod schedules;
 mod tenants;
+mod workers;
 
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::{Error, ErrorCode};
@@ -107,6 +108,7 @@ async fn serve(
         Route::DeadLetters => again::dead_letters(request, env, &principal).await,
         Route::Redrive => again::redrive(request, env, &principal).await,
         Route::Discard => again::discard(request, env, &principal).await,
+        Route::Lease(pool) => workers::lease(request, env, &principal, &pool).await,
         Route::Tickets => connect::ticket(env, &principal).await,
         Route::Object(key) => objects::handle(request, env, &principal, &key, &method).await,
         Route::Composition if method == Method::Put => tenants::activate(request, env, &principal).await,
@@ -116,7 +118,7 @@ async fn serve(
             Err(Error::new(ErrorCode::NotImplemented, message))
         }
         Route::Connect | Route::Health | Route::Ready | Route::OpenApi => Err(Error::not_found()),
-        Route::AttemptReport(_) | Route::AttemptFinish(_) => Err(Error::not_found()),
+        Route::AttemptPayload(_) | Route::AttemptReport(_) | Route::AttemptFinish(_) => Err(Error::not_found()),
     }
 }
 

@@ -46,6 +46,10 @@ pub enum Route {
     Redrive,
     /// `/v1/dead-letters:discard`
     Discard,
+    /// `/v1/workers/{pool}:lease`
+    Lease(String),
+    /// `/v1/attempts/{id}/payload`
+    AttemptPayload(String),
     /// `/v1/attempts/{id}:report`
     AttemptReport(String),
     /// `/v1/attempts/{id}:finish`
@@ -124,6 +128,9 @@ pub fn find(path: &str) -> Option<Route> {
     if let Some(job) = rest.strip_prefix("jobs/") {
         return job_route(job);
     }
+    if let Some(pool) = rest.strip_prefix("workers/") {
+        return pool.strip_suffix(":lease").map(|pool| Route::Lease(pool.into()));
+    }
     if let Some(attempt) = rest.strip_prefix("attempts/") {
         return attempt_route(attempt);
     }
@@ -156,6 +163,9 @@ fn job_route(rest: &str) -> Option<Route> {
 }
 
 fn attempt_route(rest: &str) -> Option<Route> {
+    if let Some(job) = rest.strip_suffix("/payload") {
+        return Some(Route::AttemptPayload(job.into()));
+    }
     let (job, what) = rest.split_once(':')?;
     match what {
         "report" => Some(Route::AttemptReport(job.into())),
@@ -182,7 +192,7 @@ pub fn access(route: &Route) -> Access {
         Route::Health | Route::Ready | Route::OpenApi | Route::NotYet("/metrics" | "/asyncapi.json") => {
             Access::Everyone
         }
-        Route::AttemptReport(_) | Route::AttemptFinish(_) => Access::Attempt,
+        Route::AttemptPayload(_) | Route::AttemptReport(_) | Route::AttemptFinish(_) => Access::Attempt,
         _ => Access::Token,
     }
 }
@@ -201,6 +211,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::Queue
         | Route::Schedules
         | Route::DeadLetters
+        | Route::AttemptPayload(_)
         | Route::Health
         | Route::Ready
         | Route::OpenApi => READ,
@@ -214,6 +225,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::JobsCancel
         | Route::Redrive
         | Route::Discard
+        | Route::Lease(_)
         | Route::AttemptReport(_)
         | Route::AttemptFinish(_)
         | Route::Tickets => WRITE,
@@ -272,6 +284,9 @@ mod tests {
             ("/v1/dead-letters", Some(Route::DeadLetters)),
             ("/v1/dead-letters:redrive", Some(Route::Redrive)),
             ("/v1/dead-letters:discard", Some(Route::Discard)),
+            ("/v1/workers/gpu:lease", Some(Route::Lease("gpu".into()))),
+            ("/v1/workers/gpu", None),
+            ("/v1/attempts/job_1/payload", Some(Route::AttemptPayload(id()))),
             ("/v1/attempts/job_1:report", Some(Route::AttemptReport(id()))),
             ("/v1/attempts/job_1:finish", Some(Route::AttemptFinish(id()))),
             ("/v1/attempts/job_1", None),

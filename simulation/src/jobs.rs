@@ -427,6 +427,8 @@ fn name(turn: &Turn) -> &'static str {
             Call::ResumeSchedule { .. } => "resume",
             Call::TriggerSchedule { .. } => "trigger",
             Call::Backfill { .. } => "backfill",
+            Call::Lease(_) => "lease",
+            Call::Input { .. } => "input",
         },
         Turn::Wake => "wake",
         Turn::Tick => "tick",

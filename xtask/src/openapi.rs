@@ -10,6 +10,7 @@ mod operations;
 mod problems;
 mod queue;
 mod schemas;
+mod workers;
 
 use std::fs;
 use std::path::PathBuf;

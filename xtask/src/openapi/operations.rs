@@ -24,6 +24,7 @@ use super::operation::{Access, Operation};
 use super::problems::{FAULTS, Refusal, of};
 use super::queue;
 use super::schemas::{Schemas, by_name};
+use super::workers;
 
 /// The groups of operations, each with what it is about.
 pub const TAGS: [(&str, &str); 10] = [
@@ -48,7 +49,7 @@ pub const TAGS: [(&str, &str); 10] = [
     ),
     (
         "attempts",
-        "For whoever makes the attempts of jobs: signs of life, progress, outcomes.",
+        "For workers, and whoever makes the attempts of jobs: leases, signs of life, progress, outcomes.",
     ),
     ("connect", "The WebSocket."),
     ("objects", "The tenant's own storage."),
@@ -76,6 +77,7 @@ pub fn all(schemas: &mut Schemas) -> Vec<Operation> {
         jobs,
         again::operations,
         queue::operations,
+        workers::operations,
         attempts::operations,
         schedules,
         connect,

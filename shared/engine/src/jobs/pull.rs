@@ -129,6 +129,12 @@ impl<D: Database> Turn<'_, D> {
         for older in left {
             self.answer_poll(older);
         }
+        if asked.max == 0 {
+            self.state.pull.seen.remove(&(asked.pool, asked.worker));
+            let (jobs, now) = (Vec::new(), self.now);
+            self.reply(call, Ok(Reply::Leased { jobs, now }));
+            return Ok(());
+        }
         if self.state.pull.polls.len() >= POLLS_MAX {
             self.reply(call, Err(busy()));
             return Ok(());

@@ -8,7 +8,7 @@ use alloc::string::String;
 
 use serde::Deserialize;
 use serde_json::json;
-use tidegate_engine::composition::{Manifest, Mode, Modes, Operation, takes_no_settings, takes_nothing};
+use tidegate_engine::composition::{Manifest, Mode, Modes, Operation, Runs, takes_no_settings, takes_nothing};
 use tidegate_protocol::calls::executor::Sharing;
 use tidegate_protocol::event::{JsonText, Progress};
 use tidegate_protocol::fields::Fields;
@@ -27,6 +27,7 @@ pub const MANIFEST: Manifest = Manifest {
             modes: Modes::ALL,
             default_mode: Mode::Sync,
             runs_in_hub: true,
+            runs: Runs::Executor,
             sharing: Sharing::Shared,
             check_settings: takes_no_settings,
         },
@@ -36,6 +37,7 @@ pub const MANIFEST: Manifest = Manifest {
             modes: Modes::ALL,
             default_mode: Mode::Async,
             runs_in_hub: true,
+            runs: Runs::Executor,
             sharing: Sharing::Shared,
             check_settings: takes_no_settings,
         },
@@ -45,6 +47,7 @@ pub const MANIFEST: Manifest = Manifest {
             modes: Modes::ASYNC,
             default_mode: Mode::Async,
             runs_in_hub: false,
+            runs: Runs::Executor,
             sharing: Sharing::Alone,
             check_settings: takes_no_settings,
         },
@@ -54,6 +57,7 @@ pub const MANIFEST: Manifest = Manifest {
             modes: Modes::ALL,
             default_mode: Mode::Async,
             runs_in_hub: true,
+            runs: Runs::Executor,
             sharing: Sharing::Shared,
             check_settings: takes_no_settings,
         },

@@ -291,7 +291,7 @@ pub struct LeaseJobs {
     pub pool: PoolName,
     /// The worker's name. It waits with one call at a time: a newer one ends the older.
     pub worker: String,
-    /// So many at most.
+    /// So many at most. None from a worker that leaves: it only ends its older call.
     pub max: u32,
     /// Only jobs of these actions; `None`: of any.
     pub actions: Option<Vec<ActionName>>,

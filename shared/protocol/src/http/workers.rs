@@ -25,7 +25,7 @@ const ACTIONS_MAX: usize = 100;
 /// The body of `POST /v1/workers/{pool}:lease`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseBody {
-    /// So many jobs at most.
+    /// So many jobs at most; none from a worker that leaves.
     pub max: u32,
     /// How long to wait where there are none. Milliseconds.
     pub wait_ms: u64,
@@ -42,11 +42,11 @@ impl LeaseBody {
     pub fn parse(text: &str) -> Result<Self, Error> {
         let mut fields = Fields::split(text)?;
         fields.refuse_others(&["max", "wait_ms", "worker", "actions"]);
-        let expected = "a whole number from 1 to 100";
+        let expected = "a whole number from 0 to 100";
         if fields.raw("max").is_none() {
             fields.fault("max", expected, "nothing");
         }
-        let max = fields.optional_number("max", expected, 1, LEASED_JOBS_MAX);
+        let max = fields.optional_number("max", expected, 0, LEASED_JOBS_MAX);
         let wait_ms = fields.optional_number("wait_ms", "milliseconds, at most 30000", 0, LEASE_WAIT_MS_MAX);
         let worker = fields.required_text("worker", "1 to 128 printable characters", |text| {
             let fits = (1..=ID_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control);
@@ -164,7 +164,7 @@ mod tests {
         for (text, expected) in [
             ("{}", &["/max", "/worker"] as &[&str]),
             (
-                r#"{"max":0,"worker":"","wait_ms":30001,"actions":["a b",""],"x":1}"#,
+                r#"{"max":-1,"worker":"","wait_ms":30001,"actions":["a b",""],"x":1}"#,
                 &["/actions/0", "/actions/1", "/max", "/wait_ms", "/worker", "/x"],
             ),
             (r#"{"max":101,"worker":"w","actions":[]}"#, &["/actions", "/max"]),

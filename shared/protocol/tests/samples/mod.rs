@@ -18,12 +18,12 @@ use tidegate_protocol::calls::tenant::{self, Description, Scale};
 use tidegate_protocol::calls::{Answered, Caller, Principal};
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload, Progress, Snapshot};
 use tidegate_protocol::http::{
-    Accepted, ActionQueue, AttemptError, Backfilled, BulkItem, DeadLetter, DeadLetterPage, Job, JobPage, QueueView,
-    Reason, Why,
+    Accepted, ActionQueue, AttemptError, Backfilled, BulkItem, DeadLetter, DeadLetterPage, Job, JobPage, PoolQueue,
+    QueueView, Reason, Why, WorkerSeen,
 };
 use tidegate_protocol::ids::{
-    ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, ScheduleName,
-    Seq, ShardIndex, TenantId, TraceParent, UserId,
+    ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, PoolName, RequestId, Revision,
+    ScheduleName, Seq, ShardIndex, TenantId, TraceParent, UserId,
 };
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
@@ -181,7 +181,7 @@ pub fn new_job(payload: Payload) -> NewJob {
             retention_ms: 0,
             dispatch: Dispatch::Queue,
             sharing: Sharing::Shared,
-            pool: None,
+            pool: Some(pool()),
         },
         queueing: Queueing {
             priority: Priority::Low,
@@ -253,6 +253,7 @@ fn why() -> Why {
         },
         Reason::Places { running: u32::MAX },
         Reason::Behind { ahead: LARGEST },
+        Reason::Worker { pool: pool() },
     ];
     for reason in &waits_for {
         match reason {
@@ -263,7 +264,8 @@ fn why() -> Why {
             | Reason::Limit { .. }
             | Reason::Throttled { .. }
             | Reason::Places { .. }
-            | Reason::Behind { .. } => {}
+            | Reason::Behind { .. }
+            | Reason::Worker { .. } => {}
         }
     }
     Why {
@@ -271,6 +273,10 @@ fn why() -> Why {
         status: JobState::Queued,
         waits_for,
     }
+}
+
+pub fn pool() -> PoolName {
+    PoolName::parse(&"p".repeat(48)).unwrap()
 }
 
 pub fn schedule_name() -> ScheduleName {
@@ -402,6 +408,17 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             from: UnixMs(0),
             to: LAST_MOMENT,
         },
+        jobs::Call::Lease(jobs::LeaseJobs {
+            pool: pool(),
+            worker: String::new(),
+            max: u32::MAX,
+            actions: Some(vec![action()]),
+            wait_ms: LARGEST,
+        }),
+        jobs::Call::Input {
+            job: job(),
+            token: FencingToken(LARGEST),
+        },
         jobs::Call::Report {
             job: job(),
             token: FencingToken(LARGEST),
@@ -456,7 +473,9 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             | jobs::Call::PauseSchedule { .. }
             | jobs::Call::ResumeSchedule { .. }
             | jobs::Call::TriggerSchedule { .. }
-            | jobs::Call::Backfill { .. } => {}
+            | jobs::Call::Backfill { .. }
+            | jobs::Call::Lease(_)
+            | jobs::Call::Input { .. } => {}
         }
     }
     calls
@@ -538,7 +557,20 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
                 waiting: LARGEST,
             }],
             pauses: vec![pause()],
+            pools: vec![PoolQueue {
+                pool: pool(),
+                waiting: LARGEST,
+                leased: 0,
+                workers: vec![WorkerSeen {
+                    worker: String::new(),
+                    seen_at: LAST_MOMENT,
+                }],
+            }],
         }),
+        jobs::Reply::Leased {
+            jobs: payloads().into_iter().map(execute).collect(),
+            now: LAST_MOMENT,
+        },
         jobs::Reply::Continue {
             lease_until: LAST_MOMENT,
         },
@@ -609,6 +641,7 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
             | jobs::Reply::Continue { .. }
             | jobs::Reply::Schedules(_)
             | jobs::Reply::Backfilled(_)
+            | jobs::Reply::Leased { .. }
             | jobs::Reply::Done => {}
         }
     }
@@ -752,8 +785,8 @@ pub fn tenant_replies() -> Vec<tenant::Reply> {
     replies
 }
 
-pub fn assignments() -> Vec<Assignment> {
-    let execute = |payload| Execute {
+fn execute(payload: Payload) -> Execute {
+    Execute {
         job: job(),
         token: FencingToken(LARGEST),
         attempt: 1,
@@ -767,7 +800,10 @@ pub fn assignments() -> Vec<Assignment> {
         lease_ms: LARGEST,
         sharing: Sharing::Alone,
         traceparent: trace(),
-    };
+    }
+}
+
+pub fn assignments() -> Vec<Assignment> {
     let assignment = |attempts| Assignment {
         tenant: tenant(),
         shard: ShardIndex(u16::MAX),

@@ -237,6 +237,18 @@ fn a_worker_that_asks_anew_has_left_its_older_call_behind() {
 }
 
 #[test]
+fn a_worker_that_leaves_ends_its_call_and_is_given_nothing() {
+    let mut bench = Bench::new();
+    let (waiting, _) = bench.send(asks("w", 1, 20_000));
+    let (leaving, effects) = bench.send(asks("w", 0, 0));
+    assert_eq!(leased(waiting, &effects), Some(Vec::new()));
+    assert_eq!(leased(leaving, &effects), Some(Vec::new()));
+    assert!(view(&mut bench).pools.is_empty(), "it is not seen any more");
+    let (job, effects) = bench.enqueue(pulled());
+    assert!(replies(&effects).len() == 1 && bench.status(job) == JobState::Queued);
+}
+
+#[test]
 fn a_worker_is_given_only_the_actions_that_it_names_and_those_of_its_pool() {
     let mut bench = Bench::new();
     bench.enqueue(of_action("train"));
