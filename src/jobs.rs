@@ -161,7 +161,14 @@ pub async fn result(env: &Env, principal: &Principal, job: &str) -> Result<Respo
     else {
         return Err(unexpected());
     };
-    let key = match result {
+    stored(env, result, "The result is past its retention.").await
+}
+
+/// A value as JSON, streamed where it lies in object storage.
+///
+/// Errors: `GONE`, with the message `gone`, where it is not there any more.
+pub async fn stored(env: &Env, value: Payload, gone: &'static str) -> Result<Response, Error> {
+    let key = match value {
         Payload::Inline(value) => return answer::json(&value, 200),
         Payload::Stored { key, .. } => key,
     };
@@ -170,13 +177,13 @@ pub async fn result(env: &Env, principal: &Principal, job: &str) -> Result<Respo
         .get(key)
         .execute()
         .await
-        .map_err(unavailable("reading a result"))?;
-    let gone = || Error::new(ErrorCode::Gone, "The result is past its retention.");
+        .map_err(unavailable("reading an object"))?;
+    let gone = || Error::new(ErrorCode::Gone, gone);
     let body = object.as_ref().and_then(worker::Object::body).ok_or_else(gone)?;
     let builder = Response::builder()
         .with_header("content-type", "application/json")
         .map_err(answer::broken)?;
-    Ok(builder.body(body.response_body().map_err(unavailable("reading a result"))?))
+    Ok(builder.body(body.response_body().map_err(unavailable("reading an object"))?))
 }
 
 /// `GET /v1/jobs`: a page, newest first, from every shard.

@@ -2,6 +2,7 @@
 
 mod again;
 mod answer;
+mod attempts;
 mod batch;
 mod connect;
 mod doorbells;
@@ -17,6 +18,7 @@ mod requests;
 mod routes;
 mod schedules;
 mod tenants;
+mod workers;
 
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::jobs::Change;
@@ -70,8 +72,10 @@ async fn handle(mut request: Request, env: Env) -> core::result::Result<Response
     if !methods.contains(&method) {
         return answer::method_not_allowed(&method, methods);
     }
-    if routes::access(&route) == Access::Everyone {
-        return operations::handle(&env, &route);
+    match routes::access(&route) {
+        Access::Everyone => return operations::handle(&env, &route),
+        Access::Attempt => return attempts::handle(&mut request, &env, &route).await,
+        Access::Token => {}
     }
     if route == Route::Connect {
         return connect::handle(&request, &env).await;
@@ -110,6 +114,7 @@ async fn serve(
         Route::DeadLetters => again::dead_letters(request, env, &principal).await,
         Route::Redrive => again::redrive(request, env, &principal).await,
         Route::Discard => again::discard(request, env, &principal).await,
+        Route::Lease(pool) => workers::lease(request, env, &principal, &pool).await,
         Route::Tickets => connect::ticket(env, &principal).await,
         Route::Object(key) => objects::handle(request, env, &principal, &key, &method).await,
         Route::Composition if method == Method::Put => tenants::activate(request, env, &principal).await,
@@ -119,6 +124,7 @@ async fn serve(
             Err(Error::new(ErrorCode::NotImplemented, message))
         }
         Route::Connect | Route::Health | Route::Ready | Route::OpenApi => Err(Error::not_found()),
+        Route::AttemptPayload(_) | Route::AttemptReport(_) | Route::AttemptFinish(_) => Err(Error::not_found()),
     }
 }
 

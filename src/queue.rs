@@ -4,7 +4,7 @@ use tidegate_durable_objects::remote;
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::jobs::{Call, Reply};
 use tidegate_protocol::calls::queueing::{Pause, PauseScope};
-use tidegate_protocol::http::{ActionQueue, QueueView};
+use tidegate_protocol::http::{ActionQueue, PoolQueue, QueueView};
 use tidegate_protocol::ids::{ObjectName, ShardIndex};
 use tidegate_protocol::limits::BODY_BYTES_MAX;
 use tidegate_protocol::{Error, ErrorCode};
@@ -88,11 +88,29 @@ fn sum(views: Vec<QueueView>) -> QueueView {
                 None => all.actions.push(ActionQueue { action, waiting }),
             }
         }
+        for pool in view.pools {
+            match all.pools.iter_mut().find(|known| known.pool == pool.pool) {
+                Some(known) => add(known, pool),
+                None => all.pools.push(pool),
+            }
+        }
         let new = |pause: &Pause| !all.pauses.iter().any(|known| known.scope == pause.scope);
         let new: Vec<Pause> = view.pauses.into_iter().filter(new).collect();
         all.pauses.extend(new);
     }
     all
+}
+
+/// A worker asks every shard: it was seen when the last of them saw it.
+fn add(all: &mut PoolQueue, shard: PoolQueue) {
+    all.waiting += shard.waiting;
+    all.leased += shard.leased;
+    for seen in shard.workers {
+        match all.workers.iter_mut().find(|known| known.worker == seen.worker) {
+            Some(known) => known.seen_at = known.seen_at.max(seen.seen_at),
+            None => all.workers.push(seen),
+        }
+    }
 }
 
 fn unexpected() -> Error {

@@ -64,6 +64,8 @@ pub enum Command {
     /// Look at jobs that failed for good, do them again, or take them out of the list.
     #[command(subcommand)]
     DeadLetters(DeadLetters),
+    /// Run a command for each job of a pool, until SIGTERM or Ctrl-C (scope `jobs:work`).
+    Worker(Worker),
     /// Change or show what the tenant's actions are (scope `admin`).
     #[command(subcommand)]
     Composition(Composition),
@@ -431,6 +433,34 @@ pub struct LetterFilter {
     #[arg(long, value_name = "NAME=VALUE", value_parser = note)]
     pub metadata: Vec<(String, String)>,
 }
+
+/// `tidegate worker`
+#[derive(Debug, Args)]
+#[command(after_help = WORKER)]
+pub struct Worker {
+    /// The pool.
+    pub pool: String,
+    /// The command, for `sh -c`.
+    #[arg(long, value_name = "COMMAND")]
+    pub exec: String,
+    /// Only jobs of this action; can be given several times [default: of every action of the pool].
+    #[arg(long = "action", value_name = "ACTION")]
+    pub actions: Vec<String>,
+    /// How many jobs run at once.
+    #[arg(long, default_value_t = 1)]
+    pub concurrency: usize,
+    /// The worker's name, unlike that of any other in the pool [default: random].
+    #[arg(long)]
+    pub name: Option<String>,
+    /// How long jobs that run may go on once it is told to stop; the rest is given back.
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub grace: u64,
+}
+
+const WORKER: &str = "\
+The command reads the payload, as JSON, from its standard input. What it writes to standard output is the result: JSON, or else
+text. An exit status other than 0 is a failure that is tried again. A line `progress 40 a message` on standard error is progress;
+every other line is passed on. TIDEGATE_JOB_ID, TIDEGATE_ACTION, TIDEGATE_ATTEMPT and TIDEGATE_EFFECT_KEY say which attempt it is.";
 
 /// `tidegate composition`
 #[derive(Debug, Subcommand)]

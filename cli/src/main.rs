@@ -55,6 +55,7 @@ async fn run(arguments: Arguments, output: Output) -> Result<Exit, Failure> {
         Command::DeadLetters(command) => {
             commands::letters::letters(&settings::client(&connection)?, command, output).await
         }
+        Command::Worker(worker) => commands::worker::worker(&settings::client(&connection)?, worker, output).await,
         Command::Composition(composition) => {
             commands::composition::composition(&settings::client(&connection)?, &composition, output).await
         }

@@ -9,6 +9,7 @@ use futures_util::future::{Either, join_all, select};
 use futures_util::{FutureExt, StreamExt};
 use tidegate_engine::composition::{Action, Plan};
 use tidegate_engine::hub::Run;
+use tidegate_engine::jobs::payload_name;
 use tidegate_engine::progress::Thinner;
 use tidegate_patterns::operation::{Context, Done, Incoming, Invocation, Opened, Outgoing, Reader};
 use tidegate_protocol::calls::executor::{Assignment, Execute, Outcome};
@@ -543,7 +544,7 @@ async fn attempt(env: Env, tenant: &TenantId, reports: Rc<Reports>, execute: Exe
         Done::Unfinished => Ok(Outcome::Unfinished),
         Done::Snoozed { ms } => Ok(Outcome::Snoozed { ms }),
         Done::Result(result) => Ok(Outcome::Succeeded {
-            result: keep(&runtime, job, token, result).await?,
+            result: keep(&runtime.env, &runtime.tenant, job, token, result).await?,
         }),
     }
 }
@@ -567,8 +568,17 @@ async fn load(runtime: &Runtime, payload: Payload) -> Result<JsonText, Error> {
     JsonText::parse(&text).ok_or_else(|| Error::new(ErrorCode::InternalError, "The request's payload is damaged."))
 }
 
-/// A result, in the row where it is small, in object storage where it is large.
-async fn keep(runtime: &Runtime, job: JobId, token: FencingToken, result: JsonText) -> Result<Payload, Error> {
+/// A result, in the row where it is small, in object storage where it is large. The key names the content: the same
+/// result kept twice is one object, and another never takes its place.
+///
+/// Errors: `PAYLOAD_TOO_LARGE`; `UNAVAILABLE` where the storage cannot be reached.
+pub async fn keep(
+    env: &Env,
+    tenant: &TenantId,
+    job: JobId,
+    token: FencingToken,
+    result: JsonText,
+) -> Result<Payload, Error> {
     let bytes = result.as_str().len();
     if bytes <= RESULT_ROW_BYTES_MAX {
         return Ok(Payload::Inline(result));
@@ -577,9 +587,10 @@ async fn keep(runtime: &Runtime, job: JobId, token: FencingToken, result: JsonTe
         let message = format!("A result holds at most {RESULT_BYTES_MAX} bytes; this one has {bytes}.");
         return Err(Error::new(ErrorCode::PayloadTooLarge, message));
     }
-    let key = storage::result(&runtime.tenant, job, token.0);
-    let put = runtime
-        .bucket()?
+    let key = storage::result(tenant, job, token.0, payload_name(job, result.as_str()));
+    let put = env
+        .bucket("OBJECTS")
+        .map_err(unavailable("the binding OBJECTS"))?
         .put(key.as_str(), result.as_str().as_bytes().to_vec())
         .execute()
         .await;

@@ -434,6 +434,8 @@ fn name(turn: &Turn) -> &'static str {
             Call::Events { .. } => "events",
             Call::Output { .. } => "output",
             Call::Grow(_) => "grow",
+            Call::Lease(_) => "lease",
+            Call::Input { .. } => "input",
         },
         Turn::Wake => "wake",
         Turn::Tick => "tick",

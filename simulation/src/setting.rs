@@ -243,6 +243,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
                 keep_bytes: KEEP_BYTES,
                 ..Reporting::default()
             },
+            pool: None,
         };
         let name = ActionName::parse(name).expect("a name");
         let action = Action {

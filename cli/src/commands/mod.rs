@@ -10,3 +10,4 @@ pub mod objects;
 pub mod queue;
 pub mod schedules;
 pub mod token;
+pub mod worker;

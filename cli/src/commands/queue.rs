@@ -58,6 +58,18 @@ fn describe(view: &View) -> Vec<String> {
     )];
     let actions = view.actions.iter();
     lines.extend(actions.map(|queue| format!("waiting  {}  {}", queue.action, queue.waiting)));
+    for pool in &view.pools {
+        let workers: Vec<&str> = pool.workers.iter().map(|worker| worker.worker.as_str()).collect();
+        let workers = if workers.is_empty() {
+            "no worker".to_owned()
+        } else {
+            workers.join(", ")
+        };
+        let (name, waiting, leased) = (&pool.pool, pool.waiting, pool.leased);
+        lines.push(format!(
+            "pool     {name}  {waiting} waiting, {leased} at workers: {workers}"
+        ));
+    }
     let pauses = view.pauses.iter();
     lines.extend(pauses.map(|pause| format!("paused   {}  {}", held(&pause.scope), author(pause))));
     lines
@@ -139,6 +151,7 @@ fn sentence(reason: &Reason) -> String {
             "The tenant grows: under the limit {limit}{} the other shards still run more than their new part.",
             of_key(key)
         ),
+        Cause::Worker { pool } => format!("It waits for a worker of the pool {pool}."),
         Cause::Behind { ahead: 1 } => "1 job like it comes first.".to_owned(),
         Cause::Behind { ahead } => format!("{ahead} jobs like it come first."),
     }

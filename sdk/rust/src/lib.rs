@@ -23,6 +23,8 @@
 //! # }
 //! ```
 //!
+//! A [`worker::Worker`] runs jobs of a pool in a process of one's own.
+//!
 //! What is decided without I/O, and tested so: [`backoff`], [`call`], [`link`]. What does I/O: [`client`], [`http`].
 
 pub mod backoff;
@@ -38,6 +40,7 @@ mod options;
 mod random;
 mod socket;
 mod transport;
+pub mod worker;
 
 pub use call::Target;
 pub use client::{Client, Handle, Settings};

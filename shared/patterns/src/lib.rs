@@ -11,6 +11,7 @@ extern crate std;
 pub mod core;
 pub mod http;
 pub mod operation;
+pub mod pull;
 pub mod report;
 
 use alloc::boxed::Box;
@@ -22,7 +23,7 @@ use tidegate_protocol::{Error, ErrorCode};
 use crate::operation::{Context, Done, Invocation};
 
 /// What the patterns offer, all of them.
-pub const MANIFESTS: &[Manifest] = &[core::MANIFEST, http::MANIFEST, report::MANIFEST];
+pub const MANIFESTS: &[Manifest] = &[core::MANIFEST, http::MANIFEST, report::MANIFEST, pull::MANIFEST];
 
 /// Runs an operation.
 ///

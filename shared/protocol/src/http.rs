@@ -1,7 +1,9 @@
 //! The bodies of the HTTP API.
 
+mod attempts;
 mod batch;
 mod bulk;
+mod workers;
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -10,18 +12,21 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+pub use attempts::{FinishBody, LeaseRenewed, ReportBody};
 pub use batch::{BatchAnswer, BatchFormat, BatchItem, split_batch};
 pub use bulk::{
     AttemptError, BULK_JOBS_MAX, BulkAnswer, BulkItem, BulkRequest, DeadLetter, DeadLetterPage,
     REDRIVES_PER_SECOND_MAX, Rate, RetryRequest,
 };
 
+pub use workers::{LEASE_WAIT_MS_MAX, LEASED_JOBS_MAX, LeaseBody, LeasedJob, LeasedJobs, PoolQueue, WorkerSeen};
+
 use crate::calls::queueing::Pause;
 use crate::calls::schedules::Overlap;
 use crate::error::Error;
 use crate::event::{JobState, JsonText, Progress};
 use crate::fault::Fault;
-use crate::ids::{ActionName, JobId, RequestId, ScheduleName, Seq, StreamName, UserId};
+use crate::ids::{ActionName, JobId, PoolName, RequestId, ScheduleName, Seq, StreamName, UserId};
 use crate::time::UnixMs;
 
 /// The namespace of the problem types: one for each error code, explained in `docs/errors/`.
@@ -192,6 +197,11 @@ pub enum Reason {
         /// The key, where the limit has keys.
         key: String,
     },
+    /// A worker of a pool that asks for it.
+    Worker {
+        /// The pool.
+        pool: PoolName,
+    },
 }
 
 /// Why a job is not running.
@@ -234,6 +244,9 @@ pub struct QueueView {
     /// How many there will be, while the tenant grows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growing_to: Option<u16>,
+    /// The pools of workers in which jobs wait or are leased, or whose workers were seen, the first hundred of them.
+    #[serde(default)]
+    pub pools: Vec<PoolQueue>,
 }
 
 /// A schedule, and how it stands.

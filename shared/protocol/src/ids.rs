@@ -103,6 +103,9 @@ text_id! {
     /// The name of a stream that a job writes text to.
     StreamName, "1 to 128 printable characters",
         "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,128}$", is_printable;
+    /// The name of a pool of workers.
+    PoolName, "a name of 1 to 48 characters of a-z, 0-9, '_' and '-', a letter first",
+        "^[a-z][a-z0-9_-]{0,47}$", is_schedule;
     /// A client's name for one request of its own, echoed on every answer to it.
     RequestId, "1 to 128 characters of A-Z, a-z, 0-9, '.', '_', ':' and '-'",
         "^[A-Za-z0-9._:-]{1,128}$", is_id;

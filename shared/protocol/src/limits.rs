@@ -52,6 +52,13 @@ pub const OUTPUT_KEEP_BYTES_MIN: u64 = 32 * 1024;
 pub const OUTPUT_KEEP_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Changes of metadata in one report.
 pub const METADATA_PATCHES_MAX: usize = 64;
+/// The message of a progress report, and its metadata, each: a job's row is rewritten with every event.
+pub const PROGRESS_BYTES_MAX: usize = 4 * 1024;
+/// The message with which an attempt may fail. It stands in the job's row, and in every answer about it.
+pub const FAILURE_BYTES_MAX: usize = 4 * 1024;
+/// The body with which an attempt may end. It is held as a whole, several times over, in an instance of 128 MB that
+/// others share.
+pub const FINISH_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const _: () = assert!(PAYLOAD_ROW_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(OUTPUT_REPORT_BYTES_MAX < FRAME_BYTES_MAX);

@@ -24,6 +24,7 @@ mod report;
 mod schedules;
 mod spill;
 mod tenants;
+mod workers;
 
 /// Makes three tests of each flow: undisturbed, with the tenant's objects evicted between its steps, and with the whole
 /// server killed and started again on the same state between its steps.

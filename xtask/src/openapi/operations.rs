@@ -21,13 +21,15 @@ use tidegate_protocol::limits::{
 use tidegate_protocol::time::UnixMs;
 
 use super::again;
+use super::attempts;
 use super::operation::{Access, Operation};
 use super::problems::{FAULTS, Refusal, of};
 use super::queue;
 use super::schemas::{Schemas, by_name};
+use super::workers;
 
 /// The groups of operations, each with what it is about.
-pub const TAGS: [(&str, &str); 9] = [
+pub const TAGS: [(&str, &str); 10] = [
     ("requests", "Running actions."),
     (
         "jobs",
@@ -46,6 +48,10 @@ pub const TAGS: [(&str, &str); 9] = [
     (
         "dead-letters",
         "Jobs that failed for good, until they are redriven or discarded.",
+    ),
+    (
+        "attempts",
+        "For workers, and whoever makes the attempts of jobs: leases, signs of life, progress, outcomes.",
     ),
     ("connect", "The WebSocket."),
     ("objects", "The tenant's own storage."),
@@ -73,6 +79,8 @@ pub fn all(schemas: &mut Schemas) -> Vec<Operation> {
         jobs,
         again::operations,
         queue::operations,
+        workers::operations,
+        attempts::operations,
         schedules,
         connect,
         objects,

@@ -7,6 +7,7 @@ mod objects;
 mod queue;
 mod schedules;
 mod types;
+mod workers;
 
 use std::time::Duration;
 
@@ -29,12 +30,15 @@ pub use self::again::{AttemptError, Bulk, BulkAnswer, BulkItem, DeadLetter, Dead
 pub use self::batch::{BatchAnswer, BatchItem};
 pub use self::body::Download;
 pub use self::objects::ObjectHead;
-pub use self::queue::{ActionPattern, ActionQueue, Cause, Pause, PauseScope, Queue, Reason, Scope, Why};
+pub use self::queue::{
+    ActionPattern, ActionQueue, Cause, Pause, PauseScope, Pool, Queue, Reason, Scope, Why, WorkerSeen,
+};
 pub use self::types::{
     Accepted, Activated, Answer, EventPage, Job, JobFilter, JobPage, JobProgress, ObjectInfo, OutputPage, Posted,
     Prefer, Ticket,
 };
 
+pub use self::workers::{Lease, LeasedJob, LeasedJobs, Outcome as AttemptOutcome};
 pub use tidegate_protocol::calls::schedules::Overlap;
 pub use tidegate_protocol::http::{Backfilled, ScheduleInfo, ScheduleList, Triggered};
 
@@ -269,8 +273,11 @@ impl Http {
         let invalid = |what: String| Error::Invalid(format!("The request cannot be made: {what}."));
         let mut request = HttpRequest::builder()
             .method(method)
-            .uri(format!("{}{path}", self.site.address.http))
-            .header(AUTHORIZATION, bearer(&self.site.token())?);
+            .uri(format!("{}{path}", self.site.address.http));
+        // An attempt has a token of its own.
+        if !headers.iter().any(|(name, _)| *name == AUTHORIZATION.as_str()) {
+            request = request.header(AUTHORIZATION, bearer(&self.site.token())?);
+        }
         for (name, value) in headers {
             let value = HeaderValue::from_str(value).map_err(|error| invalid(error.to_string()))?;
             request = request.header(*name, value);

@@ -96,6 +96,11 @@ pub enum Cause {
         #[serde(default)]
         key: String,
     },
+    /// A worker of a pool that asks for it.
+    Worker {
+        /// The pool.
+        pool: String,
+    },
 }
 
 /// One thing that a job waits for, which may be one that this version does not know.
@@ -157,6 +162,35 @@ pub struct Queue {
     /// How many there will be, while the tenant grows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growing_to: Option<u16>,
+    /// The pools of workers.
+    #[serde(default)]
+    pub pools: Vec<Pool>,
+}
+
+/// A worker that asked for jobs in the last minute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerSeen {
+    /// Its name.
+    pub worker: String,
+    /// When it last asked or was answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_at: Option<UnixMs>,
+}
+
+/// A pool of workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// The pool.
+    pub pool: String,
+    /// Jobs that wait for one of its workers.
+    #[serde(default)]
+    pub waiting: u64,
+    /// Jobs that its workers run.
+    #[serde(default)]
+    pub leased: u64,
+    /// Its workers of the last minute.
+    #[serde(default)]
+    pub workers: Vec<WorkerSeen>,
 }
 
 impl Http {
@@ -252,6 +286,9 @@ mod tests {
             sent::Reason::Growing {
                 limit: "one".into(),
                 key: String::new(),
+            },
+            sent::Reason::Worker {
+                pool: ids::PoolName::parse("gpu").unwrap(),
             },
         ];
         waits_for.extend(scopes().map(|scope| {

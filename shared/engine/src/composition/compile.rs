@@ -7,11 +7,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use serde_json::{Map, Value};
-use tidegate_protocol::calls::executor::Sharing;
+use tidegate_protocol::calls::executor::{Dispatch, Sharing};
 use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::event::JsonText;
-use tidegate_protocol::ids::{ActionName, Revision};
+use tidegate_protocol::ids::{ActionName, PoolName, Revision};
 use tidegate_protocol::{Error, Fault};
 
 use super::defaults::{
@@ -19,7 +19,7 @@ use super::defaults::{
     SHARDS_MAX,
 };
 use super::document::{canonical, read, revision_of};
-use super::manifest::{Manifest, Mode, Operation};
+use super::manifest::{Manifest, Mode, Operation, Runs};
 use super::object::{Object, child, describe, note, suggest};
 use super::once::read_once;
 use super::plan::{Action, PatternInstance, Plan};
@@ -278,7 +278,12 @@ fn read_action(
     let operation = run.as_ref().map(|run| run.operation);
     let mode = read_mode(&mut fields, operation);
     let sharing = operation.map_or_else(Sharing::default, |operation| operation.sharing);
-    let policy = read_policy(&mut fields, mode, sharing);
+    let mut policy = read_policy(&mut fields, mode, sharing);
+    policy.pool = run.as_ref().and_then(Run::pool);
+    if let (Some(_), Dispatch::Queue) = (&policy.pool, policy.dispatch) {
+        let expected = "`direct`: the workers of a pool ask for their jobs";
+        fields.fault("dispatch", expected, "queue");
+    }
     let declared = mode;
     let mode = read_deadline(&mut fields, mode, policy.timeout_ms);
     let queue = parts.queue.rules(&mut fields, name.as_ref());
@@ -322,6 +327,19 @@ struct Run<'a> {
     config: &'a Value,
     manifest: &'a Manifest,
     operation: &'static Operation,
+}
+
+impl Run<'_> {
+    /// Whose workers run it, where workers do. A pool that is none has been noted where it stands.
+    fn pool(&self) -> Option<PoolName> {
+        match self.operation.runs {
+            Runs::Executor => None,
+            Runs::Pull => {
+                let named = self.config.get("pool").and_then(Value::as_str);
+                PoolName::parse(named.unwrap_or(self.instance))
+            }
+        }
+    }
 }
 
 fn read_run<'a>(fields: &mut Object<'a, '_>, instances: &'a BTreeMap<&str, Instance<'a>>) -> Option<Run<'a>> {

@@ -83,6 +83,16 @@ impl Modes {
     }
 }
 
+/// Who runs an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runs {
+    /// The deployment: the pattern's own code.
+    Executor,
+    /// Workers elsewhere, which ask for jobs of the pool that the instance's configuration names as `pool`, or else of
+    /// the pool of the instance's name.
+    Pull,
+}
+
 /// One operation of a pattern.
 #[derive(Debug, Clone, Copy)]
 pub struct Operation {
@@ -96,6 +106,8 @@ pub struct Operation {
     pub default_mode: Mode,
     /// Whether a hub may run it itself: it computes next to nothing, so that it holds up no socket. Waiting is free.
     pub runs_in_hub: bool,
+    /// Who runs it.
+    pub runs: Runs,
     /// Whether its attempts may share an invocation of the executor.
     pub sharing: Sharing,
     /// Checks the settings of an action that runs it.
@@ -122,12 +134,14 @@ impl Manifest {
     }
 
     /// Whether the manifest agrees with itself: every operation supports its own default mode, and what may answer on
-    /// the spot, or share an invocation, may run in a hub. For `const _: () = assert!(MANIFEST.is_sound());` beside each manifest.
+    /// the spot, or share an invocation, may run in a hub, and what workers run is always a job. For `const _: () = assert!(MANIFEST.is_sound());` beside each manifest.
     pub const fn is_sound(&self) -> bool {
         let mut rest = self.operations;
         while let [operation, others @ ..] = rest {
             let shares_too_much = matches!(operation.sharing, Sharing::Shared) && !operation.runs_in_hub;
+            let waits_for_nobody = operation.modes.sync || operation.modes.auto;
             if !operation.modes.contains(operation.default_mode)
+                || (matches!(operation.runs, Runs::Pull) && waits_for_nobody)
                 || (operation.modes.sync && !operation.runs_in_hub)
                 || shares_too_much
             {

@@ -32,7 +32,9 @@ mod tests;
 
 pub use compile::compile;
 pub use document::{canonical, revision};
-pub use manifest::{CheckConfig, CheckSettings, Manifest, Mode, Modes, Operation, takes_no_settings, takes_nothing};
+pub use manifest::{
+    CheckConfig, CheckSettings, Manifest, Mode, Modes, Operation, Runs, takes_no_settings, takes_nothing,
+};
 pub use object::{Object, child, describe, note, suggest};
 pub use once::{DedupeRules, OnceRules};
 pub use plan::{Action, DeclaredMode, PatternInstance, Plan};

@@ -54,6 +54,7 @@ pub(super) fn read_policy(fields: &mut Object<'_, '_>, mode: Option<Mode>, shari
         dispatch,
         sharing,
         reporting: read_reporting(fields),
+        pool: None,
     }
 }
 

@@ -18,8 +18,8 @@ use tidegate_protocol::{ErrorCode, Fault};
 
 use super::defaults::{ACTIONS_MAX, FAULTS_MAX, PATTERNS_MAX, SCHEDULES_MAX};
 use super::{
-    Action, DEFAULT, DeclaredMode, Manifest, Mode, Modes, Object, Operation, compile, revision, takes_no_settings,
-    takes_nothing,
+    Action, DEFAULT, DeclaredMode, Manifest, Mode, Modes, Object, Operation, Runs, compile, revision,
+    takes_no_settings, takes_nothing,
 };
 
 const fn operation(name: &'static str, modes: Modes, default_mode: Mode) -> Operation {
@@ -29,6 +29,7 @@ const fn operation(name: &'static str, modes: Modes, default_mode: Mode) -> Oper
         modes,
         default_mode,
         runs_in_hub: modes.sync,
+        runs: Runs::Executor,
         sharing: Sharing::Alone,
         check_settings: takes_no_settings,
     }

@@ -148,6 +148,7 @@ impl Hub {
                 | jobs::Reply::DeadLetters(_)
                 | jobs::Reply::Many { .. }
                 | jobs::Reply::History(_)
+                | jobs::Reply::Leased { .. }
                 | jobs::Reply::Continue { .. }
                 | jobs::Reply::Grown(_)
                 | jobs::Reply::Elsewhere { .. },
@@ -282,6 +283,7 @@ fn http_reply(request_id: RequestId, reply: jobs::Reply) -> Reply {
         | jobs::Reply::Backfilled(_)
         | jobs::Reply::DeadLetters(_)
         | jobs::Reply::Many { .. }
+        | jobs::Reply::Leased { .. }
         | jobs::Reply::Continue { .. }
         | jobs::Reply::History(_)
         | jobs::Reply::Grown(_)

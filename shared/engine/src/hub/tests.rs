@@ -57,6 +57,7 @@ fn action(name: &str, mode: DeclaredMode, scopes: &[&str]) -> Action {
             dispatch: Dispatch::Queue,
             sharing: Sharing::Alone,
             reporting: Default::default(),
+            pool: None,
         },
         queue: Default::default(),
         once: Default::default(),

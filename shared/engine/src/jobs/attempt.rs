@@ -66,13 +66,21 @@ impl<D: Database> Turn<'_, D> {
                 1
             };
             match heads.take(self.db, &lane, self.now, ahead)? {
-                Some((job, payload)) => self.claim(job, payload, heads.next_due(&lane))?,
-                // Nothing of the lane may start now, whatever memory says.
-                None => match self.head(&lane)? {
-                    Some(head) => self.state.lanes.set_head(&lane, head.max(self.now.plus(1))),
-                    None => self.state.lanes.remove(&lane, None),
-                },
+                Some((job, payload)) => {
+                    let claimed = self.claim(job, payload, heads.next_due(&lane))?;
+                    self.effects.extend(claimed.map(Effect::Execute));
+                }
+                None => self.look_again(&lane)?,
             }
+        }
+        Ok(())
+    }
+
+    /// Nothing of the lane may start now, whatever memory says.
+    pub(super) fn look_again(&mut self, lane: &str) -> Result<(), DatabaseError> {
+        match self.head(lane)? {
+            Some(head) => self.state.lanes.set_head(lane, head.max(self.now.plus(1))),
+            None => self.state.lanes.remove(lane, None),
         }
         Ok(())
     }
@@ -82,11 +90,13 @@ impl<D: Database> Turn<'_, D> {
     pub(super) fn start(&mut self, call: CallId, id: JobId) -> Result<(), DatabaseError> {
         if let Some(mut job) = self.load(id)?
             && job.state == JobState::Queued
+            && job.spec.policy.pool.is_none()
         {
             let shape = Shape::of(&job.spec);
             if self.state.has_place() && self.state.gates.closed(&shape, self.now).next().is_none() {
                 let payload = payload(self.db, id.number())?;
-                self.claim(job, payload, None)?;
+                let claimed = self.claim(job, payload, None)?;
+                self.effects.extend(claimed.map(Effect::Execute));
             } else if job.due_at.is_some_and(|due| due > self.now) {
                 job.set_due(self.db, Some(self.now))?;
                 self.wait_otherwise(&job)?;
@@ -97,10 +107,17 @@ impl<D: Database> Turn<'_, D> {
         Ok(())
     }
 
-    /// Starts an attempt of a job that waits. `head` is the time of the one behind it in its lane, where that is known.
-    fn claim(&mut self, mut job: Job, payload: Payload, head: Option<UnixMs>) -> Result<(), DatabaseError> {
+    /// Starts an attempt of a job that waits, and gives what is to be done; `None` where the job's time is over. `head` is
+    /// the time of the one behind it in its lane, where that is known.
+    pub(super) fn claim(
+        &mut self,
+        mut job: Job,
+        payload: Payload,
+        head: Option<UnixMs>,
+    ) -> Result<Option<Box<Execute>>, DatabaseError> {
         if job.is_over(self.now) {
-            return self.give_up(job);
+            self.give_up(job)?;
+            return Ok(None);
         }
         // A lost lease or an unfinished run goes on with its attempt; a failed attempt is followed by the next. One that
         // put itself off goes on as well, with all its time.
@@ -133,13 +150,11 @@ impl<D: Database> Turn<'_, D> {
         self.state.lanes.charge(&lane);
         self.state.lanes.remove(&lane, head);
         self.state.running.insert(job.id.number(), lease);
-        let execution = self.execution(&job, payload);
-        self.effects.push(Effect::Execute(execution));
-        Ok(())
+        Ok(Some(self.execution(&job, payload)))
     }
 
     /// Whether `token` is the one under which the job runs. An old token changes nothing.
-    fn holds(&self, id: JobId, token: FencingToken) -> bool {
+    pub(super) fn holds(&self, id: JobId, token: FencingToken) -> bool {
         self.state
             .running
             .get(&id.number())
@@ -268,8 +283,14 @@ impl<D: Database> Turn<'_, D> {
             self.reply(call, Ok(Reply::Done));
             return Ok(());
         }
-        let loaded = if self.holds(id, token) { self.load(id)? } else { None };
-        let Some(job) = loaded else {
+        if !self.holds(id, token) {
+            let known = self
+                .load(id)?
+                .is_some_and(|job| job.ended_attempt_with(token, &outcome));
+            self.reply(call, if known { Ok(Reply::Done) } else { Err(lease_lost()) });
+            return Ok(());
+        }
+        let Some(job) = self.load(id)? else {
             self.reply(call, Err(lease_lost()));
             return Ok(());
         };
@@ -502,7 +523,7 @@ impl<D: Database> Turn<'_, D> {
     }
 }
 
-fn lease_lost() -> Error {
+pub(super) fn lease_lost() -> Error {
     Error::new(ErrorCode::LeaseLost, "This attempt no longer holds the job's lease.")
 }
 

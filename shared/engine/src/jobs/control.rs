@@ -50,7 +50,7 @@ impl<D: Database> Turn<'_, D> {
     pub(super) fn resume(&mut self, call: CallId, scope: PauseScope, caller: &Caller) -> Result<(), DatabaseError> {
         let reply = if caller.writes_all {
             self.state.gates.resume(self.db, &scope)?;
-            self.state.lanes.opened(Gate::Paused(scope));
+            self.state.lanes.opened(&Gate::Paused(scope));
             self.place_freed = true;
             Ok(Reply::Done)
         } else {
@@ -68,12 +68,10 @@ impl<D: Database> Turn<'_, D> {
                 running: u64::try_from(self.state.running()).unwrap_or(u64::MAX),
                 waiting: self.state.lanes.jobs(),
                 actions: actions
-                    .map(|(action, waiting)| ActionQueue {
-                        action: action.clone(),
-                        waiting,
-                    })
+                    .map(|(action, waiting)| ActionQueue { action, waiting })
                     .collect(),
                 pauses: self.state.gates.pauses(),
+                pools: self.state.pools(self.now),
                 ..QueueView::default()
             }))
         } else {
@@ -126,13 +124,23 @@ impl<D: Database> Turn<'_, D> {
         for gate in self.state.gates.closed(&shape, self.now) {
             reasons.extend(self.reason(gate, &shape, caller));
         }
-        if !self.state.has_place() {
-            let running = u32::try_from(self.state.running()).unwrap_or(u32::MAX);
+        let (has_place, running) = match shape.pool() {
+            None => {
+                let ours = self.state.running().saturating_sub(self.state.gates.pulled());
+                (self.state.has_place(), ours)
+            }
+            Some(_) => (self.state.has_lease(), self.state.gates.pulled()),
+        };
+        if !has_place {
+            let running = u32::try_from(running).unwrap_or(u32::MAX);
             reasons.push(Reason::Places { running });
         }
         let ahead = self.ahead(job, &shape)?;
         if ahead > 0 {
             reasons.push(Reason::Behind { ahead });
+        }
+        if let Some(pool) = shape.pool() {
+            reasons.push(Reason::Worker { pool: pool.clone() });
         }
         Ok(reasons)
     }

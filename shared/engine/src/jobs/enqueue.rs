@@ -80,7 +80,9 @@ impl<D: Database> Turn<'_, D> {
             self.make_way(leaves, id)?;
         }
 
-        let direct = due.is_none() && enqueue.job.policy.dispatch == Dispatch::Direct;
+        // A job for workers is stored, and waits for one that asks.
+        let pulled = enqueue.job.policy.pool.is_some();
+        let direct = due.is_none() && !pulled && enqueue.job.policy.dispatch == Dispatch::Direct;
         if direct && self.state.lanes.may_wait_beside(&shape) {
             // A gate may have opened by its time alone: those that wait at it come first.
             self.fill()?;
@@ -96,7 +98,7 @@ impl<D: Database> Turn<'_, D> {
             return self.acknowledge(call, &job, &enqueue, false);
         }
         let mut job = fresh(id, self.now, &enqueue);
-        let rings = due.is_none() && !direct;
+        let rings = due.is_none() && !direct && !pulled;
         (job.state, job.due_at) = match due {
             Some(at) => (JobState::Scheduled, Some(at)),
             None if rings => (JobState::Queued, Some(self.now.plus(DOORBELL_GRACE_MS))),

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use tidegate_protocol::calls::queueing::{Counted, Pause, PauseScope, Rule};
 use tidegate_protocol::calls::spread::Place;
-use tidegate_protocol::ids::UserId;
+use tidegate_protocol::ids::{PoolName, UserId};
 use tidegate_protocol::time::UnixMs;
 
 use super::lanes::Shape;
@@ -53,6 +53,8 @@ const ARRIVALS_SWEPT: usize = 8192;
 pub(super) struct Gates {
     rules: BTreeMap<String, Rule>,
     held: BTreeMap<LimitKey, u32>,
+    /// Attempts under way that workers make, by their pool.
+    pulled: BTreeMap<PoolName, u32>,
     arrivals: BTreeMap<LimitKey, ArrivalUs>,
     pauses: BTreeMap<PauseScope, (UserId, UnixMs)>,
     /// The object's part of each rule.
@@ -170,6 +172,9 @@ impl Gates {
         for (key, _) in shape.limits() {
             *self.held.entry(key.clone()).or_default() += 1;
         }
+        if let Some(pool) = shape.pool() {
+            *self.pulled.entry(pool.clone()).or_default() += 1;
+        }
     }
 
     /// An attempt has ended: its places are free.
@@ -182,6 +187,27 @@ impl Gates {
                 }
             }
         }
+        let pool = shape.pool().and_then(|pool| self.pulled.get_mut(pool));
+        if let Some(pulled) = pool {
+            *pulled = pulled.saturating_sub(1);
+            self.pulled.retain(|_, pulled| *pulled > 0);
+        }
+    }
+
+    /// How many attempts are under way at workers.
+    pub fn pulled(&self) -> usize {
+        let pulled: u32 = self.pulled.values().sum();
+        usize::try_from(pulled).unwrap_or(usize::MAX)
+    }
+
+    /// How many of them at workers of this pool.
+    pub fn pulled_in(&self, pool: &PoolName) -> u32 {
+        self.pulled.get(pool).copied().unwrap_or(0)
+    }
+
+    /// The pools whose workers make attempts.
+    pub fn pulled_pools(&self) -> impl Iterator<Item = &PoolName> {
+        self.pulled.keys()
     }
 
     /// How many attempts hold a place under a limit.

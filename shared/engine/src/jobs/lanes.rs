@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::calls::jobs::NewJob;
 use tidegate_protocol::calls::queueing::{PauseScope, Priority};
-use tidegate_protocol::ids::ActionName;
+use tidegate_protocol::ids::{ActionName, PoolName};
 use tidegate_protocol::time::UnixMs;
 
 use super::gates::{Gate, Gates, LimitKey};
@@ -49,6 +49,8 @@ pub(super) struct Shape {
     share: Option<(String, u32)>,
     /// Limit and cost.
     limits: Vec<(LimitKey, u32)>,
+    /// Whose workers run it; `None`: the executor.
+    pool: Option<PoolName>,
 }
 
 /// A limit and its key stand in a lane's name as a pair.
@@ -80,31 +82,43 @@ impl Shape {
                 .iter()
                 .map(|counted| (counted.into(), counted.cost))
                 .collect(),
+            pool: job.policy.pool.clone(),
         }
     }
 
-    /// The lane's name.
+    /// The lane's name: its pool, where there is one, and the rest as a JSON array.
     pub fn name(&self) -> Result<String, DatabaseError> {
         let Self {
             action,
             priority,
             share,
             limits,
+            pool,
         } = self;
-        serde_json::to_string(&(action, priority, share, limits))
-            .map_err(|error| DatabaseError::new(alloc::format!("a lane has no name: {error}")))
+        let mut name = serde_json::to_string(&(action, priority, share, limits))
+            .map_err(|error| DatabaseError::new(alloc::format!("a lane has no name: {error}")))?;
+        if let Some(pool) = pool {
+            name.insert_str(0, pool.as_str());
+        }
+        Ok(name)
     }
 
     /// The shape that a lane's name tells.
     pub fn parse(name: &str) -> Result<Self, DatabaseError> {
-        let (action, priority, share, limits) = serde_json::from_str(name)
+        let (pool, rest) = name.split_at(name.find('[').unwrap_or(0));
+        let (action, priority, share, limits) = serde_json::from_str(rest)
             .map_err(|error| DatabaseError::new(alloc::format!("a lane's name was not read: {error}")))?;
         Ok(Self {
             action,
             priority,
             share,
             limits,
+            pool: PoolName::parse(pool),
         })
+    }
+
+    pub fn pool(&self) -> Option<&PoolName> {
+        self.pool.as_ref()
     }
 
     pub fn limits(&self) -> impl Iterator<Item = (&LimitKey, u32)> {
@@ -179,6 +193,12 @@ impl Row {
         self.lanes.get(share)?.first().map(|(_, lane)| lane)
     }
 
+    /// All of them, the next one first.
+    fn in_order(&self) -> impl Iterator<Item = &LaneName> {
+        let lanes = self.shares.iter().filter_map(|(_, share)| self.lanes.get(share));
+        lanes.flatten().map(|(_, lane)| lane)
+    }
+
     fn insert(&mut self, pass: u64, share: &ShareName, rank: u64, lane: LaneName) {
         self.shares.insert((pass, share.clone()));
         self.lanes.entry(share.clone()).or_default().insert((rank, lane));
@@ -244,11 +264,6 @@ impl Lanes {
     /// How many jobs of each action wait.
     pub fn by_action(&self) -> impl Iterator<Item = (&ActionName, u64)> {
         self.actions.iter().map(|(action, jobs)| (action, *jobs))
-    }
-
-    /// One more job waits, from `due` on.
-    pub fn add(&mut self, name: &str, shape: &Shape, due: UnixMs) {
-        self.add_many(name, shape, due, 1);
     }
 
     /// `jobs` more wait, the first from `head` on.
@@ -337,8 +352,8 @@ impl Lanes {
         }
     }
 
-    /// The lane whose head is to start next, if any may.
-    pub fn next(&mut self, gates: &Gates, now: UnixMs) -> Option<LaneName> {
+    /// The lane whose head is to start next, if any may: of one of the actions `only`, or of any.
+    pub fn next(&mut self, gates: &Gates, now: UnixMs, only: Option<&[ActionName]>) -> Option<LaneName> {
         while let Some((_, gate)) = self.openings.pop_first_if(|(at, _)| *at <= now) {
             self.opened.insert(gate);
         }
@@ -347,7 +362,7 @@ impl Lanes {
                 self.stand(&name, Spot::Ready);
             }
             let moved = self.let_through(gates, now);
-            let Some(name) = self.ready.first().cloned() else {
+            let Some(name) = self.first_ready(only).cloned() else {
                 if moved {
                     continue;
                 }
@@ -365,6 +380,17 @@ impl Lanes {
             self.leave(&name);
             self.stand(&name, Spot::At(gate));
         }
+    }
+
+    fn first_ready(&self, only: Option<&[ActionName]>) -> Option<&LaneName> {
+        let Some(actions) = only else {
+            return self.ready.first();
+        };
+        let wanted = |name: &&LaneName| {
+            let lane = self.lanes.get(*name);
+            lane.is_some_and(|lane| actions.contains(&lane.shape.action))
+        };
+        self.ready.in_order().find(wanted)
     }
 
     /// Takes one lane from each gate that lets it through. True where there was one.
@@ -517,6 +543,11 @@ impl Lanes {
         if !self.ready.is_empty() || !self.opened.is_empty() {
             return Some(UnixMs(0));
         }
+        self.next_change()
+    }
+
+    /// When time alone may make another lane ready.
+    pub fn next_change(&self) -> Option<UnixMs> {
         let early = self.early.first().map(|(head, _)| *head);
         let opening = self.openings.first().map(|(at, _)| *at);
         early.into_iter().chain(opening).min()

@@ -25,9 +25,12 @@ mod letters;
 mod many;
 mod notes;
 mod once;
+mod pull;
+mod queues;
 mod read;
 mod retry;
 mod row;
+mod said;
 mod schedules;
 mod schema;
 mod select;
@@ -53,6 +56,7 @@ use tidegate_protocol::calls::jobs::{Call, Reply};
 use tidegate_protocol::ids::{FencingToken, HubIndex, JobId};
 use tidegate_protocol::time::UnixMs;
 
+pub use pull::{LEASED_MAX, POLLS_MAX, WORKER_SEEN_MS};
 pub use retry::payload_name;
 pub use schedules::{CATCH_UP_TIMES_MAX, COUNTED_TIMES_MAX, FULL_QUEUE_MS, TURN_TIMES_MAX};
 pub use schema::STEPS;
@@ -79,8 +83,8 @@ pub const REDELIVERY_MS: u64 = 5_000;
 pub const LOG_EVENTS_MAX: usize = 64;
 /// Bytes of the events kept in a job's row. A row is rewritten with every event.
 pub const LOG_BYTES_MAX: usize = 16 * 1024;
-/// Bytes of one progress report's message and metadata together.
-pub const PROGRESS_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of one progress report's message, and of its metadata.
+pub const PROGRESS_BYTES_MAX: usize = tidegate_protocol::limits::PROGRESS_BYTES_MAX;
 /// Jobs deleted, or started, in one turn at most.
 pub const TURN_ROWS_MAX: u64 = 200;
 /// The shortest time between two sweeps for jobs past their retention. Milliseconds.
@@ -215,6 +219,8 @@ impl<'a, D: Database> Turn<'a, D> {
                 offset,
             } => self.output(id, job, &caller, stream, offset),
             Call::Grow(growth) => self.grow(id, growth),
+            Call::Lease(asked) => self.lease(id, asked),
+            Call::Input { job, token } => self.input(id, job, token),
         }
     }
 
@@ -249,6 +255,7 @@ pub fn handle<D: Database>(
     if may_release {
         turn.release_held()?;
     }
+    turn.serve()?;
     Ok(turn.effects)
 }
 
@@ -271,6 +278,7 @@ pub fn wake<D: Database>(
 ) -> Result<Vec<Effect>, DatabaseError> {
     let mut turn = Turn::new(db, state, now, random);
     turn.wake()?;
+    turn.serve()?;
     Ok(turn.effects)
 }
 
@@ -285,6 +293,7 @@ pub fn tick<D: Database>(
 ) -> Result<Vec<Effect>, DatabaseError> {
     let mut turn = Turn::new(db, state, now, random);
     turn.tick()?;
+    turn.serve()?;
     Ok(turn.effects)
 }
 

@@ -240,7 +240,10 @@ fn job_of(call: &Call) -> Option<JobId> {
         | Call::Result { job, .. }
         | Call::Why { job, .. }
         | Call::Events { job, .. }
-        | Call::Output { job, .. } => Some(*job),
+        | Call::Output { job, .. }
+        | Call::Report { job, .. }
+        | Call::Finish { job, .. }
+        | Call::Input { job, .. } => Some(*job),
         _ => None,
     }
 }

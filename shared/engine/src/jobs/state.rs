@@ -11,7 +11,9 @@ use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, JobNumber, Seq};
 use tidegate_protocol::time::UnixMs;
 
 use super::gates::{Gate, Gates};
-use super::lanes::{Lanes, Shape};
+use super::lanes::Shape;
+use super::pull::Pull;
+use super::queues::Queues;
 use super::row::{Job, columns};
 use super::schedules::Watch;
 use super::spread::Spread;
@@ -98,7 +100,7 @@ pub struct State {
     pub(super) rows: BTreeMap<JobNumber, Job>,
     pub(super) unstored: BTreeMap<JobNumber, Unstored>,
     pub(super) undelivered: BTreeMap<JobNumber, Undelivered>,
-    pub(super) lanes: Lanes,
+    pub(super) lanes: Queues,
     pub(super) gates: Gates,
     pub(super) waiters: BTreeMap<CallId, Waiter>,
     pub(super) sweep_at: Option<UnixMs>,
@@ -108,6 +110,7 @@ pub struct State {
     pub(super) followed: BTreeSet<(HubIndex, JobNumber)>,
     pub(super) schedules: Watch,
     pub(super) spread: Spread,
+    pub(super) pull: Pull,
 }
 
 impl State {
@@ -144,6 +147,7 @@ impl State {
             followed: BTreeSet::new(),
             schedules: Watch::recover(db)?,
             spread,
+            pull: Pull::default(),
         };
         let indexed = db.run(columns!("WHERE due_at IS NOT NULL AND state >= 3"), &[])?;
         let young = db.run(
@@ -189,7 +193,7 @@ impl State {
     pub(super) fn give_back(&mut self, shape: &Shape) {
         self.gates.give_back(shape);
         for (key, _) in shape.limits() {
-            self.lanes.opened(Gate::Limit(key.clone()));
+            self.lanes.opened(&Gate::Limit(key.clone()));
         }
     }
 
@@ -198,12 +202,13 @@ impl State {
         self.places() > 0
     }
 
-    /// How many more attempts may start.
+    /// How many more attempts of the executor may start.
     pub(super) fn places(&self) -> u64 {
         if !self.spread.is_awake() {
             return 0;
         }
-        u64::try_from(RUNNING_MAX.saturating_sub(self.running())).unwrap_or(0)
+        let ours = self.running().saturating_sub(self.gates.pulled());
+        u64::try_from(RUNNING_MAX.saturating_sub(ours)).unwrap_or(0)
     }
 
     pub(super) fn redeliver_at(&mut self, number: JobNumber, at: UnixMs) {
@@ -253,7 +258,8 @@ impl State {
 
     /// When [`super::tick`] is to be called, as long as this instance lives.
     pub fn next_tick(&self) -> Option<UnixMs> {
-        self.waiters.values().map(|waiter| waiter.deadline).min()
+        let waiters = self.waiters.values().map(|waiter| waiter.deadline);
+        waiters.chain(self.next_poll()).min()
     }
 
     /// When the first schedule is due.
@@ -331,8 +337,8 @@ fn name_lanes(db: &impl Database, watermark: JobNumber) -> Result<(), DatabaseEr
 }
 
 /// The lanes of all jobs that wait.
-fn recover_lanes(db: &impl Database) -> Result<Lanes, DatabaseError> {
-    let mut lanes = Lanes::default();
+fn recover_lanes(db: &impl Database) -> Result<Queues, DatabaseError> {
+    let mut lanes = Queues::default();
     let rows = db.run(
         "-- jobs::recover_lanes
         SELECT lane, count(*), min(due_at) FROM job WHERE due_at IS NOT NULL AND state < 3 GROUP BY lane",

@@ -9,7 +9,7 @@ use alloc::string::String;
 
 use serde::Deserialize;
 use serde_json::json;
-use tidegate_engine::composition::{Manifest, Mode, Modes, Operation, takes_no_settings, takes_nothing};
+use tidegate_engine::composition::{Manifest, Mode, Modes, Operation, Runs, takes_no_settings, takes_nothing};
 use tidegate_protocol::calls::executor::Sharing;
 use tidegate_protocol::event::{JsonText, Progress};
 use tidegate_protocol::fields::Fields;
@@ -28,6 +28,7 @@ pub const MANIFEST: Manifest = Manifest {
             modes: Modes::ALL,
             default_mode: Mode::Sync,
             runs_in_hub: true,
+            runs: Runs::Executor,
             sharing: Sharing::Shared,
             check_settings: takes_no_settings,
         },
@@ -37,6 +38,7 @@ pub const MANIFEST: Manifest = Manifest {
             modes: Modes::ALL,
             default_mode: Mode::Async,
             runs_in_hub: true,
+            runs: Runs::Executor,
             sharing: Sharing::Shared,
             check_settings: takes_no_settings,
         },
@@ -46,6 +48,7 @@ pub const MANIFEST: Manifest = Manifest {
             modes: Modes::ASYNC,
             default_mode: Mode::Async,
             runs_in_hub: false,
+            runs: Runs::Executor,
             sharing: Sharing::Alone,
             check_settings: takes_no_settings,
         },
@@ -55,6 +58,7 @@ pub const MANIFEST: Manifest = Manifest {
             modes: Modes::ASYNC,
             default_mode: Mode::Async,
             runs_in_hub: false,
+            runs: Runs::Executor,
             sharing: Sharing::Alone,
             check_settings: takes_no_settings,
         },
@@ -64,6 +68,7 @@ pub const MANIFEST: Manifest = Manifest {
             modes: Modes::ALL,
             default_mode: Mode::Async,
             runs_in_hub: true,
+            runs: Runs::Executor,
             sharing: Sharing::Shared,
             check_settings: takes_no_settings,
         },

@@ -16,7 +16,7 @@ mod tests;
 use alloc::vec::Vec;
 
 use serde_json::Value;
-use tidegate_engine::composition::{Manifest, Mode, Modes, Operation};
+use tidegate_engine::composition::{Manifest, Mode, Modes, Operation, Runs};
 use tidegate_protocol::calls::executor::Sharing;
 use tidegate_protocol::{Error, ErrorCode, Fault};
 
@@ -41,6 +41,7 @@ pub const MANIFEST: Manifest = Manifest {
         default_mode: Mode::Auto,
         // It waits, and computes next to nothing.
         runs_in_hub: true,
+        runs: Runs::Executor,
         sharing: Sharing::Alone,
         check_settings,
     }],

@@ -39,7 +39,7 @@ pub use table::BrokenRow;
 
 use alloc::format;
 
-use tidegate_engine::composition::{Manifest, Mode, Modes, Operation, takes_no_settings, takes_nothing};
+use tidegate_engine::composition::{Manifest, Mode, Modes, Operation, Runs, takes_no_settings, takes_nothing};
 use tidegate_protocol::calls::executor::Sharing;
 use tidegate_protocol::{Error, ErrorCode};
 
@@ -55,6 +55,7 @@ pub const MANIFEST: Manifest = Manifest {
         modes: Modes::ASYNC,
         default_mode: Mode::Async,
         runs_in_hub: false,
+        runs: Runs::Executor,
         sharing: Sharing::Alone,
         check_settings: takes_no_settings,
     }],

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::reporting::Reporting;
 use crate::error::Error;
 use crate::event::Payload;
-use crate::ids::{ActionName, FencingToken, JobId, Revision, ShardIndex, TenantId, TraceParent, UserId};
+use crate::ids::{ActionName, FencingToken, JobId, PoolName, Revision, ShardIndex, TenantId, TraceParent, UserId};
 use crate::time::UnixMs;
 
 /// By what a wait is multiplied each time, in millionths: 12.1825 is 12,182,500.
@@ -160,6 +160,9 @@ pub struct Policy {
     /// How often its attempts report, and how much of what they write is kept.
     #[serde(default, skip_serializing_if = "Reporting::is_default")]
     pub reporting: Reporting,
+    /// Whose workers make its attempts; `None`: the executor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolName>,
 }
 
 /// Asks the executor to make one attempt.

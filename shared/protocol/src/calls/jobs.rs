@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use super::selection::{Filter, ManyAction, Selection};
 
 use super::Caller;
-use super::executor::{Outcome, Policy};
+use super::executor::{Execute, Outcome, Policy};
 use super::once::Once;
 use super::queueing::{PauseScope, Queueing};
 use super::reporting::Notes;
@@ -18,8 +18,8 @@ use super::spread::{Grown, Growth};
 use crate::event::{Event, JobState, JsonText, Payload, Progress, Snapshot};
 use crate::http::{Backfilled, BulkItem, DeadLetterPage, Job, JobPage, QueueView};
 use crate::ids::{
-    ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, ScheduleName,
-    Seq, ShardIndex, StreamName, TraceParent, UserId,
+    ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, PoolName, RequestId, Revision,
+    ScheduleName, Seq, ShardIndex, StreamName, TraceParent, UserId,
 };
 use crate::time::UnixMs;
 
@@ -320,6 +320,30 @@ pub enum Call {
     },
     /// The tenant grows, or has grown. What is older than what the object knows changes nothing.
     Grow(Growth),
+    /// A worker asks for jobs.
+    Lease(LeaseJobs),
+    /// An attempt asks for its input, which was too large to come with it.
+    Input {
+        /// The job.
+        job: JobId,
+        /// The lease that the attempt holds.
+        token: FencingToken,
+    },
+}
+
+/// A worker asks for jobs of its pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseJobs {
+    /// The pool.
+    pub pool: PoolName,
+    /// The worker's name. It waits with one call at a time: a newer one ends the older.
+    pub worker: String,
+    /// So many at most. None from a worker that leaves: it only ends its older call.
+    pub max: u32,
+    /// Only jobs of these actions; `None`: of any.
+    pub actions: Option<Vec<ActionName>>,
+    /// How long to wait where there are none. Milliseconds.
+    pub wait_ms: u64,
 }
 
 /// What a `Jobs` object answers.
@@ -393,6 +417,13 @@ pub enum Reply {
     /// Schedules as the API shows them: a [`crate::http::ScheduleList`], or one [`crate::http::ScheduleInfo`]. As text,
     /// which whoever asked passes on: nothing between the object and the client reads it.
     Schedules(JsonText),
+    /// Attempts that a worker is to make.
+    Leased {
+        /// The attempts.
+        jobs: Vec<Execute>,
+        /// The clock of the object: from then on their leases run.
+        now: UnixMs,
+    },
     /// What a backfill did.
     Backfilled(Backfilled),
     /// Done.

@@ -20,12 +20,12 @@ use tidegate_protocol::calls::tenant::{self, Description, Scale};
 use tidegate_protocol::calls::{Answered, Caller, Principal};
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Output, Payload, Progress, Snapshot};
 use tidegate_protocol::http::{
-    Accepted, ActionQueue, AttemptError, Backfilled, BulkItem, DeadLetter, DeadLetterPage, Job, JobPage, QueueView,
-    Reason, Why,
+    Accepted, ActionQueue, AttemptError, Backfilled, BulkItem, DeadLetter, DeadLetterPage, Job, JobPage, PoolQueue,
+    QueueView, Reason, Why, WorkerSeen,
 };
 use tidegate_protocol::ids::{
-    ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, RequestId, Revision, ScheduleName,
-    Seq, ShardIndex, StreamName, TenantId, TraceParent, UserId,
+    ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, PoolName, RequestId, Revision,
+    ScheduleName, Seq, ShardIndex, StreamName, TenantId, TraceParent, UserId,
 };
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
@@ -219,6 +219,7 @@ pub fn new_job(payload: Payload) -> NewJob {
                 durability: Durability::All,
                 keep_bytes: LARGEST,
             },
+            pool: Some(pool()),
         },
         queueing: Queueing {
             priority: Priority::Low,
@@ -312,6 +313,7 @@ fn why() -> Why {
             limit: String::new(),
             key: String::new(),
         },
+        Reason::Worker { pool: pool() },
     ];
     for reason in &waits_for {
         match reason {
@@ -324,7 +326,8 @@ fn why() -> Why {
             | Reason::Throttled { .. }
             | Reason::Places { .. }
             | Reason::Behind { .. }
-            | Reason::Growing { .. } => {}
+            | Reason::Growing { .. }
+            | Reason::Worker { .. } => {}
         }
     }
     Why {
@@ -332,6 +335,10 @@ fn why() -> Why {
         status: JobState::Queued,
         waits_for,
     }
+}
+
+pub fn pool() -> PoolName {
+    PoolName::parse(&"p".repeat(48)).unwrap()
 }
 
 pub fn schedule_name() -> ScheduleName {
@@ -466,6 +473,17 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
         growth(Standing::Asleep),
         growth(Standing::Limited),
         growth(Standing::Open),
+        jobs::Call::Lease(jobs::LeaseJobs {
+            pool: pool(),
+            worker: String::new(),
+            max: u32::MAX,
+            actions: Some(vec![action()]),
+            wait_ms: LARGEST,
+        }),
+        jobs::Call::Input {
+            job: job(),
+            token: FencingToken(LARGEST),
+        },
         jobs::Call::Report {
             job: job(),
             token: FencingToken(LARGEST),
@@ -543,7 +561,9 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             | jobs::Call::Change { .. }
             | jobs::Call::Events { .. }
             | jobs::Call::Output { .. }
-            | jobs::Call::Grow(_) => {}
+            | jobs::Call::Grow(_)
+            | jobs::Call::Lease(_)
+            | jobs::Call::Input { .. } => {}
         }
     }
     calls
@@ -627,7 +647,20 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
             pauses: vec![pause()],
             shards: u16::MAX,
             growing_to: Some(u16::MAX),
+            pools: vec![PoolQueue {
+                pool: pool(),
+                waiting: LARGEST,
+                leased: 0,
+                workers: vec![WorkerSeen {
+                    worker: String::new(),
+                    seen_at: LAST_MOMENT,
+                }],
+            }],
         }),
+        jobs::Reply::Leased {
+            jobs: payloads().into_iter().map(execute).collect(),
+            now: LAST_MOMENT,
+        },
         jobs::Reply::Continue {
             lease_until: LAST_MOMENT,
             cancelled_until: Some(LAST_MOMENT),
@@ -709,6 +742,7 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
             | jobs::Reply::Continue { .. }
             | jobs::Reply::Schedules(_)
             | jobs::Reply::Backfilled(_)
+            | jobs::Reply::Leased { .. }
             | jobs::Reply::Done
             | jobs::Reply::History(_)
             | jobs::Reply::Grown(_)
@@ -862,8 +896,8 @@ pub fn tenant_replies() -> Vec<tenant::Reply> {
     replies
 }
 
-pub fn assignments() -> Vec<Assignment> {
-    let execute = |payload| Execute {
+fn execute(payload: Payload) -> Execute {
+    Execute {
         job: job(),
         token: FencingToken(LARGEST),
         attempt: 1,
@@ -879,7 +913,10 @@ pub fn assignments() -> Vec<Assignment> {
         sharing: Sharing::Alone,
         reporting: Reporting::default(),
         traceparent: trace(),
-    };
+    }
+}
+
+pub fn assignments() -> Vec<Assignment> {
     let assignment = |attempts| Assignment {
         tenant: tenant(),
         shard: ShardIndex(u16::MAX),

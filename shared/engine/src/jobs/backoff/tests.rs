@@ -11,7 +11,7 @@ use tidegate_protocol::calls::executor::{Dispatch, Sharing};
 use tidegate_protocol::ids::ActionName;
 
 use super::*;
-use crate::composition::{Manifest, Mode, Modes, Operation, compile, takes_no_settings, takes_nothing};
+use crate::composition::{Manifest, Mode, Modes, Operation, Runs, compile, takes_no_settings, takes_nothing};
 
 const MANIFEST: Manifest = Manifest {
     pattern: "core",
@@ -22,6 +22,7 @@ const MANIFEST: Manifest = Manifest {
         modes: Modes::ASYNC,
         default_mode: Mode::Async,
         runs_in_hub: false,
+        runs: Runs::Executor,
         sharing: Sharing::Alone,
         check_settings: takes_no_settings,
     }],
@@ -52,6 +53,7 @@ fn policy(backoff: Backoff, jitter: Option<Jitter>) -> Policy {
         dispatch: Dispatch::Direct,
         sharing: Sharing::Alone,
         reporting: Default::default(),
+        pool: None,
     }
 }
 

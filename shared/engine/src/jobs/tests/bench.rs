@@ -66,6 +66,7 @@ pub fn plain() -> Enqueue {
                 dispatch: Dispatch::Direct,
                 sharing: Sharing::Alone,
                 reporting: Default::default(),
+                pool: None,
             },
             queueing: Default::default(),
             payload: Payload::Inline(JsonText::parse("{\"n\":1}").unwrap()),

@@ -1,0 +1,160 @@
+//! The lanes of the jobs that the executor runs, and beside them those of each pool of workers.
+//!
+//! What holds a lane back is the same for all: a gate that opens is told to every one of them.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+
+use tidegate_protocol::ids::{ActionName, PoolName};
+use tidegate_protocol::time::UnixMs;
+
+use super::gates::{Gate, Gates};
+use super::lanes::{LaneName, Lanes, Shape};
+
+/// All lanes with waiting jobs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Queues {
+    own: Lanes,
+    /// By the pool's name. One without jobs is not kept.
+    pools: BTreeMap<String, Lanes>,
+}
+
+/// The pool that a lane belongs to, as the lane's name tells: empty for the executor's own.
+fn pool_of(lane: &str) -> &str {
+    lane.split_once('[').map_or("", |(pool, _)| pool)
+}
+
+impl Queues {
+    fn all(&self) -> impl Iterator<Item = &Lanes> {
+        core::iter::once(&self.own).chain(self.pools.values())
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Lanes> {
+        core::iter::once(&mut self.own).chain(self.pools.values_mut())
+    }
+
+    /// Changes the lanes among which the lane `name` is.
+    fn change(&mut self, name: &str, change: impl FnOnce(&mut Lanes)) {
+        match pool_of(name) {
+            "" => change(&mut self.own),
+            pool => {
+                if let Some(lanes) = self.pools.get_mut(pool) {
+                    change(lanes);
+                    if lanes.jobs() == 0 {
+                        self.pools.remove(pool);
+                    }
+                }
+            }
+        }
+    }
+
+    /// How many jobs wait.
+    pub fn jobs(&self) -> u64 {
+        self.all().map(Lanes::jobs).sum()
+    }
+
+    /// How many jobs wait for a worker of `pool`.
+    pub fn jobs_in(&self, pool: &PoolName) -> u64 {
+        self.pools.get(pool.as_str()).map_or(0, Lanes::jobs)
+    }
+
+    /// The pools in which jobs wait.
+    pub fn pools(&self) -> impl Iterator<Item = PoolName> {
+        self.pools.keys().filter_map(|pool| PoolName::parse(pool))
+    }
+
+    /// How many jobs of an action wait.
+    pub fn jobs_of(&self, action: &ActionName) -> u64 {
+        self.all().map(|lanes| lanes.jobs_of(action)).sum()
+    }
+
+    /// How many jobs of each action wait.
+    pub fn by_action(&self) -> impl Iterator<Item = (ActionName, u64)> {
+        let mut sums: BTreeMap<ActionName, u64> = BTreeMap::new();
+        for (action, jobs) in self.all().flat_map(Lanes::by_action) {
+            *sums.entry(action.clone()).or_default() += jobs;
+        }
+        sums.into_iter()
+    }
+
+    /// One more job waits, from `due` on.
+    pub fn add(&mut self, name: &str, shape: &Shape, due: UnixMs) {
+        self.add_many(name, shape, due, 1);
+    }
+
+    /// `jobs` more wait, the first from `head` on.
+    pub fn add_many(&mut self, name: &str, shape: &Shape, head: UnixMs, jobs: u64) {
+        let lanes = match pool_of(name) {
+            "" => &mut self.own,
+            pool => self.pools.entry(pool.into()).or_default(),
+        };
+        lanes.add_many(name, shape, head, jobs);
+    }
+
+    /// See [`Lanes::remove`].
+    pub fn remove(&mut self, name: &str, head: Option<UnixMs>) {
+        self.change(name, |lanes| lanes.remove(name, head));
+    }
+
+    /// See [`Lanes::set_head`].
+    pub fn set_head(&mut self, name: &str, head: UnixMs) {
+        self.change(name, |lanes| lanes.set_head(name, head));
+    }
+
+    /// See [`Lanes::charge`].
+    pub fn charge(&mut self, name: &str) {
+        self.change(name, |lanes| lanes.charge(name));
+    }
+
+    /// The lane whose head the executor is to start next, if any may.
+    pub fn next(&mut self, gates: &Gates, now: UnixMs) -> Option<LaneName> {
+        self.own.next(gates, now, None)
+    }
+
+    /// The lane of `pool` whose head is to be leased next, if any may: of one of these actions, or of any.
+    pub fn next_in(
+        &mut self,
+        pool: &PoolName,
+        only: Option<&[ActionName]>,
+        gates: &Gates,
+        now: UnixMs,
+    ) -> Option<LaneName> {
+        self.pools.get_mut(pool.as_str())?.next(gates, now, only)
+    }
+
+    /// See [`Lanes::one_is_ready`], of those that the executor runs.
+    pub fn one_is_ready(&self) -> bool {
+        self.own.one_is_ready()
+    }
+
+    /// See [`Lanes::may_wait_beside`], of those that the executor runs.
+    pub fn may_wait_beside(&self, shape: &Shape) -> bool {
+        self.own.may_wait_beside(shape)
+    }
+
+    /// A gate may have opened.
+    pub fn opened(&mut self, gate: &Gate) {
+        self.all_mut().for_each(|lanes| lanes.opened(gate.clone()));
+    }
+
+    /// Any gate may have opened, because a rule has changed.
+    pub fn all_opened(&mut self) {
+        self.all_mut().for_each(Lanes::all_opened);
+    }
+
+    /// When the executor's next job may start, places permitting.
+    pub fn next_time(&self) -> Option<UnixMs> {
+        self.own.next_time()
+    }
+
+    /// When time alone makes a job of `pool` ready that is not ready now.
+    pub fn next_time_in(&self, pool: &PoolName) -> Option<UnixMs> {
+        self.pools.get(pool.as_str())?.next_change()
+    }
+
+    /// Every lane: its name, how many wait in it, and the time of the first.
+    #[cfg(feature = "native")]
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u64, UnixMs)> {
+        self.all().flat_map(Lanes::iter)
+    }
+}
