@@ -16,7 +16,7 @@ use tidegate_protocol::{Error, ErrorCode};
 
 use super::config::Config;
 use super::headers;
-use super::location::{URL_BYTES_MAX, escape, is_segment};
+use tidegate_engine::outbound::{URL_BYTES_MAX, escape, is_segment};
 use super::settings::Settings;
 use crate::operation::Outgoing;
 
