@@ -16,6 +16,7 @@ mod requests;
 mod routes;
 mod schedules;
 mod tenants;
+mod webhooks;
 
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::{Error, ErrorCode};
@@ -108,6 +109,7 @@ async fn serve(
         Route::Object(key) => objects::handle(request, env, &principal, &key, &method).await,
         Route::Composition if method == Method::Put => tenants::activate(request, env, &principal).await,
         Route::Composition => tenants::composition(env, &principal).await,
+        Route::WebhookSecret => webhooks::secret(env, &principal),
         Route::NotYet(what) => {
             let message = format!("`{what}` is part of the protocol, but not there yet.");
             Err(Error::new(ErrorCode::NotImplemented, message))

@@ -52,6 +52,8 @@ pub enum Route {
     Object(String),
     /// `/v1/admin/composition`
     Composition,
+    /// `/v1/admin/webhook-secret`
+    WebhookSecret,
     /// `/healthz`
     Health,
     /// `/readyz`
@@ -110,6 +112,7 @@ pub fn find(path: &str) -> Option<Route> {
         "dead-letters:redrive" => return Some(Route::Redrive),
         "dead-letters:discard" => return Some(Route::Discard),
         "admin/composition" => return Some(Route::Composition),
+        "admin/webhook-secret" => return Some(Route::WebhookSecret),
         _ => {}
     }
     if let Some(key) = rest.strip_prefix("objects/") {
@@ -182,6 +185,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::Queue
         | Route::Schedules
         | Route::DeadLetters
+        | Route::WebhookSecret
         | Route::Health
         | Route::Ready
         | Route::OpenApi => READ,
@@ -251,6 +255,7 @@ mod tests {
             ("/v1/dead-letters", Some(Route::DeadLetters)),
             ("/v1/dead-letters:redrive", Some(Route::Redrive)),
             ("/v1/dead-letters:discard", Some(Route::Discard)),
+            ("/v1/admin/webhook-secret", Some(Route::WebhookSecret)),
             ("/v1/channels/c/messages", Some(Route::NotYet("/v1/channels"))),
             ("/v1/objects/", None),
             ("/v1/objects/%zz", None),

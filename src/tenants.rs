@@ -51,7 +51,8 @@ pub async fn scale(env: &Env, tenant: &TenantId) -> Result<Scale, Error> {
     Ok(scale)
 }
 
-fn check_admin(principal: &Principal) -> Result<(), Error> {
+/// Errors: `FORBIDDEN` without the scope `admin`.
+pub fn check_admin(principal: &Principal) -> Result<(), Error> {
     if principal.scopes.contains("admin") {
         return Ok(());
     }

@@ -67,6 +67,8 @@ pub enum Command {
     /// Change or show what the tenant's actions are (scope `admin`).
     #[command(subcommand)]
     Composition(Composition),
+    /// Show the secret with which the tenant's endpoints verify what is sent to them (scope `admin`).
+    WebhookSecret,
 }
 
 /// `tidegate token`

@@ -2,6 +2,7 @@
 
 mod batch;
 mod bulk;
+mod ended;
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -15,6 +16,7 @@ pub use bulk::{
     AttemptError, BULK_JOBS_MAX, BulkAnswer, BulkItem, BulkRequest, DeadLetter, DeadLetterPage,
     REDRIVES_PER_SECOND_MAX, Rate, RetryRequest,
 };
+pub use ended::{EndedJob, JobEnded};
 
 use crate::calls::queueing::Pause;
 use crate::calls::schedules::Overlap;
@@ -339,6 +341,14 @@ pub struct ObjectInfo {
 pub struct Activated {
     /// The revision, by content.
     pub revision: String,
+}
+
+/// What a tenant's endpoints verify signatures with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct WebhookSecret {
+    /// The secret in the form of Standard Webhooks: `whsec_` and base64.
+    pub secret: String,
 }
 
 /// An error as `application/problem+json` (RFC 9457).

@@ -32,6 +32,7 @@ pub use self::objects::ObjectHead;
 pub use self::queue::{ActionPattern, ActionQueue, Cause, Pause, PauseScope, Queue, Reason, Scope, Why};
 pub use self::types::{
     Accepted, Activated, Answer, EventPage, Job, JobFilter, JobPage, JobProgress, ObjectInfo, Posted, Prefer, Ticket,
+    WebhookSecret,
 };
 
 pub use tidegate_protocol::calls::schedules::Overlap;
@@ -220,6 +221,13 @@ impl Http {
     /// Errors: [`Error::Api`], [`Error::Unreachable`].
     pub async fn composition(&self) -> Result<JsonText, Error> {
         self.fetch(Ask::new(Method::GET, "/v1/admin/composition")).await
+    }
+
+    /// `GET /v1/admin/webhook-secret`: what the tenant's endpoints verify signatures with.
+    ///
+    /// Errors: [`Error::Api`], [`Error::Unreachable`].
+    pub async fn webhook_secret(&self) -> Result<WebhookSecret, Error> {
+        self.fetch(Ask::new(Method::GET, "/v1/admin/webhook-secret")).await
     }
 
     async fn fetch<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<T, Error> {
