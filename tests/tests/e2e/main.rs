@@ -6,6 +6,7 @@ mod auth;
 mod bad_input;
 mod batches;
 mod dead_letters;
+mod endpoints;
 mod flows;
 mod isolation;
 mod keys;

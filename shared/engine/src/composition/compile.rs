@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use serde_json::{Map, Value};
 use tidegate_protocol::calls::executor::Sharing;
+use tidegate_protocol::calls::hooks::OWN_ACTIONS;
 use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::event::JsonText;
@@ -19,6 +20,7 @@ use super::defaults::{
     SHARDS_MAX,
 };
 use super::document::{canonical, read, revision_of};
+use super::hooks::read_on_end;
 use super::manifest::{Manifest, Mode, Operation};
 use super::object::{Object, child, describe, note, suggest};
 use super::once::read_once;
@@ -255,6 +257,10 @@ fn read_actions(value: &Value, pointer: &str, parts: Parts<'_>, faults: &mut Vec
         let parsed = ActionName::parse(name);
         if parsed.is_none() {
             note(faults, || Fault::new(pointer.as_str(), ActionName::EXPECTED, name));
+        } else if name.starts_with(OWN_ACTIONS) {
+            note(faults, || {
+                Fault::new(pointer.as_str(), "a name that does not begin with `tidegate.`", name)
+            });
         }
         let action = read_action(parsed, value, &pointer, parts, faults);
         actions.extend(action.map(|action| (action.name.clone(), Arc::new(action))));
@@ -283,6 +289,7 @@ fn read_action(
     let mode = read_deadline(&mut fields, mode, policy.timeout_ms);
     let queue = parts.queue.rules(&mut fields, name.as_ref());
     let once = read_once(&mut fields, declared);
+    let on_end = read_on_end(&mut fields, policy.retention_ms);
     let scopes = match fields.take("scopes") {
         Some(value) => read_scopes(value, &fields.at("scopes"), fields.faults),
         None => Vec::new(),
@@ -310,6 +317,7 @@ fn read_action(
         policy,
         queue,
         once,
+        on_end,
         scopes,
         settings: JsonText::parse(&canonical(&settings))?,
         runs_in_hub: run.operation.runs_in_hub,

@@ -14,6 +14,9 @@ mod agreement;
 mod compile;
 pub mod defaults;
 mod document;
+#[cfg(test)]
+mod hook_tests;
+mod hooks;
 mod manifest;
 mod object;
 mod once;
@@ -31,6 +34,7 @@ mod tests;
 
 pub use compile::compile;
 pub use document::{canonical, revision};
+pub use hooks::OnEndRules;
 pub use manifest::{CheckConfig, CheckSettings, Manifest, Mode, Modes, Operation, takes_no_settings, takes_nothing};
 pub use object::{Object, child, describe, note, suggest};
 pub use once::{DedupeRules, OnceRules};

@@ -57,6 +57,7 @@ fn action(name: &str, mode: DeclaredMode, scopes: &[&str]) -> Action {
         queue: Default::default(),
         once: Default::default(),
         scopes: scopes.iter().map(ToString::to_string).collect(),
+        on_end: None,
         settings: JsonText::parse("{}").unwrap(),
         runs_in_hub: mode == DeclaredMode::Sync,
     }

@@ -6,6 +6,7 @@ use alloc::string::String;
 
 use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::executor::{Execute, Outcome};
+use tidegate_protocol::calls::hooks::Hook;
 use tidegate_protocol::calls::hub::Delivery;
 use tidegate_protocol::calls::jobs::Reply;
 use tidegate_protocol::error::TimeLimit;
@@ -40,6 +41,7 @@ impl<D: Database> Turn<'_, D> {
             lease_ms: spec.policy.lease_ms,
             sharing: spec.policy.sharing,
             traceparent: spec.traceparent.clone(),
+            message: spec.hook.as_ref().and_then(Hook::message).cloned(),
         })
     }
 
@@ -179,6 +181,8 @@ impl<D: Database> Turn<'_, D> {
         // A lease outlives its attempt's time by one lease at most, in which the executor says so itself.
         let limit = job.attempt_until.plus(job.spec.policy.lease_ms);
         let lease_until = self.now.plus(job.spec.policy.lease_ms).min(limit);
+        // The lease of an attempt that was handed over is longer already.
+        let lease_until = lease_until.max(job.handed_over_until().unwrap_or_default());
         if let Some(lease) = self.state.running.get_mut(&id.number()) {
             lease.until = lease_until;
         }
@@ -253,7 +257,7 @@ impl<D: Database> Turn<'_, D> {
                     .map_or(1, |unstored| unstored.enqueue.job.policy.attempts_max);
                 error.retryable && attempts_max > 1
             }
-            Outcome::Unfinished | Outcome::Snoozed { .. } => true,
+            Outcome::Unfinished | Outcome::Snoozed { .. } | Outcome::HandedOver => true,
         };
         if again {
             let Some(job) = self.store(number)? else { return Ok(()) };
@@ -263,7 +267,7 @@ impl<D: Database> Turn<'_, D> {
         let what = match outcome {
             Outcome::Succeeded { result } => Happening::Completed { result },
             Outcome::Failed { error } => Happening::Failed { error },
-            Outcome::Unfinished | Outcome::Snoozed { .. } => return Ok(()),
+            Outcome::Unfinished | Outcome::Snoozed { .. } | Outcome::HandedOver => return Ok(()),
         };
         self.end_unstored(number, what);
         Ok(())
@@ -305,6 +309,7 @@ impl<D: Database> Turn<'_, D> {
                 return self.wait(&job);
             }
             Outcome::Snoozed { ms } => return self.snooze(job, ms),
+            Outcome::HandedOver => return self.hand_over(job),
             Outcome::Failed { error } => error,
         };
         if !error.retryable || job.attempt >= job.spec.policy.attempts_max {
@@ -362,7 +367,7 @@ impl<D: Database> Turn<'_, D> {
         }
         self.tell(&job, &event);
         self.settle_waiters(job.id, &event, true);
-        Ok(())
+        self.tell_endpoint(&job, &event)
     }
 
     /// Tells hubs and waiting calls that `event` happened.
@@ -492,6 +497,10 @@ impl<D: Database> Turn<'_, D> {
             None => Err(Error::not_found()),
             Some(job) if !caller.may_write(&job.spec.user) => {
                 let message = format!("{what} another user's job takes the scope `jobs:write`.");
+                Err(Error::new(ErrorCode::Forbidden, message))
+            }
+            Some(job) if matches!(job.spec.hook, Some(Hook::Tells(_))) && !caller.writes_all => {
+                let message = format!("{what} what tells an endpoint takes the scope `jobs:write`.");
                 Err(Error::new(ErrorCode::Forbidden, message))
             }
             Some(job) => Ok(job),

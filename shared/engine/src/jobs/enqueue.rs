@@ -79,7 +79,8 @@ impl<D: Database> Turn<'_, D> {
         if direct && self.state.has_place() && self.state.gates.closed(&shape, self.now).next().is_none() {
             // A job without a row has no alarm: one whose limits may pass before its deadline is stored at once.
             let limited = |ms| limited_within(&enqueue.job.policy, ms);
-            let nameless = enqueue.keyed.is_none() && enqueue.job.once.is_none();
+            // And so is one whose end is told: the message is part of what is stored.
+            let nameless = enqueue.keyed.is_none() && enqueue.job.once.is_none() && enqueue.job.hook.is_none();
             if nameless && enqueue.answer_within_ms.is_some_and(|ms| !limited(ms)) {
                 return self.start_unstored(call, id, enqueue);
             }
@@ -267,7 +268,7 @@ pub(super) fn acknowledgment(job: &Job, deduplicated: bool) -> Reply {
     }
 }
 
-fn fresh(id: JobId, now: UnixMs, enqueue: &Enqueue) -> Job {
+pub(super) fn fresh(id: JobId, now: UnixMs, enqueue: &Enqueue) -> Job {
     Job {
         id,
         state: JobState::Queued,
@@ -307,7 +308,7 @@ fn started(job: Job, at: UnixMs) -> Job {
 }
 
 /// The two halves of a random number.
-fn split(random: u64) -> (u32, u32) {
+pub(super) fn split(random: u64) -> (u32, u32) {
     let [a, b, c, d, e, f, g, h] = random.to_le_bytes();
     (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
 }

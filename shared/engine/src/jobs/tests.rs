@@ -4,6 +4,7 @@ mod accepting;
 mod attempts;
 mod bench;
 mod ends;
+mod hooks;
 mod letters;
 mod limits;
 mod limits_of_time;

@@ -18,11 +18,13 @@ use tidegate_engine::composition::{Manifest, Mode, Modes, Operation};
 use tidegate_protocol::calls::executor::Sharing;
 use tidegate_protocol::{Error, ErrorCode, Fault};
 
-pub use tidegate_engine::outbound::{BaseUrl, Host, Scheme};
 pub use answer::{RETRY_AFTER_MS_MAX, classify, result};
+pub(crate) use answer::{is_json, parse_retry_after};
 pub use config::{Config, Upstream};
+pub(crate) use request::header_key;
 pub use request::{ANSWER_BYTES_MAX, Around, prepare};
 pub use settings::{Accepts, Settings};
+pub use tidegate_engine::outbound::{BaseUrl, Host, Scheme};
 
 use crate::operation::{Context, Done, Invocation};
 

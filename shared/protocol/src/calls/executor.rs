@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::hooks::Message;
 use crate::error::Error;
 use crate::event::Payload;
 use crate::ids::{ActionName, FencingToken, JobId, Revision, ShardIndex, TenantId, TraceParent, UserId};
@@ -184,6 +185,9 @@ pub struct Execute {
     pub sharing: Sharing,
     /// The caller's trace.
     pub traceparent: Option<TraceParent>,
+    /// The message that the attempt is to send, instead of running the action.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<Message>,
 }
 
 /// Attempts for one invocation, and where their reports and outcomes go.
@@ -218,6 +222,8 @@ pub enum Outcome {
         /// How much later. Milliseconds.
         ms: u64,
     },
+    /// Somebody else goes on with it, under its token; the executor lets go.
+    HandedOver,
 }
 
 #[cfg(test)]

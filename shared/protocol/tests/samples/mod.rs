@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidegate_protocol::calls::executor::{
     Assignment, Backoff, Dispatch, Execute, Factor, Jitter, Outcome, Policy, Sharing,
 };
+use tidegate_protocol::calls::hooks::{Hook, Message, OnEnd};
 use tidegate_protocol::calls::hub::{self, Delivery, Prefer};
 use tidegate_protocol::calls::jobs::{self, Enqueue, Filter, JobRef, Keyed, ManyAction, NewJob, Selection};
 use tidegate_protocol::calls::once::{Dedupe, DedupeRule, Once};
@@ -222,6 +223,14 @@ pub fn new_job(payload: Payload) -> NewJob {
                 max_wait_ms: LARGEST,
             },
         })),
+        hook: Some(Hook::Tells(message())),
+    }
+}
+
+fn message() -> Message {
+    Message {
+        url: String::from("https://é"),
+        id: String::new(),
     }
 }
 
@@ -470,10 +479,15 @@ pub fn outcomes() -> Vec<Outcome> {
         Outcome::Failed { error: error() },
         Outcome::Unfinished,
         Outcome::Snoozed { ms: LARGEST },
+        Outcome::HandedOver,
     ]);
     for outcome in &outcomes {
         match outcome {
-            Outcome::Succeeded { .. } | Outcome::Failed { .. } | Outcome::Unfinished | Outcome::Snoozed { .. } => {}
+            Outcome::Succeeded { .. }
+            | Outcome::Failed { .. }
+            | Outcome::Unfinished
+            | Outcome::Snoozed { .. }
+            | Outcome::HandedOver => {}
         }
     }
     outcomes
@@ -766,6 +780,7 @@ pub fn assignments() -> Vec<Assignment> {
         lease_ms: LARGEST,
         sharing: Sharing::Alone,
         traceparent: trace(),
+        message: Some(message()),
     };
     let assignment = |attempts| Assignment {
         tenant: tenant(),

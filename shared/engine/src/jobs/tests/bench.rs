@@ -72,6 +72,7 @@ pub fn plain() -> Enqueue {
             traceparent: None,
             redriven_from: None,
             once: None,
+            hook: None,
         },
         partition: Partition::of_hash(7),
         keyed: None,
