@@ -212,6 +212,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
             heartbeat_timeout_ms: limits.silence_ms,
             lease_ms: LEASE_MS,
             retention_ms: if name == "brief" { 15_000 } else { 48 * 3_600_000 },
+            result_retention_ms: None,
             dispatch: if matches!(name, "back" | "late") {
                 Dispatch::Queue
             } else {

@@ -30,6 +30,7 @@ const HOW_TOS: &[&str] = &[
 /// A document that uses every field.
 const FULL: &str = r#"{
     "$schema": "composition.schema.json", "tidegate": 1, "scale": {"hubs": 2, "shards": 3},
+    "retention": {"jobs": "30d", "results": "7d"},
     "patterns": {"core": {"use": "core", "config": {}}, "reports": {"use": "report", "config": {"columns": 5}}},
     "queue": {"share": {"key": "user", "weights": {"a": 2}}, "limits": {
         "one": {"actions": "*", "key": ["user", "payload.a[0]"], "concurrency": 7, "when_full": "replace"},
@@ -45,7 +46,7 @@ const FULL: &str = r#"{
         "b": {"run": "core.guess", "mode": "auto", "deadline": "1s", "dispatch": "direct", "total_timeout": "1d",
             "retry": {"backoff": "linear", "initial": "5s", "increment": "1s", "cap": "1m", "jitter": "full"},
             "priority": "low", "waiting": 9},
-        "c": {"run": "core.echo", "retry": {"backoff": "constant", "initial": "5s"}},
+        "c": {"run": "core.echo", "retention": {"jobs": "2d", "results": "1d"}, "retry": {"backoff": "constant", "initial": "5s"}},
         "d": {"run": "core.delay", "retry": {"factor": 1.5, "jitter": "plus_minus", "percent": 20}},
         "e": {"run": "core.delay", "retry": {"backoff": "polynomial", "unit": "5s", "power": 4, "cap": "1m"}},
         "f": {"run": "core.delay", "retry": {"backoff": "table", "waits": ["1s", "5m"], "jitter": "equal"},
@@ -84,6 +85,7 @@ const BEYOND_SCHEMA: &[&str] = &[
     "a time zone of the IANA database",
     "an action of the composition",
     "bytes of JSON",
+    "no longer than the jobs are kept",
     "a public host",
     "a URL",
     "the URL of an endpoint",

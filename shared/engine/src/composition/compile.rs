@@ -27,6 +27,7 @@ use super::once::read_once;
 use super::plan::{Action, PatternInstance, Plan};
 use super::policy::{read_deadline, read_policy};
 use super::queue::Queue;
+use super::retention::{Retention, read_retention};
 use super::schedules::{Known, read_schedules};
 
 /// What the name of an instance looks like: no dot, because a dot ends it in `run`.
@@ -94,6 +95,7 @@ fn read_document(
     let parts = Parts {
         instances: &instances,
         queue: &queue,
+        retention: read_retention(&mut fields),
     };
     let actions = match fields.require("actions", "the actions, by name") {
         Some(value) => read_actions(value, &fields.at("actions"), parts, fields.faults),
@@ -239,6 +241,7 @@ fn read_instance<'a>(value: &Value, pointer: &str, manifests: &'a [Manifest], fa
 struct Parts<'a> {
     instances: &'a BTreeMap<&'a str, Instance<'a>>,
     queue: &'a Queue,
+    retention: Retention,
 }
 
 fn read_actions(value: &Value, pointer: &str, parts: Parts<'_>, faults: &mut Vec<Fault>) -> Actions {
@@ -284,7 +287,7 @@ fn read_action(
     let operation = run.as_ref().map(|run| run.operation);
     let mode = read_mode(&mut fields, operation);
     let sharing = operation.map_or_else(Sharing::default, |operation| operation.sharing);
-    let policy = read_policy(&mut fields, mode, sharing);
+    let policy = read_policy(&mut fields, mode, sharing, parts.retention);
     let declared = mode;
     let mode = read_deadline(&mut fields, mode, policy.timeout_ms);
     let queue = parts.queue.rules(&mut fields, name.as_ref());

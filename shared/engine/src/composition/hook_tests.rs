@@ -116,3 +116,47 @@ fn no_action_has_a_name_of_the_systems_own() {
         "actions": { "tidegate.hook": { "run": "core.echo" }, "tidegate": { "run": "core.echo" } } });
     assert_eq!(faults(&text.to_string()), ["/actions/tidegate.hook"]);
 }
+
+#[test]
+fn what_an_action_does_not_say_of_its_retention_the_composition_says() {
+    const HOUR_MS: u64 = 3_600_000;
+    let retention = |whole: Value, own: Value| {
+        let mut document = json!({ "tidegate": 1, "patterns": { "core": { "use": "core" } },
+            "actions": { "a": { "run": "core.echo" } } });
+        for (place, value) in [("", whole), ("/actions/a", own)] {
+            if !value.is_null() {
+                document.pointer_mut(place).unwrap()["retention"] = value;
+            }
+        }
+        let plan = compile(&document.to_string(), MANIFESTS).map_err(|error| error.details[0].pointer.clone())?;
+        let policy = &plan.action(&ActionName::parse("a").unwrap()).unwrap().policy;
+        Ok((
+            policy.retention_ms / HOUR_MS,
+            policy.result_retention_ms.map(|ms| ms / HOUR_MS),
+        ))
+    };
+    let none = Value::Null;
+    let whole = || json!({ "jobs": "30d", "results": "7d" });
+    for (document, own, expected) in [
+        (none.clone(), none.clone(), Ok((7 * 24, None))),
+        (whole(), none.clone(), Ok((30 * 24, Some(7 * 24)))),
+        (whole(), json!("2d"), Ok((2 * 24, None))),
+        (whole(), json!({ "results": "1d" }), Ok((30 * 24, Some(24)))),
+        (whole(), json!({ "jobs": "8d" }), Ok((8 * 24, Some(7 * 24)))),
+        (json!({ "results": "1h" }), json!("1d"), Ok((24, Some(1)))),
+        (none.clone(), json!({ "jobs": "1d", "results": "1d" }), Ok((24, None))),
+        (
+            none.clone(),
+            json!({ "jobs": "1d", "results": "2d" }),
+            Err("/actions/a/retention/results"),
+        ),
+        (json!({ "results": "8d" }), none.clone(), Err("/retention/results")),
+        (json!("1d"), none.clone(), Err("/retention")),
+        (json!({ "jobs": "367d" }), none.clone(), Err("/retention/jobs")),
+        (json!({ "rows": "1d" }), none.clone(), Err("/retention/rows")),
+        (none, json!("0s"), Err("/actions/a/retention")),
+    ] {
+        let found = retention(document.clone(), own.clone());
+        assert_eq!(found, expected.map_err(String::from), "{document} {own}");
+    }
+}

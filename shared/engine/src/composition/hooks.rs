@@ -133,6 +133,7 @@ pub(super) fn read_on_end(fields: &mut Object<'_, '_>, retention_ms: u64) -> Opt
                 heartbeat_timeout_ms: None,
                 lease_ms: LEASE_MS,
                 retention_ms,
+                result_retention_ms: None,
                 dispatch: Dispatch::Direct,
                 sharing: Sharing::Alone,
             },

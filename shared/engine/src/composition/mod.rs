@@ -27,6 +27,7 @@ mod queue;
 #[cfg(test)]
 mod queue_tests;
 mod request;
+mod retention;
 mod retry;
 mod schedules;
 #[cfg(test)]

@@ -51,6 +51,7 @@ fn action(name: &str, mode: DeclaredMode, scopes: &[&str]) -> Action {
             heartbeat_timeout_ms: None,
             lease_ms: 1000,
             retention_ms: 1000,
+            result_retention_ms: None,
             dispatch: Dispatch::Queue,
             sharing: Sharing::Alone,
         },

@@ -350,7 +350,8 @@ impl<D: Database> Turn<'_, D> {
         if waited {
             self.wait_no_more(&job)?;
         }
-        self.state.sweep_at = Some(self.state.sweep_at.map_or(expires_at, |at| at.min(expires_at)));
+        self.sweep_by(expires_at);
+        self.limit_result(&job)?;
         if job.followers.is_empty() {
             job.set_due(self.db, None)?;
         } else {

@@ -125,6 +125,7 @@ impl<D: Database> Turn<'_, D> {
 
     /// Answers with a job that is there: its stored answer, or a place beside those who asked before.
     pub(super) fn give_again(&mut self, call: CallId, mut job: Job, enqueue: &Enqueue) -> Result<(), DatabaseError> {
+        job = job.faded(self.now);
         if let Some(event) = job.outcome {
             self.reply(
                 call,

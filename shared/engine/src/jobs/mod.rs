@@ -24,6 +24,7 @@ mod letters;
 mod many;
 mod once;
 mod read;
+mod retention;
 mod retry;
 mod row;
 mod schedules;

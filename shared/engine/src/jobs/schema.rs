@@ -12,7 +12,10 @@
 ///
 /// `dedupe` is the key by which requests without one of the client's are the same, at most one job's for each: NULL, and
 /// no row of its index, for all others. Like `key` it is part of the row, so that it never outlives it.
-pub const STEPS: &[&[&str]] = &[FIRST, TIME_LIMITS, LANES, SCHEDULES, DEAD_LETTERS, DEDUPE];
+///
+/// `result_until` says when the result of a job goes before the job does: NULL, and no row of its index, where both go at
+/// once, and where it has gone.
+pub const STEPS: &[&[&str]] = &[FIRST, TIME_LIMITS, LANES, SCHEDULES, DEAD_LETTERS, DEDUPE, RESULTS];
 
 const FIRST: &[&str] = &[
     "-- jobs::schema
@@ -115,4 +118,11 @@ const DEDUPE: &[&str] = &[
     ALTER TABLE job ADD COLUMN dedupe TEXT",
     "-- jobs::schema
     CREATE UNIQUE INDEX job_dedupe ON job(action, dedupe) WHERE dedupe IS NOT NULL",
+];
+
+const RESULTS: &[&str] = &[
+    "-- jobs::schema
+    ALTER TABLE job ADD COLUMN result_until INTEGER",
+    "-- jobs::schema
+    CREATE INDEX job_result ON job(result_until) WHERE result_until IS NOT NULL",
 ];

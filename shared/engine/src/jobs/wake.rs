@@ -120,6 +120,7 @@ impl<D: Database> Turn<'_, D> {
         )?;
         let full = u64::try_from(rows.len()).unwrap_or(u64::MAX) >= TURN_ROWS_MAX;
         let mut keys = Vec::new();
+        let full = self.sweep_results(&mut keys)? || full;
         for mut row in rows {
             self.state.undelivered.remove(&JobNumber(row.number()?));
             let payload: Payload = from_blob(&row.blob()?)?;
@@ -136,7 +137,9 @@ impl<D: Database> Turn<'_, D> {
         }
         let mut next = self.db.run(
             "-- jobs::sweep
-            SELECT min(expires_at) FROM job",
+            SELECT min(at) FROM (
+                SELECT min(expires_at) AS at FROM job
+                UNION ALL SELECT min(result_until) FROM job WHERE result_until IS NOT NULL)",
             &[],
         )?;
         let earliest = match next.pop() {

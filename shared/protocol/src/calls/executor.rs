@@ -150,6 +150,9 @@ pub struct Policy {
     pub lease_ms: u64,
     /// How long the ended job and its key are kept. Milliseconds.
     pub retention_ms: u64,
+    /// How long its result is kept, where that is shorter; `None`: as long as the job. Milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result_retention_ms: Option<u64>,
     /// What starts it.
     pub dispatch: Dispatch,
     /// Whether its attempts may share an invocation.

@@ -180,6 +180,7 @@ pub fn new_job(payload: Payload) -> NewJob {
             heartbeat_timeout_ms: None,
             lease_ms: 1,
             retention_ms: 0,
+            result_retention_ms: Some(LARGEST),
             dispatch: Dispatch::Queue,
             sharing: Sharing::Shared,
         },

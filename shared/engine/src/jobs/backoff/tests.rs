@@ -48,6 +48,7 @@ fn policy(backoff: Backoff, jitter: Option<Jitter>) -> Policy {
         heartbeat_timeout_ms: None,
         lease_ms: 1,
         retention_ms: 1,
+        result_retention_ms: None,
         dispatch: Dispatch::Direct,
         sharing: Sharing::Alone,
     }

@@ -62,6 +62,7 @@ pub fn plain() -> Enqueue {
                 heartbeat_timeout_ms: None,
                 lease_ms: LEASE_MS,
                 retention_ms: RETENTION_MS,
+                result_retention_ms: None,
                 dispatch: Dispatch::Direct,
                 sharing: Sharing::Alone,
             },
