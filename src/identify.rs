@@ -55,18 +55,25 @@ pub fn issuers(env: &Env) -> Result<Issuers, Error> {
 ///
 /// Errors: `UNAUTHORIZED` with the reason; `NOT_IMPLEMENTED` for an API key.
 pub async fn header(request: &Request, env: &Env) -> Result<Principal, Error> {
-    let header = |name: &str| request.headers().get(name).ok().flatten();
-    match header("authorization") {
+    let has = |name: &str| request.headers().has(name).unwrap_or(false);
+    if has("x-api-key") && !has("authorization") {
+        let message = "API keys are not there yet: use a bearer token.";
+        return Err(Error::new(ErrorCode::NotImplemented, message));
+    }
+    verify(env, &bearer(request)?).await
+}
+
+/// The token of the `Authorization` header, as it came.
+///
+/// Errors: `UNAUTHORIZED` where there is none.
+pub fn bearer(request: &Request) -> Result<String, Error> {
+    match request.headers().get("authorization").ok().flatten() {
         Some(value) => match value.split_once(' ') {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => verify(env, token.trim()).await,
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim().into()),
             _ => Err(unauthorized(
                 "The Authorization header is not of the form `Bearer <token>`.",
             )),
         },
-        None if header("x-api-key").is_some() => Err(Error::new(
-            ErrorCode::NotImplemented,
-            "API keys are not there yet: use a bearer token.",
-        )),
         None => Err(unauthorized("There is no token: send `Authorization: Bearer <token>`.")),
     }
 }

@@ -2,6 +2,7 @@
 
 mod again;
 mod answer;
+mod attempts;
 mod batch;
 mod connect;
 mod doorbells;
@@ -69,8 +70,10 @@ async fn handle(mut request: Request, env: Env) -> core::result::Result<Response
     if !methods.contains(&method) {
         return answer::method_not_allowed(&method, methods);
     }
-    if routes::access(&route) == Access::Everyone {
-        return operations::handle(&env, &route);
+    match routes::access(&route) {
+        Access::Everyone => return operations::handle(&env, &route),
+        Access::Attempt => return attempts::handle(&mut request, &env, &route).await,
+        Access::Token => {}
     }
     if route == Route::Connect {
         return connect::handle(&request, &env).await;
@@ -115,6 +118,7 @@ async fn serve(
             Err(Error::new(ErrorCode::NotImplemented, message))
         }
         Route::Connect | Route::Health | Route::Ready | Route::OpenApi => Err(Error::not_found()),
+        Route::AttemptReport(_) | Route::AttemptFinish(_) => Err(Error::not_found()),
     }
 }
 

@@ -46,6 +46,10 @@ pub enum Route {
     Redrive,
     /// `/v1/dead-letters:discard`
     Discard,
+    /// `/v1/attempts/{id}:report`
+    AttemptReport(String),
+    /// `/v1/attempts/{id}:finish`
+    AttemptFinish(String),
     /// `/v1/tickets`
     Tickets,
     /// `/v1/objects/{key}`
@@ -84,6 +88,8 @@ pub enum Access {
     Everyone,
     /// Whoever has a token.
     Token,
+    /// Whoever makes the attempt, by the token of that attempt.
+    Attempt,
 }
 
 /// The route of `path`.
@@ -121,6 +127,9 @@ pub fn find(path: &str) -> Option<Route> {
     if let Some(job) = rest.strip_prefix("jobs/") {
         return job_route(job);
     }
+    if let Some(attempt) = rest.strip_prefix("attempts/") {
+        return attempt_route(attempt);
+    }
     if let Some(schedule) = rest.strip_prefix("schedules/") {
         return schedule_route(schedule);
     }
@@ -149,6 +158,15 @@ fn job_route(rest: &str) -> Option<Route> {
     }
 }
 
+fn attempt_route(rest: &str) -> Option<Route> {
+    let (job, what) = rest.split_once(':')?;
+    match what {
+        "report" => Some(Route::AttemptReport(job.into())),
+        "finish" => Some(Route::AttemptFinish(job.into())),
+        _ => None,
+    }
+}
+
 fn schedule_route(rest: &str) -> Option<Route> {
     let (name, change) = rest.split_once(':')?;
     let change = match change {
@@ -167,6 +185,7 @@ pub fn access(route: &Route) -> Access {
         Route::Health | Route::Ready | Route::OpenApi | Route::NotYet("/metrics" | "/asyncapi.json") => {
             Access::Everyone
         }
+        Route::AttemptReport(_) | Route::AttemptFinish(_) => Access::Attempt,
         _ => Access::Token,
     }
 }
@@ -199,6 +218,8 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::JobsCancel
         | Route::Redrive
         | Route::Discard
+        | Route::AttemptReport(_)
+        | Route::AttemptFinish(_)
         | Route::Tickets => WRITE,
         Route::Composition => &[Method::Get, Method::Put],
         Route::Object(_) => &[Method::Get, Method::Put, Method::Delete],
@@ -256,6 +277,10 @@ mod tests {
             ("/v1/dead-letters:redrive", Some(Route::Redrive)),
             ("/v1/dead-letters:discard", Some(Route::Discard)),
             ("/v1/admin/webhook-secret", Some(Route::WebhookSecret)),
+            ("/v1/attempts/job_1:report", Some(Route::AttemptReport(id()))),
+            ("/v1/attempts/job_1:finish", Some(Route::AttemptFinish(id()))),
+            ("/v1/attempts/job_1", None),
+            ("/v1/attempts/job_1:end", None),
             ("/v1/channels/c/messages", Some(Route::NotYet("/v1/channels"))),
             ("/v1/objects/", None),
             ("/v1/objects/%zz", None),

@@ -9,10 +9,11 @@ use futures_util::future::{Either, join_all, select};
 use futures_util::{FutureExt, StreamExt};
 use tidegate_engine::composition::{Action, Plan};
 use tidegate_engine::hub::Run;
+use tidegate_engine::jobs::payload_name;
 use tidegate_engine::progress::Thinner;
 use tidegate_identity::webhook::WebhookSecret;
 use tidegate_patterns::endpoint;
-use tidegate_patterns::operation::{Context, Done, Facts, Incoming, Invocation, Opened, Outgoing, Reader};
+use tidegate_patterns::operation::{Callback, Context, Done, Facts, Incoming, Invocation, Opened, Outgoing, Reader};
 use tidegate_protocol::calls::executor::{Assignment, Execute, Outcome};
 use tidegate_protocol::calls::jobs;
 use tidegate_protocol::error::TimeLimit;
@@ -27,7 +28,7 @@ use worker::{
 
 use crate::platform::{deployment_key, log_error, now, unavailable};
 use crate::reports::Reports;
-use crate::{plans, storage, timer};
+use crate::{attempts, plans, storage, timer};
 
 /// The attempt of a job, to which reports go.
 struct Attempt {
@@ -232,11 +233,29 @@ impl Context for Runtime {
         variable(&self.env, "TIDEGATE_LOOPBACK_ENDPOINTS").as_deref() == Some("allow")
     }
 
+    fn callback(&self, job: &Facts) -> Result<Option<Callback>, Error> {
+        let attempt = attempts::Attempt {
+            tenant: job.tenant.clone(),
+            job: job.id,
+            token: job.token,
+        };
+        // It is good a while longer than the attempt, so that whoever is late is told that the lease is lost.
+        let token = attempts::mint(&self.env, &attempt, job.deadline.plus(CALLBACK_GRACE_MS))?;
+        let origin = variable(&self.env, "TIDEGATE_PUBLIC_URL").unwrap_or_default();
+        Ok(Some(Callback {
+            url: format!("{}/v1/attempts/{}", origin.trim_end_matches('/'), job.id),
+            token,
+        }))
+    }
+
     fn sign(&self, id: &str, seconds: u64, body: &str) -> Result<String, Error> {
         let secret = WebhookSecret::of(&deployment_key(&self.env)?, self.tenant.as_str());
         Ok(secret.sign(id, seconds, body))
     }
 }
+
+/// How much longer than its attempt a callback's token is good. Milliseconds.
+const CALLBACK_GRACE_MS: u64 = 3_600_000;
 
 /// A variable of the deployment.
 fn variable(env: &Env, name: &str) -> Option<String> {
@@ -492,7 +511,7 @@ async fn attempt(env: Env, tenant: &TenantId, reports: Rc<Reports>, execute: Exe
         Done::Snoozed { ms } => Ok(Outcome::Snoozed { ms }),
         Done::HandedOver => Ok(Outcome::HandedOver),
         Done::Result(result) => Ok(Outcome::Succeeded {
-            result: keep(&runtime, job, token, result).await?,
+            result: keep(&runtime.env, &runtime.tenant, job, token, result).await?,
         }),
     }
 }
@@ -516,8 +535,17 @@ async fn load(runtime: &Runtime, payload: Payload) -> Result<JsonText, Error> {
     JsonText::parse(&text).ok_or_else(|| Error::new(ErrorCode::InternalError, "The request's payload is damaged."))
 }
 
-/// A result, in the row where it is small, in object storage where it is large.
-async fn keep(runtime: &Runtime, job: JobId, token: FencingToken, result: JsonText) -> Result<Payload, Error> {
+/// A result, in the row where it is small, in object storage where it is large. The key names the content: the same
+/// result kept twice is one object, and another never takes its place.
+///
+/// Errors: `PAYLOAD_TOO_LARGE`; `UNAVAILABLE` where the storage cannot be reached.
+pub async fn keep(
+    env: &Env,
+    tenant: &TenantId,
+    job: JobId,
+    token: FencingToken,
+    result: JsonText,
+) -> Result<Payload, Error> {
     let bytes = result.as_str().len();
     if bytes <= RESULT_ROW_BYTES_MAX {
         return Ok(Payload::Inline(result));
@@ -526,9 +554,10 @@ async fn keep(runtime: &Runtime, job: JobId, token: FencingToken, result: JsonTe
         let message = format!("A result holds at most {RESULT_BYTES_MAX} bytes; this one has {bytes}.");
         return Err(Error::new(ErrorCode::PayloadTooLarge, message));
     }
-    let key = storage::result(&runtime.tenant, job, token.0);
-    let put = runtime
-        .bucket()?
+    let key = storage::result(tenant, job, token.0, payload_name(job, result.as_str()));
+    let put = env
+        .bucket("OBJECTS")
+        .map_err(unavailable("the binding OBJECTS"))?
         .put(key.as_str(), result.as_str().as_bytes().to_vec())
         .execute()
         .await;

@@ -15,9 +15,10 @@ pub fn payload(tenant: &TenantId, random: u128) -> String {
     format!("payloads/{tenant}/{random:032x}")
 }
 
-/// The key of a result that is too large for a row. The token keeps a late attempt from another's result.
-pub fn result(tenant: &TenantId, job: JobId, token: u64) -> String {
-    format!("results/{tenant}/{job}/{token}")
+/// The key of a result that is too large for a row. The token keeps a late attempt from another's result, the name of
+/// its content an attempt that ends twice from its own.
+pub fn result(tenant: &TenantId, job: JobId, token: u64, name: u128) -> String {
+    format!("results/{tenant}/{job}/{token}-{name:032x}")
 }
 
 /// The key of a checkpoint. No two checkpoints share one, so that a late attempt cannot overwrite a newer one.

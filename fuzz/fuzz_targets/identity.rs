@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use tidegate_identity::{DeploymentKey, Issuers, KeySet, Tenant, User, ticket};
+use tidegate_identity::{DeploymentKey, Issuers, KeySet, Tenant, User, attempt, ticket};
 
 static KEY: LazyLock<DeploymentKey> = LazyLock::new(|| DeploymentKey::parse(&"c4".repeat(32)).expect("a key"));
 static ISSUERS: LazyLock<Issuers> = LazyLock::new(|| {
@@ -21,6 +21,7 @@ fuzz_target!(|text: &str| {
     let _ = ISSUERS.needs(text);
     let _ = ISSUERS.verify(text, now_ms, None);
     let _ = ticket::open(&KEY, text, now_ms);
+    let _ = attempt::open(&KEY, text, now_ms);
     let _ = (Issuers::parse(text), KeySet::parse(text), KeySet::parse_fetched(text));
     let _ = (DeploymentKey::parse(text), Tenant::parse(text), User::parse(text));
 });

@@ -74,6 +74,8 @@ struct Facts {
     action: Option<ActionName>,
     /// The token of the attempt whose outcome is awaited.
     open: Option<FencingToken>,
+    /// The latest outcome that counted.
+    said: Option<(FencingToken, Outcome)>,
     last_token: u64,
     attempt: u32,
     not_before: u64,
@@ -489,7 +491,10 @@ impl World {
         if facts.open != Some(token) {
             let code = reply.as_ref().err().map(|error| error.code);
             let row = |rows: &BTreeMap<JobNumber, RowView>| rows.get(&job.number()).copied();
-            if code != Some(ErrorCode::LeaseLost) || row(before) != row(after) || effects.len() != 1 {
+            // The answer to an outcome that counted may have been lost: said again, it is done already.
+            let again = outcome.is_some() && facts.said.as_ref().map(|(t, o)| (*t, o)) == outcome.map(|o| (token, o));
+            let refused = code == Some(ErrorCode::LeaseLost) || (again && reply.is_ok());
+            if !refused || row(before) != row(after) || effects.len() != 1 {
                 return Err(format!(
                     "{job}: token {} counted, {:?} is awaited: {reply:?}",
                     token.0, facts.open
@@ -507,6 +512,7 @@ impl World {
         }
         let Some(outcome) = outcome else { return Ok(false) };
         facts.open = None;
+        facts.said = Some((token, outcome.clone()));
         let state = after.get(&job.number()).map(|row| row.state);
         match outcome {
             Outcome::Failed { error } if error.retryable && state == Some(RETRYING) => {

@@ -4,6 +4,7 @@
 //! a running Worker: a test holds the table's paths to the Worker's routes.
 
 mod again;
+mod attempts;
 mod operation;
 mod operations;
 mod problems;
@@ -94,6 +95,11 @@ fn document() -> Value {
                     "bearerFormat": "JWT",
                     "description": "A token of one of the deployment's issuers. Tenant and user come from it alone.",
                 },
+                "attempt": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The `attempt_token` that came with the attempt. It is good for that attempt alone.",
+                },
                 "ticket": {
                     "type": "apiKey",
                     "in": "query",
@@ -128,6 +134,7 @@ fn describe(operation: &Operation, problems: &mut Problems) -> Value {
         "security": match operation.access {
             Access::Everyone => json!([]),
             Access::Token => json!([{ "bearer": [] }]),
+            Access::Attempt => json!([{ "attempt": [] }]),
             Access::Socket => json!([{ "bearer": [] }, { "ticket": [] }, { "subprotocol": [] }]),
         },
         "responses": responses,

@@ -101,6 +101,9 @@ reasons! {
     TicketTooLong = "ticket_too_long", "UNAUTHORIZED", "The ticket would be good for more than 30 seconds, or longer than its token.";
     TicketTooLarge = "ticket_too_large", "UNAUTHORIZED", "The ticket would hold more than a ticket can.";
     InternalForged = "internal_forged", "UNAUTHORIZED", "The call does not come from this deployment.";
+    AttemptTokenMalformed = "attempt_token_malformed", "UNAUTHORIZED", "The attempt token is not one of this deployment's.";
+    AttemptTokenForged = "attempt_token_forged", "UNAUTHORIZED", "The attempt token was not made by this deployment.";
+    AttemptTokenExpired = "attempt_token_expired", "UNAUTHORIZED", "The attempt token has expired.";
 }
 
 #[cfg(test)]

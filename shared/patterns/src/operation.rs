@@ -57,6 +57,15 @@ pub struct Facts {
     pub deadline: UnixMs,
 }
 
+/// Where whoever goes on with an attempt reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Callback {
+    /// The address, behind which `:report` and `:finish` follow.
+    pub url: String,
+    /// What gives the right to it. A secret.
+    pub token: String,
+}
+
 /// What a run came to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Done {
@@ -178,6 +187,13 @@ pub trait Context {
     /// Whether the deployment lets endpoints lie on the machine itself: for development.
     fn may_reach_loopback(&self) -> bool {
         false
+    }
+
+    /// Where whoever goes on with the attempt reports.
+    ///
+    /// Errors: `UNAVAILABLE` where the deployment has no key.
+    fn callback(&self, _job: &Facts) -> Result<Option<Callback>, Error> {
+        Ok(None)
     }
 
     /// The signature of a message to an endpoint of the tenant, after Standard Webhooks: of its id, the second it is sent

@@ -185,6 +185,28 @@ impl<'a> Fields<'a> {
         self.optional_text(name, expected, parse)
     }
 
+    /// The fields of the object that the field `name` holds; another kind of value is a fault. Their faults point into
+    /// the whole: hand them back by [`Self::take_faults`].
+    pub fn object(&mut self, name: &str, expected: &'static str) -> Option<Self> {
+        let raw = self.raw(name)?;
+        match serde_json::from_str::<Split<'a>>(raw.get()) {
+            Ok(Split(fields)) => Some(Self {
+                fields,
+                prefix: self.pointer(name),
+                faults: Vec::new(),
+            }),
+            Err(_) => {
+                self.fault(name, expected, raw.get());
+                None
+            }
+        }
+    }
+
+    /// Takes over the faults of an object within.
+    pub fn take_faults(&mut self, mut inner: Self) {
+        self.faults.append(&mut inner.faults);
+    }
+
     /// Reads the optional whole number `name`, from `min` to `max`.
     pub fn optional_number(&mut self, name: &str, expected: &'static str, min: u64, max: u64) -> Option<u64> {
         let raw = self.raw(name)?;

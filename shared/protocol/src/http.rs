@@ -1,5 +1,6 @@
 //! The bodies of the HTTP API.
 
+mod attempts;
 mod batch;
 mod bulk;
 mod ended;
@@ -11,6 +12,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+pub use attempts::{FinishBody, LeaseRenewed, ReportBody};
 pub use batch::{BatchAnswer, BatchFormat, BatchItem, split_batch};
 pub use bulk::{
     AttemptError, BULK_JOBS_MAX, BulkAnswer, BulkItem, BulkRequest, DeadLetter, DeadLetterPage,

@@ -38,6 +38,13 @@ pub const DELAY_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
 pub const TIMEOUT_MS_MAX: u64 = 24 * 3_600_000;
 /// The longest that a job may be told to wait for its first attempt: thirty days. Milliseconds.
 pub const QUEUE_TIMEOUT_MS_MAX: u64 = 30 * 24 * 3_600_000;
+/// The message of a progress report, and its metadata, each: a job's row is rewritten with every event.
+pub const PROGRESS_BYTES_MAX: usize = 4 * 1024;
+/// The message with which an attempt may fail. It stands in the job's row, and in every answer about it.
+pub const FAILURE_BYTES_MAX: usize = 4 * 1024;
+/// The body with which an attempt may end. It is held as a whole, several times over, in an instance of 128 MB that
+/// others share.
+pub const FINISH_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const _: () = assert!(PAYLOAD_ROW_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(

@@ -13,6 +13,8 @@ three_ways! {
     an_endpoint_is_told_of_an_end_until_it_has_heard(super::told);
     an_endpoint_that_is_gone_leaves_a_dead_letter(super::gone);
     an_endpoint_does_the_job(super::done_by_an_endpoint);
+    an_endpoint_that_took_the_job_ends_it_later(super::ended_later);
+    a_result_goes_before_its_job(super::faded);
     a_bound_worker_does_the_job(super::done_by_a_worker);
 }
 
@@ -264,6 +266,76 @@ fn done_by_a_worker(between: Between) {
     assert_eq!(
         (&nobody["status"], &nobody["error"]["code"]),
         (&json!("failed"), &json!("UPSTREAM_ERROR"))
+    );
+    stage.finish(None);
+}
+
+/// What the holder of an attempt's token says.
+fn say(base: &str, received: &Received, what: &str, body: &Value) -> tidegate_tests::http::Answer {
+    let callback = &received.json()["callback"];
+    let token = callback["token"].as_str().expect("a token").to_owned();
+    let path = callback["url"].as_str().expect("an address").to_owned();
+    Client::new(base, Some(&token)).post(&format!("{path}:{what}"), body)
+}
+
+fn ended_later(between: Between) {
+    let receiver = Receiver::start();
+    let mut stage = stage(between, &receiver);
+    receiver.answer([Answer::of(202, "")]);
+    let job = start(&stage.tenant.client("alice"), &json!({ "action": "own", "payload": 1 }));
+    let sent = receiver.wait_for(1).remove(0);
+    // Longer than a lease, without a word: nobody else is given the job meanwhile.
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    stage.interrupt();
+    let url = stage.tenant.server.url();
+    let half = json!({ "progress": { "percentage": 50, "message": "half" } });
+    say(&url, &sent, "report", &half).json(200);
+    let client = stage.tenant.client("alice");
+    let shown = client.get(&format!("/v1/jobs/{job}")).json(200);
+    assert_eq!(
+        (&shown["status"], &shown["attempt"]),
+        (&json!("running"), &json!(1)),
+        "{shown}"
+    );
+    assert_eq!(shown["progress"]["percentage"], json!(50.0), "{shown}");
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    let result = json!({ "outcome": "succeeded", "result": { "shipped": true } });
+    say(&url, &sent, "finish", &result).json(200);
+    let done = ended(&client, &job);
+    assert_eq!(
+        (&done["status"], &done["result"]),
+        (&json!("succeeded"), &json!({ "shipped": true }))
+    );
+    let other = json!({ "outcome": "succeeded", "result": 2 });
+    assert_eq!(say(&url, &sent, "finish", &other).json(409)["code"], "LEASE_LOST");
+    assert_eq!(receiver.received().len(), 1);
+    stage.finish(None);
+}
+
+fn faded(between: Between) {
+    let receiver = Receiver::start();
+    let mut stage = stage(between, &receiver);
+    let mut document = composition(None);
+    document["retention"] = json!({ "jobs": "1d", "results": "1s" });
+    document["actions"]["large"] = json!({ "run": "core.echo", "mode": "async" });
+    stage.tenant.put_composition(&document);
+    let client = stage.tenant.client("alice");
+    // The hub hears of the composition at once, or somewhat later.
+    let body = json!({ "action": "large", "payload": "x".repeat(70_000) });
+    let job = tidegate_tests::eventually("the composition", || {
+        let answer = client.post("/v1/requests", &body);
+        (answer.status == 202).then(|| job_of(&answer.json(202)))
+    });
+    assert_eq!(ended(&client, &job)["status"], "succeeded");
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    stage.interrupt();
+    let client = stage.tenant.client("alice");
+    assert_eq!(client.get(&format!("/v1/jobs/{job}/result")).json(410)["code"], "GONE");
+    let shown = client.get(&format!("/v1/jobs/{job}")).json(200);
+    assert_eq!(
+        (&shown["status"], &shown["result"]),
+        (&json!("succeeded"), &Value::Null),
+        "{shown}"
     );
     stage.finish(None);
 }

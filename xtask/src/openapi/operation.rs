@@ -14,6 +14,8 @@ pub enum Access {
     Token,
     /// Whoever has a token, wherever a socket's client can put it, or a ticket.
     Socket,
+    /// Whoever makes the attempt, by its own token.
+    Attempt,
 }
 
 /// One method of one path.
@@ -79,6 +81,13 @@ impl Operation {
     pub fn open(mut self) -> Self {
         self.access = Access::Everyone;
         self.refusals.clear();
+        self
+    }
+
+    /// The operation takes the token of an attempt, and no other.
+    pub fn by_attempt(mut self) -> Self {
+        self.access = Access::Attempt;
+        self.refusals = vec![of(Unauthorized), of(InternalError), of(Unavailable)];
         self
     }
 

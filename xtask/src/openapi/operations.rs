@@ -21,13 +21,14 @@ use tidegate_protocol::limits::{
 use tidegate_protocol::time::UnixMs;
 
 use super::again;
+use super::attempts;
 use super::operation::{Access, Operation};
 use super::problems::{FAULTS, Refusal, of};
 use super::queue;
 use super::schemas::{Schemas, by_name};
 
 /// The groups of operations, each with what it is about.
-pub const TAGS: [(&str, &str); 9] = [
+pub const TAGS: [(&str, &str); 10] = [
     ("requests", "Running actions."),
     (
         "jobs",
@@ -46,6 +47,10 @@ pub const TAGS: [(&str, &str); 9] = [
     (
         "dead-letters",
         "Jobs that failed for good, until they are redriven or discarded.",
+    ),
+    (
+        "attempts",
+        "For whoever makes the attempts of jobs: signs of life, progress, outcomes.",
     ),
     ("connect", "The WebSocket."),
     ("objects", "The tenant's own storage."),
@@ -73,6 +78,7 @@ pub fn all(schemas: &mut Schemas) -> Vec<Operation> {
         jobs,
         again::operations,
         queue::operations,
+        attempts::operations,
         schedules,
         connect,
         objects,

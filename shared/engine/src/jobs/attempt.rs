@@ -232,8 +232,14 @@ impl<D: Database> Turn<'_, D> {
             self.reply(call, Ok(Reply::Done));
             return Ok(());
         }
-        let loaded = if self.holds(id, token) { self.load(id)? } else { None };
-        let Some(job) = loaded else {
+        if !self.holds(id, token) {
+            let known = self
+                .load(id)?
+                .is_some_and(|job| job.ended_attempt_with(token, &outcome));
+            self.reply(call, if known { Ok(Reply::Done) } else { Err(lease_lost()) });
+            return Ok(());
+        }
+        let Some(job) = self.load(id)? else {
             self.reply(call, Err(lease_lost()));
             return Ok(());
         };

@@ -27,6 +27,7 @@ mod read;
 mod retention;
 mod retry;
 mod row;
+mod said;
 mod schedules;
 mod schema;
 mod select;
@@ -77,8 +78,8 @@ pub const REDELIVERY_MS: u64 = 5_000;
 pub const LOG_EVENTS_MAX: usize = 64;
 /// Bytes of the events kept in a job's row. A row is rewritten with every event.
 pub const LOG_BYTES_MAX: usize = 16 * 1024;
-/// Bytes of one progress report's message and metadata together.
-pub const PROGRESS_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of one progress report's message, and of its metadata.
+pub const PROGRESS_BYTES_MAX: usize = tidegate_protocol::limits::PROGRESS_BYTES_MAX;
 /// Jobs deleted, or started, in one turn at most.
 pub const TURN_ROWS_MAX: u64 = 200;
 /// The shortest time between two sweeps for jobs past their retention. Milliseconds.

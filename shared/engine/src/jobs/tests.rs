@@ -15,6 +15,7 @@ mod order;
 mod recovery;
 mod retention;
 mod retrying;
+mod said;
 mod schedules;
 mod showing;
 

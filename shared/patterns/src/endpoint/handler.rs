@@ -20,7 +20,7 @@ use tidegate_protocol::{Error, ErrorCode, Fault};
 
 use super::{Message, answer, reachable, signed};
 use crate::http::{ANSWER_BYTES_MAX, header_key};
-use crate::operation::{Context, Done, Facts, Invocation};
+use crate::operation::{Callback, Context, Done, Facts, Invocation};
 
 /// What `timeout` may be. Milliseconds.
 const TIMEOUT_MS_RANGE: RangeInclusive<u64> = 1..=15 * 60_000;
@@ -134,12 +134,12 @@ struct Work<'a> {
     effect_key: &'a str,
     deadline: UnixMs,
     #[serde(skip_serializing_if = "Option::is_none")]
-    callback: Option<Callback<'a>>,
+    callback: Option<Reports<'a>>,
 }
 
-/// Where a handler that answered 202 reports to.
+/// Where a handler that answers 202 reports to.
 #[derive(Serialize)]
-struct Callback<'a> {
+struct Reports<'a> {
     url: &'a str,
     token: &'a str,
 }
@@ -167,7 +167,7 @@ pub async fn handle(context: &impl Context, call: &Invocation) -> Result<Done, E
             url,
             // Every run is a message of its own; the key says which of them are the same work.
             id: format!("run_{}.{}", job.id, job.token.0),
-            body: body(call, job, &effect_key)?,
+            body: body(call, job, &effect_key, context.callback(job)?.as_ref())?,
             answer_bytes_max: ANSWER_BYTES_MAX,
             timeout_ms: own_ms.min(call.timeout_ms),
         },
@@ -185,7 +185,7 @@ pub async fn handle(context: &impl Context, call: &Invocation) -> Result<Done, E
     answer::done(&given, context.now())
 }
 
-fn body(call: &Invocation, job: &Facts, effect_key: &str) -> Result<String, Error> {
+fn body(call: &Invocation, job: &Facts, effect_key: &str, callback: Option<&Callback>) -> Result<String, Error> {
     let work = Work {
         job_id: job.id.to_string(),
         tenant: job.tenant.as_str(),
@@ -196,7 +196,10 @@ fn body(call: &Invocation, job: &Facts, effect_key: &str) -> Result<String, Erro
         user: call.user.as_str(),
         effect_key,
         deadline: job.deadline,
-        callback: None,
+        callback: callback.map(|callback| Reports {
+            url: &callback.url,
+            token: &callback.token,
+        }),
     };
     let unwritten = |_| Error::new(ErrorCode::InternalError, "The job cannot be written.");
     serde_json::to_string(&work).map_err(unwritten)

@@ -15,7 +15,7 @@ use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
 use super::{HTTP, WORKER, handle, tell};
-use crate::operation::{Context, Done, Facts, Incoming, Invocation, Opened, Outgoing, Reader};
+use crate::operation::{Callback, Context, Done, Facts, Incoming, Invocation, Opened, Outgoing, Reader};
 
 const NOW: UnixMs = UnixMs(1_800_000_000_999);
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -82,6 +82,12 @@ impl Context for Outside {
     fn may_reach_loopback(&self) -> bool {
         self.loopback
     }
+    fn callback(&self, job: &Facts) -> Result<Option<Callback>, Error> {
+        Ok(Some(Callback {
+            url: std::format!("/v1/attempts/{}", job.id),
+            token: "secret".into(),
+        }))
+    }
     fn sign(&self, id: &str, seconds: u64, body: &str) -> Result<String, Error> {
         Ok(std::format!("v1,{id}.{seconds}.{body}"))
     }
@@ -146,6 +152,7 @@ fn a_handler_is_sent_the_job_signed_and_its_answer_is_the_result() {
         json!({
             "job_id": job, "tenant": "acme", "action": "charge", "attempt": 2, "payload": { "amount": 5 },
             "metadata": { "k": "v" }, "user": "ann", "effect_key": job, "deadline": NOW.plus(60_000).to_string(),
+            "callback": { "url": std::format!("/v1/attempts/{job}"), "token": "secret" },
         })
     );
     let id = std::format!("run_{job}.3");
