@@ -14,6 +14,8 @@ use tidegate_protocol::ids::{ActionName, FencingToken, JobId, JobNumber, TenantI
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
+use tidegate_engine::composition::compile;
+
 use super::{HTTP, WORKER, handle, tell};
 use crate::operation::{Callback, Context, Done, Facts, Incoming, Invocation, Opened, Outgoing, Reader};
 
@@ -334,4 +336,91 @@ fn every_fault_of_a_configuration_is_found_with_its_place() {
         json!({ "binding": "B", "path": "/../x", "url": "https://a.example.com/" }),
         &["/path", "/url"],
     );
+}
+
+/// The compositions in a document for people.
+fn compositions(text: &str) -> Vec<Value> {
+    let blocks = text
+        .split("```json\n")
+        .skip(1)
+        .filter_map(|block| block.split("```").next());
+    let blocks =
+        blocks.map(|block| serde_json::from_str::<Value>(block).unwrap_or_else(|error| panic!("{error}: {block}")));
+    blocks.filter(|block| block.get("tidegate").is_some()).collect()
+}
+
+#[test]
+fn what_the_example_and_the_how_tos_show_is_right_for_the_schema_and_the_compiler() {
+    let schema: Value =
+        serde_json::from_str(include_str!("../../../../docs/reference/composition.schema.json")).unwrap();
+    let schema = jsonschema::draft202012::new(&schema).unwrap();
+    let mut documents = compositions(include_str!("../../../../docs/how-to/be-told-when-a-job-ends.md"));
+    documents.extend(compositions(include_str!(
+        "../../../../docs/how-to/let-your-own-endpoint-do-the-work.md"
+    )));
+    documents.push(serde_json::from_str(include_str!("../../../../examples/compositions/endpoints.json")).unwrap());
+    assert_eq!(documents.len(), 3);
+    for document in documents {
+        let compiled = compile(&document.to_string(), crate::MANIFESTS);
+        assert!(compiled.is_ok(), "{compiled:?}");
+        assert!(schema.is_valid(&document), "{document}");
+    }
+}
+
+#[test]
+fn the_schema_of_a_handlers_configuration_is_what_reads_it() {
+    let text = include_str!("../../../../docs/reference/composition.schema.json");
+    let schema = |part: &str| {
+        let mut schema: Value = serde_json::from_str(text).unwrap();
+        let definitions = schema["$defs"].take();
+        let schema = json!({ "$ref": std::format!("#/$defs/{part}"), "$defs": definitions });
+        jsonschema::draft202012::new(&schema).unwrap()
+    };
+    let values = json!([
+        null,
+        1,
+        "",
+        "x",
+        "A",
+        "A-B",
+        "/x",
+        "5s",
+        "1h",
+        "https://a.example.com/",
+        "https://10.0.0.1/",
+        [],
+        {}
+    ]);
+    for (part, manifest, good) in [
+        ("http_handler_config", &HTTP, endpoint()),
+        (
+            "worker_handler_config",
+            &WORKER,
+            json!({ "binding": "BILLING", "path": "/x", "timeout": "5s" }),
+        ),
+    ] {
+        let schema = schema(part);
+        for name in ["url", "binding", "path", "timeout", "x"] {
+            let values = values.as_array().unwrap().iter().cloned().map(Some).chain([None]);
+            for value in values {
+                let mut config = good.clone();
+                let fields = config.as_object_mut().unwrap();
+                match value {
+                    Some(value) => fields.insert(name.into(), value),
+                    None => fields.remove(name),
+                };
+                let mut faults = Vec::new();
+                (manifest.check_config)(&config, "", &mut faults);
+                if faults.is_empty() {
+                    assert!(schema.is_valid(&config), "{config}");
+                } else if schema.is_valid(&config) {
+                    // What a schema does not say: bounds of durations, and where endpoints may lie.
+                    let known = ["a duration from ", "a URL", "a public host", "a path that"];
+                    let beyond =
+                        |fault: &tidegate_protocol::Fault| known.iter().any(|words| fault.expected.contains(words));
+                    assert!(faults.iter().all(beyond), "{config}: {faults:?}");
+                }
+            }
+        }
+    }
 }
