@@ -160,30 +160,48 @@ fn filter() -> Filter {
     }
 }
 
+fn policy() -> Policy {
+    Policy {
+        attempts_max: u32::MAX,
+        backoff: Backoff::Exponential {
+            initial_ms: 0,
+            factor: Factor(LARGEST),
+            cap_ms: LARGEST,
+        },
+        jitter: Some(Jitter::PlusMinus { percent: u8::MAX }),
+        timeout_ms: LARGEST,
+        queue_timeout_ms: Some(LARGEST),
+        total_timeout_ms: Some(0),
+        heartbeat_timeout_ms: None,
+        lease_ms: 1,
+        retention_ms: 0,
+        result_retention_ms: Some(LARGEST),
+        dispatch: Dispatch::Queue,
+        sharing: Sharing::Shared,
+    }
+}
+
+/// One kind for values, the other for what lies elsewhere.
+fn hook(payload: &Payload) -> Hook {
+    match payload {
+        Payload::Inline(_) => Hook::OnEnd(Box::new(OnEnd {
+            url: String::new(),
+            events: JobState::ALL.to_vec(),
+            include_result: true,
+            policy: policy(),
+        })),
+        Payload::Stored { .. } => Hook::Tells(message()),
+    }
+}
+
 pub fn new_job(payload: Payload) -> NewJob {
+    let hook = hook(&payload);
     NewJob {
         request_id: request_id(),
         user: user(),
         action: action(),
         revision: revision(),
-        policy: Policy {
-            attempts_max: u32::MAX,
-            backoff: Backoff::Exponential {
-                initial_ms: 0,
-                factor: Factor(LARGEST),
-                cap_ms: LARGEST,
-            },
-            jitter: Some(Jitter::PlusMinus { percent: u8::MAX }),
-            timeout_ms: LARGEST,
-            queue_timeout_ms: Some(LARGEST),
-            total_timeout_ms: Some(0),
-            heartbeat_timeout_ms: None,
-            lease_ms: 1,
-            retention_ms: 0,
-            result_retention_ms: Some(LARGEST),
-            dispatch: Dispatch::Queue,
-            sharing: Sharing::Shared,
-        },
+        policy: policy(),
         queueing: Queueing {
             priority: Priority::Low,
             share: Some(Share {
@@ -224,7 +242,7 @@ pub fn new_job(payload: Payload) -> NewJob {
                 max_wait_ms: LARGEST,
             },
         })),
-        hook: Some(Hook::Tells(message())),
+        hook: Some(hook),
     }
 }
 

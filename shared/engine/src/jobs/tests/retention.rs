@@ -1,7 +1,5 @@
 //! Results that go before their jobs.
 
-use alloc::vec;
-
 use tidegate_protocol::ErrorCode;
 use tidegate_protocol::calls::executor::Outcome;
 use tidegate_protocol::calls::jobs::{Call, Enqueue, Reply};
@@ -85,7 +83,7 @@ fn a_small_result_goes_from_its_row() {
 fn what_has_no_result_or_goes_with_its_job_pays_nothing() {
     let mut longer = brief(plain());
     longer.job.policy.result_retention_ms = Some(RETENTION_MS);
-    for (enqueue, outcome) in vec![
+    for (enqueue, outcome) in [
         (plain(), success()),
         (longer, success()),
         (brief(plain()), failure(false)),
