@@ -1,9 +1,13 @@
 // Runs the built Worker on workerd through miniflare, with state that survives a restart.
 //
 //   node harness/serve.mjs --state DIR [--bundle DIR] [--port N] [--control-port N] [--vars FILE] [--outlive-parent] [--trace]
+//       [--handler NAME=FILE]
 //
 // Bindings come from wrangler.toml alone. When the server answers, one JSON line goes to stdout
 // (`ready`, `url`, `control_url`, `pid`, `workerd_pid`); everything else, logs included, goes to stderr.
+//
+// TIDEGATE_LOOPBACK_ENDPOINTS and TIDEGATE_PUBLIC_URL are passed on from the environment (docs/reference/configuration.md).
+// --handler runs the module FILE as a second Worker, and binds it as HANDLER_NAME.
 //
 // --trace is for tests that kill the server: it binds TIDEGATE_TRACE (durable_objects/src/trace.rs), and workerd writes its
 // log to stderr itself, as JSON lines, so that whoever reads stderr has every line that was written before the kill.
@@ -39,6 +43,7 @@ const { values: options } = parseArgs({
   options: {
     bundle: { type: "string", default: process.env.TIDEGATE_BUNDLE ?? path.join(root, "build") },
     "control-port": { type: "string" },
+    handler: { type: "string", multiple: true, default: [] },
     "outlive-parent": { type: "boolean", default: false },
     port: { type: "string", default: "8787" },
     state: { type: "string", default: path.join(root, ".tidegate", "state") },
@@ -93,6 +98,20 @@ function log({ level, message }) {
   process.stderr.write(`[${level}] ${message}\n`);
 }
 
+/** The variables that whoever starts the server may set. */
+const variables = Object.fromEntries(
+  ["TIDEGATE_LOOPBACK_ENDPOINTS", "TIDEGATE_PUBLIC_URL"]
+    .filter((name) => process.env[name] !== undefined)
+    .map((name) => [name, process.env[name]]),
+);
+if (options.trace) variables.TIDEGATE_TRACE = "1";
+
+/** The Workers that do jobs: each with its binding and its module. */
+const handlers = options.handler.map((text) => {
+  const [name, file] = text.split("=");
+  return { binding: `HANDLER_${name}`, name: `handler-${name.toLowerCase()}`, file: path.resolve(file) };
+});
+
 /** The options of miniflare for wrangler.toml as it is now, with the bundle as it is now. */
 function miniflareOptions() {
   const configPath = path.join(root, "wrangler.toml");
@@ -118,7 +137,11 @@ function miniflareOptions() {
       workers: [
         {
           ...bindings,
-          bindings: { ...bindings.bindings, ...(options.trace && { TIDEGATE_TRACE: "1" }) },
+          bindings: { ...bindings.bindings, ...variables },
+          serviceBindings: {
+            ...bindings.serviceBindings,
+            ...Object.fromEntries(handlers.map((handler) => [handler.binding, handler.name])),
+          },
           name,
           rootPath: options.bundle,
           modulesRoot: options.bundle,
@@ -127,6 +150,12 @@ function miniflareOptions() {
             { type: "CompiledWasm", path: path.join(options.bundle, "index_bg.wasm") },
           ],
         },
+        ...handlers.map((handler) => ({
+          name: handler.name,
+          compatibilityDate: bindings.compatibilityDate,
+          modules: [{ type: "ESModule", path: handler.file }],
+          modulesRoot: path.dirname(handler.file),
+        })),
       ],
     }),
   };

@@ -18,6 +18,7 @@ mod requests;
 mod routes;
 mod schedules;
 mod tenants;
+mod webhooks;
 mod workers;
 
 use tidegate_protocol::calls::Principal;
@@ -119,6 +120,7 @@ async fn serve(
         Route::Object(key) => objects::handle(request, env, &principal, &key, &method).await,
         Route::Composition if method == Method::Put => tenants::activate(request, env, &principal).await,
         Route::Composition => tenants::composition(env, &principal).await,
+        Route::WebhookSecret => webhooks::secret(env, &principal),
         Route::NotYet(what) => {
             let message = format!("`{what}` is part of the protocol, but not there yet.");
             Err(Error::new(ErrorCode::NotImplemented, message))

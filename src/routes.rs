@@ -68,6 +68,8 @@ pub enum Route {
     Object(String),
     /// `/v1/admin/composition`
     Composition,
+    /// `/v1/admin/webhook-secret`
+    WebhookSecret,
     /// `/healthz`
     Health,
     /// `/readyz`
@@ -128,6 +130,7 @@ pub fn find(path: &str) -> Option<Route> {
         "dead-letters:redrive" => return Some(Route::Redrive),
         "dead-letters:discard" => return Some(Route::Discard),
         "admin/composition" => return Some(Route::Composition),
+        "admin/webhook-secret" => return Some(Route::WebhookSecret),
         _ => {}
     }
     if let Some(key) = rest.strip_prefix("objects/") {
@@ -228,6 +231,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::Schedules
         | Route::DeadLetters
         | Route::AttemptPayload(_)
+        | Route::WebhookSecret
         | Route::Health
         | Route::Ready
         | Route::OpenApi => READ,
@@ -315,6 +319,7 @@ mod tests {
             ("/v1/workers/gpu:lease", Some(Route::Lease("gpu".into()))),
             ("/v1/workers/gpu", None),
             ("/v1/attempts/job_1/payload", Some(Route::AttemptPayload(id()))),
+            ("/v1/admin/webhook-secret", Some(Route::WebhookSecret)),
             ("/v1/attempts/job_1:report", Some(Route::AttemptReport(id()))),
             ("/v1/attempts/job_1:finish", Some(Route::AttemptFinish(id()))),
             ("/v1/attempts/job_1", None),

@@ -80,7 +80,8 @@ pub async fn reach(env: &Env, tenant: &TenantId) -> Result<u16, Error> {
     Ok(describe(env, tenant).await?.reach())
 }
 
-fn check_admin(principal: &Principal) -> Result<(), Error> {
+/// Errors: `FORBIDDEN` without the scope `admin`.
+pub fn check_admin(principal: &Principal) -> Result<(), Error> {
     if principal.scopes.contains("admin") {
         return Ok(());
     }

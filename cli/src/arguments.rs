@@ -69,6 +69,8 @@ pub enum Command {
     /// Change or show what the tenant's actions are (scope `admin`).
     #[command(subcommand)]
     Composition(Composition),
+    /// Show the secret with which the tenant's endpoints verify what is sent to them (scope `admin`).
+    WebhookSecret,
 }
 
 /// `tidegate token`
@@ -135,7 +137,7 @@ pub struct Call {
     #[arg(
         long,
         value_name = "FILE|-",
-        conflicts_with_all = ["action", "payload", "key", "asynchronous", "follow", "timeout", "attempt_timeout", "delay", "metadata", "priority", "queue_timeout"]
+        conflicts_with_all = ["action", "payload", "key", "asynchronous", "follow", "timeout", "attempt_timeout", "delay", "metadata", "priority", "queue_timeout", "on_end"]
     )]
     pub batch: Option<String>,
     /// Its input: JSON, @FILE, or - for stdin.
@@ -163,6 +165,9 @@ pub struct Call {
     /// How long it may wait for its first attempt, such as 30s; then it expires.
     #[arg(long, value_parser = duration)]
     pub queue_timeout: Option<u64>,
+    /// The endpoint that is told of the job's end, where the action lets requests name one.
+    #[arg(long, value_name = "URL")]
+    pub on_end: Option<String>,
     /// Not before so long from now, such as 10m.
     #[arg(long, value_parser = duration)]
     pub delay: Option<u64>,

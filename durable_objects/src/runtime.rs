@@ -11,7 +11,9 @@ use tidegate_engine::composition::{Action, Plan};
 use tidegate_engine::hub::Run;
 use tidegate_engine::jobs::payload_name;
 use tidegate_engine::progress::Thinner;
-use tidegate_patterns::operation::{Context, Done, Incoming, Invocation, Opened, Outgoing, Reader};
+use tidegate_identity::webhook::WebhookSecret;
+use tidegate_patterns::endpoint;
+use tidegate_patterns::operation::{Callback, Context, Done, Facts, Incoming, Invocation, Opened, Outgoing, Reader};
 use tidegate_protocol::calls::executor::{Assignment, Execute, Outcome};
 use tidegate_protocol::calls::jobs;
 use tidegate_protocol::calls::reporting::MetadataPatch;
@@ -21,12 +23,14 @@ use tidegate_protocol::ids::{FencingToken, JobId, ObjectName, StreamName, Tenant
 use tidegate_protocol::limits::{RESULT_BYTES_MAX, RESULT_ROW_BYTES_MAX};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
-use worker::{AbortController, Bucket, ByteStream, Env, Fetch, Headers, Method, Request, RequestInit, RequestRedirect};
+use worker::{
+    AbortController, Bucket, ByteStream, Env, Fetch, Fetcher, Headers, Method, Request, RequestInit, RequestRedirect,
+};
 
 use crate::gathering::Gathering;
-use crate::platform::{log_error, now, unavailable};
+use crate::platform::{deployment_key, log_error, now, unavailable};
 use crate::reports::Reports;
-use crate::{plans, storage, timer};
+use crate::{attempts, plans, storage, timer};
 
 /// The attempt of a job, to which reports go.
 struct Attempt {
@@ -330,16 +334,64 @@ impl Context for Runtime {
     }
 
     async fn fetch(&self, request: Outgoing) -> Result<Incoming, Error> {
-        let controller = AbortController::default();
-        let signal = controller.signal();
-        let call = pin!(exchange(&request, &signal));
-        let timer = pin!(self.sleep(request.timeout_ms));
-        match select(call, timer).await {
-            Either::Left((answer, _)) => answer,
-            Either::Right(((), _)) => {
-                controller.abort();
-                Err(Error::timed_out(TimeLimit::Upstream, request.timeout_ms))
-            }
+        within(request, None).await
+    }
+
+    async fn fetch_worker(&self, binding: &str, request: Outgoing) -> Result<Incoming, Error> {
+        let worker = self.env.service(binding).map_err(|cause| {
+            log_error("a handler's binding", cause);
+            Error::new(
+                ErrorCode::UpstreamError,
+                "The deployment has bound no Worker of this name.",
+            )
+        })?;
+        within(request, Some(worker)).await
+    }
+
+    fn may_reach_loopback(&self) -> bool {
+        variable(&self.env, "TIDEGATE_LOOPBACK_ENDPOINTS").as_deref() == Some("allow")
+    }
+
+    fn callback(&self, job: &Facts) -> Result<Option<Callback>, Error> {
+        let attempt = attempts::Attempt {
+            tenant: job.tenant.clone(),
+            job: job.id,
+            token: job.token,
+        };
+        // It is good a while longer than the attempt, so that whoever is late is told that the lease is lost.
+        let token = attempts::mint(&self.env, &attempt, job.deadline.plus(CALLBACK_GRACE_MS))?;
+        let origin = variable(&self.env, "TIDEGATE_PUBLIC_URL").unwrap_or_default();
+        Ok(Some(Callback {
+            url: format!("{}/v1/attempts/{}", origin.trim_end_matches('/'), job.id),
+            token,
+        }))
+    }
+
+    fn sign(&self, id: &str, seconds: u64, body: &str) -> Result<String, Error> {
+        let secret = WebhookSecret::of(&deployment_key(&self.env)?, self.tenant.as_str());
+        Ok(secret.sign(id, seconds, body))
+    }
+}
+
+/// How much longer than its attempt a callback's token is good. Milliseconds.
+const CALLBACK_GRACE_MS: u64 = 3_600_000;
+
+/// A variable of the deployment.
+fn variable(env: &Env, name: &str) -> Option<String> {
+    env.var(name).ok().map(|value| value.to_string())
+}
+
+/// Makes a request of an upstream, or of a Worker, in the time that it may take.
+async fn within(request: Outgoing, worker: Option<Fetcher>) -> Result<Incoming, Error> {
+    let controller = AbortController::default();
+    let signal = controller.signal();
+    let call = pin!(exchange(&request, worker, &signal));
+    let timer = pin!(timer::sleep(request.timeout_ms));
+    match select(call, timer).await {
+        Either::Left((answer, _)) => answer,
+        Either::Right(((), _)) => {
+            controller.abort();
+            Err(Error::timed_out(TimeLimit::Upstream, request.timeout_ms))
         }
     }
 }
@@ -354,7 +406,11 @@ fn empty() -> Result<ByteStream, Error> {
     stream.map_err(unavailable("an empty stream"))
 }
 
-async fn exchange(outgoing: &Outgoing, signal: &worker::AbortSignal) -> Result<Incoming, Error> {
+async fn exchange(
+    outgoing: &Outgoing,
+    worker: Option<Fetcher>,
+    signal: &worker::AbortSignal,
+) -> Result<Incoming, Error> {
     let failed = |cause: worker::Error| {
         log_error("an upstream", cause);
         let error = Error::new(ErrorCode::UpstreamError, "The upstream cannot be reached.");
@@ -372,7 +428,10 @@ async fn exchange(outgoing: &Outgoing, signal: &worker::AbortSignal) -> Result<I
         init.with_body(Some(wasm_bindgen::JsValue::from_str(body)));
     }
     let request = Request::new_with_init(&outgoing.url, &init).map_err(failed)?;
-    let mut response = Fetch::Request(request).send_with_signal(signal).await.map_err(failed)?;
+    let mut response = match worker {
+        Some(worker) => worker.fetch_request(request).await.map_err(failed)?,
+        None => Fetch::Request(request).send_with_signal(signal).await.map_err(failed)?,
+    };
     let header = |name: &str| response.headers().get(name).ok().flatten();
     let (content_type, retry_after) = (header("content-type"), header("retry-after"));
     let status = response.status_code();
@@ -413,6 +472,24 @@ fn invocation(plan: &Plan, action: &Action, payload: JsonText, user: UserId) -> 
         effect_key: None,
         traceparent: None,
         timeout_ms: action.policy.timeout_ms,
+        job: None,
+    }
+}
+
+/// What is run to send a message: no action of any plan.
+fn telling(payload: JsonText, user: UserId) -> Invocation {
+    Invocation {
+        pattern: String::new(),
+        operation: String::new(),
+        config: JsonText::null(),
+        settings: JsonText::null(),
+        payload,
+        user,
+        attempt: 1,
+        effect_key: None,
+        traceparent: None,
+        timeout_ms: 0,
+        job: None,
     }
 }
 
@@ -436,7 +513,7 @@ pub async fn run_here(env: Env, tenant: TenantId, plan: &Plan, run: Run) -> Resu
     };
     match ended {
         Either::Left((Ok(Done::Result(result)), _)) => Ok(result),
-        Either::Left((Ok(Done::Unfinished | Done::Snoozed { .. }), _)) => Err(Error::new(
+        Either::Left((Ok(Done::Unfinished | Done::Snoozed { .. } | Done::HandedOver), _)) => Err(Error::new(
             ErrorCode::InternalError,
             "The operation did not end in one run.",
         )),
@@ -498,8 +575,11 @@ async fn see_through(env: &Env, tenant: &TenantId, reports: &Rc<Reports>, execut
 
 async fn attempt(env: Env, tenant: &TenantId, reports: Rc<Reports>, execute: Execute) -> Result<Outcome, Error> {
     let Execute { job, token, .. } = execute;
-    let plan = plans::plan(&env, tenant, Some(&execute.revision)).await?;
-    let action = plan.action(&execute.action)?;
+    let message = execute.message;
+    let plan = match message {
+        Some(_) => None,
+        None => Some(plans::plan(&env, tenant, Some(&execute.revision)).await?),
+    };
     // A cancelled attempt should hear of it well within its grace.
     let signs_ms = match execute.cancel_grace_ms {
         0 => execute.lease_ms,
@@ -524,13 +604,29 @@ async fn attempt(env: Env, tenant: &TenantId, reports: Rc<Reports>, execute: Exe
     };
     let payload = load(&runtime, execute.payload).await?;
     let timeout_ms = execute.deadline.since(now());
-    let mut call = invocation(&plan, action, payload, execute.user);
+    let mut call = match &plan {
+        Some(plan) => invocation(plan, plan.action(&execute.action)?, payload, execute.user),
+        None => telling(payload, execute.user),
+    };
     call.attempt = execute.attempt;
     call.effect_key = Some(format!("{job}"));
     call.traceparent = execute.traceparent;
     call.timeout_ms = timeout_ms;
+    call.job = Some(Facts {
+        tenant: tenant.clone(),
+        id: job,
+        token,
+        action: execute.action,
+        metadata: execute.metadata,
+        deadline: execute.deadline,
+    });
 
-    let work = pin!(tidegate_patterns::run(&runtime, &call));
+    let work = pin!(async {
+        match &message {
+            Some(message) => Box::pin(endpoint::tell(&runtime, &call, message)).await,
+            None => tidegate_patterns::run(&runtime, &call).await,
+        }
+    });
     let alive = pin!(runtime.keep_alive());
     let timer = pin!(runtime.sleep(timeout_ms));
     let done = match select(work, select(alive, timer)).await {
@@ -543,6 +639,7 @@ async fn attempt(env: Env, tenant: &TenantId, reports: Rc<Reports>, execute: Exe
     match done {
         Done::Unfinished => Ok(Outcome::Unfinished),
         Done::Snoozed { ms } => Ok(Outcome::Snoozed { ms }),
+        Done::HandedOver => Ok(Outcome::HandedOver),
         Done::Result(result) => Ok(Outcome::Succeeded {
             result: keep(&runtime.env, &runtime.tenant, job, token, result).await?,
         }),

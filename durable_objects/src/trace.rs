@@ -178,6 +178,6 @@ fn is_last(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Succeeded { .. } => true,
         Outcome::Failed { error } => !error.retryable,
-        Outcome::Unfinished | Outcome::Snoozed { .. } => false,
+        Outcome::Unfinished | Outcome::Snoozed { .. } | Outcome::HandedOver => false,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use tidegate_engine::composition::{Action, DeclaredMode, Input, OnceRules, Plan, Queue};
+use tidegate_engine::composition::{Action, DeclaredMode, Input, OnEndRules, OnceRules, Plan, Queue};
 use tidegate_protocol::calls::executor::{Backoff, Dispatch, Factor, Jitter, Policy, Sharing};
 use tidegate_protocol::calls::jobs::NewJob;
 use tidegate_protocol::calls::once::KeyLife;
@@ -166,6 +166,7 @@ pub fn schedules(tenant: &str, revision: &str, scale: Scale) -> Vec<Schedule> {
             redriven_from: None,
             once: None,
             traceparent: None,
+            hook: action.on_end.as_ref().and_then(OnEndRules::standing),
         },
         overlap,
         catch_up_ms,
@@ -228,6 +229,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
             lease_ms: LEASE_MS,
             cancel_grace_ms: if graceful(name) { GRACE_MS } else { 0 },
             retention_ms: if name == "brief" { 15_000 } else { 48 * 3_600_000 },
+            result_retention_ms: None,
             dispatch: if matches!(name, "back" | "late") {
                 Dispatch::Queue
             } else {
@@ -263,6 +265,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
                 dedupe: None,
             },
             scopes: Vec::new(),
+            on_end: None,
             settings: JsonText::parse("{}").expect("JSON"),
             runs_in_hub: mode == DeclaredMode::Sync,
         };

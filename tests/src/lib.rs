@@ -7,6 +7,7 @@
 pub mod history;
 pub mod http;
 pub mod phases;
+pub mod receiver;
 pub mod server;
 pub mod socket;
 pub mod sse;

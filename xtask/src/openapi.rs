@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
+use tidegate_protocol::http::JobEnded;
 
 use crate::arguments::Arguments;
 use crate::process::say;
@@ -87,6 +88,7 @@ fn document() -> Value {
         "servers": [{ "url": "/" }],
         "tags": tags,
         "paths": paths,
+        "webhooks": { "jobEnded": job_ended(&mut schemas) },
         "components": {
             "responses": responses,
             "securitySchemes": {
@@ -118,6 +120,33 @@ fn document() -> Value {
     });
     document["components"]["schemas"] = schemas.finish(&document);
     document
+}
+
+/// What an endpoint is sent when a job ends.
+fn job_ended(schemas: &mut Schemas) -> Value {
+    let header = |name: &str, description: &str| json!({ "name": name, "in": "header", "required": true, "schema": { "type": "string" }, "description": description });
+    json!({
+        "post": {
+            "operationId": "jobEnded",
+            "tags": ["jobs"],
+            "summary": "Tells an endpoint that a job has ended",
+            "description": "Signed after Standard Webhooks with the tenant's secret. Sent again until it is answered with \
+                2xx or 410, or its attempts are spent.",
+            "parameters": [
+                header("webhook-id", "Names the message: the same for each time that it is sent."),
+                header("webhook-timestamp", "When it was sent: seconds since 1970."),
+                header("webhook-signature", "`v1,` and the base64 of HMAC-SHA256 over id, time and body, joined by dots."),
+            ],
+            "requestBody": {
+                "required": true,
+                "content": { "application/json": { "schema": schemas.of::<JobEnded>() } },
+            },
+            "responses": {
+                "2XX": { "description": "It has been heard." },
+                "410": { "description": "The endpoint wants to hear no more of it." },
+            },
+        },
+    })
 }
 
 fn describe(operation: &Operation, problems: &mut Problems) -> Value {

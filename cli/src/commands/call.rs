@@ -27,6 +27,7 @@ pub async fn call(client: &Client, call: &Call, output: Output) -> Result<Exit, 
         start: call.delay.map_or(Start::Now, Start::After),
         metadata: call.metadata.iter().cloned().collect(),
         traceparent: None,
+        on_end: call.on_end.clone(),
     };
     if call.follow || call.timeout.is_some() {
         let handle = client.call(action, &payload, options)?;

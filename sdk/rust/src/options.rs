@@ -39,6 +39,14 @@ pub struct CallOptions {
     pub metadata: BTreeMap<String, String>,
     /// The caller's trace (W3C `traceparent`).
     pub traceparent: Option<String>,
+    /// The URL of an endpoint that is told of the job's end, where the action lets requests name one.
+    pub on_end: Option<String>,
+}
+
+/// Who is told of the job's end.
+#[derive(Debug, Clone, Serialize)]
+struct OnEnd<'a> {
+    url: &'a str,
 }
 
 /// A `request` frame, or the body of `POST /v1/requests`.
@@ -65,6 +73,8 @@ pub(crate) struct Request<'a> {
     run_at: Option<UnixMs>,
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_end: Option<OnEnd<'a>>,
 }
 
 impl<'a> Request<'a> {
@@ -89,6 +99,7 @@ impl<'a> Request<'a> {
             delay_ms,
             run_at,
             traceparent: options.traceparent.as_deref(),
+            on_end: options.on_end.as_deref().map(|url| OnEnd { url }),
         }
     }
 
@@ -115,6 +126,7 @@ mod tests {
             start: Start::After(10),
             metadata: BTreeMap::from([("k".into(), "v".into())]),
             traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
+            on_end: Some("https://hooks.example.com/x".into()),
             ..CallOptions::default()
         };
         let text = Request::new("r1", "core.echo", "key", &payload, &options).encode();
@@ -126,6 +138,7 @@ mod tests {
         assert_eq!((request.mode, request.start), (Mode::Async, Read::After(10)));
         assert_eq!(request.priority, Some(Priority::Low));
         assert_eq!((request.timeout_ms, request.queue_timeout_ms), (Some(5), Some(7)));
+        assert_eq!(request.on_end.as_deref(), Some("https://hooks.example.com/x"));
         assert_eq!(request.payload.unwrap().get(), r#"{"a":1}"#);
     }
 }

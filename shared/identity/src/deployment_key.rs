@@ -83,7 +83,7 @@ fn expand(root: &[u8; 32], purpose: &[u8]) -> Zeroizing<[u8; 32]> {
 
 /// HMAC with a key of at most one block (64 bytes), which HMAC fills up with zeros (RFC 2104, section 2). Doing that
 /// here keeps the construction infallible.
-fn authenticator(key: &[u8]) -> Authenticator {
+pub(crate) fn authenticator(key: &[u8]) -> Authenticator {
     let mut block = Zeroizing::new([0; 64]);
     for (to, from) in block.iter_mut().zip(key) {
         *to = *from;

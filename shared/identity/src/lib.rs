@@ -27,6 +27,7 @@ pub mod mint;
 pub mod principal;
 pub mod strict_json;
 pub mod ticket;
+pub mod webhook;
 
 pub use algorithm::Algorithm;
 pub use deployment_key::DeploymentKey;

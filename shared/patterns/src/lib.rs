@@ -9,6 +9,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod core;
+pub mod endpoint;
 pub mod http;
 pub mod operation;
 pub mod pull;
@@ -23,7 +24,14 @@ use tidegate_protocol::{Error, ErrorCode};
 use crate::operation::{Context, Done, Invocation};
 
 /// What the patterns offer, all of them.
-pub const MANIFESTS: &[Manifest] = &[core::MANIFEST, http::MANIFEST, report::MANIFEST, pull::MANIFEST];
+pub const MANIFESTS: &[Manifest] = &[
+    core::MANIFEST,
+    http::MANIFEST,
+    report::MANIFEST,
+    pull::MANIFEST,
+    endpoint::HTTP,
+    endpoint::WORKER,
+];
 
 /// Runs an operation.
 ///
@@ -34,6 +42,7 @@ pub async fn run(context: &impl Context, call: &Invocation) -> Result<Done, Erro
         "core" => core::run(context, call).await,
         "http" => Box::pin(http::run(context, call)).await,
         "report" => Box::pin(report::run(context, call)).await,
+        "http-handler" | "worker-handler" => Box::pin(endpoint::handle(context, call)).await,
         other => Err(Error::new(
             ErrorCode::InternalError,
             format!("There is no pattern `{other}`."),

@@ -4,14 +4,15 @@
 //! configured upstreams, waits, and says how far it is, all through a [`Context`], which the executor provides and a
 //! test can write in a few lines.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use tidegate_protocol::Error;
 use tidegate_protocol::calls::reporting::MetadataPatch;
 use tidegate_protocol::event::{JsonText, Progress};
-use tidegate_protocol::ids::{StreamName, TraceParent, UserId};
+use tidegate_protocol::ids::{ActionName, FencingToken, JobId, StreamName, TenantId, TraceParent, UserId};
 use tidegate_protocol::time::UnixMs;
+use tidegate_protocol::{Error, ErrorCode};
 
 /// One run of an operation.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +37,34 @@ pub struct Invocation {
     pub traceparent: Option<TraceParent>,
     /// How long the run may take. Milliseconds.
     pub timeout_ms: u64,
+    /// The job, where the run is an attempt of one.
+    pub job: Option<Facts>,
+}
+
+/// What is known of the job that a run is an attempt of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Facts {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The job.
+    pub id: JobId,
+    /// The lease that the attempt holds: no two runs have the same.
+    pub token: FencingToken,
+    /// The action.
+    pub action: ActionName,
+    /// The client's own notes on it.
+    pub metadata: BTreeMap<String, String>,
+    /// When the attempt must be done.
+    pub deadline: UnixMs,
+}
+
+/// Where whoever goes on with an attempt reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Callback {
+    /// The address, behind which `:report` and `:finish` follow.
+    pub url: String,
+    /// What gives the right to it. A secret.
+    pub token: String,
 }
 
 /// What a run came to.
@@ -50,6 +79,8 @@ pub enum Done {
         /// How much later. Milliseconds.
         ms: u64,
     },
+    /// Somebody else goes on with the attempt, under its lease.
+    HandedOver,
 }
 
 /// An object of the tenant's storage, opened for reading.
@@ -157,4 +188,34 @@ pub trait Context {
     ///
     /// Errors: `UPSTREAM_ERROR` where it cannot be reached, `TIMEOUT` where it takes too long.
     async fn fetch(&self, request: Outgoing) -> Result<Incoming, Error>;
+
+    /// Calls a Worker that the deployment has bound under this name, as [`Self::fetch`] calls an upstream.
+    ///
+    /// Errors: `UPSTREAM_ERROR` where there is none of this name, else as [`Self::fetch`].
+    async fn fetch_worker(&self, _binding: &str, _request: Outgoing) -> Result<Incoming, Error> {
+        Err(Error::new(
+            ErrorCode::UpstreamError,
+            "The deployment has bound no Worker of this name.",
+        ))
+    }
+
+    /// Whether the deployment lets endpoints lie on the machine itself: for development.
+    fn may_reach_loopback(&self) -> bool {
+        false
+    }
+
+    /// Where whoever goes on with the attempt reports.
+    ///
+    /// Errors: `UNAVAILABLE` where the deployment has no key.
+    fn callback(&self, _job: &Facts) -> Result<Option<Callback>, Error> {
+        Ok(None)
+    }
+
+    /// The signature of a message to an endpoint of the tenant, after Standard Webhooks: of its id, the second it is sent
+    /// in, and its body.
+    ///
+    /// Errors: `UNAVAILABLE` where the deployment has no key.
+    fn sign(&self, _id: &str, _seconds: u64, _body: &str) -> Result<String, Error> {
+        Err(Error::new(ErrorCode::Unavailable, "Nothing can be signed here."))
+    }
 }

@@ -3,6 +3,7 @@
 mod attempts;
 mod batch;
 mod bulk;
+mod ended;
 mod workers;
 
 use alloc::collections::BTreeMap;
@@ -18,6 +19,7 @@ pub use bulk::{
     AttemptError, BULK_JOBS_MAX, BulkAnswer, BulkItem, BulkRequest, DeadLetter, DeadLetterPage,
     REDRIVES_PER_SECOND_MAX, Rate, RetryRequest,
 };
+pub use ended::{EndedJob, JobEnded};
 
 pub use workers::{LEASE_WAIT_MS_MAX, LEASED_JOBS_MAX, LeaseBody, LeasedJob, LeasedJobs, PoolQueue, WorkerSeen};
 
@@ -398,6 +400,14 @@ pub struct ObjectInfo {
 pub struct Activated {
     /// The revision, by content.
     pub revision: String,
+}
+
+/// What a tenant's endpoints verify signatures with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct WebhookSecret {
+    /// The secret in the form of Standard Webhooks: `whsec_` and base64.
+    pub secret: String,
 }
 
 /// An error as `application/problem+json` (RFC 9457).

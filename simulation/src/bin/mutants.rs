@@ -34,6 +34,10 @@ const RETRY: &str = "shared/engine/src/jobs/retry.rs";
 const ROW: &str = "shared/engine/src/jobs/row.rs";
 const SCHEDULES: &str = "shared/engine/src/jobs/schedules/mod.rs";
 const SCHEDULE_CALLS: &str = "shared/engine/src/jobs/schedules/calls.rs";
+const HOOKS: &str = "shared/engine/src/jobs/hooks.rs";
+const HANDED_OVER: &str = "shared/engine/src/jobs/handed_over.rs";
+const RETENTION: &str = "shared/engine/src/jobs/retention.rs";
+const TARGET: &str = "shared/engine/src/outbound/target.rs";
 const JOBS: &str = "shared/engine/src/jobs/mod.rs";
 const TOLD: &str = "shared/engine/src/tenancy/schedules.rs";
 const SELECT: &str = "shared/engine/src/jobs/select.rs";
@@ -161,6 +165,84 @@ const MUTANTS: &[Mutant] = &[
         ONCE,
         "if old_lane == lane {",
         "if old_lane.len() != 1 || lane.is_empty() {",
+    ),
+    mutant(
+        "an end is told to nobody",
+        ATTEMPT,
+        "self.tell_endpoint(&job, &event)",
+        "if self.now.0 == 0 { self.tell_endpoint(&job, &event) } else { Ok(()) }",
+    ),
+    mutant(
+        "a message has another id each time",
+        HOOKS,
+        "id: message_id(job.id),\n                })),",
+        "id: message_id(JobId::new(job.id.number(), split((self.random)()).0)),\n                })),",
+    ),
+    mutant(
+        "every end is told, whichever is asked for",
+        HOOKS,
+        "if !on_end.events.contains(&job.state) {",
+        "if on_end.events.is_empty() {",
+    ),
+    mutant(
+        "a host that hangs takes every place",
+        HOOKS,
+        "rule: Rule::Concurrency { max: ON_END_HOST_MAX },",
+        "rule: Rule::Concurrency { max: ON_END_HOST_MAX * 1000 },",
+    ),
+    mutant(
+        "a job that is told of is not stored first",
+        ENQUEUE,
+        " && enqueue.job.hook.is_none()",
+        "",
+    ),
+    mutant(
+        "somebody has another message signed",
+        RETRY,
+        "if replaced.is_some() && matches!(old.spec.hook, Some(Hook::Tells(_))) {",
+        "if replaced.is_some() && old.attempt == u32::MAX {",
+    ),
+    mutant(
+        "an attempt that was handed over has the lease of the executor",
+        HANDED_OVER,
+        "lease.until = until;",
+        "lease.until = lease.until.min(until);",
+    ),
+    mutant(
+        "an attempt that was handed over is forgotten by a crash",
+        HANDED_OVER,
+        "job.set_due(self.db, Some(until))?;",
+        "",
+    ),
+    mutant(
+        "a report shortens the lease of what was handed over",
+        ATTEMPT,
+        "lease_until.max(job.handed_over_until().unwrap_or_default())",
+        "lease_until",
+    ),
+    mutant(
+        "a result is there until it is swept",
+        RETENTION,
+        "self.result_until().is_some_and(|until| until <= now)",
+        "self.result_until().is_some_and(|until| until.0 == 0 && until <= now)",
+    ),
+    mutant(
+        "nothing is swept but jobs",
+        RETENTION,
+        "keys.extend(stored_key(result).map(Into::into));",
+        "",
+    ),
+    mutant(
+        "what lies inside is called",
+        TARGET,
+        "if base.host.is_private() {",
+        "if base.host.is_private() && base.path.len() > 4096 {",
+    ),
+    mutant(
+        "a star stands for another host",
+        TARGET,
+        "(beginning.is_none() || host_is_whole).then_some(Self {",
+        "(beginning.is_none() || host_is_whole || text.len() > 8).then_some(Self {",
     ),
     mutant(
         "a schedule fires early",

@@ -7,6 +7,7 @@ mod bad_input;
 mod batches;
 mod changes;
 mod dead_letters;
+mod endpoints;
 mod flows;
 mod grow;
 mod history;

@@ -9,7 +9,7 @@ use tidegate_protocol::ErrorCode::{
 use tidegate_protocol::event::{JobState, JsonText, Progress};
 use tidegate_protocol::frames::ServerFrame;
 use tidegate_protocol::http::{
-    Accepted, Activated, Answer, BatchAnswer, EventPage, Job, JobPage, ObjectInfo, OutputPage, Ticket,
+    Accepted, Activated, Answer, BatchAnswer, EventPage, Job, JobPage, ObjectInfo, OutputPage, Ticket, WebhookSecret,
 };
 use tidegate_protocol::http::{BackfillBody, Backfilled, ScheduleInfo, ScheduleList, Triggered};
 use tidegate_protocol::ids::{
@@ -532,7 +532,20 @@ fn administration(schemas: &mut Schemas) -> Vec<Operation> {
     .answer(200, "The revision is active.", schemas.of::<Activated>())
     .refused(&[of(Forbidden), of(ValidationError), FAULTS, of(Conflict)])
     .refused(&[of(PayloadTooLarge), of(UnsupportedMediaType)]);
-    vec![get, put]
+    let secret = Operation::new(
+        "/v1/admin/webhook-secret",
+        "get",
+        "getWebhookSecret",
+        "administration",
+        "Gives the secret of the tenant's webhooks",
+    )
+    .about(
+        "What Tidegate sends to the tenant's endpoints is signed with it after Standard Webhooks. It is derived from the \
+        deployment's key, stored nowhere, and changes with that key alone.",
+    )
+    .answer(200, "The secret.", schemas.of::<WebhookSecret>())
+    .refused(&[of(Forbidden)]);
+    vec![get, put, secret]
 }
 
 fn operations(_: &mut Schemas) -> Vec<Operation> {

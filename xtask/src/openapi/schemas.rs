@@ -122,6 +122,19 @@ impl Schemas {
                 },
                 "run_at": self.field::<UnixMs>("Not before this moment (RFC 3339)."),
                 "traceparent": self.field::<TraceParent>("The caller's trace (W3C Trace Context)."),
+                "on_end": {
+                    "description": "Who is told of the job's end, where the action lets requests say so.",
+                    "type": "object",
+                    "required": ["url"],
+                    "additionalProperties": false,
+                    "properties": {
+                        "url": {
+                            "description": "An endpoint that the action's `on_end.from_request` names.",
+                            "type": "string",
+                            "maxLength": 2048,
+                        },
+                    },
+                },
             },
         })
     }

@@ -35,7 +35,7 @@ pub use self::queue::{
 };
 pub use self::types::{
     Accepted, Activated, Answer, EventPage, Job, JobFilter, JobPage, JobProgress, ObjectInfo, OutputPage, Posted,
-    Prefer, Ticket,
+    Prefer, Ticket, WebhookSecret,
 };
 
 pub use self::workers::{Lease, LeasedJob, LeasedJobs, Outcome as AttemptOutcome};
@@ -238,6 +238,13 @@ impl Http {
     /// Errors: [`Error::Api`], [`Error::Unreachable`].
     pub async fn composition(&self) -> Result<JsonText, Error> {
         self.fetch(Ask::new(Method::GET, "/v1/admin/composition")).await
+    }
+
+    /// `GET /v1/admin/webhook-secret`: what the tenant's endpoints verify signatures with.
+    ///
+    /// Errors: [`Error::Api`], [`Error::Unreachable`].
+    pub async fn webhook_secret(&self) -> Result<WebhookSecret, Error> {
+        self.fetch(Ask::new(Method::GET, "/v1/admin/webhook-secret")).await
     }
 
     async fn fetch<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<T, Error> {

@@ -290,6 +290,19 @@ pub struct Activated {
     pub revision: String,
 }
 
+/// What the tenant's endpoints verify signatures with.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookSecret {
+    /// `whsec_` and base64, after Standard Webhooks.
+    pub secret: String,
+}
+
+impl core::fmt::Debug for WebhookSecret {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("WebhookSecret(…)")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -33,6 +33,7 @@ const HOW_TOS: &[&str] = &[
 /// A document that uses every field.
 const FULL: &str = r#"{
     "$schema": "composition.schema.json", "tidegate": 1, "scale": {"hubs": 2, "shards": 3},
+    "retention": {"jobs": "30d", "results": "7d"},
     "patterns": {"core": {"use": "core", "config": {}}, "reports": {"use": "report", "config": {"columns": 5}}},
     "queue": {"share": {"key": "user", "weights": {"a": 2}}, "limits": {
         "one": {"actions": "*", "key": ["user", "payload.a[0]"], "concurrency": 7, "when_full": "replace"},
@@ -43,11 +44,13 @@ const FULL: &str = r#"{
             "retry": {"attempts": 7, "backoff": "exponential", "initial": "2s", "cap": "1h"}, "scopes": ["a:b", "c"],
             "retention": "1d", "dispatch": "queue", "with": {"columns": 5}, "queue_timeout": "1m", "total_timeout": "1h",
             "heartbeat_timeout": "30s", "progress": {"every": "250ms", "durability": "all"}, "output": {"keep": "2MiB"},
-            "cancel_grace": "10s", "idempotency": {"ttl": "1d", "failed": "free"}},
+            "cancel_grace": "10s", "idempotency": {"ttl": "1d", "failed": "free"},
+            "on_end": {"url": "https://hooks.example.com/x", "from_request": ["https://hooks.example.com/*"],
+                "events": ["succeeded", "failed"], "timeout": "5s", "retry": {"attempts": 2}, "include_result": false}},
         "b": {"run": "core.guess", "mode": "auto", "deadline": "1s", "dispatch": "direct", "total_timeout": "1d",
             "retry": {"backoff": "linear", "initial": "5s", "increment": "1s", "cap": "1m", "jitter": "full"},
             "priority": "low", "waiting": 9},
-        "c": {"run": "core.echo", "retry": {"backoff": "constant", "initial": "5s"}},
+        "c": {"run": "core.echo", "retention": {"jobs": "2d", "results": "1d"}, "retry": {"backoff": "constant", "initial": "5s"}},
         "d": {"run": "core.delay", "retry": {"factor": 1.5, "jitter": "plus_minus", "percent": 20}},
         "e": {"run": "core.delay", "retry": {"backoff": "polynomial", "unit": "5s", "power": 4, "cap": "1m"}},
         "f": {"run": "core.delay", "retry": {"backoff": "table", "waits": ["1s", "5m"], "jitter": "equal"},
@@ -87,6 +90,16 @@ const BEYOND_SCHEMA: &[&str] = &[
     "a time zone of the IANA database",
     "an action of the composition",
     "bytes of JSON",
+    "no longer than the jobs are kept",
+    "a public host",
+    "a URL",
+    "the URL of an endpoint",
+    "no port, 443",
+    "a port from 1",
+    "a path ",
+    "a host of",
+    "an IPv4 address",
+    "an IPv6 address",
     // The schema counts characters, and what is stored are bytes.
     "a string of at most 1024 bytes",
 ];

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use serde_json::{Map, Value};
 use tidegate_protocol::calls::executor::{Dispatch, Sharing};
+use tidegate_protocol::calls::hooks::OWN_ACTIONS;
 use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::event::JsonText;
@@ -19,12 +20,14 @@ use super::defaults::{
     SHARDS_MAX,
 };
 use super::document::{canonical, read, revision_of};
+use super::hooks::read_on_end;
 use super::manifest::{Manifest, Mode, Operation, Runs};
 use super::object::{Object, child, describe, note, suggest};
 use super::once::read_once;
 use super::plan::{Action, PatternInstance, Plan};
 use super::policy::{read_deadline, read_policy};
 use super::queue::Queue;
+use super::retention::{Retention, read_retention};
 use super::schedules::{Known, read_schedules};
 
 /// What the name of an instance looks like: no dot, because a dot ends it in `run`.
@@ -92,6 +95,7 @@ fn read_document(
     let parts = Parts {
         instances: &instances,
         queue: &queue,
+        retention: read_retention(&mut fields),
     };
     let actions = match fields.require("actions", "the actions, by name") {
         Some(value) => read_actions(value, &fields.at("actions"), parts, fields.faults),
@@ -237,6 +241,7 @@ fn read_instance<'a>(value: &Value, pointer: &str, manifests: &'a [Manifest], fa
 struct Parts<'a> {
     instances: &'a BTreeMap<&'a str, Instance<'a>>,
     queue: &'a Queue,
+    retention: Retention,
 }
 
 fn read_actions(value: &Value, pointer: &str, parts: Parts<'_>, faults: &mut Vec<Fault>) -> Actions {
@@ -255,6 +260,10 @@ fn read_actions(value: &Value, pointer: &str, parts: Parts<'_>, faults: &mut Vec
         let parsed = ActionName::parse(name);
         if parsed.is_none() {
             note(faults, || Fault::new(pointer.as_str(), ActionName::EXPECTED, name));
+        } else if name.starts_with(OWN_ACTIONS) {
+            note(faults, || {
+                Fault::new(pointer.as_str(), "a name that does not begin with `tidegate.`", name)
+            });
         }
         let action = read_action(parsed, value, &pointer, parts, faults);
         actions.extend(action.map(|action| (action.name.clone(), Arc::new(action))));
@@ -278,7 +287,7 @@ fn read_action(
     let operation = run.as_ref().map(|run| run.operation);
     let mode = read_mode(&mut fields, operation);
     let sharing = operation.map_or_else(Sharing::default, |operation| operation.sharing);
-    let mut policy = read_policy(&mut fields, mode, sharing);
+    let mut policy = read_policy(&mut fields, mode, sharing, parts.retention);
     policy.pool = run.as_ref().and_then(Run::pool);
     if let (Some(_), Dispatch::Queue) = (&policy.pool, policy.dispatch) {
         let expected = "`direct`: the workers of a pool ask for their jobs";
@@ -288,6 +297,7 @@ fn read_action(
     let mode = read_deadline(&mut fields, mode, policy.timeout_ms);
     let queue = parts.queue.rules(&mut fields, name.as_ref());
     let once = read_once(&mut fields, declared);
+    let on_end = read_on_end(&mut fields, policy.retention_ms);
     let scopes = match fields.take("scopes") {
         Some(value) => read_scopes(value, &fields.at("scopes"), fields.faults),
         None => Vec::new(),
@@ -315,6 +325,7 @@ fn read_action(
         policy,
         queue,
         once,
+        on_end,
         scopes,
         settings: JsonText::parse(&canonical(&settings))?,
         runs_in_hub: run.operation.runs_in_hub,

@@ -87,6 +87,29 @@ pub const DEDUPE_MAX_WAIT_MS: u64 = MINUTE_MS;
 /// Milliseconds.
 pub const DEDUPE_WAIT_MS_RANGE: RangeInclusive<u64> = 100..=DAY_MS;
 
+/// The waits before an endpoint is told again: those that Standard Webhooks suggests. Milliseconds.
+pub const ON_END_WAITS_MS: &[u64] = &[
+    5 * SECOND_MS,
+    5 * MINUTE_MS,
+    30 * MINUTE_MS,
+    120 * MINUTE_MS,
+    300 * MINUTE_MS,
+    600 * MINUTE_MS,
+    840 * MINUTE_MS,
+    1200 * MINUTE_MS,
+    1440 * MINUTE_MS,
+];
+/// How those waits are spread, so that endpoints that come back are not told everything at once. Percent.
+pub const ON_END_JITTER_PERCENT: u8 = 10;
+/// How long an endpoint may take to say that it has been told: it is to note the event, and work later. Milliseconds.
+pub const ON_END_TIMEOUT_MS: u64 = 10 * SECOND_MS;
+/// What `on_end.timeout` may be: an endpoint that takes longer works instead of noting. Milliseconds.
+pub const ON_END_TIMEOUT_MS_RANGE: RangeInclusive<u64> = SECOND_MS..=60 * SECOND_MS;
+/// Entries of `on_end.from_request` at most.
+pub const ON_END_ALLOWED_MAX: usize = 32;
+/// Endpoints of one host that one object tells at once: a host that hangs takes no more places than these.
+pub const ON_END_HOST_MAX: u32 = 8;
+
 /// Where the clock of a schedule stands.
 pub const TIME_ZONE: &str = "UTC";
 /// How far back a schedule makes up for what it missed: long enough for a deployment, short enough that what fires still

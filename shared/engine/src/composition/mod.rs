@@ -14,6 +14,9 @@ mod agreement;
 mod compile;
 pub mod defaults;
 mod document;
+#[cfg(test)]
+mod hook_tests;
+mod hooks;
 mod manifest;
 mod object;
 mod once;
@@ -25,6 +28,7 @@ mod queue;
 mod queue_tests;
 mod reporting;
 mod request;
+mod retention;
 mod retry;
 mod schedules;
 #[cfg(test)]
@@ -32,6 +36,7 @@ mod tests;
 
 pub use compile::compile;
 pub use document::{canonical, revision};
+pub use hooks::OnEndRules;
 pub use manifest::{
     CheckConfig, CheckSettings, Manifest, Mode, Modes, Operation, Runs, takes_no_settings, takes_nothing,
 };

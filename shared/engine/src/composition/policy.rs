@@ -9,24 +9,30 @@ use tidegate_protocol::time::format_duration;
 
 use super::defaults::{
     ATTEMPT_TIMEOUT_MS, ATTEMPT_TIMEOUT_MS_RANGE, AUTO_DEADLINE_MS, AUTO_DEADLINE_MS_RANGE, CANCEL_GRACE_MS_RANGE,
-    DISPATCH, HEARTBEAT_TIMEOUT_MS_RANGE, LEASE_MS, LEASE_MS_RANGE, QUEUE_TIMEOUT_MS_RANGE, RETENTION_MS,
-    RETENTION_MS_RANGE, SYNC_TIMEOUT_MS, SYNC_TIMEOUT_MS_RANGE, TOTAL_TIMEOUT_MS_RANGE,
+    DISPATCH, HEARTBEAT_TIMEOUT_MS_RANGE, LEASE_MS, LEASE_MS_RANGE, QUEUE_TIMEOUT_MS_RANGE, SYNC_TIMEOUT_MS,
+    SYNC_TIMEOUT_MS_RANGE, TOTAL_TIMEOUT_MS_RANGE,
 };
 use super::manifest::Mode;
 use super::object::Object;
 use super::plan::DeclaredMode;
 use super::reporting::read_reporting;
+use super::retention::{Retention, read_action_retention};
 use super::retry::{Retry, read_retry};
 
 /// How the action is tried. What is wrong has been noted, and stands at its default.
-pub(super) fn read_policy(fields: &mut Object<'_, '_>, mode: Option<Mode>, sharing: Sharing) -> Policy {
+pub(super) fn read_policy(
+    fields: &mut Object<'_, '_>,
+    mode: Option<Mode>,
+    sharing: Sharing,
+    retention: Retention,
+) -> Policy {
     let (range, default) = match mode {
         Some(Mode::Sync) => (SYNC_TIMEOUT_MS_RANGE, SYNC_TIMEOUT_MS),
         Some(Mode::Async | Mode::Auto) | None => (ATTEMPT_TIMEOUT_MS_RANGE, ATTEMPT_TIMEOUT_MS),
     };
     let timeout_ms = fields.duration("timeout", range).unwrap_or(default);
     let lease_ms = fields.duration("lease", LEASE_MS_RANGE).unwrap_or(LEASE_MS);
-    let retention_ms = fields.duration("retention", RETENTION_MS_RANGE).unwrap_or(RETENTION_MS);
+    let retention = read_action_retention(fields, retention);
     let dispatch = match fields.one_of("dispatch", &["direct", "queue"]) {
         Some("direct") => Dispatch::Direct,
         Some(_) => Dispatch::Queue,
@@ -50,7 +56,10 @@ pub(super) fn read_policy(fields: &mut Object<'_, '_>, mode: Option<Mode>, shari
         heartbeat_timeout_ms: read_limit(fields, "heartbeat_timeout", HEARTBEAT_TIMEOUT_MS_RANGE, mode),
         lease_ms,
         cancel_grace_ms: read_limit(fields, "cancel_grace", CANCEL_GRACE_MS_RANGE, mode).unwrap_or(0),
-        retention_ms,
+        retention_ms: retention.jobs_ms,
+        result_retention_ms: retention
+            .results_ms
+            .filter(|results_ms| *results_ms < retention.jobs_ms),
         dispatch,
         sharing,
         reporting: read_reporting(fields),

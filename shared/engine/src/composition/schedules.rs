@@ -19,6 +19,7 @@ use super::defaults::{
     CATCH_UP_MS, CATCH_UP_MS_RANGE, JITTER_MS_RANGE, SCHEDULE_METADATA_MAX, SCHEDULES_MAX, TIME_ZONE,
 };
 use super::document::canonical;
+use super::hooks::OnEndRules;
 use super::object::{Object, describe, note, suggest};
 use super::request::Input;
 use crate::schedules::{Timetable, Unusable, Zone, parse_expression, parse_zone};
@@ -128,6 +129,7 @@ fn read_schedule(
             // Each nominal time has a key of its own, which lives as long as its job is kept.
             once: None,
             traceparent: None,
+            hook: action.on_end.as_ref().and_then(OnEndRules::standing),
         },
         name,
         cron,

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::executor::{Dispatch, Policy};
+use tidegate_protocol::calls::hooks::Hook;
 use tidegate_protocol::calls::hub::Prefer;
 use tidegate_protocol::calls::jobs::{Enqueue, Keyed, NewJob};
 use tidegate_protocol::calls::once::Once;
@@ -23,7 +24,7 @@ use tidegate_protocol::limits::WAIT_SECONDS_MAX;
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
 
-use crate::composition::{Action, DeclaredMode, Input, Plan};
+use crate::composition::{Action, DeclaredMode, Input, OnEndRules, Plan};
 use crate::digest::short;
 
 /// How much longer than the action itself a caller of a synchronous action waits, so that the action's own time-out is
@@ -130,7 +131,11 @@ pub fn admit(
     let wait_ms = prefer.wait_ms.map(|ms| ms.min(WAIT_SECONDS_MAX * 1000));
     let (answer_within_ms, policy, answers) = match declared {
         DeclaredMode::Sync
-            if request.idempotency_key.is_none() && action.once.dedupe.is_none() && action.runs_in_hub =>
+            if request.idempotency_key.is_none()
+                && action.once.dedupe.is_none()
+                && action.runs_in_hub
+                && action.on_end.is_none()
+                && request.on_end.is_none() =>
         {
             return Ok(Admitted::Here(alloc::boxed::Box::new(Run {
                 action: action.clone(),
@@ -187,6 +192,7 @@ pub fn admit(
         ..context.plan.scale
     };
     let queueing = action.queue.queueing(&input, request.priority, shard, scale)?;
+    let hook = hook_of(action, request)?;
     let keyed = request.idempotency_key.clone().map(|key| Keyed {
         key,
         fingerprint: fingerprint(&context.principal.user, request.payload),
@@ -205,6 +211,7 @@ pub fn admit(
             traceparent: request.traceparent.clone(),
             redriven_from: None,
             once,
+            hook,
         },
         partition,
         keyed,
@@ -216,6 +223,17 @@ pub fn admit(
         enqueue: alloc::boxed::Box::new(enqueue),
         answers,
     })
+}
+
+/// Who is told of the job's end.
+#[inline(never)]
+fn hook_of(action: &Action, request: &Request<'_>) -> Result<Option<Hook>, Error> {
+    let own = request.on_end.as_deref();
+    match &action.on_end {
+        Some(rules) => rules.of(own),
+        None if own.is_some() => Err(OnEndRules::refusal("no `on_end`: the action tells nobody of its ends")),
+        None => Ok(None),
+    }
 }
 
 /// The hub of a user: the one with the highest hash of user and hub together (rendezvous hashing), so that growing the

@@ -54,6 +54,7 @@ fn action(name: &str, mode: DeclaredMode, scopes: &[&str]) -> Action {
             lease_ms: 1000,
             cancel_grace_ms: 0,
             retention_ms: 1000,
+            result_retention_ms: None,
             dispatch: Dispatch::Queue,
             sharing: Sharing::Alone,
             reporting: Default::default(),
@@ -62,6 +63,7 @@ fn action(name: &str, mode: DeclaredMode, scopes: &[&str]) -> Action {
         queue: Default::default(),
         once: Default::default(),
         scopes: scopes.iter().map(ToString::to_string).collect(),
+        on_end: None,
         settings: JsonText::parse("{}").unwrap(),
         runs_in_hub: mode == DeclaredMode::Sync,
     }

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::executor::{Execute, Outcome};
+use tidegate_protocol::calls::hooks::Hook;
 use tidegate_protocol::calls::hub::Delivery;
 use tidegate_protocol::calls::jobs::Reply;
 use tidegate_protocol::calls::reporting::Notes;
@@ -46,6 +47,7 @@ impl<D: Database> Turn<'_, D> {
             sharing: spec.policy.sharing,
             reporting: spec.policy.reporting,
             traceparent: spec.traceparent.clone(),
+            message: spec.hook.as_ref().and_then(Hook::message).cloned(),
         })
     }
 
@@ -228,6 +230,8 @@ impl<D: Database> Turn<'_, D> {
         let cancelled_until = job.cancelled_until();
         let limit = cancelled_until.map_or(limit, |at| limit.min(at));
         let lease_until = self.now.plus(job.spec.policy.lease_ms).min(limit);
+        // The lease of an attempt that was handed over is longer already.
+        let lease_until = lease_until.max(job.handed_over_until().unwrap_or_default());
         if let Some(lease) = self.state.running.get_mut(&id.number()) {
             lease.until = lease_until;
         }
@@ -314,7 +318,7 @@ impl<D: Database> Turn<'_, D> {
                     .map_or(1, |unstored| unstored.enqueue.job.policy.attempts_max);
                 error.retryable && attempts_max > 1
             }
-            Outcome::Unfinished | Outcome::Snoozed { .. } => true,
+            Outcome::Unfinished | Outcome::Snoozed { .. } | Outcome::HandedOver => true,
         };
         if again {
             let Some(job) = self.store(number)? else { return Ok(()) };
@@ -324,7 +328,7 @@ impl<D: Database> Turn<'_, D> {
         let what = match outcome {
             Outcome::Succeeded { result } => Happening::Completed { result },
             Outcome::Failed { error } => Happening::Failed { error },
-            Outcome::Unfinished | Outcome::Snoozed { .. } => return Ok(()),
+            Outcome::Unfinished | Outcome::Snoozed { .. } | Outcome::HandedOver => return Ok(()),
         };
         self.end_unstored(number, what);
         Ok(())
@@ -369,6 +373,7 @@ impl<D: Database> Turn<'_, D> {
                 return self.wait(&job);
             }
             Outcome::Snoozed { ms } => return self.snooze(job, ms),
+            Outcome::HandedOver => return self.hand_over(job),
             Outcome::Failed { error } => error,
         };
         if !error.retryable || job.attempt >= job.spec.policy.attempts_max {
@@ -409,7 +414,8 @@ impl<D: Database> Turn<'_, D> {
         if waited {
             self.wait_no_more(&job)?;
         }
-        self.state.sweep_at = Some(self.state.sweep_at.map_or(expires_at, |at| at.min(expires_at)));
+        self.sweep_by(expires_at);
+        self.limit_result(&job)?;
         if job.followers.is_empty() {
             job.set_due(self.db, None)?;
         } else {
@@ -426,7 +432,7 @@ impl<D: Database> Turn<'_, D> {
         }
         self.tell(&job, &event)?;
         self.settle_waiters(job.id, &event, true);
-        Ok(())
+        self.tell_endpoint(&job, &event)
     }
 
     /// Tells hubs and waiting calls that `event` happened.
@@ -516,6 +522,10 @@ impl<D: Database> Turn<'_, D> {
             None => Err(Error::not_found()),
             Some(job) if !caller.may_write(&job.spec.user) => {
                 let message = format!("{what} another user's job takes the scope `jobs:write`.");
+                Err(Error::new(ErrorCode::Forbidden, message))
+            }
+            Some(job) if matches!(job.spec.hook, Some(Hook::Tells(_))) && !caller.writes_all => {
+                let message = format!("{what} what tells an endpoint takes the scope `jobs:write`.");
                 Err(Error::new(ErrorCode::Forbidden, message))
             }
             Some(job) => Ok(job),

@@ -90,7 +90,8 @@ impl<D: Database> Turn<'_, D> {
         if direct && self.state.has_place() && self.state.gates.closed(&shape, self.now).next().is_none() {
             // A job without a row has no alarm: one whose limits may pass before its deadline is stored at once.
             let limited = |ms| limited_within(&enqueue.job.policy, ms);
-            let nameless = enqueue.keyed.is_none() && enqueue.job.once.is_none();
+            // And so is one whose end is told: the message is part of what is stored.
+            let nameless = enqueue.keyed.is_none() && enqueue.job.once.is_none() && enqueue.job.hook.is_none();
             if nameless && enqueue.answer_within_ms.is_some_and(|ms| !limited(ms)) {
                 return self.start_unstored(call, id, enqueue);
             }
@@ -135,6 +136,7 @@ impl<D: Database> Turn<'_, D> {
 
     /// Answers with a job that is there: its stored answer, or a place beside those who asked before.
     pub(super) fn give_again(&mut self, call: CallId, mut job: Job, enqueue: &Enqueue) -> Result<(), DatabaseError> {
+        job = job.faded(self.now);
         if let Some(event) = job.outcome {
             self.reply(
                 call,
@@ -278,7 +280,7 @@ pub(super) fn acknowledgment(job: &Job, deduplicated: bool) -> Reply {
     }
 }
 
-fn fresh(id: JobId, now: UnixMs, enqueue: &Enqueue) -> Job {
+pub(super) fn fresh(id: JobId, now: UnixMs, enqueue: &Enqueue) -> Job {
     Job {
         id,
         state: JobState::Queued,
@@ -320,7 +322,7 @@ fn started(job: Job, at: UnixMs) -> Job {
 }
 
 /// The two halves of a random number.
-fn split(random: u64) -> (u32, u32) {
+pub(super) fn split(random: u64) -> (u32, u32) {
     let [a, b, c, d, e, f, g, h] = random.to_le_bytes();
     (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
 }

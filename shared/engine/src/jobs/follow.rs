@@ -219,6 +219,7 @@ impl<D: Database> Turn<'_, D> {
 pub(super) fn stored_key(payload: &Payload) -> Option<&str> {
     match payload {
         Payload::Inline(_) => None,
-        Payload::Stored { key, .. } => Some(key),
+        // A result past its retention lies nowhere.
+        Payload::Stored { key, .. } => Some(key.as_str()).filter(|key| !key.is_empty()),
     }
 }

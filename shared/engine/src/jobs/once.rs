@@ -77,7 +77,9 @@ impl<D: Database> Turn<'_, D> {
     /// The job that a client's key names now.
     pub(super) fn named(&self, action: &str, key: &str) -> Result<Option<Job>, DatabaseError> {
         let found = Job::load_key(self.db, action, key)?;
-        Ok(found.filter(|job| job.keeps_key(self.now)))
+        Ok(found
+            .filter(|job| job.keeps_key(self.now))
+            .map(|job| job.faded(self.now)))
     }
 
     /// The same for a request that takes the key where it names nothing.

@@ -12,6 +12,7 @@ use tidegate_protocol::ids::JobId;
 use tidegate_protocol::{Error, ErrorCode};
 
 use super::letters::redriven_to;
+use super::retention::gone;
 use super::row::Job;
 use super::select::{Source, Whose};
 use super::{CallId, Turn};
@@ -73,6 +74,7 @@ impl<D: Database> Turn<'_, D> {
     pub(super) fn result(&mut self, call: CallId, id: JobId, caller: &Caller) -> Result<(), DatabaseError> {
         let reply = match self.visible(id, caller)? {
             None => Err(Error::not_found()),
+            Some(job) if job.has_faded(self.now) => Err(gone(&job)),
             Some(job) => match job.outcome.map(|event| event.what) {
                 Some(Happening::Completed { result }) => Ok(Reply::Result { result }),
                 Some(Happening::Failed { error }) => Err(error),

@@ -8,6 +8,7 @@ use alloc::vec;
 
 use sha2::{Digest, Sha256};
 use tidegate_protocol::calls::Caller;
+use tidegate_protocol::calls::hooks::Hook;
 use tidegate_protocol::calls::jobs::{Enqueue, NewJob, Reply};
 use tidegate_protocol::event::{JobState, Payload};
 use tidegate_protocol::ids::JobId;
@@ -130,6 +131,11 @@ impl<D: Database> Turn<'_, D> {
         let number = old.id.number();
         if let Some(job) = redriven_to(self.db, number)? {
             return Ok(Ok(Redriven { job, fresh: false }));
+        }
+        if replaced.is_some() && matches!(old.spec.hook, Some(Hook::Tells(_))) {
+            let expected = "no payload: what an endpoint is told, and is signed, stays as it was";
+            let fault = Fault::new("/payload", expected, "a payload");
+            return Ok(Err(Error::invalid("The job cannot be redriven that way.", vec![fault])));
         }
         let own = match &replaced {
             Some(_) => None,

@@ -12,6 +12,9 @@
 ///
 /// `dedupe` is the key by which requests without one of the client's are the same, at most one job's for each: NULL, and
 /// no row of its index, for all others. Like `key` it is part of the row, so that it never outlives it.
+///
+/// `result_until` says when the result of a job goes before the job does: NULL, and no row of its index, where both go at
+/// once, and where it has gone.
 pub const STEPS: &[&[&str]] = &[
     FIRST,
     TIME_LIMITS,
@@ -22,6 +25,7 @@ pub const STEPS: &[&[&str]] = &[
     CONTROL,
     HISTORY,
     SPREAD,
+    RESULTS,
 ];
 
 const FIRST: &[&str] = &[
@@ -159,3 +163,10 @@ const HISTORY: &[&str] = &[
 /// What the object knows of the others of its tenant.
 const SPREAD: &[&str] = &["-- jobs::schema
     CREATE TABLE spread (id INTEGER PRIMARY KEY CHECK (id = 1), known BLOB NOT NULL) STRICT"];
+
+const RESULTS: &[&str] = &[
+    "-- jobs::schema
+    ALTER TABLE job ADD COLUMN result_until INTEGER",
+    "-- jobs::schema
+    CREATE INDEX job_result ON job(result_until) WHERE result_until IS NOT NULL",
+];

@@ -159,7 +159,10 @@ impl State {
         }
         state.sweep_at =
             one("-- jobs::recover\nSELECT expires_at FROM job WHERE expires_at IS NOT NULL ORDER BY number LIMIT 1")?
-                .map(UnixMs);
+                .map(UnixMs)
+                .into_iter()
+                .chain(Self::first_result_until(db)?)
+                .min();
         Ok(state)
     }
 

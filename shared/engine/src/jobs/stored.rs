@@ -22,7 +22,7 @@ impl<D: Database> Turn<'_, D> {
     pub(super) fn load_number(&self, number: JobNumber) -> Result<Option<Job>, DatabaseError> {
         match self.state.rows.get(&number) {
             Some(job) => Ok(Some(job.clone())),
-            None => Job::load_number(self.db, number),
+            None => Ok(Job::load_number(self.db, number)?.map(|job| job.faded(self.now))),
         }
     }
 

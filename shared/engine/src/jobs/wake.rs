@@ -122,6 +122,7 @@ impl<D: Database> Turn<'_, D> {
         )?;
         let full = u64::try_from(rows.len()).unwrap_or(u64::MAX) >= limit;
         let mut keys = Vec::new();
+        let full = self.sweep_results(&mut keys)? || full;
         for mut row in rows {
             let number = JobNumber(row.number()?);
             self.state.undelivered.remove(&number);
@@ -143,7 +144,9 @@ impl<D: Database> Turn<'_, D> {
         }
         let mut next = self.db.run(
             "-- jobs::sweep
-            SELECT min(expires_at) FROM job",
+            SELECT min(at) FROM (
+                SELECT min(expires_at) AS at FROM job
+                UNION ALL SELECT min(result_until) FROM job WHERE result_until IS NOT NULL)",
             &[],
         )?;
         let earliest = match next.pop() {

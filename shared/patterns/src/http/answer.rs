@@ -66,7 +66,7 @@ pub fn result(answer: &Incoming, now: UnixMs) -> Result<JsonText, Error> {
 }
 
 /// `application/json`, and everything that ends in `+json`.
-fn is_json(content_type: &str) -> bool {
+pub(crate) fn is_json(content_type: &str) -> bool {
     let essence = content_type
         .split(';')
         .next()
@@ -77,7 +77,7 @@ fn is_json(content_type: &str) -> bool {
 }
 
 /// Reads `Retry-After`: seconds, or a date in its one current form (RFC 9110, IMF-fixdate). Milliseconds from `now`.
-fn parse_retry_after(text: &str, now: UnixMs) -> Option<u64> {
+pub(crate) fn parse_retry_after(text: &str, now: UnixMs) -> Option<u64> {
     let text = text.trim();
     let ms = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         // More seconds than fit are as good as the longest wait.

@@ -11,7 +11,7 @@ use tidegate_protocol::event::JsonText;
 use tidegate_protocol::{Error, Fault};
 
 use super::headers;
-use super::location::BaseUrl;
+use tidegate_engine::outbound::BaseUrl;
 
 /// How long one call may take where nothing else is said: what a `sync` action may take as a whole. Milliseconds.
 pub const TIMEOUT_MS: u64 = 10_000;

@@ -3,11 +3,9 @@
 //! Only hosts that the composition lists are called, only under the path it gives, and what a payload may add is listed
 //! too. Redirects are not followed. Everything here is pure; the request itself is made by the [`Context`].
 
-mod address;
 mod answer;
 mod config;
 mod headers;
-mod location;
 mod request;
 mod settings;
 #[cfg(test)]
@@ -20,12 +18,13 @@ use tidegate_engine::composition::{Manifest, Mode, Modes, Operation, Runs};
 use tidegate_protocol::calls::executor::Sharing;
 use tidegate_protocol::{Error, ErrorCode, Fault};
 
-pub use address::Host;
 pub use answer::{RETRY_AFTER_MS_MAX, classify, result};
+pub(crate) use answer::{is_json, parse_retry_after};
 pub use config::{Config, Upstream};
-pub use location::{BaseUrl, Scheme};
+pub(crate) use request::header_key;
 pub use request::{ANSWER_BYTES_MAX, Around, prepare};
 pub use settings::{Accepts, Settings};
+pub use tidegate_engine::outbound::{BaseUrl, Host, Scheme};
 
 use crate::operation::{Context, Done, Invocation};
 

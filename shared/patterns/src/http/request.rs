@@ -16,9 +16,9 @@ use tidegate_protocol::{Error, ErrorCode};
 
 use super::config::Config;
 use super::headers;
-use super::location::{URL_BYTES_MAX, escape, is_segment};
 use super::settings::Settings;
 use crate::operation::Outgoing;
+use tidegate_engine::outbound::{URL_BYTES_MAX, escape, is_segment};
 
 /// Bytes of an answer that are read at most. An answer is held whole, and an isolate's memory is shared by many.
 pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -188,7 +188,7 @@ fn named(kind: &str, accepted: &[String]) -> String {
 }
 
 /// A key as a header's value: what is not printable ASCII is escaped, and so is '%', so that two keys stay two.
-fn header_key(key: &str) -> String {
+pub(crate) fn header_key(key: &str) -> String {
     let mut value = String::with_capacity(key.len());
     for byte in key.bytes() {
         if byte.is_ascii_graphic() && byte != b'%' {

@@ -11,7 +11,7 @@ use tidegate_protocol::{Error, Fault};
 
 use super::config::Config;
 use super::headers;
-use super::location::check_path;
+use tidegate_engine::outbound::check_path;
 
 /// Query parameters that an action accepts at most.
 pub const QUERY_NAMES_MAX: usize = 64;

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::hooks::Message;
 use super::reporting::Reporting;
 use crate::error::Error;
 use crate::event::Payload;
@@ -153,6 +154,9 @@ pub struct Policy {
     pub cancel_grace_ms: u64,
     /// How long the ended job and its key are kept. Milliseconds.
     pub retention_ms: u64,
+    /// How long its result is kept, where that is shorter; `None`: as long as the job. Milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result_retention_ms: Option<u64>,
     /// What starts it.
     pub dispatch: Dispatch,
     /// Whether its attempts may share an invocation.
@@ -200,6 +204,9 @@ pub struct Execute {
     pub reporting: Reporting,
     /// The caller's trace.
     pub traceparent: Option<TraceParent>,
+    /// The message that the attempt is to send, instead of running the action.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<Message>,
 }
 
 /// Attempts for one invocation, and where their reports and outcomes go.
@@ -234,6 +241,8 @@ pub enum Outcome {
         /// How much later. Milliseconds.
         ms: u64,
     },
+    /// Somebody else goes on with it, under its token; the executor lets go.
+    HandedOver,
 }
 
 #[cfg(test)]

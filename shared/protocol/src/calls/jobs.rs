@@ -10,6 +10,7 @@ pub use super::selection::{Filter, ManyAction, Selection};
 
 use super::Caller;
 use super::executor::{Execute, Outcome, Policy};
+use super::hooks::Hook;
 use super::once::Once;
 use super::queueing::{PauseScope, Queueing};
 use super::reporting::Notes;
@@ -53,6 +54,9 @@ pub struct NewJob {
     /// What makes other requests the same job, beyond a key that lives as long as the job is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub once: Option<Once>,
+    /// What it has to do with messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook: Option<Hook>,
 }
 
 /// An idempotency key, and the fingerprint of the body that it came with.

@@ -1,6 +1,7 @@
 //! What each object and the executor can be asked, and what it answers.
 
 pub mod executor;
+pub mod hooks;
 pub mod hub;
 pub mod jobs;
 pub mod once;

@@ -69,6 +69,8 @@ pub struct Request<'a> {
     pub start: Start,
     /// The caller's trace.
     pub traceparent: Option<TraceParent>,
+    /// The URL of an endpoint that is told of the job's end, where the action allows it.
+    pub on_end: Option<String>,
 }
 
 /// Which job an `attach` means.
@@ -152,7 +154,7 @@ const TYPES: [&str; 10] = [
 ];
 
 /// The fields of a `request` frame, and of the body of `POST /v1/requests`.
-pub const REQUEST_FIELDS: [&str; 13] = [
+pub const REQUEST_FIELDS: [&str; 14] = [
     "type",
     "id",
     "action",
@@ -166,6 +168,7 @@ pub const REQUEST_FIELDS: [&str; 13] = [
     "delay_ms",
     "run_at",
     "traceparent",
+    "on_end",
 ];
 
 impl<'a> ClientFrame<'a> {
@@ -299,6 +302,7 @@ impl<'a> Request<'a> {
         );
         let start = read_start(&mut fields);
         let traceparent = fields.optional_text("traceparent", TraceParent::EXPECTED, TraceParent::parse);
+        let on_end = read_on_end(&mut fields);
         let metadata = read_metadata(&mut fields);
         let payload = fields.raw("payload");
         fields.finish("The request cannot be used.")?;
@@ -315,6 +319,7 @@ impl<'a> Request<'a> {
             queue_timeout_ms,
             start,
             traceparent,
+            on_end,
         })
     }
 }
@@ -347,6 +352,20 @@ fn read_start(fields: &mut Fields<'_>) -> Start {
         (Some(ms), None) => Start::After(ms),
         (None, Some(at)) => Start::At(at),
     }
+}
+
+/// The URL alone is taken out; whether it may be told anything is decided with the action.
+fn read_on_end(fields: &mut Fields<'_>) -> Option<String> {
+    let raw = fields.raw("on_end")?;
+    let url = Fields::split(raw.get()).ok().and_then(|mut inner| {
+        inner.refuse_others(&["url"]);
+        let url = inner.required_text("url", "a URL", |text| Some(String::from(text)));
+        inner.faults.is_empty().then_some(url)?
+    });
+    if url.is_none() {
+        fields.fault("on_end", "an object with the one field `url`", raw.get());
+    }
+    url
 }
 
 fn read_metadata(fields: &mut Fields<'_>) -> BTreeMap<String, String> {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidegate_protocol::calls::executor::{
     Assignment, Backoff, Dispatch, Execute, Factor, Jitter, Outcome, Policy, Sharing,
 };
+use tidegate_protocol::calls::hooks::{Hook, Message, OnEnd};
 use tidegate_protocol::calls::hub::{self, Delivery, Prefer};
 use tidegate_protocol::calls::jobs::{self, Change, Enqueue, Filter, JobRef, Keyed, ManyAction, NewJob, Selection};
 use tidegate_protocol::calls::once::{Dedupe, DedupeRule, Once};
@@ -191,36 +192,55 @@ fn filter() -> Filter {
     }
 }
 
+fn policy() -> Policy {
+    Policy {
+        attempts_max: u32::MAX,
+        backoff: Backoff::Exponential {
+            initial_ms: 0,
+            factor: Factor(LARGEST),
+            cap_ms: LARGEST,
+        },
+        jitter: Some(Jitter::PlusMinus { percent: u8::MAX }),
+        timeout_ms: LARGEST,
+        queue_timeout_ms: Some(LARGEST),
+        total_timeout_ms: Some(0),
+        heartbeat_timeout_ms: None,
+        lease_ms: 1,
+        cancel_grace_ms: LARGEST,
+        retention_ms: 0,
+        result_retention_ms: Some(LARGEST),
+        dispatch: Dispatch::Queue,
+        sharing: Sharing::Shared,
+        reporting: Reporting {
+            every_ms: 0,
+            durability: Durability::All,
+            keep_bytes: LARGEST,
+        },
+        pool: Some(pool()),
+    }
+}
+
+/// One kind for values, the other for what lies elsewhere.
+fn hook(payload: &Payload) -> Hook {
+    match payload {
+        Payload::Inline(_) => Hook::OnEnd(Box::new(OnEnd {
+            url: String::new(),
+            events: JobState::ALL.to_vec(),
+            include_result: true,
+            policy: policy(),
+        })),
+        Payload::Stored { .. } => Hook::Tells(message()),
+    }
+}
+
 pub fn new_job(payload: Payload) -> NewJob {
+    let hook = hook(&payload);
     NewJob {
         request_id: request_id(),
         user: user(),
         action: action(),
         revision: revision(),
-        policy: Policy {
-            attempts_max: u32::MAX,
-            backoff: Backoff::Exponential {
-                initial_ms: 0,
-                factor: Factor(LARGEST),
-                cap_ms: LARGEST,
-            },
-            jitter: Some(Jitter::PlusMinus { percent: u8::MAX }),
-            timeout_ms: LARGEST,
-            queue_timeout_ms: Some(LARGEST),
-            total_timeout_ms: Some(0),
-            heartbeat_timeout_ms: None,
-            lease_ms: 1,
-            cancel_grace_ms: LARGEST,
-            retention_ms: 0,
-            dispatch: Dispatch::Queue,
-            sharing: Sharing::Shared,
-            reporting: Reporting {
-                every_ms: 0,
-                durability: Durability::All,
-                keep_bytes: LARGEST,
-            },
-            pool: Some(pool()),
-        },
+        policy: policy(),
         queueing: Queueing {
             priority: Priority::Low,
             share: Some(Share {
@@ -265,6 +285,14 @@ pub fn new_job(payload: Payload) -> NewJob {
                 max_wait_ms: LARGEST,
             },
         })),
+        hook: Some(hook),
+    }
+}
+
+fn message() -> Message {
+    Message {
+        url: String::from("https://é"),
+        id: String::new(),
     }
 }
 
@@ -578,10 +606,15 @@ pub fn outcomes() -> Vec<Outcome> {
         Outcome::Failed { error: error() },
         Outcome::Unfinished,
         Outcome::Snoozed { ms: LARGEST },
+        Outcome::HandedOver,
     ]);
     for outcome in &outcomes {
         match outcome {
-            Outcome::Succeeded { .. } | Outcome::Failed { .. } | Outcome::Unfinished | Outcome::Snoozed { .. } => {}
+            Outcome::Succeeded { .. }
+            | Outcome::Failed { .. }
+            | Outcome::Unfinished
+            | Outcome::Snoozed { .. }
+            | Outcome::HandedOver => {}
         }
     }
     outcomes
@@ -913,6 +946,7 @@ fn execute(payload: Payload) -> Execute {
         sharing: Sharing::Alone,
         reporting: Reporting::default(),
         traceparent: trace(),
+        message: Some(message()),
     }
 }
 

@@ -50,6 +50,7 @@ fn policy(backoff: Backoff, jitter: Option<Jitter>) -> Policy {
         lease_ms: 1,
         cancel_grace_ms: 0,
         retention_ms: 1,
+        result_retention_ms: None,
         dispatch: Dispatch::Direct,
         sharing: Sharing::Alone,
         reporting: Default::default(),

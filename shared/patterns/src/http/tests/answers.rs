@@ -203,6 +203,7 @@ fn invocation(payload: &str) -> Invocation {
         effect_key: Some(String::from("job_1")),
         traceparent: None,
         timeout_ms: 1000,
+        job: None,
     }
 }
 

@@ -158,7 +158,7 @@ fn run(memory: &Memory, payload: &str, pace: Pace) -> Result<Done, Error> {
 fn result(done: Done) -> Value {
     match done {
         Done::Result(text) => serde_json::from_str(text.as_str()).unwrap(),
-        Done::Unfinished | Done::Snoozed { .. } => panic!("unfinished"),
+        Done::Unfinished | Done::Snoozed { .. } | Done::HandedOver => panic!("unfinished"),
     }
 }
 
@@ -180,6 +180,7 @@ fn a_report_is_written_beside_the_object_and_summed_up() {
         effect_key: None,
         traceparent: None,
         timeout_ms: 60_000,
+        job: None,
     };
     let result = result(block_on(crate::report::run(&memory, &call)).unwrap());
     assert_eq!(
@@ -244,7 +245,7 @@ fn a_run_that_did_its_share_goes_on_in_the_next() {
     let done = loop {
         match run(&shared, PAYLOAD, pace).unwrap() {
             Done::Unfinished => runs += 1,
-            Done::Snoozed { .. } => panic!("nothing to wait for"),
+            Done::Snoozed { .. } | Done::HandedOver => panic!("nothing to wait for"),
             done @ Done::Result(_) => break done,
         }
     };
