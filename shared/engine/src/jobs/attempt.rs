@@ -227,11 +227,11 @@ impl<D: Database> Turn<'_, D> {
         }
         // A lease outlives its attempt's time by one lease at most, in which the executor says so itself.
         let limit = job.attempt_until.plus(job.spec.policy.lease_ms);
-        let cancelled_until = job.cancelled_until();
-        let limit = cancelled_until.map_or(limit, |at| limit.min(at));
         let lease_until = self.now.plus(job.spec.policy.lease_ms).min(limit);
-        // The lease of an attempt that was handed over is longer already.
+        // The lease of an attempt that was handed over is longer already. A cancel ends either.
         let lease_until = lease_until.max(job.handed_over_until().unwrap_or_default());
+        let cancelled_until = job.cancelled_until();
+        let lease_until = cancelled_until.map_or(lease_until, |at| lease_until.min(at));
         if let Some(lease) = self.state.running.get_mut(&id.number()) {
             lease.until = lease_until;
         }

@@ -227,7 +227,7 @@ mod tests {
             (1, 1, Some(3))
         );
         assert_eq!(notes.metadata_patch[0].value.as_str(), "[1]");
-        let wrong = r#"{"output":[{"stream":"no way","chunk":"a"}],"metadata_patch":[{"op":"drop"}],"number":0}"#;
+        let wrong = r#"{"output":[{"stream":"","chunk":"a"}],"metadata_patch":[{"op":"drop"}],"number":0}"#;
         assert_eq!(
             pointers(ReportBody::parse(wrong)),
             ["/metadata_patch", "/number", "/output"]
