@@ -393,8 +393,8 @@ const MUTANTS: &[Mutant] = &[
     mutant(
         "an attach to an ended job that misses nothing is told nothing",
         FOLLOW,
-        "self.reply(call, Ok(attached(&job, after)));",
-        "self.reply(call, Ok(following(&job, after)));",
+        "let reply = self.attached(&job, after)?;",
+        "let reply = self.following(&job, after)?;",
     ),
     mutant(
         "a cursor beyond everything is believed",
@@ -498,7 +498,7 @@ const MUTANTS: &[Mutant] = &[
     mutant(
         "silence ends with a sign of life",
         ATTEMPT,
-        "if has_progress || checkpoint.is_some() {",
+        "if !events.is_empty() || checkpoint.is_some() || notes.is_some() {",
         "if self.now.0 > 0 {",
     ),
     mutant(
