@@ -4,6 +4,7 @@ use tidegate_engine::database::native::Native;
 use tidegate_engine::database::{DatabaseError, migrate};
 use tidegate_engine::tenancy::{self, Effect, RETELL_MS, STEPS, Step};
 use tidegate_protocol::calls::jobs as calls;
+use tidegate_protocol::calls::queueing::PauseScope;
 use tidegate_protocol::calls::tenant::{Call, Description, Reply, Scale};
 use tidegate_protocol::ids::{Revision, ShardIndex};
 
@@ -126,6 +127,11 @@ impl World {
             Ok(other) => return Err(format!("a gate was answered {other:?}")),
             Err(_) => return Ok(()),
         };
+        let pauses: Vec<PauseScope> = grown.pauses.iter().map(|pause| pause.scope.clone()).collect();
+        let awaited = tenancy::ungrown(&self.gates[gate].db).map_err(|error| error.message)?;
+        let awaited = awaited
+            .iter()
+            .any(|effect| matches!(effect, Effect::Grow { step: of, growth } if *of == step && growth.shard == shard));
         self.counters.growths_unsettled += u64::from(step == Step::Settling && !grown.settled);
         let (before, after) = (self.fault(60), self.fault(60));
         let turn = self.gates[gate].db.transaction(|db| {
@@ -143,6 +149,11 @@ impl World {
             }
             Err(error) => Err(format!("the tenant's database: {error}")),
             Ok(effects) => {
+                match step {
+                    Step::Waking if awaited => _ = self.oracle.owed.remove(&gate),
+                    Step::Sealing if awaited => self.oracle.owed.entry(gate).or_default().extend(pauses),
+                    _ => {}
+                }
                 let ended = step == Step::Opening && !effects.is_empty();
                 self.counters.growths_ended += u64::from(ended);
                 let description = self.describe(gate)?;

@@ -10,8 +10,8 @@ use tidegate_engine::database::{Database, Value};
 use tidegate_engine::jobs::{Effect, State};
 use tidegate_protocol::calls::executor::{Execute, Outcome};
 use tidegate_protocol::calls::jobs::{Call, Enqueue, Reply};
-use tidegate_protocol::calls::queueing::PauseScope;
-use tidegate_protocol::calls::spread::{Growth, owner};
+use tidegate_protocol::calls::queueing::{Pause, PauseScope};
+use tidegate_protocol::calls::spread::{Growth, Standing, owner};
 use tidegate_protocol::event::{Event, Happening, Payload};
 use tidegate_protocol::ids::{ActionName, FencingToken, JobId, JobNumber, UserId};
 use tidegate_protocol::time::UnixMs;
@@ -130,8 +130,10 @@ pub struct Oracle {
     paused: BTreeSet<(usize, PauseScope)>,
     /// When each tenant started jobs of `brief`.
     brief: BTreeMap<usize, Vec<u64>>,
-    /// Which objects are sealed, at which growth.
-    sealed: BTreeSet<(usize, usize)>,
+    /// Which new objects have woken up, at which growth.
+    woken: BTreeSet<(usize, usize)>,
+    /// What the old objects of a tenant held back as they were sealed, by the tenant.
+    pub(crate) owed: BTreeMap<usize, BTreeSet<PauseScope>>,
     pub(crate) ticks: Ticks,
     /// Which job each new job of a redrive does again.
     redriven: BTreeMap<JobId, JobId>,
@@ -352,7 +354,12 @@ impl World {
         if let Turn::Handle(id, call) = turn {
             match &**call {
                 _ if matches!(own_reply(*id, effects), Some(Err(_))) => {}
-                Call::Grow(growth) => self.note_sealed(shard, growth),
+                Call::Grow(growth) => {
+                    let Some(Ok(Reply::Grown(grown))) = own_reply(*id, effects) else {
+                        return Err("a growth was not confirmed".into());
+                    };
+                    self.note_grown(shard, growth, &grown.pauses)?;
+                }
                 Call::Pause { scope, .. } => {
                     self.oracle.paused.insert((shard, scope.clone()));
                     self.counters.paused += 1;
@@ -388,24 +395,28 @@ impl World {
         Ok(())
     }
 
-    /// An object that was there before a growth has heard of it: what it holds back now, the new ones hold back too.
-    fn note_sealed(&mut self, shard: usize, growth: &Growth) {
+    /// An object has heard of a growth. One that wakes up holds back what the old ones held back as they were sealed; and
+    /// each says truly what it holds back.
+    fn note_grown(&mut self, shard: usize, growth: &Growth, told: &[Pause]) -> Check {
         let [.., from, to] = growth.history.as_slice() else {
-            return;
+            return Ok(());
         };
-        self.shards[shard].shards = self.shards[shard].shards.max(*to);
-        if growth.shard.0 >= *from || !self.oracle.sealed.insert((shard, growth.history.len())) {
-            return;
-        }
-        let first = self.tenants[self.shards[shard].tenant].first_shard;
-        let scopes = self.oracle.paused.iter().filter(|(of, _)| *of == shard);
-        let scopes: Vec<PauseScope> = scopes.map(|(_, scope)| scope.clone()).collect();
-        for index in *from..*to {
-            for scope in &scopes {
-                let owed = (first + usize::from(index), scope.clone());
-                self.counters.pauses_owed += u64::from(self.oracle.paused.insert(owed));
+        let object = &mut self.shards[shard];
+        object.shards = object.shards.max(*to);
+        let wakes = growth.shard.0 >= *from && growth.standing > Standing::Asleep;
+        if wakes && self.oracle.woken.insert((shard, growth.history.len())) {
+            for scope in self.oracle.owed.get(&object.tenant).into_iter().flatten() {
+                let fresh = self.oracle.paused.insert((shard, scope.clone()));
+                self.counters.pauses_owed += u64::from(fresh);
             }
         }
+        let told: BTreeSet<&PauseScope> = told.iter().map(|pause| &pause.scope).collect();
+        let held = self.oracle.paused.iter().filter(|(of, _)| *of == shard);
+        let held: BTreeSet<&PauseScope> = held.map(|(_, scope)| scope).collect();
+        if told != held {
+            return Err(format!("shard {shard} holds back {held:?}, and says {told:?}"));
+        }
+        Ok(())
     }
 
     /// What a turn may do to rows.
