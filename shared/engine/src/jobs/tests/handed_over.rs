@@ -54,13 +54,17 @@ fn whoever_has_it_ends_it_by_its_token() {
 
 #[test]
 fn a_report_does_not_shorten_its_lease() {
-    let (mut bench, execute) = handed_over(plain());
-    bench.later(1000);
-    bench.report(&execute, Some(percent(10.0)), None).0.unwrap();
-    bench.crash();
-    bench.later(LEASE_MS + 1);
-    assert!(executions(&bench.wake()).is_empty());
-    assert_eq!(bench.status(execute.job), JobState::Running);
+    for crashes in [false, true] {
+        let (mut bench, execute) = handed_over(plain());
+        bench.later(1000);
+        bench.report(&execute, Some(percent(10.0)), None).0.unwrap();
+        if crashes {
+            bench.crash();
+        }
+        bench.later(LEASE_MS + 1);
+        assert!(executions(&bench.wake()).is_empty());
+        assert_eq!(bench.status(execute.job), JobState::Running);
+    }
 }
 
 #[test]
