@@ -17,7 +17,7 @@ use tidegate_protocol::{Error, ErrorCode};
 use crate::jobs::{Turn, own_reply};
 use crate::schedules::Ticks;
 use crate::setting::{
-    ATTEMPT_MS, ATTEMPTS_MAX, BACKOFF_MIN_MS, BRIEF_BURST, BRIEF_INTERVAL_MS, KEY_LIFE_MS, LEASE_MS, RUNNING_MAX,
+    ATTEMPT_MS, ATTEMPTS_MAX, AWAY, BACKOFF_MIN_MS, BRIEF_BURST, BRIEF_INTERVAL_MS, KEY_LIFE_MS, LEASE_MS, RUNNING_MAX,
     USER_RUNNING_MAX, short_lived,
 };
 use crate::world::{Check, World};
@@ -264,7 +264,7 @@ impl Oracle {
 }
 
 fn of_limit(action: &ActionName) -> bool {
-    matches!(action.as_str(), "work" | "back")
+    matches!(action.as_str(), "work" | "back" | AWAY)
 }
 
 fn read_rows(db: &impl Database) -> Result<BTreeMap<JobNumber, RowView>, String> {
@@ -561,7 +561,17 @@ impl World {
         now: UnixMs,
     ) -> Check {
         match effect {
-            Effect::Execute(execute) => self.check_execution(shard, execute, after, now),
+            Effect::Execute(execute) => {
+                let action = self
+                    .oracle
+                    .jobs
+                    .get(&execute.job)
+                    .and_then(|facts| facts.action.as_ref());
+                if action.is_some_and(|action| action.as_str() == AWAY) {
+                    return Err(format!("{} was given to the executor", execute.job));
+                }
+                self.check_execution(shard, execute, after, now)
+            }
             Effect::Abandon { job, token } => {
                 let facts = self.oracle.jobs.entry(*job).or_default();
                 if facts.open == Some(*token) {
@@ -592,6 +602,9 @@ impl World {
                     Ok(())
                 }
                 Reply::Ended { job, event, .. } => self.oracle.note(*job, event),
+                Reply::Leased { jobs, .. } => jobs
+                    .iter()
+                    .try_for_each(|job| self.check_execution(shard, job, after, now)),
                 Reply::Following { job, events, .. } => {
                     events.iter().try_for_each(|event| self.oracle.note(*job, event))
                 }
@@ -699,7 +712,7 @@ impl World {
             .jobs
             .values()
             .filter(running)
-            .filter(|facts| of(facts, &["work", "back"]));
+            .filter(|facts| of(facts, &["work", "back", AWAY]));
         if all.count() > RUNNING_MAX && of_limit(&action) {
             return Err(format!("more than {RUNNING_MAX} run as {job} starts"));
         }
@@ -818,6 +831,8 @@ impl World {
                 (_, None) => return Err(format!("{} waits for no moment", row.id)),
                 // A resume lets it go.
                 _ if self.oracle.pauses(shard, user, action) => None,
+                // What is a worker's waits for one that asks.
+                _ if action.as_str() == AWAY => None,
                 // What a limit holds back waits for a place to be given back, or for the time of its throttle.
                 _ if limited => Some(u64::MAX),
                 (_, Some(at)) => Some(at.max(self.latest_clock)),

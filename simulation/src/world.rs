@@ -49,6 +49,7 @@ pub enum From {
     Gate { gate: usize, version: u64 },
     Retry { client: usize, job: JobId },
     Many { client: usize },
+    Worker { shard: usize },
     Nobody,
 }
 
@@ -167,7 +168,11 @@ impl Event {
                 | Self::FrameDown { .. }
                 | Self::Cut { .. }
                 | Self::FromJobs {
-                    to: From::Watch { .. } | From::Probe { .. } | From::Retry { .. } | From::Many { .. },
+                    to: From::Watch { .. }
+                        | From::Probe { .. }
+                        | From::Retry { .. }
+                        | From::Many { .. }
+                        | From::Worker { .. },
                     ..
                 }
         )
@@ -473,6 +478,10 @@ impl World {
             }
             120..=134 => self.activate(),
             150..=164 => self.operate(),
+            165..=204 => {
+                let shard = self.random.below(self.shards.len() as u64) as usize;
+                self.worker_asks(shard)?;
+            }
             135..=149 => {
                 let shard = self.random.below(self.shards.len() as u64) as usize;
                 if self.shards[shard].alarm.is_some() {

@@ -119,6 +119,7 @@ impl World {
             From::Gate { gate, version } => self.confirmed(gate, version, reply),
             From::Retry { client, job } => self.retried(client, job, reply),
             From::Many { client } => self.changed_many(client, reply),
+            From::Worker { shard } => self.worker_told(shard, reply),
             From::Nobody => Ok(()),
         }
     }
