@@ -17,7 +17,6 @@ use crate::identify::{bearer, unauthorized};
 use crate::jobs::{stored, unexpected};
 use crate::requests::read_text;
 use crate::routes::Route;
-use crate::tenants::spread;
 
 /// A report, an outcome, or the reading of a large input.
 ///
@@ -31,8 +30,7 @@ pub async fn handle(request: &mut Request, env: &Env, route: &Route) -> Result<R
     if JobId::parse(job) != Some(attempt.job) {
         return Err(unauthorized("The attempt token is that of another job."));
     }
-    let shard = spread(env, &attempt.tenant).await?.1.for_number(attempt.job.number());
-    let object = ObjectName::Jobs(attempt.tenant.clone(), shard);
+    let object = ObjectName::Jobs(attempt.tenant.clone(), attempt.shard);
     match route {
         Route::AttemptPayload(_) => payload(env, &attempt, &object).await,
         Route::AttemptReport(_) => report(request, env, &attempt, &object).await,

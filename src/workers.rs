@@ -61,16 +61,23 @@ pub async fn lease(request: &mut Request, env: &Env, principal: &Principal, pool
         };
         let over = asked >= u64::from(shards) && now() >= until;
         if !jobs.is_empty() || over || shards == 1 {
-            let show = |job| show(env, principal, job, leased_at);
+            let show = |job| show(env, principal, ShardIndex(shard), job, leased_at);
             let jobs = jobs.into_iter().map(show).collect::<Result<_, Error>>()?;
             return answer::json(&LeasedJobs { jobs }, 200);
         }
     }
 }
 
-fn show(env: &Env, principal: &Principal, job: Execute, leased_at: UnixMs) -> Result<LeasedJob, Error> {
+fn show(
+    env: &Env,
+    principal: &Principal,
+    shard: ShardIndex,
+    job: Execute,
+    leased_at: UnixMs,
+) -> Result<LeasedJob, Error> {
     let attempt = Attempt {
         tenant: principal.tenant.clone(),
+        shard,
         job: job.job,
         token: job.token,
     };

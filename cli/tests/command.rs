@@ -840,3 +840,76 @@ async fn a_call_says_its_priority_and_how_long_it_may_wait() {
     assert_eq!((ended.code, fake.received().len()), (2, 2));
     assert!(ended.stderr.contains("high, normal, low"), "{}", ended.stderr);
 }
+
+#[tokio::test]
+async fn a_worker_runs_a_command_for_each_job_and_stops_when_it_is_told_to() {
+    let job = |n: u32| {
+        json!({
+            "job_id": format!("job_{n}"), "action": "shout", "attempt": 1, "payload": { "n": n }, "metadata": {},
+            "effect_key": format!("job_{n}"), "deadline": "2030-01-01T00:00:00.000Z",
+            "lease_until": "2030-01-01T00:00:00.000Z", "lease_ms": 1500, "attempt_token": format!("token-{n}"),
+        })
+    };
+    let given = std::sync::atomic::AtomicBool::new(false);
+    let fake = Fake::start(move |request| {
+        if request.path.ends_with(":lease") {
+            let first = !given.swap(true, std::sync::atomic::Ordering::SeqCst);
+            let jobs = if first {
+                vec![job(1), job(2), job(3)]
+            } else {
+                Vec::new()
+            };
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            return Some(Reply::json(200, &json!({ "jobs": jobs })));
+        }
+        Some(Reply::json(200, &json!({ "lease_until": "2030-01-01T00:00:00.000Z" })))
+    })
+    .await;
+    let script = r#"case $TIDEGATE_JOB_ID in
+        job_1) cat;;
+        job_2) echo plain words;;
+        *) echo "progress 40 half of it" >&2; sleep 1.2; echo no memory >&2; exit 3;;
+    esac"#;
+    let child = start(
+        &fake,
+        &["worker", "gpu", "--exec", script, "--concurrency", "3", "--json"],
+    );
+    let ended = |fake: &Fake| {
+        fake.received()
+            .iter()
+            .filter(|request| request.path.ends_with(":finish"))
+            .count()
+    };
+    within(async {
+        while ended(&fake) < 3 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let id = child.id().unwrap().to_string();
+    Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
+    let stopped = end(child).await;
+    assert_eq!(stopped.code, 0, "{}", stopped.stderr);
+    let counts = &lines(&stopped.stdout)[0];
+    assert_eq!((&counts["succeeded"], &counts["failed"]), (&json!(2), &json!(1)));
+    let received = fake.received();
+    let said = |path: &str| {
+        let found = received
+            .iter()
+            .find(|request| request.path == path && request.body.len() > 2);
+        found.unwrap_or_else(|| panic!("nothing came to {path}")).json()
+    };
+    assert_eq!(said("/v1/attempts/job_1:finish")["result"], json!({ "n": 1 }));
+    assert_eq!(said("/v1/attempts/job_2:finish")["result"], "plain words");
+    let failed = said("/v1/attempts/job_3:finish");
+    assert_eq!(failed["error"]["retryable"], true);
+    assert!(
+        failed["error"]["message"].as_str().unwrap().contains("no memory"),
+        "{failed}"
+    );
+    let progress = said("/v1/attempts/job_3:report");
+    assert_eq!(
+        progress["progress"],
+        json!({ "percentage": 40.0, "message": "half of it" })
+    );
+}

@@ -2,7 +2,7 @@
 
 use tidegate_identity::Tenant;
 use tidegate_identity::attempt::{self, AttemptClaims};
-use tidegate_protocol::ids::{FencingToken, JobId, JobNumber, TenantId};
+use tidegate_protocol::ids::{FencingToken, JobId, JobNumber, ShardIndex, TenantId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 use worker::Env;
@@ -14,6 +14,8 @@ use crate::platform::{deployment_key, now};
 pub struct Attempt {
     /// The tenant.
     pub tenant: TenantId,
+    /// The object that holds the job.
+    pub shard: ShardIndex,
     /// The job.
     pub job: JobId,
     /// The lease under which the attempt is made.
@@ -29,6 +31,7 @@ pub fn mint(env: &Env, attempt: &Attempt, expires_at: UnixMs) -> Result<String, 
     let tenant = Tenant::parse(attempt.tenant.as_str()).ok_or_else(Error::not_found)?;
     let claims = AttemptClaims {
         tenant,
+        shard: attempt.shard.0,
         number: attempt.job.number().0,
         tail: attempt.job.tail(),
         lease: attempt.token.0,
@@ -48,6 +51,7 @@ pub fn open(env: &Env, text: &str) -> Result<Attempt, Error> {
         .ok_or_else(|| refused("The attempt token names a tenant that cannot be one."))?;
     Ok(Attempt {
         tenant,
+        shard: ShardIndex(claims.shard),
         job: JobId::new(JobNumber(claims.number), claims.tail),
         token: FencingToken(claims.lease),
     })

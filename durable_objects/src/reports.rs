@@ -33,6 +33,11 @@ impl Reports {
         }
     }
 
+    /// The object.
+    pub fn object(&self) -> &ObjectName {
+        &self.jobs
+    }
+
     /// Makes one call, perhaps together with others.
     ///
     /// Errors: the object's refusals, and `UNAVAILABLE`.

@@ -353,8 +353,12 @@ impl Context for Runtime {
     }
 
     fn callback(&self, job: &Facts) -> Result<Option<Callback>, Error> {
+        let Some(ObjectName::Jobs(_, shard)) = self.attempt.as_ref().map(|attempt| attempt.reports.object()) else {
+            return Ok(None);
+        };
         let attempt = attempts::Attempt {
             tenant: job.tenant.clone(),
+            shard: *shard,
             job: job.id,
             token: job.token,
         };

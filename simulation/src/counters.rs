@@ -175,6 +175,10 @@ counters! {
     tokens_expired,
     /// Pauses that an object took.
     paused,
+    /// Calls of workers that asked for jobs.
+    workers_asked,
+    /// Jobs that reached a worker.
+    leased,
     /// Starts under a throttle.
     throttled_starts,
     /// Sets of schedules that a gate told again.

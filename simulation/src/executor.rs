@@ -19,6 +19,8 @@ pub struct Attempt {
     moves: u64,
     checkpointed: bool,
     noted: u64,
+    /// Whether a worker makes it: it outlives the object, and says its outcome to whoever is there.
+    pub away: bool,
 }
 
 impl Attempt {
@@ -48,6 +50,11 @@ impl Attempt {
 
 impl World {
     pub fn execute(&mut self, shard: usize, execute: Execute) {
+        self.attempt(shard, execute, false);
+    }
+
+    /// An attempt begins, here or at a worker.
+    pub fn attempt(&mut self, shard: usize, execute: Execute, away: bool) {
         if self.fault(40) {
             self.counters.attempts_lost += 1;
             return;
@@ -72,6 +79,7 @@ impl World {
                 moves,
                 checkpointed: false,
                 noted: 0,
+                away,
             };
             self.attempts.insert(id, attempt);
             let ms = self.latency();
@@ -153,6 +161,7 @@ impl World {
             shard,
             life,
             checkpointed,
+            away,
             ..
         } = attempt;
         let (job, token) = (execute.job, execute.token);
@@ -192,30 +201,29 @@ impl World {
             self.counters.outcomes_late += 1;
             ms += self.random.within(3000..=30_000);
         }
-        if self.fault(40) {
-            self.counters.outcomes_doubled += 1;
-            let again = ms + self.random.below(4000);
-            self.after(
-                again,
+        let doubled = self.fault(40);
+        let again = if doubled { self.random.below(4000) } else { 0 };
+        self.counters.outcomes_doubled += u64::from(doubled);
+        for at in [Some(ms), doubled.then_some(ms + again)].into_iter().flatten() {
+            let outcome = outcome.clone();
+            let event = if away {
+                Event::ToJobs {
+                    shard,
+                    call: Box::new(Call::Finish { job, token, outcome }),
+                    from: From::Nobody,
+                    number: self.id(),
+                }
+            } else {
                 Event::Outcome {
                     shard,
                     life,
                     job,
                     token,
-                    outcome: outcome.clone(),
-                },
-            );
+                    outcome,
+                }
+            };
+            self.after(at, event);
         }
-        self.after(
-            ms,
-            Event::Outcome {
-                shard,
-                life,
-                job,
-                token,
-                outcome,
-            },
-        );
         Ok(())
     }
 
@@ -271,7 +279,7 @@ impl World {
         let orphans: Vec<u64> = self
             .attempts
             .iter()
-            .filter(|(_, attempt)| attempt.shard == shard)
+            .filter(|(_, attempt)| attempt.shard == shard && !attempt.away)
             .map(|(id, _)| *id)
             .collect();
         for id in orphans {

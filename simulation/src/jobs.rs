@@ -379,7 +379,7 @@ impl World {
             || self
                 .attempts
                 .values()
-                .any(|attempt| attempt.shard == shard && attempt.life == object.life);
+                .any(|attempt| attempt.shard == shard && attempt.life == object.life && !attempt.away);
         if object.state.is_some() && !busy {
             self.trace(|| format!("shard {shard}: evicted"));
             self.counters.jobs_evicted += 1;

@@ -16,6 +16,7 @@ mod oracle;
 mod random;
 mod schedules;
 mod setting;
+mod workers;
 mod world;
 
 pub use counters::Counters;

@@ -173,7 +173,8 @@ impl World {
             | From::Gate { .. }
             | From::Grow { .. }
             | From::Retry { .. }
-            | From::Many { .. } => 0,
+            | From::Many { .. }
+            | From::Worker { .. } => 0,
         };
         let latest = self.latest_call.entry((shard, sender)).or_insert(0);
         if number < *latest {

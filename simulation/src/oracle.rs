@@ -20,7 +20,7 @@ use tidegate_protocol::{Error, ErrorCode};
 use crate::jobs::{Turn, own_reply};
 use crate::schedules::Ticks;
 use crate::setting::{
-    ATTEMPT_MS, ATTEMPTS_MAX, BACKOFF_MIN_MS, BRIEF_BURST, BRIEF_INTERVAL_MS, KEY_LIFE_MS, LEASE_MS, RUNNING_MAX,
+    ATTEMPT_MS, ATTEMPTS_MAX, AWAY, BACKOFF_MIN_MS, BRIEF_BURST, BRIEF_INTERVAL_MS, KEY_LIFE_MS, LEASE_MS, RUNNING_MAX,
     SHARDS_MAX, USER_RUNNING_MAX, short_lived,
 };
 use crate::world::{Check, World};
@@ -285,7 +285,7 @@ impl Oracle {
 }
 
 fn of_limit(action: &ActionName) -> bool {
-    matches!(action.as_str(), "work" | "back")
+    matches!(action.as_str(), "work" | "back" | AWAY)
 }
 
 fn read_rows(db: &impl Database) -> Result<BTreeMap<JobNumber, RowView>, String> {
@@ -648,7 +648,17 @@ impl World {
         now: UnixMs,
     ) -> Check {
         match effect {
-            Effect::Execute(execute) => self.check_execution(shard, execute, after, now),
+            Effect::Execute(execute) => {
+                let action = self
+                    .oracle
+                    .jobs
+                    .get(&execute.job)
+                    .and_then(|facts| facts.action.as_ref());
+                if action.is_some_and(|action| action.as_str() == AWAY) {
+                    return Err(format!("{} was given to the executor", execute.job));
+                }
+                self.check_execution(shard, execute, after, now)
+            }
             Effect::Abandon { job, token } => {
                 let facts = self.oracle.jobs.entry(*job).or_default();
                 if facts.open == Some(*token) {
@@ -683,6 +693,9 @@ impl World {
                     self.counters.handed_on += 1;
                     Ok(())
                 }
+                Reply::Leased { jobs, .. } => jobs
+                    .iter()
+                    .try_for_each(|job| self.check_execution(shard, job, after, now)),
                 Reply::Following { job, events, .. } => {
                     events.iter().try_for_each(|event| self.oracle.note(*job, event))
                 }
@@ -790,7 +803,7 @@ impl World {
             .jobs
             .values()
             .filter(running)
-            .filter(|facts| of(facts, &["work", "back"]));
+            .filter(|facts| of(facts, &["work", "back", AWAY]));
         if all.count() > RUNNING_MAX && of_limit(&action) {
             return Err(format!("more than {RUNNING_MAX} run as {job} starts"));
         }
@@ -921,6 +934,8 @@ impl World {
                 _ if !state.is_open() => None,
                 // A resume lets it go.
                 _ if self.oracle.pauses(shard, user, action) => None,
+                // What is a worker's waits for one that asks.
+                _ if action.as_str() == AWAY => None,
                 // What a limit holds back waits for a place to be given back, or for the time of its throttle.
                 _ if limited => Some(u64::MAX),
                 (_, Some(at)) => Some(at.max(self.latest_clock)),

@@ -11,7 +11,7 @@ use tidegate_protocol::calls::reporting::{Durability, Reporting};
 use tidegate_protocol::calls::schedules::{Overlap, Schedule};
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::event::{JsonText, Payload};
-use tidegate_protocol::ids::{ActionName, RequestId, Revision, ScheduleName, ShardIndex, UserId};
+use tidegate_protocol::ids::{ActionName, PoolName, RequestId, Revision, ScheduleName, ShardIndex, UserId};
 
 /// The lease of every action. Milliseconds.
 pub const LEASE_MS: u64 = 5000;
@@ -22,13 +22,17 @@ pub const BACKOFF_MIN_MS: u64 = 100;
 /// The revisions that a tenant switches between.
 pub const REVISIONS: [&str; 3] = ["rev_1", "rev_2", "rev_3"];
 /// The actions.
-pub const ACTIONS: [&str; 7] = ["work", "back", "quick", "bound", "late", "echo", "brief"];
+pub const ACTIONS: [&str; 8] = ["work", "back", "quick", "bound", "late", "echo", "brief", AWAY];
+/// The action that workers of the pool [`POOL`] run.
+pub const AWAY: &str = "away";
+/// The pool.
+pub const POOL: &str = "far";
 /// The tenants.
 pub const TENANTS: [&str; 2] = ["acme", "bolt"];
 /// Idempotency keys are few, so that they meet.
 pub const KEYS: u64 = 3;
 
-/// Jobs of `work` and `back` that run at once in a tenant.
+/// Jobs of `work`, `back` and `away` that run at once in a tenant.
 pub const RUNNING_MAX: usize = 6;
 /// Jobs of `work` of one user that run at once.
 pub const USER_RUNNING_MAX: usize = 4;
@@ -47,7 +51,7 @@ fn queue(scale: Scale) -> Queue {
     let section = json!({
         "share": { "key": "user", "weights": { "u0": 3 } },
         "limits": {
-            "all": { "actions": ["work", "back"], "concurrency": RUNNING_MAX },
+            "all": { "actions": ["work", "back", AWAY], "concurrency": RUNNING_MAX },
             "each": { "actions": "work", "key": "user", "concurrency": USER_RUNNING_MAX },
             "pace": {
                 "actions": "brief",
@@ -245,7 +249,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
                 keep_bytes: KEEP_BYTES,
                 ..Reporting::default()
             },
-            pool: None,
+            pool: (name == AWAY).then(|| PoolName::parse(POOL).expect("a name")),
         };
         let name = ActionName::parse(name).expect("a name");
         let action = Action {

@@ -51,6 +51,7 @@ pub enum From {
     Grow { gate: usize, step: Step, shard: ShardIndex },
     Retry { client: usize, job: JobId },
     Many { client: usize },
+    Worker { shard: usize },
     Nobody,
 }
 
@@ -177,7 +178,11 @@ impl Event {
                 | Self::FrameDown { .. }
                 | Self::Cut { .. }
                 | Self::FromJobs {
-                    to: From::Watch { .. } | From::Probe { .. } | From::Retry { .. } | From::Many { .. },
+                    to: From::Watch { .. }
+                        | From::Probe { .. }
+                        | From::Retry { .. }
+                        | From::Many { .. }
+                        | From::Worker { .. },
                     ..
                 }
         )
@@ -491,6 +496,10 @@ impl World {
             120..=134 => self.activate(false),
             165..=179 => self.activate(true),
             150..=164 => self.operate(),
+            165..=204 => {
+                let shard = self.random.below(self.shards.len() as u64) as usize;
+                self.worker_asks(shard)?;
+            }
             135..=149 => {
                 let shard = self.random.below(self.shards.len() as u64) as usize;
                 if self.shards[shard].alarm.is_some() {

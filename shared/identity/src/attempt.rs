@@ -27,6 +27,8 @@ const TAG_BYTES: usize = 32;
 pub struct AttemptClaims {
     /// The tenant.
     pub tenant: Tenant,
+    /// The `Jobs` object that holds the job. It stays there for good.
+    pub shard: u16,
     /// The job's number.
     pub number: u64,
     /// The part of the job's id that comes from chance.
@@ -42,6 +44,7 @@ pub fn mint(key: &DeploymentKey, claims: &AttemptClaims) -> String {
     let tenant = claims.tenant.as_str().as_bytes();
     let mut token = Vec::with_capacity(128);
     token.push(VERSION);
+    token.extend_from_slice(&claims.shard.to_be_bytes());
     token.extend_from_slice(&claims.number.to_be_bytes());
     token.extend_from_slice(&claims.tail.to_be_bytes());
     token.extend_from_slice(&claims.lease.to_be_bytes());
@@ -79,6 +82,7 @@ pub fn open(key: &DeploymentKey, token: &str, now_ms: u64) -> Result<AttemptClai
 /// Fixed fields, and the tenant is the rest. Numbers are big-endian.
 fn decode(body: &[u8]) -> Option<AttemptClaims> {
     let (version, rest) = body.split_first()?;
+    let (shard, rest) = rest.split_first_chunk()?;
     let (number, rest) = rest.split_first_chunk()?;
     let (tail, rest) = rest.split_first_chunk()?;
     let (lease, rest) = rest.split_first_chunk()?;
@@ -86,6 +90,7 @@ fn decode(body: &[u8]) -> Option<AttemptClaims> {
     let tenant = Tenant::parse(core::str::from_utf8(rest).ok()?)?;
     (*version == VERSION).then_some(AttemptClaims {
         tenant,
+        shard: u16::from_be_bytes(*shard),
         number: u64::from_be_bytes(*number),
         tail: u32::from_be_bytes(*tail),
         lease: u64::from_be_bytes(*lease),
@@ -106,6 +111,7 @@ mod tests {
     fn claims() -> AttemptClaims {
         AttemptClaims {
             tenant: Tenant::parse("eu.acme").unwrap(),
+            shard: 1023,
             number: (1 << 53) - 1,
             tail: 77,
             lease: 3,

@@ -45,6 +45,8 @@ const STATE: &str = "shared/engine/src/jobs/state.rs";
 const WAKE: &str = "shared/engine/src/jobs/wake.rs";
 const DELIVERIES: &str = "shared/engine/src/hub/deliveries.rs";
 const REPLIES: &str = "shared/engine/src/hub/replies.rs";
+const PULL: &str = "shared/engine/src/jobs/pull.rs";
+const SAID: &str = "shared/engine/src/jobs/said.rs";
 const PENDING: &str = "shared/engine/src/hub/pending.rs";
 const CALLS: &str = "shared/protocol/src/calls/mod.rs";
 const SPREAD: &str = "shared/engine/src/jobs/spread.rs";
@@ -369,8 +371,8 @@ const MUTANTS: &[Mutant] = &[
     mutant(
         "a job is started before it is due",
         ENQUEUE,
-        "let direct = due.is_none() && enqueue",
-        "let direct = enqueue",
+        "let direct = due.is_none() && !pulled && enqueue",
+        "let direct = !pulled && enqueue",
     ),
     mutant(
         "a doorbell starts what waits for its time",
@@ -582,7 +584,7 @@ const MUTANTS: &[Mutant] = &[
     mutant(
         "nobody hears of a place under a limit",
         STATE,
-        "self.lanes.opened(Gate::Limit(key.clone()));",
+        "self.lanes.opened(&Gate::Limit(key.clone()));",
         "let _ = key;",
     ),
     mutant(
@@ -699,6 +701,60 @@ const MUTANTS: &[Mutant] = &[
         HISTORY,
         "gap |= event.seq > next;",
         "gap |= event.seq < next;",
+    ),
+    mutant(
+        "a worker's job goes to the executor by its doorbell",
+        ATTEMPT,
+        "&& job.spec.policy.pool.is_none()",
+        "",
+    ),
+    mutant(
+        "a worker's job starts at once in the executor",
+        ENQUEUE,
+        "let direct = due.is_none() && !pulled && enqueue.job",
+        "let direct = due.is_none() && enqueue.job",
+    ),
+    mutant(
+        "workers take the executor's places",
+        STATE,
+        "let ours = self.running().saturating_sub(self.gates.pulled());",
+        "let ours = self.running();",
+    ),
+    mutant(
+        "a worker that has left is given jobs",
+        PULL,
+        "self.answer_poll(older);",
+        "let _ = older;",
+    ),
+    mutant(
+        "a worker that waits is woken by calls alone",
+        STATE,
+        "waiters.chain(self.next_poll()).min()",
+        "waiters.min()",
+    ),
+    mutant(
+        "workers are given more than they may hold",
+        PULL,
+        "LEASED_MAX.saturating_sub(self.gates.pulled())",
+        "LEASED_MAX",
+    ),
+    mutant(
+        "a job of one pool goes to another",
+        PULL,
+        "let mut hungry = self.polls_where(|poll| poll.pool == *pool);",
+        "let mut hungry = self.polls_where(|_| true);",
+    ),
+    mutant(
+        "another outcome of an ended attempt is taken for done",
+        SAID,
+        "Some(Happening::Completed { result: kept })) => result == kept,",
+        "Some(Happening::Completed { result: _ })) => !result.clone().eq(&tidegate_protocol::event::Payload::Inline(tidegate_protocol::event::JsonText::null())),",
+    ),
+    mutant(
+        "an old token's outcome is taken for done",
+        SAID,
+        "if self.token != token {",
+        "if self.token < token {",
     ),
 ];
 

@@ -126,6 +126,7 @@ impl World {
             From::Grow { gate, step, shard } => self.grown(gate, step, shard, reply),
             From::Retry { client, job } => self.retried(client, job, reply),
             From::Many { client } => self.changed_many(client, reply),
+            From::Worker { shard } => self.worker_told(shard, reply),
             From::Nobody => Ok(()),
         }
     }

@@ -164,7 +164,12 @@ impl World {
             | From::Probe { client, .. }
             | From::Retry { client, .. }
             | From::Many { client } => Some(self.clients[*client].tenant),
-            From::Hub { .. } | From::Attempt(_) | From::Gate { .. } | From::Grow { .. } | From::Nobody => None,
+            From::Hub { .. }
+            | From::Attempt(_)
+            | From::Worker { .. }
+            | From::Gate { .. }
+            | From::Grow { .. }
+            | From::Nobody => None,
         }
     }
 

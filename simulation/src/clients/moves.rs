@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tidegate_protocol::ids::JobId;
 
 use super::Stream;
-use crate::setting::{ACTIONS, KEYS};
+use crate::setting::{ACTIONS, AWAY, KEYS};
 use crate::world::{Check, Event, World};
 
 impl World {
@@ -51,7 +51,8 @@ impl World {
             40..=47 => "back",
             48..=54 => "late",
             55..=79 => "quick",
-            80..=87 => "echo",
+            80..=83 => "echo",
+            84..=92 => AWAY,
             _ => "brief",
         };
         let mark = &self.clients[client].mark;
@@ -170,6 +171,7 @@ impl World {
     pub fn look_after(&mut self) -> Check {
         self.after(700, Event::LookAfter);
         self.resume_all();
+        self.workers_look_after()?;
         for client in 0..self.clients.len() {
             let Some(socket) = self.clients[client].socket else {
                 self.connect(client);

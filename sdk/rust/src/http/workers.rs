@@ -103,16 +103,15 @@ impl Outcome {
                 retryable,
                 retry_after_ms,
             } => {
-                let mut error = json!({ "message": message });
+                let mut error = serde_json::Map::new();
                 let members = [
+                    ("message", Some(json!(message))),
                     ("code", code.as_ref().map(|code| json!(code))),
                     ("retryable", retryable.map(|retryable| json!(retryable))),
                     ("retry_after_ms", retry_after_ms.map(|ms| json!(ms))),
                 ];
                 for (name, value) in members {
-                    if let Some(value) = value {
-                        error[name] = value;
-                    }
+                    error.extend(value.map(|value| (name.to_owned(), value)));
                 }
                 json!({ "outcome": "failed", "error": error }).to_string()
             }

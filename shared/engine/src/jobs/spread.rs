@@ -240,10 +240,7 @@ fn job_of(call: &Call) -> Option<JobId> {
         | Call::Result { job, .. }
         | Call::Why { job, .. }
         | Call::Events { job, .. }
-        | Call::Output { job, .. }
-        | Call::Report { job, .. }
-        | Call::Finish { job, .. }
-        | Call::Input { job, .. } => Some(*job),
+        | Call::Output { job, .. } => Some(*job),
         _ => None,
     }
 }

@@ -278,6 +278,23 @@ fn a_worker_is_given_only_the_actions_that_it_names_and_those_of_its_pool() {
 }
 
 #[test]
+fn pools_that_wait_side_by_side_are_given_their_own_jobs() {
+    let mut bench = Bench::new();
+    let elsewhere = Call::Lease(LeaseJobs {
+        pool: pool("cpu"),
+        worker: "w".into(),
+        max: 1,
+        actions: None,
+        wait_ms: 20_000,
+    });
+    let (cpu, _) = bench.send(elsewhere);
+    let (gpu, _) = bench.send(asks("w", 1, 20_000));
+    let (job, effects) = bench.enqueue(pulled());
+    assert_eq!(leased(cpu, &effects), None);
+    assert_eq!(ids(&leased(gpu, &effects).unwrap()), [job]);
+}
+
+#[test]
 fn limits_hold_over_workers_and_executor_together() {
     let one = Rule::Concurrency { max: 1 };
     let mut bench = Bench::new();
