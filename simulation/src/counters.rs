@@ -201,7 +201,7 @@ counters! {
     spreads_refused,
     /// Calls that a sealed object handed on.
     handed_on,
-    /// Keys that were taken by another object than before.
+    /// Keys that another object answered for than their first owner.
     keys_moved,
     /// Jobs that a sealed object numbered in a partition of its own.
     jobs_renumbered,

@@ -23,7 +23,7 @@ use crate::setting::{
     ATTEMPT_MS, ATTEMPTS_MAX, AWAY, BACKOFF_MIN_MS, BRIEF_BURST, BRIEF_INTERVAL_MS, KEY_LIFE_MS, LEASE_MS, RUNNING_MAX,
     SHARDS_MAX, USER_RUNNING_MAX, short_lived,
 };
-use crate::world::{Check, World};
+use crate::world::{Check, Tenant, World};
 
 /// The numbers of a row, as the engine stored them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -849,6 +849,9 @@ impl World {
             _ => return Err(format!("a request was answered by {reply:?}")),
         };
         let tenant = self.shards[shard].tenant;
+        let Tenant { scale, first_shard, .. } = &self.tenants[tenant];
+        let first = first_shard + usize::from(owner(enqueue.partition, scale.shards).0);
+        self.counters.keys_moved += u64::from(first != shard);
         let name = (
             tenant,
             enqueue.job.action.as_str().to_owned(),
@@ -873,7 +876,6 @@ impl World {
         };
         let rows = of.and_then(|of| self.oracle.rows.get(&of)).unwrap_or(before);
         let over = known.and_then(|(job, _)| rows.get(&job.number())).is_some_and(lapsed);
-        self.counters.keys_moved += u64::from(moved && over);
         if over {
             if known.is_some_and(|(known, _)| *known == job) {
                 return Err(format!("{job} was given for a key that names it no longer"));

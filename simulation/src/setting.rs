@@ -81,8 +81,8 @@ fn limits(action: &str) -> Limits {
     let none = Limits::default();
     match action {
         "bound" => Limits {
-            total_ms: Some(9000),
-            silence_ms: Some(3000),
+            total_ms: Some(11_000),
+            silence_ms: Some(2000),
             ..none
         },
         "late" => Limits {

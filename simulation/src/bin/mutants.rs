@@ -590,8 +590,8 @@ const MUTANTS: &[Mutant] = &[
     mutant(
         "a limit has one place too many",
         GATES,
-        "self.held(key) < *max",
-        "self.held(key) <= *max",
+        "self.held(key) < max",
+        "self.held(key) <= max",
     ),
     mutant(
         "the first rule of a limit holds for ever",
