@@ -59,22 +59,29 @@ impl<D: Database> Turn<'_, D> {
         if dry_run {
             return Ok(Ok(()));
         }
-        if let Some(lease) = self.state.running.get_mut(&id.number()) {
-            let grace_ms = job.spec.policy.cancel_grace_ms;
-            if grace_ms > 0 {
+        let grace_ms = job.spec.policy.cancel_grace_ms;
+        match self.state.running.get_mut(&id.number()) {
+            Some(lease) if grace_ms > 0 => {
                 let until = self.now.plus(grace_ms);
                 lease.until = lease.until.min(until);
                 lease.stored_until = lease.stored_until.min(until);
                 job.control = Some(Control::Cancelled { until });
                 self.save(&job)?;
-                return Ok(Ok(()));
             }
+            _ => self.cancel_by_force(job)?,
+        }
+        Ok(Ok(()))
+    }
+
+    /// Ends a job that has not ended, at once, whatever its grace: where another is to take its place.
+    pub(super) fn cancel_by_force(&mut self, job: Job) -> Result<(), DatabaseError> {
+        if let Some(lease) = self.state.running.get(&job.id.number()) {
             let token = lease.token;
-            self.effects.push(Effect::Abandon { job: id, token });
+            self.effects.push(Effect::Abandon { job: job.id, token });
         }
         self.end(job, JobState::Cancelled, Happening::Failed { error: cancelled() })?;
         self.place_freed = true;
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// The attempt of a cancelled job is over, however: the job ends as its caller was told.

@@ -9,7 +9,6 @@ mod row;
 
 use alloc::format;
 
-use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::jobs::{Enqueue, Keyed, NewJob, Reply};
 use tidegate_protocol::calls::schedules::Overlap;
 use tidegate_protocol::event::JobState;
@@ -280,16 +279,10 @@ impl<D: Database> Turn<'_, D> {
     }
 
     fn cancel_own(&mut self, job: JobId) -> Result<(), DatabaseError> {
-        let Some(user) = self.load(job)?.map(|job| job.spec.user) else {
+        let Some(open) = self.load(job)?.filter(|job| !job.state.is_ended()) else {
             return Ok(());
         };
-        let caller = Caller {
-            user,
-            reads_all: true,
-            writes_all: true,
-        };
-        self.cancel(OWN_CALL, job, &caller)?;
-        self.own_reply();
+        self.cancel_by_force(open)?;
         // Where several times are made up for at once, its attempt may not even have begun.
         self.effects
             .retain(|effect| !matches!(effect, Effect::Execute(execute) if execute.job == job));
