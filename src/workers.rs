@@ -95,7 +95,11 @@ fn show(
         effect_key: job.job.to_string(),
         deadline: job.deadline,
         lease_until: leased_at.plus(job.lease_ms),
-        lease_ms: job.lease_ms,
+        // A cancelled attempt should hear of it well within its grace.
+        lease_ms: match job.cancel_grace_ms {
+            0 => job.lease_ms,
+            grace_ms => job.lease_ms.min(grace_ms),
+        },
         attempt_token: attempts::mint(env, &attempt, job.deadline.plus(job.lease_ms))?,
         traceparent: job.traceparent,
     })

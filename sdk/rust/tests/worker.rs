@@ -248,3 +248,25 @@ async fn an_outcome_is_said_until_it_is_taken_and_a_server_that_refuses_the_work
     let refused = within(worker.run(std::future::pending())).await.unwrap_err();
     assert!(refused.to_string().contains("FORBIDDEN"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_handler_hears_that_its_job_was_cancelled_and_still_says_how_it_ended() {
+    let fake = server(vec![job(1, 900)], |request| {
+        let cancelled = json!({
+            "lease_until": "2030-01-01T00:00:00.000Z", "cancelled_until": "2030-01-01T00:00:00.000Z",
+        });
+        request.path.ends_with(":report").then(|| Reply::json(200, &cancelled))
+    })
+    .await;
+    let client = Client::new(&fake.url, "t").unwrap();
+    let worker = Worker::builder(&client, "gpu")
+        .handler("a", |_, context| async move {
+            context.stopped().await;
+            Err::<(), _>(Failure::permanent("tidied up"))
+        })
+        .build()
+        .unwrap();
+    run_until(&fake, worker, 1).await;
+    let (_, said) = &finishes(&fake)[0];
+    assert_eq!(said["error"]["message"], "tidied up", "{said}");
+}

@@ -38,7 +38,7 @@ pub use self::types::{
     Prefer, Ticket, WebhookSecret,
 };
 
-pub use self::workers::{Lease, LeasedJob, LeasedJobs, Outcome as AttemptOutcome};
+pub use self::workers::{Lease, LeasedJob, LeasedJobs, Outcome as AttemptOutcome, RenewedLease};
 pub use tidegate_protocol::calls::schedules::Overlap;
 pub use tidegate_protocol::http::{Backfilled, ScheduleInfo, ScheduleList, Triggered};
 

@@ -125,6 +125,15 @@ fn of_attempt<'a>(job: &LeasedJob, method: Method, path: &str) -> Ask<'a> {
     Ask::new(method, path).header(AUTHORIZATION.as_str(), format!("Bearer {}", job.attempt_token))
 }
 
+/// An attempt goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct RenewedLease {
+    /// When its lease ends unless another report comes.
+    pub lease_until: UnixMs,
+    /// Where its job was cancelled: until when it may bring itself to an end.
+    pub cancelled_until: Option<UnixMs>,
+}
+
 impl Http {
     /// `POST /v1/workers/{pool}:lease`: jobs of the pool for this worker, which has to report on each before its lease ends.
     ///
@@ -146,18 +155,15 @@ impl Http {
         self.fetch(of_attempt(job, Method::GET, "/payload")).await
     }
 
-    /// `POST /v1/attempts/{id}:report`: a sign of life, with progress or without. Gives the new end of the lease.
+    /// `POST /v1/attempts/{id}:report`: a sign of life, with progress or without. Gives the new end of the lease, and
+    /// tells of a cancel.
     ///
     /// Errors: [`Error::Api`] (`LEASE_LOST`), [`Error::Unreachable`].
     pub async fn report_attempt(
         &self,
         job: &LeasedJob,
         progress: Option<(f64, Option<&str>)>,
-    ) -> Result<UnixMs, Error> {
-        #[derive(Deserialize)]
-        struct Renewed {
-            lease_until: UnixMs,
-        }
+    ) -> Result<RenewedLease, Error> {
         let body = match progress {
             None => String::from("{}"),
             Some((percentage, None)) => json!({ "progress": { "percentage": percentage } }).to_string(),
@@ -165,8 +171,7 @@ impl Http {
                 json!({ "progress": { "percentage": percentage, "message": message } }).to_string()
             }
         };
-        let renewed: Renewed = self.fetch(of_attempt(job, Method::POST, ":report").json(&body)).await?;
-        Ok(renewed.lease_until)
+        self.fetch(of_attempt(job, Method::POST, ":report").json(&body)).await
     }
 
     /// `POST /v1/attempts/{id}:finish`: ends the attempt. The same outcome said again is no error.

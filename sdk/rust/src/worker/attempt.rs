@@ -74,7 +74,7 @@ pub(super) async fn see_through(
     let mut work = tokio::spawn(handler(job, Context { said, stopped }));
     let came = tokio::select! {
         ended = &mut work => Came::Given(given(ended)),
-        () = keep_alive(&http, &leased, to_say) => Came::Lost,
+        () = keep_alive(&http, &leased, to_say, &stop) => Came::Lost,
         () = over(worker_stopped) => Came::Stopped,
     };
     match came {
@@ -116,8 +116,14 @@ async fn halt(mut work: JoinHandle<Given>, stop: &watch::Sender<bool>) {
     }
 }
 
-/// Signs of life, a third of the lease apart, and the handler's progress as it comes. Ends where the lease is lost.
-async fn keep_alive(http: &Http, leased: &LeasedJob, mut to_say: watch::Receiver<Option<Said>>) {
+/// Signs of life, a third of the lease apart, and the handler's progress as it comes. Tells the handler where its job was
+/// cancelled, and ends where the lease is lost.
+async fn keep_alive(
+    http: &Http,
+    leased: &LeasedJob,
+    mut to_say: watch::Receiver<Option<Said>>,
+    stop: &watch::Sender<bool>,
+) {
     let beat = Duration::from_millis((leased.lease_ms / 3).max(200));
     let mut talks = true;
     loop {
@@ -133,10 +139,12 @@ async fn keep_alive(http: &Http, leased: &LeasedJob, mut to_say: watch::Receiver
         };
         let progress = progress.as_ref().map(|said| (said.percentage, said.message.as_deref()));
         // One that did not get through is followed by the next; the server says when it is too late.
-        if let Err(error) = http.report_attempt(leased, progress).await
-            && is_lost(&error)
-        {
-            return;
+        match http.report_attempt(leased, progress).await {
+            Ok(renewed) if renewed.cancelled_until.is_some() => {
+                stop.send_replace(true);
+            }
+            Err(error) if is_lost(&error) => return,
+            Ok(_) | Err(_) => {}
         }
     }
 }

@@ -381,6 +381,22 @@ fn an_attempt_that_does_not_listen_is_ended_by_force_crash_or_not() {
     }
 }
 
+#[test]
+fn a_cancel_ends_the_lease_of_an_attempt_that_was_handed_over() {
+    let mut bench = Bench::new();
+    let execute = bench.start(graceful());
+    bench.finish(&execute, Outcome::HandedOver).0.unwrap();
+    cancel(&mut bench, execute.job);
+    assert_eq!(
+        told(&bench.report(&execute, None, None).0),
+        Some(bench.now.plus(GRACE_MS)),
+        "whoever goes on with it hears of it"
+    );
+    bench.later(GRACE_MS);
+    bench.wake();
+    assert_eq!(bench.status(execute.job), JobState::Cancelled);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Enqueue(u64),
