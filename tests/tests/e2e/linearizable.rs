@@ -2,9 +2,9 @@
 //! happened after another, although several ask at once and the server is killed meanwhile.
 //!
 //! Each round has a tenant and a few keys, each with an action of its own, so that a worker that asks for the jobs of one
-//! action is told of one key. Clients enqueue with the key, lease, finish with any token that anybody was given, and look, in
-//! random order, most of them at the same keys at the same time; in the middle the server is killed and started again, and later
-//! the objects are evicted once more. Then each key's history is checked on its own, as linearizability allows.
+//! action is told of one key. Clients enqueue with the key, lease, finish with any token that anybody was given, and look,
+//! in random order, most of them at the same keys at the same time; in the middle the server is killed and started again,
+//! and later the objects are evicted. Then each key's history is checked on its own, as linearizability allows.
 //!
 //! `TIDEGATE_LINEAR_ROUNDS` says how many rounds, 4 by default; `TIDEGATE_SEED` replays the choices of an earlier run,
 //! as far as time lets it.
@@ -41,6 +41,9 @@ const AIMS: [Option<&str>; 4] = [Some("enqueue"), Some("complete"), None, Some("
 /// How long the phase aimed at may let itself be waited for before the kill comes anyway.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// What every body is.
+const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
+
 /// A round's tenant, and what was done in it.
 struct Round {
     tenant: Tenant,
@@ -63,7 +66,7 @@ struct Leased {
     token: String,
 }
 
-/// Where a client speaks to, and how it chooses.
+/// Whom a client speaks to, and as whom.
 struct Speaker {
     user: Client,
     worker: Client,
@@ -326,8 +329,6 @@ impl Round {
         true
     }
 }
-
-const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
 fn action(key: usize) -> String {
     format!("key-{key}")
