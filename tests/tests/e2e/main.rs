@@ -16,6 +16,8 @@ mod keys;
 mod kill;
 mod large_report;
 mod limits_of_time;
+mod linearizable;
+mod misbehaving;
 mod objects;
 mod once;
 mod operations;
