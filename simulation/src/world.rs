@@ -496,7 +496,7 @@ impl World {
             120..=134 => self.activate(false),
             165..=179 => self.activate(true),
             150..=164 => self.operate(),
-            165..=204 => {
+            180..=219 => {
                 let shard = self.random.below(self.shards.len() as u64) as usize;
                 self.worker_asks(shard)?;
             }

@@ -70,7 +70,7 @@ fn a_paused_job_does_not_start_until_it_is_resumed_crash_or_not() {
         by: plain().job.user,
         since,
     };
-    assert_eq!(why(&mut bench, job).waits_for, [reason.clone()]);
+    assert_eq!(why(&mut bench, job).waits_for, core::slice::from_ref(&reason));
     bench.later(3_600_000);
     assert!(executions(&bench.wake()).is_empty());
     bench.crash();
