@@ -17,6 +17,7 @@ mod document;
 #[cfg(test)]
 mod hook_tests;
 mod hooks;
+mod latest;
 mod manifest;
 mod object;
 mod once;
