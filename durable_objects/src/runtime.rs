@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use futures_util::future::{Either, join_all, select};
 use futures_util::{FutureExt, StreamExt};
-use tidegate_engine::composition::{Action, Plan};
+use tidegate_engine::composition::{Action, Plan, checkpoint_of};
 use tidegate_engine::hub::Run;
 use tidegate_engine::jobs::payload_name;
 use tidegate_engine::progress::Thinner;
@@ -599,7 +599,7 @@ async fn attempt(env: Env, tenant: &TenantId, reports: Rc<Reports>, execute: Exe
     let (work, checkpoint) = match (&plan, execute.runs) {
         (Some(plan), RevisionRule::Latest) => {
             let work = plan.work(plan.action_of_attempt(&execute.action)?);
-            let checkpoint = execute.checkpoint.filter(|key| key.ends_with(&work));
+            let checkpoint = checkpoint_of(&work, execute.checkpoint);
             (Some(work), checkpoint)
         }
         _ => (None, execute.checkpoint),

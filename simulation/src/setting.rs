@@ -212,7 +212,7 @@ pub fn short_lived(action: &ActionName) -> bool {
 }
 
 /// Whether attempts of an action do what the active composition says, or the one of their acceptance.
-fn revision_rule(action: &str) -> RevisionRule {
+pub fn revision_rule(action: &str) -> RevisionRule {
     match action {
         "back" => RevisionRule::Latest,
         _ => RevisionRule::Accepted,

@@ -59,6 +59,12 @@ impl Plan {
     }
 }
 
+/// The checkpoint that [`work`](Plan::work) may go on from: one that it has left itself, as the end of its key says. What
+/// other work has left would be taken for what it is not.
+pub fn checkpoint_of(work: &str, checkpoint: Option<String>) -> Option<String> {
+    checkpoint.filter(|key| key.ends_with(work))
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::string::ToString;
@@ -178,6 +184,17 @@ mod tests {
         let (first, second) = (document("1d"), document("2d"));
         assert_ne!(revision(&first).unwrap(), revision(&second).unwrap());
         assert_eq!(revision(&first).unwrap(), revision(&document("1d")).unwrap());
+    }
+
+    #[test]
+    fn work_goes_on_from_its_own_checkpoint_alone() {
+        let plan = plan(&json!({ "a": { "run": "core.echo" }, "b": { "run": "core.delay" } }));
+        let [one, other] = ["a", "b"].map(|action| plan.work(plan.action(&name(action)).unwrap()));
+        let key = |work: &str| Some(format!("checkpoints/t/j/1-0-{work}"));
+        assert_eq!(checkpoint_of(&one, key(&one)), key(&one));
+        assert_eq!(checkpoint_of(&one, key(&other)), None);
+        assert_eq!(checkpoint_of(&one, Some("checkpoints/t/j/1-0".into())), None);
+        assert_eq!(checkpoint_of(&one, None), None);
     }
 
     proptest! {

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use tidegate_protocol::calls::executor::{Execute, Outcome};
 use tidegate_protocol::calls::jobs::{Call, Enqueue, Reply};
+use tidegate_protocol::calls::once::{Dedupe, DedupeRule, Once};
 use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::calls::versions::RevisionRule;
 use tidegate_protocol::event::JobState;
@@ -106,6 +107,29 @@ fn a_job_whose_action_is_gone_is_a_dead_letter_at_once_and_can_be_redriven() {
     assert_eq!(said(&again), ("r1", RevisionRule::Latest, 1));
     bench.finish(&again, success()).0.unwrap();
     assert!(bench.dead_letters(everything()).dead_letters.is_empty());
+}
+
+#[test]
+fn a_waiting_job_that_a_newer_request_takes_over_runs_as_that_one_was_accepted() {
+    let mut bench = Bench::new();
+    let debounced = |text, rule| {
+        let mut enqueue = under(text, rule, plain());
+        enqueue.job.once = Some(Once::Dedupe(Dedupe {
+            key: "k".into(),
+            rule: DedupeRule::KeepLast {
+                wait_ms: 5000,
+                max_wait_ms: 60_000,
+            },
+        }));
+        enqueue
+    };
+    let (job, _) = bench.enqueue(debounced("r1", RevisionRule::Latest));
+    bench.later(1000);
+    let (same, _) = bench.enqueue(debounced("r2", RevisionRule::Accepted));
+    assert_eq!(same, job);
+    bench.crash();
+    let execute = next(&mut bench);
+    assert_eq!((execute.job, said(&execute)), (job, ("r2", RevisionRule::Accepted, 1)));
 }
 
 /// Every minute, as the activation of this revision says.
