@@ -51,6 +51,7 @@ const PENDING: &str = "shared/engine/src/hub/pending.rs";
 const CALLS: &str = "shared/protocol/src/calls/mod.rs";
 const SPREAD: &str = "shared/engine/src/jobs/spread.rs";
 const SPREADS: &str = "shared/protocol/src/calls/spread.rs";
+const CANCEL: &str = "shared/engine/src/jobs/cancel.rs";
 const LATEST: &str = "shared/engine/src/composition/latest.rs";
 const POLICY: &str = "shared/engine/src/composition/policy.rs";
 const GROWTH: &str = "shared/engine/src/tenancy/growth.rs";
@@ -420,7 +421,7 @@ const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "an ended job is cancelled",
-        ATTEMPT,
+        CANCEL,
         "if job.state.is_ended() { let message",
         "if job.seq.0 > 9999 { let message",
     ),
