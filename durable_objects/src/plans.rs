@@ -80,6 +80,19 @@ pub async fn plan(env: &Env, tenant: &TenantId, revision: Option<&Revision>) -> 
     Ok(plan)
 }
 
+/// The plan that is active now, as the tenant's gate says: it is asked each time, because no one else knows at once.
+///
+/// Errors: `UNAVAILABLE` where it cannot be reached.
+pub async fn active(env: &Env, tenant: &TenantId) -> Result<Rc<Plan>, Error> {
+    match remote::tenant(env, tenant, &tenant::Call::Describe).await? {
+        tenant::Reply::Description(description) => plan(env, tenant, description.revision.as_ref()).await,
+        tenant::Reply::Document(_) => Err(Error::new(
+            ErrorCode::InternalError,
+            "The gate answered another question.",
+        )),
+    }
+}
+
 async fn document(env: &Env, tenant: &TenantId, revision: &Revision) -> Result<String, Error> {
     if let Ok(kv) = env.kv("CONFIGURATION") {
         match kv.get(&document_key(tenant, revision)).text().await {

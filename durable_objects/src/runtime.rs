@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use futures_util::future::{Either, join_all, select};
 use futures_util::{FutureExt, StreamExt};
-use tidegate_engine::composition::{Action, Plan};
+use tidegate_engine::composition::{Action, Plan, checkpoint_of};
 use tidegate_engine::hub::Run;
 use tidegate_engine::jobs::payload_name;
 use tidegate_engine::progress::Thinner;
@@ -17,6 +17,7 @@ use tidegate_patterns::operation::{Callback, Context, Done, Facts, Incoming, Inv
 use tidegate_protocol::calls::executor::{Assignment, Execute, Outcome};
 use tidegate_protocol::calls::jobs;
 use tidegate_protocol::calls::reporting::MetadataPatch;
+use tidegate_protocol::calls::versions::RevisionRule;
 use tidegate_protocol::error::TimeLimit;
 use tidegate_protocol::event::{JsonText, Payload, Progress};
 use tidegate_protocol::ids::{FencingToken, JobId, ObjectName, StreamName, TenantId, UserId};
@@ -40,6 +41,8 @@ struct Attempt {
     heartbeat_ms: u64,
     checkpoint: RefCell<Option<String>>,
     checkpoints: Cell<u64>,
+    /// What the attempt does, where that is what the active composition says.
+    work: Option<String>,
     thinner: RefCell<Thinner>,
     gathering: Gathering,
     reported_at: Cell<UnixMs>,
@@ -273,7 +276,13 @@ impl Context for Runtime {
         let Some(attempt) = &self.attempt else { return Ok(()) };
         let number = attempt.checkpoints.get();
         attempt.checkpoints.set(number + 1);
-        let key = storage::checkpoint(&self.tenant, attempt.job, attempt.token.0, number);
+        let key = storage::checkpoint(
+            &self.tenant,
+            attempt.job,
+            attempt.token.0,
+            number,
+            attempt.work.as_deref(),
+        );
         self.bucket()?
             .put(key.as_str(), bytes)
             .execute()
@@ -582,7 +591,18 @@ async fn attempt(env: Env, tenant: &TenantId, reports: Rc<Reports>, execute: Exe
     let message = execute.message;
     let plan = match message {
         Some(_) => None,
-        None => Some(plans::plan(&env, tenant, Some(&execute.revision)).await?),
+        None => Some(match execute.runs {
+            RevisionRule::Accepted => plans::plan(&env, tenant, Some(&execute.revision)).await?,
+            RevisionRule::Latest => Box::pin(plans::active(&env, tenant)).await?,
+        }),
+    };
+    let (work, checkpoint) = match (&plan, execute.runs) {
+        (Some(plan), RevisionRule::Latest) => {
+            let work = plan.work(plan.action_of_attempt(&execute.action)?);
+            let checkpoint = checkpoint_of(&work, execute.checkpoint);
+            (Some(work), checkpoint)
+        }
+        _ => (None, execute.checkpoint),
     };
     // A cancelled attempt should hear of it well within its grace.
     let signs_ms = match execute.cancel_grace_ms {
@@ -594,7 +614,8 @@ async fn attempt(env: Env, tenant: &TenantId, reports: Rc<Reports>, execute: Exe
         job,
         token,
         heartbeat_ms: (signs_ms / 3).max(200),
-        checkpoint: RefCell::new(execute.checkpoint),
+        checkpoint: RefCell::new(checkpoint),
+        work,
         checkpoints: Cell::new(0),
         thinner: RefCell::new(Thinner::new(execute.reporting)),
         gathering: Gathering::default(),

@@ -21,7 +21,12 @@ pub fn result(tenant: &TenantId, job: JobId, token: u64, name: u128) -> String {
     format!("results/{tenant}/{job}/{token}-{name:032x}")
 }
 
-/// The key of a checkpoint. No two checkpoints share one, so that a late attempt cannot overwrite a newer one.
-pub fn checkpoint(tenant: &TenantId, job: JobId, token: u64, number: u64) -> String {
-    format!("{CHECKPOINTS}{tenant}/{job}/{token}-{number}")
+/// The key of a checkpoint. No two checkpoints share one, so that a late attempt cannot overwrite a newer one. `work` is
+/// the name of what wrote it, where another composition may say what goes on with it.
+pub fn checkpoint(tenant: &TenantId, job: JobId, token: u64, number: u64, work: Option<&str>) -> String {
+    let key = format!("{CHECKPOINTS}{tenant}/{job}/{token}-{number}");
+    match work {
+        Some(work) => format!("{key}-{work}"),
+        None => key,
+    }
 }

@@ -21,7 +21,7 @@ use crate::jobs::{Turn, own_reply};
 use crate::schedules::Ticks;
 use crate::setting::{
     ATTEMPT_MS, ATTEMPTS_MAX, AWAY, BACKOFF_MIN_MS, BRIEF_BURST, BRIEF_INTERVAL_MS, KEY_LIFE_MS, LEASE_MS, RUNNING_MAX,
-    SHARDS_MAX, USER_RUNNING_MAX, short_lived,
+    SHARDS_MAX, USER_RUNNING_MAX, revision_rule, short_lived,
 };
 use crate::world::{Check, Tenant, World};
 
@@ -727,6 +727,9 @@ impl World {
         };
         if !text.is_some_and(|text| text.as_str().contains(&mark)) {
             return Err(format!("{job} of {mark} runs on {:?}", execute.payload));
+        }
+        if execute.runs != revision_rule(execute.action.as_str()) {
+            return Err(format!("{job} of {} runs with {:?}", execute.action, execute.runs));
         }
         if let Some(open) = facts.open {
             return Err(format!(

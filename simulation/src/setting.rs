@@ -10,6 +10,7 @@ use tidegate_protocol::calls::once::KeyLife;
 use tidegate_protocol::calls::reporting::{Durability, Reporting};
 use tidegate_protocol::calls::schedules::{Overlap, Schedule};
 use tidegate_protocol::calls::tenant::Scale;
+use tidegate_protocol::calls::versions::RevisionRule;
 use tidegate_protocol::event::{JsonText, Payload};
 use tidegate_protocol::ids::{ActionName, PoolName, RequestId, Revision, ScheduleName, ShardIndex, UserId};
 
@@ -210,6 +211,14 @@ pub fn short_lived(action: &ActionName) -> bool {
     matches!(action.as_str(), "back" | "bound" | "quick")
 }
 
+/// Whether attempts of an action do what the active composition says, or the one of their acceptance.
+pub fn revision_rule(action: &str) -> RevisionRule {
+    match action {
+        "back" => RevisionRule::Latest,
+        _ => RevisionRule::Accepted,
+    }
+}
+
 /// The plan of a revision.
 pub fn plan(revision: &str, scale: Scale) -> Plan {
     let attempts_max = 2 + REVISIONS.iter().position(|r| *r == revision).unwrap_or(0) as u32;
@@ -250,6 +259,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
                 ..Reporting::default()
             },
             pool: (name == AWAY).then(|| PoolName::parse(POOL).expect("a name")),
+            revision: revision_rule(name),
         };
         let name = ActionName::parse(name).expect("a name");
         let action = Action {

@@ -275,6 +275,37 @@ mod tests {
     }
 
     #[test]
+    fn every_document_stays_whatever_is_activated_after_it_and_an_earlier_one_is_itself_again() {
+        let db = Native::in_memory().unwrap();
+        migrate(&db, STEPS).unwrap();
+        let document = |n: usize| alloc::format!("{{\"n\":{n}}}");
+        let revision = |n: usize| Revision::parse(&alloc::format!("rev_{n}")).unwrap();
+        let activate = |n| {
+            let call = Call::Activate {
+                document: document(n),
+                revision: revision(n),
+                scale: Scale::default(),
+                schedules: Vec::new(),
+                by: "u".into(),
+            };
+            match handle(&db, UnixMs(5), call).unwrap().0 {
+                Ok(Reply::Description(description)) => description,
+                other => panic!("{other:?}"),
+            }
+        };
+        (0..100).for_each(|n| drop(activate(n)));
+        let back = activate(7);
+        assert_eq!((back.revision, back.version), (Some(revision(7)), 101));
+        for n in 0..100 {
+            let call = Call::Document { revision: revision(n) };
+            assert_eq!(
+                handle(&db, UnixMs(6), call).unwrap().0,
+                Ok(Reply::Document(document(n)))
+            );
+        }
+    }
+
+    #[test]
     fn schedules_are_told_until_they_are_confirmed_and_the_newest_alone() {
         let db = Native::in_memory().unwrap();
         migrate(&db, STEPS).unwrap();

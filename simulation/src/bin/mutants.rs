@@ -51,6 +51,9 @@ const PENDING: &str = "shared/engine/src/hub/pending.rs";
 const CALLS: &str = "shared/protocol/src/calls/mod.rs";
 const SPREAD: &str = "shared/engine/src/jobs/spread.rs";
 const SPREADS: &str = "shared/protocol/src/calls/spread.rs";
+const CANCEL: &str = "shared/engine/src/jobs/cancel.rs";
+const LATEST: &str = "shared/engine/src/composition/latest.rs";
+const POLICY: &str = "shared/engine/src/composition/policy.rs";
 const GROWTH: &str = "shared/engine/src/tenancy/growth.rs";
 
 const MUTANTS: &[Mutant] = &[
@@ -418,7 +421,7 @@ const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "an ended job is cancelled",
-        ATTEMPT,
+        CANCEL,
         "if job.state.is_ended() { let message",
         "if job.seq.0 > 9999 { let message",
     ),
@@ -755,6 +758,30 @@ const MUTANTS: &[Mutant] = &[
         SAID,
         "if self.token != token {",
         "if self.token < token {",
+    ),
+    mutant(
+        "every job runs as it was accepted",
+        ATTEMPT,
+        "runs: spec.policy.revision,",
+        "runs: Default::default(),",
+    ),
+    mutant(
+        "what may become anything shares an invocation",
+        POLICY,
+        "RevisionRule::Latest => Sharing::Alone,",
+        "RevisionRule::Latest => sharing,",
+    ),
+    mutant(
+        "work goes on from the checkpoint of other work",
+        LATEST,
+        "checkpoint.filter(|key| key.ends_with(work))",
+        "checkpoint.filter(|_| !work.is_empty())",
+    ),
+    mutant(
+        "what workers run by now is run by the executor",
+        LATEST,
+        "Some(_) => Err(gone(\"leaves it to workers of a pool to run\")),",
+        "Some(_) => Ok(action),",
     ),
 ];
 

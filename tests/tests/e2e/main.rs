@@ -27,6 +27,7 @@ mod report;
 mod schedules;
 mod spill;
 mod tenants;
+mod versions;
 mod workers;
 
 /// Makes three tests of each flow: undisturbed, with the tenant's objects evicted between its steps, and with the whole

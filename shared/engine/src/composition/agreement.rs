@@ -28,6 +28,7 @@ const HOW_TOS: &[&str] = &[
     include_str!("../../../../docs/how-to/share-and-limit.md"),
     include_str!("../../../../docs/how-to/follow-what-a-job-says.md"),
     include_str!("../../../../docs/how-to/grow-a-tenant.md"),
+    include_str!("../../../../docs/explanation/which-composition-a-job-runs-with.md"),
 ];
 
 /// A document that uses every field.
@@ -49,7 +50,7 @@ const FULL: &str = r#"{
                 "events": ["succeeded", "failed"], "timeout": "5s", "retry": {"attempts": 2}, "include_result": false}},
         "b": {"run": "core.guess", "mode": "auto", "deadline": "1s", "dispatch": "direct", "total_timeout": "1d",
             "retry": {"backoff": "linear", "initial": "5s", "increment": "1s", "cap": "1m", "jitter": "full"},
-            "priority": "low", "waiting": 9},
+            "priority": "low", "waiting": 9, "revision": "latest"},
         "c": {"run": "core.echo", "retention": {"jobs": "2d", "results": "1d"}, "retry": {"backoff": "constant", "initial": "5s"}},
         "d": {"run": "core.delay", "retry": {"factor": 1.5, "jitter": "plus_minus", "percent": 20}},
         "e": {"run": "core.delay", "retry": {"backoff": "polynomial", "unit": "5s", "power": 4, "cap": "1m"}},
@@ -319,6 +320,7 @@ fn name() -> impl Strategy<Value = String> {
         "schedule",
         "scheduled_for",
         "nightly",
+        "revision",
     ];
     prop_oneof![
         prop::sample::select(known).prop_map(String::from),
@@ -354,7 +356,8 @@ fn value() -> impl Strategy<Value = Value> {
         "allow", "cancel_old", {"cron": "0 3 * * *", "action": "a"}, {"cron": "0 3 * * *"}, {"schedule": "x"},
         {"k": "v"}, {"": "v"}, "x".repeat(257), "u\u{7}", {"p": "x".repeat(33_000)}
     ]);
-    let all = [known, of_queues, of_keys, of_schedules];
+    let of_versions = json!(["accepted", "latest", {"run": "core.echo", "mode": "sync", "revision": "latest"}]);
+    let all = [known, of_queues, of_keys, of_schedules, of_versions];
     let all: Vec<Value> = all.iter().filter_map(Value::as_array).flatten().cloned().collect();
     prop::sample::select(all)
 }

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use tidegate_protocol::calls::executor::{Backoff, Dispatch, Jitter, Policy, Sharing};
 use tidegate_protocol::calls::hooks::{Hook, OnEnd};
 use tidegate_protocol::calls::reporting::Reporting;
+use tidegate_protocol::calls::versions::RevisionRule;
 use tidegate_protocol::event::JobState;
 use tidegate_protocol::{Error, Fault};
 
@@ -140,6 +141,7 @@ pub(super) fn read_on_end(fields: &mut Object<'_, '_>, retention_ms: u64) -> Opt
                 cancel_grace_ms: 0,
                 reporting: Reporting::default(),
                 pool: None,
+                revision: RevisionRule::Accepted,
             },
         },
         from_request: from_request.unwrap_or_default(),

@@ -17,6 +17,7 @@ mod document;
 #[cfg(test)]
 mod hook_tests;
 mod hooks;
+mod latest;
 mod manifest;
 mod object;
 mod once;
@@ -37,6 +38,7 @@ mod tests;
 pub use compile::compile;
 pub use document::{canonical, revision};
 pub use hooks::OnEndRules;
+pub use latest::checkpoint_of;
 pub use manifest::{
     CheckConfig, CheckSettings, Manifest, Mode, Modes, Operation, Runs, takes_no_settings, takes_nothing,
 };

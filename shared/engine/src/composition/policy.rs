@@ -5,6 +5,7 @@ use alloc::format;
 use core::ops::RangeInclusive;
 
 use tidegate_protocol::calls::executor::{Dispatch, Policy, Sharing};
+use tidegate_protocol::calls::versions::RevisionRule;
 use tidegate_protocol::time::format_duration;
 
 use super::defaults::{
@@ -12,6 +13,7 @@ use super::defaults::{
     DISPATCH, HEARTBEAT_TIMEOUT_MS_RANGE, LEASE_MS, LEASE_MS_RANGE, QUEUE_TIMEOUT_MS_RANGE, SYNC_TIMEOUT_MS,
     SYNC_TIMEOUT_MS_RANGE, TOTAL_TIMEOUT_MS_RANGE,
 };
+use super::latest::read_revision;
 use super::manifest::Mode;
 use super::object::Object;
 use super::plan::DeclaredMode;
@@ -46,6 +48,7 @@ pub(super) fn read_policy(
         Some(value) => read_retry(value, &fields.at("retry"), fields.faults),
         None => Retry::default(),
     };
+    let revision = read_revision(fields, mode);
     Policy {
         attempts_max: retry.attempts_max,
         backoff: retry.backoff,
@@ -61,9 +64,14 @@ pub(super) fn read_policy(
             .results_ms
             .filter(|results_ms| *results_ms < retention.jobs_ms),
         dispatch,
-        sharing,
+        // What another composition makes of the action may need an invocation of its own.
+        sharing: match revision {
+            RevisionRule::Accepted => sharing,
+            RevisionRule::Latest => Sharing::Alone,
+        },
         reporting: read_reporting(fields),
         pool: None,
+        revision,
     }
 }
 

@@ -59,6 +59,7 @@ fn action(name: &str, mode: DeclaredMode, scopes: &[&str]) -> Action {
             sharing: Sharing::Alone,
             reporting: Default::default(),
             pool: None,
+            revision: Default::default(),
         },
         queue: Default::default(),
         once: Default::default(),

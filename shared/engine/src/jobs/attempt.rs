@@ -48,6 +48,7 @@ impl<D: Database> Turn<'_, D> {
             reporting: spec.policy.reporting,
             traceparent: spec.traceparent.clone(),
             message: spec.hook.as_ref().and_then(Hook::message).cloned(),
+            runs: spec.policy.revision,
         })
     }
 

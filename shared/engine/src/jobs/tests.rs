@@ -22,5 +22,6 @@ mod said;
 mod schedules;
 mod showing;
 mod spread;
+mod versions;
 
 pub(crate) use schedules::every_minute as a_schedule;

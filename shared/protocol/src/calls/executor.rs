@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hooks::Message;
 use super::reporting::Reporting;
+use super::versions::RevisionRule;
 use crate::error::Error;
 use crate::event::Payload;
 use crate::ids::{ActionName, FencingToken, JobId, PoolName, Revision, ShardIndex, TenantId, TraceParent, UserId};
@@ -167,6 +168,9 @@ pub struct Policy {
     /// Whose workers make its attempts; `None`: the executor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<PoolName>,
+    /// Which composition says what its attempts do.
+    #[serde(default, skip_serializing_if = "RevisionRule::is_default")]
+    pub revision: RevisionRule,
 }
 
 /// Asks the executor to make one attempt.
@@ -207,6 +211,9 @@ pub struct Execute {
     /// The message that the attempt is to send, instead of running the action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<Message>,
+    /// Which composition says what the attempt does: that of `revision`, or whichever is active when it starts.
+    #[serde(default, skip_serializing_if = "RevisionRule::is_default")]
+    pub runs: RevisionRule,
 }
 
 /// Attempts for one invocation, and where their reports and outcomes go.
@@ -304,6 +311,7 @@ mod tests {
             assert_eq!((policy.queue_timeout_ms, policy.total_timeout_ms), (None, None));
             assert_eq!((policy.heartbeat_timeout_ms, factor), (None, Factor(2_000_000)));
             assert_eq!(policy.reporting, Reporting::default());
+            assert_eq!(policy.revision, RevisionRule::Accepted);
         }
     }
 }

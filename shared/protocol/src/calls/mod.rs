@@ -11,6 +11,7 @@ pub mod schedules;
 mod selection;
 pub mod spread;
 pub mod tenant;
+pub mod versions;
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;

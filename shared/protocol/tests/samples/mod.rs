@@ -18,6 +18,7 @@ use tidegate_protocol::calls::reporting::{Durability, MetadataPatch, Notes, Patc
 use tidegate_protocol::calls::schedules::{Overlap, Schedule};
 use tidegate_protocol::calls::spread::{Grown, Growth, Place, Spread, Spreads, Standing};
 use tidegate_protocol::calls::tenant::{self, Description, Scale};
+use tidegate_protocol::calls::versions::RevisionRule;
 use tidegate_protocol::calls::{Answered, Caller, Principal};
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Output, Payload, Progress, Snapshot};
 use tidegate_protocol::http::{
@@ -217,6 +218,7 @@ fn policy() -> Policy {
             keep_bytes: LARGEST,
         },
         pool: Some(pool()),
+        revision: RevisionRule::Latest,
     }
 }
 
@@ -947,6 +949,7 @@ fn execute(payload: Payload) -> Execute {
         reporting: Reporting::default(),
         traceparent: trace(),
         message: Some(message()),
+        runs: RevisionRule::Latest,
     }
 }
 

@@ -55,6 +55,7 @@ fn policy(backoff: Backoff, jitter: Option<Jitter>) -> Policy {
         sharing: Sharing::Alone,
         reporting: Default::default(),
         pool: None,
+        revision: Default::default(),
     }
 }
 

@@ -68,6 +68,7 @@ pub fn plain() -> Enqueue {
                 sharing: Sharing::Alone,
                 reporting: Default::default(),
                 pool: None,
+                revision: Default::default(),
             },
             queueing: Default::default(),
             payload: Payload::Inline(JsonText::parse("{\"n\":1}").unwrap()),
