@@ -70,7 +70,8 @@ pub async fn job(client: &Client, job: Job, output: Output) -> Result<Exit, Fail
         }
         Job::Pause { id } => {
             let job = client.http().pause_job(&parse(&id)?).await?;
-            changed(&job, output, "It waits until: tidegate job resume ID")
+            let what = format!("To let it go: tidegate job resume {}", job.job_id);
+            changed(&job, output, &what)
         }
         Job::Resume { id } => {
             let job = client.http().resume_job(&parse(&id)?).await?;

@@ -120,6 +120,7 @@ fn sentence(reason: &Reason) -> String {
         Cause::Delayed { until } => format!("It may not start before {until}."),
         Cause::Retrying { until } => format!("An attempt failed; the next may not start before {until}."),
         Cause::Doorbell { until } => format!("Its doorbell has not rung; without it, it may start at {until}."),
+        Cause::PausedAlone { by, since } => format!("It is paused, by {by} since {since}."),
         Cause::Paused(pause) => {
             let what = match &pause.scope {
                 Scope::Known(PauseScope::Tenant) => "All jobs are paused".to_owned(),

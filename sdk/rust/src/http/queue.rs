@@ -55,6 +55,13 @@ pub enum Cause {
     },
     /// Someone paused it.
     Paused(Pause),
+    /// Someone paused this very job.
+    PausedAlone {
+        /// Who did it.
+        by: String,
+        /// Since when.
+        since: UnixMs,
+    },
     /// A limit of jobs that run at once.
     Limit {
         /// The limit.
@@ -283,6 +290,10 @@ mod tests {
             },
             sent::Reason::Places { running: 128 },
             sent::Reason::Behind { ahead: 2 },
+            sent::Reason::PausedAlone {
+                by: ids::UserId::parse("ann").unwrap(),
+                since: until,
+            },
             sent::Reason::Growing {
                 limit: "one".into(),
                 key: String::new(),
