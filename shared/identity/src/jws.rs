@@ -81,10 +81,11 @@ impl<'a> Token<'a> {
             return Err(Reason::AlgorithmNotAllowed.into());
         }
         let key = keys.select(kid.as_deref(), *algorithm)?;
-        let verifier = key.material().verifier().ok_or(Reason::SignatureInvalid)?;
-        verifier
-            .verify(self.signed.as_bytes(), &self.signature)
-            .map_err(|_| Reason::SignatureInvalid.into())
+        if key.material().verifies(self.signed.as_bytes(), &self.signature) {
+            Ok(())
+        } else {
+            Err(Reason::SignatureInvalid.into())
+        }
     }
 }
 

@@ -1,19 +1,18 @@
-//! The one door to the library that checks signatures.
-//!
-//! There is one call, and each kind of key brings its own algorithm to it, so that the linker sees that the library's
-//! other eight algorithms (and the code that signs) are never used: they would be 35 KB more of gzipped wasm. The
-//! provider is named here, so that no other part of a program can install another one for the whole process.
+//! The one door to the libraries that check signatures, those of RustCrypto: one call for each algorithm that may be
+//! configured, and nothing else of them in the bundle.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
-use jsonwebtoken::DecodingKey;
-use jsonwebtoken::crypto::JwtVerifier;
-use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
+use hmac::Mac;
+use hmac::digest::KeyInit;
+use p256::ecdsa::signature::Verifier;
+use rsa::{BigUint, Pkcs1v15Sign, RsaPublicKey};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::algorithm::Algorithm;
+use crate::deployment_key::Authenticator;
 
 /// What a key is made of. Its `Debug` form shows nothing of it.
 #[derive(Clone)]
@@ -27,10 +26,10 @@ pub(crate) enum Material {
         /// The exponent.
         e: Vec<u8>,
     },
-    /// An uncompressed point on P-256 (SEC 1).
-    P256([u8; 65]),
-    /// A compressed point on Ed25519.
-    Ed25519([u8; 32]),
+    /// A point on P-256.
+    P256(p256::ecdsa::VerifyingKey),
+    /// A point on Ed25519.
+    Ed25519(ed25519_dalek::VerifyingKey),
 }
 
 impl Material {
@@ -44,20 +43,44 @@ impl Material {
         }
     }
 
-    /// What checks signatures with this key. `None` where the numbers are no key.
+    /// Whether `signature` is this key's for `message`. Never, where the numbers are no key.
     #[inline(never)]
-    pub fn verifier(&self) -> Option<Box<dyn JwtVerifier>> {
-        let (algorithm, key) = match self {
-            Self::Secret(secret) => (jsonwebtoken::Algorithm::HS256, DecodingKey::from_secret(secret)),
-            Self::Rsa { n, e } => (
-                jsonwebtoken::Algorithm::RS256,
-                DecodingKey::from_rsa_raw_components(n, e),
-            ),
-            Self::P256(point) => (jsonwebtoken::Algorithm::ES256, DecodingKey::from_ec_der(point)),
-            Self::Ed25519(point) => (jsonwebtoken::Algorithm::EdDSA, DecodingKey::from_ed_der(point)),
-        };
-        (DEFAULT_PROVIDER.verifier_factory)(&algorithm, &key).ok()
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Self::Secret(secret) => hmac_sha256(secret, message, signature),
+            Self::Rsa { n, e } => rsa_pkcs1_sha256(n, e, message, signature),
+            Self::P256(key) => ecdsa_p256(key, message, signature),
+            Self::Ed25519(key) => ed25519(key, message, signature),
+        }
     }
+}
+
+/// RFC 7518, section 3.2. In constant time.
+fn hmac_sha256(secret: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    let Ok(mut mac) = <Authenticator as KeyInit>::new_from_slice(secret) else {
+        return false;
+    };
+    mac.update(message);
+    mac.verify_slice(signature).is_ok()
+}
+
+/// RFC 7518, section 3.3.
+fn rsa_pkcs1_sha256(n: &[u8], e: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    let Ok(key) = RsaPublicKey::new(BigUint::from_bytes_be(n), BigUint::from_bytes_be(e)) else {
+        return false;
+    };
+    key.verify(Pkcs1v15Sign::new::<Sha256>(), &Sha256::digest(message), signature)
+        .is_ok()
+}
+
+/// RFC 7518, section 3.4: the two numbers one after the other, 32 bytes each.
+fn ecdsa_p256(key: &p256::ecdsa::VerifyingKey, message: &[u8], signature: &[u8]) -> bool {
+    p256::ecdsa::Signature::from_slice(signature).is_ok_and(|signature| key.verify(message, &signature).is_ok())
+}
+
+/// RFC 8037, section 3.1.
+fn ed25519(key: &ed25519_dalek::VerifyingKey, message: &[u8], signature: &[u8]) -> bool {
+    ed25519_dalek::Signature::from_slice(signature).is_ok_and(|signature| key.verify(message, &signature).is_ok())
 }
 
 impl fmt::Debug for Material {

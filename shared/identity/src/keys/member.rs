@@ -150,30 +150,28 @@ impl<'a> Members<'a> {
                 for (to, from) in point.iter_mut().skip(1).zip(x?.iter().chain(&y?)) {
                     *to = *from;
                 }
-                let key = Material::P256(point);
-                // Making the verifier decodes the point, which checks that it is on the curve.
-                if key.verifier().is_none() {
+                let Ok(key) = p256::ecdsa::VerifyingKey::from_sec1_bytes(&point) else {
                     faults.add(
                         self.pointer,
                         "a point on the curve P-256",
                         "`x` and `y` of no such point",
                     );
                     return None;
-                }
-                Some(key)
+                };
+                Some(Material::P256(key))
             }
             Algorithm::EdDsa => {
                 let x = self.coordinate(faults, "x")?;
-                let sound = ed25519_dalek::VerifyingKey::from_bytes(&x).is_ok_and(|key| !key.is_weak());
-                if !sound {
+                let key = ed25519_dalek::VerifyingKey::from_bytes(&x).ok();
+                let Some(key) = key.filter(|key| !key.is_weak()) else {
                     faults.add(
                         &self.at("x"),
                         "a public key on Ed25519 that is not of small order",
                         "another point",
                     );
                     return None;
-                }
-                Some(Material::Ed25519(x))
+                };
+                Some(Material::Ed25519(key))
             }
         }
     }
