@@ -219,6 +219,21 @@ impl State {
     }
 }
 
+#[cfg(feature = "native")]
+impl State {
+    /// What the object would say of each batch that it knows. For checks: no turn looks at all of them.
+    ///
+    /// Errors: the database's.
+    pub fn batch_views(&self, db: &impl Database) -> Result<Vec<BatchView>, DatabaseError> {
+        let rows = db.run("-- batches::batch_views\nSELECT id, body FROM batch ORDER BY id", &[])?;
+        let view = |mut row: crate::database::Row| {
+            let id = BatchId::parse(&row.text()?).ok_or_else(|| DatabaseError::new("a batch's id cannot be read"))?;
+            Ok(self.view_of(&id, &from_blob(&row.blob()?)?))
+        };
+        rows.into_iter().map(view).collect()
+    }
+}
+
 /// A number of jobs, to reckon with. Beyond what `u32` holds it is only about right.
 fn count(jobs: u64) -> f64 {
     f64::from(u32::try_from(jobs).unwrap_or(u32::MAX))
