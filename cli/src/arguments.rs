@@ -462,6 +462,9 @@ pub struct Letters {
 /// Conditions on dead letters.
 #[derive(Debug, Args)]
 pub struct LetterFilter {
+    /// Of this batch.
+    #[arg(long)]
+    pub batch: Option<String>,
     /// Of this action.
     #[arg(long)]
     pub action: Option<String>,

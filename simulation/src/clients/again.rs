@@ -17,7 +17,7 @@ impl World {
             Some(at) if self.random.permille(800) => with[at],
             _ => client,
         };
-        match self.random.below(16) {
+        match self.random.below(18) {
             13.. => self.ask_about_batch(client),
             10.. => self.change_one(client),
             0..=4 => self.retry(client),

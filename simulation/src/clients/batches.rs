@@ -24,7 +24,7 @@ impl World {
             return Ok(());
         };
         let foreign = self.clients[client].mark != self.clients[owner].mark;
-        let cancels = self.random.permille(300) && !foreign;
+        let cancels = self.random.permille(450) && !foreign;
         let wait_ms = if self.random.permille(500) {
             self.random.below(4000)
         } else {

@@ -10,7 +10,7 @@ use crate::world::{Check, Event, From, World};
 impl World {
     pub(super) fn ask_over_http(&mut self, client: usize) -> Check {
         let (http, key) = (self.id(), self.key());
-        let (name, body) = if self.random.permille(200) {
+        let (name, body) = if self.random.permille(400) {
             self.some_batch(client, http)
         } else {
             (None, self.body(client, &format!("h{http}"), key))
@@ -41,8 +41,8 @@ impl World {
         if self.random.permille(400) {
             return (None, self.batch(client, http));
         }
-        let name = format!("b{}", self.random.below(4));
-        let again = self.random.permille(700);
+        let name = format!("b{}", self.random.below(2));
+        let again = self.random.permille(800);
         if let Some(body) = self.clients[client].named.get(&name).filter(|_| again) {
             self.counters.batches_repeated += 1;
             return (Some(name), body.clone());
