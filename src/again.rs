@@ -79,7 +79,7 @@ async fn check_in(
 ///
 /// Errors: `VALIDATION_ERROR` with every fault of the query.
 pub async fn dead_letters(request: &Request, env: &Env, principal: &Principal) -> Result<Response, Error> {
-    let filter = filter(&queries(request)?, &["action", "user", "code"])?;
+    let filter = filter(&queries(request)?, &["action", "user", "code", "batch"])?;
     let caller = principal.caller();
     let call = |filter| Call::DeadLetters {
         caller: caller.clone(),

@@ -7,7 +7,7 @@ use tidegate_protocol::calls::{Answered, Principal};
 use tidegate_protocol::http::{Answer, BatchAnswer, BatchFormat, BatchItem, Problem, split_batch};
 use tidegate_protocol::ids::{JobId, ObjectName, RequestId};
 use tidegate_protocol::limits::BATCH_BYTES_MAX;
-use tidegate_protocol::{Error, ErrorCode, Fault};
+use tidegate_protocol::{Error, ErrorCode};
 use worker::{Env, Request, Response};
 
 use crate::answer;
@@ -20,10 +20,6 @@ use crate::tenants::scale;
 /// Errors: `VALIDATION_ERROR`, `PAYLOAD_TOO_LARGE` and `UNSUPPORTED_MEDIA_TYPE` for the body as a whole; what a single
 /// request is refused with is its result.
 pub async fn create(request: &mut Request, env: &Env, principal: Principal) -> Result<Response, Error> {
-    if let Ok(Some(key)) = request.headers().get("idempotency-key") {
-        let fault = Fault::new("/headers/idempotency-key", "a key in each request of the batch", &key);
-        return Err(Error::invalid("A batch has no key of its own.", vec![fault]));
-    }
     let lines = matches!(
         media(request).as_deref(),
         Some("application/x-ndjson" | "application/jsonl")
@@ -36,16 +32,22 @@ pub async fn create(request: &mut Request, env: &Env, principal: Principal) -> R
     let items: Vec<String> = split_batch(&body, format)?.into_iter().map(str::to_owned).collect();
     let hub = hub_of(&principal.user, scale(env, &principal.tenant).await?.hubs);
     let name = ObjectName::Hub(principal.tenant.clone(), hub);
+    let header = |name: &str| request.headers().get(name).ok().flatten();
     let call = Call::Batch {
         principal,
         items,
-        traceparent: request.headers().get("traceparent").ok().flatten(),
+        traceparent: header("traceparent"),
+        idempotency_key: header("idempotency-key"),
     };
-    let Reply::Batch { answers } = remote::hub(env, &name, &call).await? else {
+    let Reply::Batch {
+        answers,
+        batch: batch_id,
+    } = remote::hub(env, &name, &call).await?
+    else {
         return Err(unexpected());
     };
     let results = (0..).zip(answers).map(|(index, answer)| item(index, answer)).collect();
-    answer::json(&BatchAnswer { results }, 200)
+    answer::json(&BatchAnswer { results, batch_id }, 200)
 }
 
 fn item(index: u32, answered: Answered<Reply>) -> BatchItem {

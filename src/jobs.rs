@@ -190,7 +190,7 @@ pub async fn stored(env: &Env, value: Payload, gone: &'static str) -> Result<Res
 ///
 /// Errors: `VALIDATION_ERROR` with every fault of the query.
 pub async fn list(request: &Request, env: &Env, principal: &Principal) -> Result<Response, Error> {
-    let filter = filter(&queries(request)?, &["status", "action", "user"])?;
+    let filter = filter(&queries(request)?, &["status", "action", "user", "batch"])?;
     let caller = principal.caller();
     let call = |filter| Call::List {
         caller: caller.clone(),

@@ -4,6 +4,7 @@ mod again;
 mod answer;
 mod attempts;
 mod batch;
+mod batches;
 mod connect;
 mod doorbells;
 mod executor;
@@ -95,6 +96,8 @@ async fn serve(
     match route {
         Route::Requests => requests::create(request, env, principal).await,
         Route::Batch => batch::create(request, env, principal).await,
+        Route::BatchView(batch) => batches::show(request, env, &principal, &batch).await,
+        Route::BatchCancel(batch) => batches::cancel(env, &principal, &batch).await,
         Route::Jobs => jobs::list(request, env, &principal).await,
         Route::Job(job) => jobs::show(request, env, &principal, &job).await,
         Route::JobEvents(job) => jobs::events(request, env, &principal, &job).await,

@@ -11,6 +11,10 @@ pub enum Route {
     Requests,
     /// `/v1/requests:batch`
     Batch,
+    /// `/v1/batches/{id}`
+    BatchView(String),
+    /// `/v1/batches/{id}:cancel`
+    BatchCancel(String),
     /// `/v1/jobs`
     Jobs,
     /// `/v1/jobs/{id}`
@@ -139,6 +143,9 @@ pub fn find(path: &str) -> Option<Route> {
     if let Some(job) = rest.strip_prefix("jobs/") {
         return job_route(job);
     }
+    if let Some(batch) = rest.strip_prefix("batches/") {
+        return batch_route(batch);
+    }
     if let Some(pool) = rest.strip_prefix("workers/") {
         return pool.strip_suffix(":lease").map(|pool| Route::Lease(pool.into()));
     }
@@ -176,6 +183,14 @@ fn job_route(rest: &str) -> Option<Route> {
             let stream = percent_decode(below.strip_prefix("output/")?)?;
             Some(Route::JobOutput(job.into(), stream))
         }
+        _ => None,
+    }
+}
+
+fn batch_route(rest: &str) -> Option<Route> {
+    match rest.split_once(':') {
+        None if !rest.is_empty() && !rest.contains('/') => Some(Route::BatchView(rest.into())),
+        Some((batch, "cancel")) => Some(Route::BatchCancel(batch.into())),
         _ => None,
     }
 }
@@ -223,6 +238,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         Route::Connect
         | Route::Jobs
         | Route::Job(_)
+        | Route::BatchView(_)
         | Route::JobEvents(_)
         | Route::JobResult(_)
         | Route::JobWhy(_)
@@ -237,6 +253,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::OpenApi => READ,
         Route::Requests
         | Route::JobCancel(_)
+        | Route::BatchCancel(_)
         | Route::QueuePause
         | Route::QueueResume
         | Route::Schedule(..)
@@ -285,6 +302,11 @@ mod tests {
             ("/v1/connect", Some(Route::Connect)),
             ("/v1/requests", Some(Route::Requests)),
             ("/v1/requests:batch", Some(Route::Batch)),
+            ("/v1/batches/bat_1", Some(Route::BatchView("bat_1".into()))),
+            ("/v1/batches/bat_1:cancel", Some(Route::BatchCancel("bat_1".into()))),
+            ("/v1/batches/", None),
+            ("/v1/batches/bat_1/jobs", None),
+            ("/v1/batches/bat_1:retry", None),
             ("/v1/jobs", Some(Route::Jobs)),
             ("/v1/jobs/job_1", Some(Route::Job(id()))),
             ("/v1/jobs/job_1:cancel", Some(Route::JobCancel(id()))),

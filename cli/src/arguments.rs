@@ -55,6 +55,9 @@ pub enum Command {
     /// Look at jobs, follow them, cancel them, try them again, read their results.
     #[command(subcommand)]
     Job(Job),
+    /// Run many requests of a file as one batch, see how it stands, cancel it as one.
+    #[command(subcommand)]
+    Batch(Batch),
     /// Look at what waits, hold jobs back, let them go again (scope `jobs:write`; to look, `jobs:read` is enough).
     #[command(subcommand)]
     Queue(Queue),
@@ -198,6 +201,9 @@ pub enum Job {
         /// Of this user; another's needs the scope `jobs:read`.
         #[arg(long)]
         user: Option<String>,
+        /// Of this batch.
+        #[arg(long)]
+        batch: Option<String>,
         /// Accepted at this moment or later, such as 2026-11-21T07:00:00Z.
         #[arg(long, value_name = "TIME")]
         created_after: Option<String>,
@@ -292,6 +298,43 @@ pub enum Job {
         id: String,
         /// Where to write it [default: stdout].
         file: Option<PathBuf>,
+    },
+}
+
+/// `tidegate batch`
+#[derive(Debug, Subcommand)]
+pub enum Batch {
+    /// Run the requests of a file, and print the batch's id.
+    Send {
+        /// A JSON array of requests, or one request a line, at most 1,000; - for stdin.
+        file: String,
+        /// A name for all of it: sent again under it, there is still one batch, and one job for each request.
+        #[arg(long)]
+        key: Option<String>,
+        /// Show its progress until all of it has ended. Ctrl-C stops following; its jobs go on.
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Show how the jobs of a batch stand.
+    Show {
+        /// The batch.
+        id: String,
+        /// Wait for the end of all of them, such as 30s; the exit code then tells the outcome.
+        #[arg(long, value_parser = duration)]
+        wait: Option<u64>,
+    },
+    /// Show a batch's progress until all of it has ended. Ctrl-C stops following; its jobs go on.
+    Follow {
+        /// The batch.
+        id: String,
+        /// How long to wait, such as 10m; then exit code 6.
+        #[arg(long, value_parser = duration)]
+        timeout: Option<u64>,
+    },
+    /// End every job of a batch that has not ended.
+    Cancel {
+        /// The batch.
+        id: String,
     },
 }
 
@@ -419,6 +462,9 @@ pub struct Letters {
 /// Conditions on dead letters.
 #[derive(Debug, Args)]
 pub struct LetterFilter {
+    /// Of this batch.
+    #[arg(long)]
+    pub batch: Option<String>,
     /// Of this action.
     #[arg(long)]
     pub action: Option<String>,

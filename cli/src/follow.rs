@@ -1,6 +1,6 @@
 //! Shows a call as it goes on, and says how it ended.
 
-mod bar;
+pub mod bar;
 mod lines;
 
 use std::time::Duration;

@@ -48,6 +48,7 @@ async fn run(arguments: Arguments, output: Output) -> Result<Exit, Failure> {
         Command::Get(get) => commands::objects::get(&settings::client(&connection)?, &get, output).await,
         Command::Call(call) => commands::call::call(&settings::client(&connection)?, &call, output).await,
         Command::Job(job) => commands::job::job(&settings::client(&connection)?, job, output).await,
+        Command::Batch(batch) => commands::batches::batches(&settings::client(&connection)?, batch, output).await,
         Command::Queue(queue) => commands::queue::queue(&settings::client(&connection)?, queue, output).await,
         Command::Schedules(schedules) => {
             commands::schedules::schedules(&settings::client(&connection)?, schedules, output).await

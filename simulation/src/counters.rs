@@ -169,6 +169,14 @@ counters! {
     http_answered,
     /// Batches of requests over HTTP that were answered.
     batches_answered,
+    /// Batches that were sent again with their key.
+    batches_repeated,
+    /// Jobs that came as part of a batch.
+    batch_jobs,
+    /// Parts of batches that were cancelled.
+    batches_cancelled,
+    /// Questions about batches that were answered.
+    batches_shown,
     /// Attempts to reach what is not one's own.
     intrusions_refused,
     /// Tokens that expired on a live socket.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use tidegate_engine::composition::Plan;
-use tidegate_engine::hub::{CallId, Effect, HttpId, Hub, Moment, Session};
+use tidegate_engine::hub::{BatchHeaders, CallId, Effect, HttpId, Hub, Moment, Session};
 use tidegate_protocol::Error;
 use tidegate_protocol::calls::hub::{Delivery, Prefer};
 use tidegate_protocol::calls::jobs::Reply;
@@ -260,8 +260,12 @@ impl World {
                 let hub = object.hub()?;
                 if body.starts_with('[') {
                     let items = split_batch(&body, BatchFormat::Array).map_err(|error| error.to_string())?;
+                    let headers = BatchHeaders {
+                        idempotency_key: key.as_deref(),
+                        traceparent: None,
+                    };
                     let items: Vec<String> = items.into_iter().map(str::to_owned).collect();
-                    return Ok(hub.batch(&mut moment, plan, HttpId(http), &principal, &items, None));
+                    return Ok(hub.batch(&mut moment, plan, HttpId(http), &principal, &items, headers));
                 }
                 Ok(hub.request(
                     &mut moment,

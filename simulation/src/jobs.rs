@@ -436,6 +436,7 @@ fn name(turn: &Turn) -> &'static str {
             Call::Grow(_) => "grow",
             Call::Lease(_) => "lease",
             Call::Input { .. } => "input",
+            Call::Batch { .. } => "batch",
         },
         Turn::Wake => "wake",
         Turn::Tick => "tick",

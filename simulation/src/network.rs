@@ -174,6 +174,7 @@ impl World {
             | From::Grow { .. }
             | From::Retry { .. }
             | From::Many { .. }
+            | From::Batch { .. }
             | From::Worker { .. } => 0,
         };
         let latest = self.latest_call.entry((shard, sender)).or_insert(0);

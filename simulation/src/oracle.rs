@@ -1,6 +1,7 @@
 //! What must always hold. It sees every commit, and knows nothing of how the engine decides.
 
 mod again;
+mod batches;
 mod changed;
 mod notes;
 
@@ -137,6 +138,7 @@ pub struct Oracle {
     pub(crate) ticks: Ticks,
     /// Which job each new job of a redrive does again.
     redriven: BTreeMap<JobId, JobId>,
+    batches: batches::Batches,
 }
 
 impl Oracle {
@@ -390,6 +392,7 @@ impl World {
             self.counters.redelivered += again.count() as u64;
         }
         self.check_state(shard, &after, now)?;
+        self.check_batches(shard, turn, effects, now)?;
         self.check_tables(shard)?;
         self.oracle.rows.insert(shard, after);
         Ok(())

@@ -169,6 +169,7 @@ pub fn schedules(tenant: &str, revision: &str, scale: Scale) -> Vec<Schedule> {
             metadata: metadata.clone(),
             run_at: None,
             redriven_from: None,
+            batch: None,
             once: None,
             traceparent: None,
             hook: action.on_end.as_ref().and_then(OnEndRules::standing),

@@ -51,6 +51,7 @@ pub enum From {
     Grow { gate: usize, step: Step, shard: ShardIndex },
     Retry { client: usize, job: JobId },
     Many { client: usize },
+    Batch { client: usize, foreign: bool },
     Worker { shard: usize },
     Nobody,
 }
@@ -182,6 +183,7 @@ impl Event {
                         | From::Probe { .. }
                         | From::Retry { .. }
                         | From::Many { .. }
+                        | From::Batch { .. }
                         | From::Worker { .. },
                     ..
                 }

@@ -5,6 +5,7 @@
 
 mod again;
 mod attempts;
+mod batches;
 mod operation;
 mod operations;
 mod problems;

@@ -10,15 +10,14 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Output, tame};
 
-type Request = BTreeMap<String, JsonText>;
+pub(super) type Request = BTreeMap<String, JsonText>;
 
 /// Requests of one call, as many as the server takes.
 const CALL_REQUESTS_MAX: usize = tidegate_protocol::limits::BATCH_REQUESTS_MAX;
 
 /// Runs the requests of `file`, or of standard input for `-`. The exit code is that of the last one that was refused.
 pub async fn batch(client: &Client, file: &str, output: Output) -> Result<Exit, Failure> {
-    let text = read(file)?;
-    let mut requests = parse(&text, file)?.into_iter().peekable();
+    let mut requests = requests(file)?.into_iter().peekable();
     let (mut exit, mut before) = (Exit::Succeeded, 0);
     while requests.peek().is_some() {
         let some: Vec<Request> = requests.by_ref().take(CALL_REQUESTS_MAX).collect();
@@ -28,15 +27,25 @@ pub async fn batch(client: &Client, file: &str, output: Output) -> Result<Exit, 
             if let Some(error) = item.error() {
                 exit = Exit::of_code(&error.code);
             }
-            if output.is_json() {
-                output.event("result", &item);
-            } else {
-                output.print(&tame(&line(&item)));
-            }
+            tell(&item, output);
         }
         before += count;
     }
     Ok(exit)
+}
+
+/// The requests of `file`, or of standard input for `-`.
+pub(super) fn requests(file: &str) -> Result<Vec<Request>, Failure> {
+    parse(&read(file)?, file)
+}
+
+/// Prints what became of a request.
+pub(super) fn tell(item: &BatchItem, output: Output) {
+    if output.is_json() {
+        output.event("result", item);
+    } else {
+        output.print(&tame(&line(item)));
+    }
 }
 
 fn read(file: &str) -> Result<String, Failure> {

@@ -25,6 +25,7 @@ pub async fn job(client: &Client, job: Job, output: Output) -> Result<Exit, Fail
             status,
             action,
             user,
+            batch,
             created_after,
             created_before,
             metadata,
@@ -39,6 +40,7 @@ pub async fn job(client: &Client, job: Job, output: Output) -> Result<Exit, Fail
                 action,
                 user,
                 code: None,
+                batch,
                 created_after,
                 created_before,
                 metadata: metadata.into_iter().collect(),
@@ -213,6 +215,7 @@ fn describe(job: &JobView) -> String {
         ("error", job.error.as_ref().map(ToString::to_string)),
         ("redrives", job.redriven_from.as_ref().map(ToString::to_string)),
         ("redriven", job.redriven_to.as_ref().map(ToString::to_string)),
+        ("batch", job.batch_id.as_ref().map(ToString::to_string)),
         (
             "result",
             job.result_url

@@ -46,6 +46,7 @@ fn conditions(filter: &LetterFilter) -> JobFilter {
         action: filter.action.clone(),
         user: filter.user.clone(),
         code: filter.code.clone(),
+        batch: filter.batch.clone(),
         created_after: filter.created_after.clone(),
         created_before: filter.created_before.clone(),
         metadata: filter.metadata.iter().cloned().collect(),

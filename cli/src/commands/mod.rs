@@ -1,6 +1,7 @@
 //! One module for each command.
 
 pub mod batch;
+pub mod batches;
 pub mod call;
 pub mod composition;
 pub mod history;

@@ -76,6 +76,20 @@ impl Bar {
         }
     }
 
+    /// Shows how far something is, 0 to 100, and in words.
+    pub fn set(&mut self, percentage: f64, text: &str) {
+        match self {
+            Self::Hidden => {}
+            Self::Lines => {
+                let _ = writeln!(std::io::stderr(), "{} {text}", percent(percentage));
+            }
+            Self::Moving(bar) => {
+                bar.set_position(percent(percentage).tenths);
+                bar.set_message(text.to_owned());
+            }
+        }
+    }
+
     /// Takes the bar away.
     pub fn end(&mut self, succeeded: bool) {
         if let Self::Moving(bar) = self {

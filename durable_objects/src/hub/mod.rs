@@ -12,7 +12,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 use futures_channel::oneshot;
-use tidegate_engine::hub::{CallId, HttpId, Hub as Memory};
+use tidegate_engine::hub::{BatchHeaders, CallId, HttpId, Hub as Memory};
 use tidegate_protocol::calls::Answered;
 use tidegate_protocol::calls::hub::{Call, Reply};
 use tidegate_protocol::calls::jobs;
@@ -181,11 +181,16 @@ impl Shell {
                 principal,
                 items,
                 traceparent,
+                idempotency_key,
             } => {
                 let known = self.active().await?;
                 let (id, receiver) = self.http_caller();
                 let effects = self.decide(&known, now(), |memory, moment, plan| {
-                    memory.batch(moment, plan, id, &principal, &items, traceparent.as_deref())
+                    let headers = BatchHeaders {
+                        idempotency_key: idempotency_key.as_deref(),
+                        traceparent: traceparent.as_deref(),
+                    };
+                    memory.batch(moment, plan, id, &principal, &items, headers)
                 });
                 self.perform(effects);
                 answered(receiver).await

@@ -47,7 +47,7 @@ pub use client::{Client, Handle, Settings};
 pub use error::{ApiError, Code, Error};
 pub use event::{Outcome, Update};
 pub use http::Http;
-pub use ids::{JobId, Status};
+pub use ids::{BatchId, JobId, Status};
 pub use options::{CallOptions, Start};
 pub use tidegate_protocol::calls::queueing::Priority;
 pub use tidegate_protocol::event::JsonText;

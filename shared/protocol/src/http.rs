@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 pub use attempts::{FinishBody, LeaseRenewed, ReportBody};
-pub use batch::{BatchAnswer, BatchFormat, BatchItem, split_batch};
+pub use batch::{BatchAnswer, BatchFormat, BatchItem, BatchView, split_batch};
 pub use bulk::{
     AttemptError, BULK_JOBS_MAX, BulkAnswer, BulkItem, BulkRequest, DeadLetter, DeadLetterPage,
     REDRIVES_PER_SECOND_MAX, Rate, RetryRequest,
@@ -28,7 +28,7 @@ use crate::calls::schedules::Overlap;
 use crate::error::Error;
 use crate::event::{JobState, JsonText, Progress};
 use crate::fault::Fault;
-use crate::ids::{ActionName, JobId, PoolName, RequestId, ScheduleName, Seq, StreamName, UserId};
+use crate::ids::{ActionName, BatchId, JobId, PoolName, RequestId, ScheduleName, Seq, StreamName, UserId};
 use crate::time::UnixMs;
 
 /// The namespace of the problem types: one for each error code, explained in `docs/errors/`.
@@ -120,6 +120,9 @@ pub struct Job {
     /// The job that does this one again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redriven_to: Option<JobId>,
+    /// The batch that it is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_id: Option<BatchId>,
 }
 
 /// A page of jobs, newest first.

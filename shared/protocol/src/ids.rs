@@ -121,6 +121,14 @@ text_id! {
     /// A W3C trace context (`traceparent`), carried downstream as it came.
     TraceParent, "a W3C traceparent: 00-<32 hex>-<16 hex>-<2 hex>",
         "^([0-9a-e][0-9a-f]|f[0-9a-e])-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", is_traceparent;
+    /// The requests of one call, together: `bat_`, and 18 characters of time and chance or 25 that come from a key.
+    BatchId, "a batch's id, such as bat_06fc4b8x…",
+        "^bat_([0-9a-hjkmnp-tv-z]{18}|[0-9a-hjkmnp-tv-z]{25})$", is_batch;
+}
+
+fn is_batch(text: &str) -> bool {
+    text.strip_prefix(BatchId::PREFIX)
+        .is_some_and(|rest| matches!(rest.len(), 18 | 25) && rest.bytes().all(|b| ALPHABET.contains(&b)))
 }
 
 fn is_traceparent(text: &str) -> bool {
@@ -332,6 +340,16 @@ impl RequestId {
     /// A request id for a client that sent none.
     pub fn generate(now: UnixMs, random: u64) -> Self {
         Self(server_id("req_", now, random))
+    }
+}
+
+impl BatchId {
+    /// The prefix of a batch's id.
+    pub const PREFIX: &'static str = "bat_";
+
+    /// The id of a new batch.
+    pub fn generate(now: UnixMs, random: u64) -> Self {
+        Self(server_id(Self::PREFIX, now, random))
     }
 }
 

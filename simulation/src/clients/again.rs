@@ -17,7 +17,8 @@ impl World {
             Some(at) if self.random.permille(800) => with[at],
             _ => client,
         };
-        match self.random.below(13) {
+        match self.random.below(18) {
+            13.. => self.ask_about_batch(client),
             10.. => self.change_one(client),
             0..=4 => self.retry(client),
             5..=8 => self.change_many(client),

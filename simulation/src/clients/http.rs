@@ -10,10 +10,10 @@ use crate::world::{Check, Event, From, World};
 impl World {
     pub(super) fn ask_over_http(&mut self, client: usize) -> Check {
         let (http, key) = (self.id(), self.key());
-        let body = if self.random.permille(200) {
-            self.batch(client, http)
+        let (name, body) = if self.random.permille(400) {
+            self.some_batch(client, http)
         } else {
-            self.body(client, &format!("h{http}"), key)
+            (None, self.body(client, &format!("h{http}"), key))
         };
         let prefer = Prefer {
             respond_async: self.random.permille(200),
@@ -29,11 +29,27 @@ impl World {
                 client,
                 http,
                 body,
-                key: None,
+                key: name,
                 prefer,
             },
         );
         Ok(())
+    }
+
+    /// A batch: without a name, under one, or one that was sent before, under the same name.
+    fn some_batch(&mut self, client: usize, http: u64) -> (Option<String>, String) {
+        if self.random.permille(400) {
+            return (None, self.batch(client, http));
+        }
+        let name = format!("b{}", self.random.below(2));
+        let again = self.random.permille(800);
+        if let Some(body) = self.clients[client].named.get(&name).filter(|_| again) {
+            self.counters.batches_repeated += 1;
+            return (Some(name), body.clone());
+        }
+        let body = self.batch(client, http);
+        self.clients[client].named.insert(name.clone(), body.clone());
+        (Some(name), body)
     }
 
     /// The body of a batch: some requests, at times with the same key, and at times one that is nonsense.
@@ -126,6 +142,7 @@ impl World {
             From::Grow { gate, step, shard } => self.grown(gate, step, shard, reply),
             From::Retry { client, job } => self.retried(client, job, reply),
             From::Many { client } => self.changed_many(client, reply),
+            From::Batch { client, foreign } => self.batch_told(client, foreign, reply),
             From::Worker { shard } => self.worker_told(shard, reply),
             From::Nobody => Ok(()),
         }
@@ -180,8 +197,9 @@ impl World {
         }
         self.counters.http_answered += 1;
         match reply {
-            Ok(HubReply::Batch { answers }) => {
+            Ok(HubReply::Batch { answers, batch }) => {
                 self.counters.batches_answered += 1;
+                self.clients[client].batches.extend(batch);
                 let mut answers = answers.into_iter();
                 answers.try_for_each(|answer| self.http_told(client, http, answer.into_result()))
             }

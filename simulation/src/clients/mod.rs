@@ -1,6 +1,7 @@
 //! Clients: they ask, follow, cancel, drop off and come back, and check everything that they are told.
 
 mod again;
+mod batches;
 mod frames;
 mod http;
 mod moves;
@@ -11,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidegate_engine::hub::hub_of;
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::spread::Spreads;
-use tidegate_protocol::ids::{ConnectionId, JobId, UserId};
+use tidegate_protocol::ids::{BatchId, ConnectionId, JobId, UserId};
 use tidegate_protocol::{Error, ErrorCode};
 
 use crate::oracle::Oracle;
@@ -67,6 +68,10 @@ pub struct Client {
     /// Requests for what belongs to others.
     intrusions: BTreeSet<String>,
     http: BTreeSet<u64>,
+    /// The batches that it was answered.
+    batches: BTreeSet<BatchId>,
+    /// What it sent as batches under keys of its own.
+    named: BTreeMap<String, String>,
 }
 impl Client {
     pub fn new(tenant: usize, name: &str, user: &str, hubs: u16) -> Self {
@@ -86,6 +91,8 @@ impl Client {
             given_up: BTreeSet::new(),
             intrusions: BTreeSet::new(),
             http: BTreeSet::new(),
+            batches: BTreeSet::new(),
+            named: BTreeMap::new(),
         }
     }
 
@@ -163,7 +170,8 @@ impl World {
             From::Watch { client, .. }
             | From::Probe { client, .. }
             | From::Retry { client, .. }
-            | From::Many { client } => Some(self.clients[*client].tenant),
+            | From::Many { client }
+            | From::Batch { client, .. } => Some(self.clients[*client].tenant),
             From::Hub { .. }
             | From::Attempt(_)
             | From::Worker { .. }

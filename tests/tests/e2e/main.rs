@@ -4,6 +4,7 @@
 
 mod auth;
 mod bad_input;
+mod batch_handles;
 mod batches;
 mod changes;
 mod dead_letters;

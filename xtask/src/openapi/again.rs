@@ -6,7 +6,7 @@ use tidegate_protocol::ErrorCode::{
 };
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::http::{BULK_JOBS_MAX, BulkAnswer, DeadLetterPage, Job, REDRIVES_PER_SECOND_MAX};
-use tidegate_protocol::ids::{ActionName, JobId, UserId};
+use tidegate_protocol::ids::{ActionName, BatchId, JobId, UserId};
 use tidegate_protocol::limits::{BODY_BYTES_MAX, DELAY_MS_MAX};
 
 use super::operation::Operation;
@@ -130,7 +130,8 @@ fn list(schemas: &mut Schemas) -> Operation {
         "code",
         schemas.of::<ErrorCode>(),
         "Only jobs that failed with this code.",
-    );
+    )
+    .parameter("query", "batch", schemas.of::<BatchId>(), "Only jobs of this batch.");
     paged(schemas, list)
         .answer(200, "A page of dead letters.", schemas.of::<DeadLetterPage>())
         .refused(&[FAULTS])

@@ -13,7 +13,8 @@ use tidegate_protocol::http::{
 };
 use tidegate_protocol::http::{BackfillBody, Backfilled, ScheduleInfo, ScheduleList, Triggered};
 use tidegate_protocol::ids::{
-    ActionName, IdempotencyKey, JobId, JobNumber, RequestId, ScheduleName, Seq, StreamName, TraceParent, UserId,
+    ActionName, BatchId, IdempotencyKey, JobId, JobNumber, RequestId, ScheduleName, Seq, StreamName, TraceParent,
+    UserId,
 };
 use tidegate_protocol::limits::{
     BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, BODY_BYTES_MAX, COMPOSITION_BYTES_MAX, OBJECT_KEY_BYTES_MAX, WAIT_SECONDS_MAX,
@@ -22,6 +23,7 @@ use tidegate_protocol::time::UnixMs;
 
 use super::again;
 use super::attempts;
+use super::batches;
 use super::operation::{Access, Operation};
 use super::problems::{FAULTS, Refusal, of};
 use super::queue;
@@ -81,6 +83,7 @@ pub fn all(schemas: &mut Schemas) -> Vec<Operation> {
         queue::operations,
         workers::operations,
         attempts::operations,
+        batches::operations,
         schedules,
         connect,
         objects,
@@ -150,13 +153,21 @@ fn requests(schemas: &mut Schemas) -> Vec<Operation> {
     )
     .about(
         "Each request becomes a job, whatever its action is declared as, and has its own result: a bad one spoils \
-        nothing. The mode `sync` is a fault of its request. Keys stand in the requests and hold as anywhere.",
+        nothing. The mode `sync` is a fault of its request. Keys in the requests hold as anywhere. What became jobs is of one \
+        batch, named by `batch_id`.",
     )
     .parameter(
         "header",
         "traceparent",
         schemas.of::<TraceParent>(),
         "The caller's trace (W3C Trace Context). A request may say it instead.",
+    )
+    .parameter(
+        "header",
+        "Idempotency-Key",
+        schemas.of::<IdempotencyKey>(),
+        "Names the batch, and each request in it that has no key of its own by its place: sent again, there is the \
+        same batch, and one job for each place. Quoted or bare.",
     )
     .body(
         "application/json",
@@ -201,7 +212,8 @@ fn jobs(schemas: &mut Schemas) -> Vec<Operation> {
             schemas.of::<ActionName>(),
             "Only jobs of this action.",
         )
-        .parameter("query", "user", schemas.of::<UserId>(), "Only jobs of this user.");
+        .parameter("query", "user", schemas.of::<UserId>(), "Only jobs of this user.")
+        .parameter("query", "batch", schemas.of::<BatchId>(), "Only jobs of this batch.");
     let list = paged(schemas, list)
         .answer(200, "A page of jobs.", schemas.of::<JobPage>())
         .refused(&[FAULTS]);

@@ -9,7 +9,7 @@ use tidegate_protocol::ErrorCode;
 use tidegate_protocol::calls::queueing::Priority;
 use tidegate_protocol::event::{JobState, JsonText};
 use tidegate_protocol::frames::{Mode, ServerFrame};
-use tidegate_protocol::ids::{ActionName, IdempotencyKey, RequestId, TraceParent, UserId};
+use tidegate_protocol::ids::{ActionName, BatchId, IdempotencyKey, RequestId, TraceParent, UserId};
 use tidegate_protocol::limits::{
     DELAY_MS_MAX, ID_CHARS_MAX, METADATA_ENTRIES_MAX, METADATA_VALUE_BYTES_MAX, QUEUE_TIMEOUT_MS_MAX, TIMEOUT_MS_MAX,
 };
@@ -150,6 +150,7 @@ impl Schemas {
                 "action": self.field::<ActionName>("Only jobs of this action."),
                 "user": self.field::<UserId>("Only jobs of this user."),
                 "code": self.field::<ErrorCode>("Only jobs that failed with this code. For dead letters."),
+                "batch": self.field::<BatchId>("Only jobs of this batch."),
                 "created_after": self.field::<UnixMs>("Only jobs accepted at this moment or later."),
                 "created_before": self.field::<UnixMs>("Only jobs accepted before this moment."),
                 "metadata": {

@@ -125,6 +125,8 @@ struct Conditions<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    batch: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     created_after: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     created_before: Option<&'a str>,
@@ -157,6 +159,7 @@ impl Bulk {
             status: filter.status.as_deref(),
             action: filter.action.as_deref(),
             user: filter.user.as_deref(),
+            batch: self.filter.batch.as_deref(),
             code: filter.code.as_deref(),
             created_after: filter.created_after.as_deref(),
             created_before: filter.created_before.as_deref(),

@@ -10,7 +10,7 @@ use tidegate_protocol::time::UnixMs;
 
 use crate::error::ApiError;
 use crate::event::present;
-use crate::ids::{JobId, Status};
+use crate::ids::{BatchId, JobId, Status};
 
 /// How an answer to `POST /v1/requests` is wanted (RFC 7240).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -142,6 +142,9 @@ pub struct Job {
     /// The job that does this one again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redriven_to: Option<JobId>,
+    /// The batch that it is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_id: Option<BatchId>,
 }
 
 /// A page of jobs, newest first.
@@ -165,6 +168,8 @@ pub struct JobFilter {
     pub user: Option<String>,
     /// Failed with this code. For dead letters.
     pub code: Option<String>,
+    /// Of this batch.
+    pub batch: Option<String>,
     /// Accepted at this moment (RFC 3339) or later.
     pub created_after: Option<String>,
     /// Accepted before this moment (RFC 3339).
@@ -186,6 +191,7 @@ impl JobFilter {
             ("action", &self.action),
             ("user", &self.user),
             ("code", &self.code),
+            ("batch", &self.batch),
             ("created_after", &self.created_after),
             ("created_before", &self.created_before),
             ("limit", &limit),

@@ -126,6 +126,7 @@ fn read_schedule(
             metadata,
             run_at: None,
             redriven_from: None,
+            batch: None,
             // Each nominal time has a key of its own, which lives as long as its job is kept.
             once: None,
             traceparent: None,

@@ -210,6 +210,7 @@ pub fn admit(
             run_at: later,
             traceparent: request.traceparent.clone(),
             redriven_from: None,
+            batch: None,
             once,
             hook,
         },

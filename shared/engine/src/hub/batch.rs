@@ -1,21 +1,25 @@
 //! A batch of requests over HTTP: each is admitted as any other, and the answers are gathered in their order.
 
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use sha2::{Digest, Sha256};
 use tidegate_protocol::calls::hub::{Prefer, Reply};
 use tidegate_protocol::calls::{Answered, Principal};
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::frames::{Mode, Request, result_url};
-use tidegate_protocol::ids::{RequestId, TraceParent};
+use tidegate_protocol::ids::{BatchId, IdempotencyKey, RequestId, TraceParent};
 use tidegate_protocol::limits::BODY_BYTES_MAX;
 use tidegate_protocol::{Error, ErrorCode, Fault};
 
 use super::pending::Asker;
+use super::requests::header_key;
 use super::{Admitted, Context, Effect, HttpId, Hub, Moment, admit};
 use crate::composition::Plan;
+use crate::digest::short;
 
 /// Bytes of results that the answer to one batch holds, of keys whose jobs have succeeded already. Each can be 64 KiB, so
 /// that a thousand would be more than an object may hold; from here on the answer says where the result is.
@@ -27,6 +31,52 @@ struct Gathering {
     answers: Vec<Option<Answered<Reply>>>,
     missing: usize,
     data_bytes: usize,
+    id: BatchId,
+}
+
+/// What comes with a batch beside its requests: the headers of the call.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BatchHeaders<'a> {
+    /// `Idempotency-Key`: names the batch, and each request in it that has no key of its own.
+    pub idempotency_key: Option<&'a str>,
+    /// `traceparent`, where a request has none of its own.
+    pub traceparent: Option<&'a str>,
+}
+
+/// The batch that its requests come as, and whether the client has named it.
+struct Named {
+    id: BatchId,
+    by_key: bool,
+}
+
+impl Named {
+    /// With a key the id follows from tenant, user and key alone: the same call, the same batch.
+    fn new(moment: &mut Moment<'_>, principal: &Principal, key: Option<&str>) -> Result<Self, Error> {
+        let random = (moment.random)();
+        let Some(key) = key.map(header_key).transpose()? else {
+            let id = BatchId::generate(moment.now, random);
+            return Ok(Self { id, by_key: false });
+        };
+        let mut hash = Sha256::new();
+        for part in [
+            "batch",
+            principal.tenant.as_str(),
+            principal.user.as_str(),
+            key.as_str(),
+        ] {
+            hash.update(part.as_bytes());
+            hash.update([0xff]);
+        }
+        let id = BatchId::parse(&format!("{}{}", BatchId::PREFIX, short(hash)));
+        let id = id.ok_or_else(|| Error::new(ErrorCode::InternalError, "A batch could not be named."))?;
+        Ok(Self { id, by_key: true })
+    }
+
+    /// The key of the request at `index` that has none of its own.
+    fn key_of(&self, index: usize) -> Option<IdempotencyKey> {
+        let key = format!("{}:{index}", self.id);
+        self.by_key.then(|| IdempotencyKey::parse(&key)).flatten()
+    }
 }
 
 /// The batches that are under way.
@@ -42,18 +92,26 @@ impl Hub {
         from: HttpId,
         principal: &Principal,
         items: &[String],
-        traceparent: Option<&str>,
+        headers: BatchHeaders<'_>,
     ) -> Vec<Effect> {
+        let named = match Named::new(moment, principal, headers.idempotency_key) {
+            Ok(named) => named,
+            Err(error) => {
+                let reply = Err(error);
+                return vec![Effect::Answer { to: from, reply }];
+            }
+        };
         let mut effects = Vec::new();
         let gathering = Gathering {
             answers: vec![None; items.len()],
             missing: items.len(),
             data_bytes: 0,
+            id: named.id.clone(),
         };
         self.batches.0.insert(from, gathering);
         for (index, item) in items.iter().enumerate() {
             let asker = Asker::Item(from, index);
-            match self.admit_item(moment, plan, principal, item, traceparent) {
+            match self.admit_item(moment, plan, principal, item, headers.traceparent, (&named, index)) {
                 Ok((request_id, admitted)) => self.dispatch(asker, request_id, admitted, &mut effects),
                 Err(error) => self.gather(from, index, Err(error), &mut effects),
             }
@@ -68,6 +126,7 @@ impl Hub {
         principal: &Principal,
         item: &str,
         traceparent: Option<&str>,
+        (named, index): (&Named, usize),
     ) -> Result<(RequestId, Admitted), Error> {
         if item.len() > BODY_BYTES_MAX {
             let message = alloc::format!(
@@ -89,6 +148,13 @@ impl Hub {
         if request.traceparent.is_none() {
             request.traceparent = traceparent.and_then(TraceParent::parse);
         }
+        // What a composition names by its own values needs no other name, and takes none.
+        let named_by_itself = plan
+            .action(&request.action)
+            .is_ok_and(|action| action.once.dedupe.is_some());
+        if request.idempotency_key.is_none() && !named_by_itself {
+            request.idempotency_key = named.key_of(index);
+        }
         let request_id = match &request.id {
             Some(id) => id.clone(),
             None => RequestId::generate(moment.now, (moment.random)()),
@@ -100,7 +166,10 @@ impl Hub {
             now: moment.now,
             follower: None,
         };
-        let admitted = admit(context, &request, &request_id, Prefer::default(), (moment.random)())?;
+        let mut admitted = admit(context, &request, &request_id, Prefer::default(), (moment.random)())?;
+        if let Admitted::Job { enqueue, .. } = &mut admitted {
+            enqueue.job.batch = Some(named.id.clone());
+        }
         Ok((request_id, admitted))
     }
 
@@ -126,7 +195,10 @@ impl Hub {
             let answers = gathering.answers.into_iter().flatten().collect();
             effects.push(Effect::Answer {
                 to: batch,
-                reply: Ok(Reply::Batch { answers }),
+                reply: Ok(Reply::Batch {
+                    answers,
+                    batch: Some(gathering.id),
+                }),
             });
         }
     }

@@ -31,7 +31,7 @@ use tidegate_protocol::ids::{ConnectionId, HubIndex, JobId, ShardIndex};
 use tidegate_protocol::time::UnixMs;
 
 pub use admit::{Admitted, Answers, Context, Run, admit, hub_of};
-pub use batch::BATCH_DATA_BYTES_MAX;
+pub use batch::{BATCH_DATA_BYTES_MAX, BatchHeaders};
 pub use session::{Follow, SCOPES_BYTES_MAX, Session};
 
 use batch::Batches;

@@ -95,6 +95,18 @@ impl Hub {
     }
 }
 
+/// The key in the header `Idempotency-Key`, quoted or bare.
+pub(super) fn header_key(text: &str) -> Result<IdempotencyKey, Error> {
+    let bare = text
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .unwrap_or(text);
+    IdempotencyKey::parse(bare).ok_or_else(|| {
+        let fault = Fault::new("/headers/idempotency-key", IdempotencyKey::EXPECTED, bare);
+        Error::invalid("The header Idempotency-Key cannot be used.", alloc::vec![fault])
+    })
+}
+
 /// Takes the key and the trace from the headers, where the body has none.
 fn take_headers(
     request: &mut Request<'_>,
@@ -102,14 +114,7 @@ fn take_headers(
     traceparent: Option<&str>,
 ) -> Result<(), Error> {
     if let Some(text) = idempotency_key {
-        let bare = text
-            .strip_prefix('"')
-            .and_then(|rest| rest.strip_suffix('"'))
-            .unwrap_or(text);
-        let key = IdempotencyKey::parse(bare).ok_or_else(|| {
-            let fault = Fault::new("/headers/idempotency-key", IdempotencyKey::EXPECTED, bare);
-            Error::invalid("The header Idempotency-Key cannot be used.", alloc::vec![fault])
-        })?;
+        let key = header_key(text)?;
         match &request.idempotency_key {
             Some(own) if *own != key => {
                 let fault = Fault::new(

@@ -110,7 +110,8 @@ impl<D: Database> Turn<'_, D> {
         Ok(())
     }
 
-    /// Starts an attempt of a job that waits, and gives what is to be done; `None` where the job's time is over. `head` is
+    /// Starts an attempt of a job that waits, and gives what is to be done; `None` where the job's time is over, or its
+    /// batch was cancelled. `head` is
     /// the time of the one behind it in its lane, where that is known.
     pub(super) fn claim(
         &mut self,
@@ -120,6 +121,10 @@ impl<D: Database> Turn<'_, D> {
     ) -> Result<Option<Box<Execute>>, DatabaseError> {
         if job.is_over(self.now) {
             self.give_up(job)?;
+            return Ok(None);
+        }
+        if self.is_cancelled(job.spec.batch.as_ref())? {
+            self.cancel_by_force(job)?;
             return Ok(None);
         }
         // A lost lease or an unfinished run goes on with its attempt; a failed attempt is followed by the next. One that
@@ -412,6 +417,7 @@ impl<D: Database> Turn<'_, D> {
         let event = self.record(&mut job, what)?;
         self.forget_limit(&mut job)?;
         self.save(&job)?;
+        self.end_in_batch(&job)?;
         if waited {
             self.wait_no_more(&job)?;
         }

@@ -12,6 +12,7 @@ use tidegate_protocol::ids::{FencingToken, JobId, JobNumber};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
+use super::batches::refused;
 use super::lanes::Shape;
 use super::once::{Earlier, Leaves};
 use super::row::{FIRST, Job, fingerprint};
@@ -31,6 +32,10 @@ impl<D: Database> Turn<'_, D> {
             && let Some(job) = self.named_or_freed(enqueue.job.action.as_str(), keyed.key.as_str())?
         {
             return self.answer_again(call, job, &keyed.clone(), &enqueue);
+        }
+        if self.is_cancelled(enqueue.job.batch.as_ref())? {
+            self.reply(call, Err(refused()));
+            return Ok(());
         }
         let leaves = match self.deduplicate(call, &mut enqueue)? {
             Earlier::Answered => return Ok(()),
@@ -107,6 +112,7 @@ impl<D: Database> Turn<'_, D> {
         };
         self.limit(&mut job);
         job.insert(self.db, &enqueue.job.payload, enqueue.keyed.as_ref())?;
+        self.join_batch(&job)?;
         self.wait(&job)?;
         if rings {
             self.effects.push(Effect::RingDoorbell { job: id });
@@ -236,6 +242,7 @@ impl<D: Database> Turn<'_, D> {
         }
         self.limit(&mut job);
         job.insert(self.db, &enqueue.job.payload, enqueue.keyed.as_ref())?;
+        self.join_batch(&job)?;
         let lease = Lease::stored(&job);
         if under_way.is_none() {
             self.state.gates.take(self.db, self.now, &lease.shape)?;

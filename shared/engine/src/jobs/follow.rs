@@ -142,6 +142,7 @@ impl<D: Database> Turn<'_, D> {
     /// Answers the calls whose time is over; a job without a row gets one before it is acknowledged.
     pub(super) fn tick(&mut self) -> Result<(), DatabaseError> {
         let now = self.now;
+        self.tick_batches()?;
         while let Some(number) = self.state.waiters.values().find(|w| w.deadline <= now).map(|w| w.job) {
             let late = self.state.take_waiters(number, |waiter| waiter.deadline <= now);
             let outcomes = late

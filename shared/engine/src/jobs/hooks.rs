@@ -73,6 +73,7 @@ impl<D: Database> Turn<'_, D> {
                     url: on_end.url.clone(),
                     id: message_id(job.id),
                 })),
+                batch: None,
             },
             partition: job.id.number().partition(),
             keyed: None,

@@ -12,6 +12,7 @@
 
 mod attempt;
 mod backoff;
+mod batches;
 mod cancel;
 mod change;
 mod control;
@@ -224,6 +225,7 @@ impl<'a, D: Database> Turn<'a, D> {
             Call::Grow(growth) => self.grow(id, growth),
             Call::Lease(asked) => self.lease(id, asked),
             Call::Input { job, token } => self.input(id, job, token),
+            Call::Batch { batch, caller, ask } => self.ask_batch(id, &batch, &caller, ask),
         }
     }
 
@@ -246,7 +248,10 @@ pub fn handle<D: Database>(
     let mut turn = Turn::new(db, state, now, random);
     let mut may_release = false;
     for (id, call) in calls {
-        may_release |= matches!(call, Call::Finish { .. } | Call::Cancel { .. } | Call::Many { .. });
+        may_release |= matches!(
+            call,
+            Call::Finish { .. } | Call::Cancel { .. } | Call::Many { .. } | Call::Batch { .. }
+        );
         if turn.place_freed && starts_a_job(&call) {
             turn.fill()?;
         }
@@ -259,6 +264,7 @@ pub fn handle<D: Database>(
         turn.release_held()?;
     }
     turn.serve()?;
+    turn.write_batches()?;
     Ok(turn.effects)
 }
 
@@ -282,6 +288,7 @@ pub fn wake<D: Database>(
     let mut turn = Turn::new(db, state, now, random);
     turn.wake()?;
     turn.serve()?;
+    turn.write_batches()?;
     Ok(turn.effects)
 }
 
@@ -297,6 +304,7 @@ pub fn tick<D: Database>(
     let mut turn = Turn::new(db, state, now, random);
     turn.tick()?;
     turn.serve()?;
+    turn.write_batches()?;
     Ok(turn.effects)
 }
 

@@ -172,6 +172,8 @@ impl<D: Database> Turn<'_, D> {
             spec: NewJob {
                 payload: Payload::Inline(JsonText::null()),
                 run_at: Some(start),
+                // It counts where it was accepted.
+                batch: job.spec.batch.clone(),
                 ..enqueue.job.clone()
             },
             ..job.clone()

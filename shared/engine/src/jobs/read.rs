@@ -53,6 +53,7 @@ impl Job {
             error,
             redriven_from: self.spec.redriven_from,
             redriven_to: None,
+            batch_id: self.spec.batch.clone(),
         }
     }
 }

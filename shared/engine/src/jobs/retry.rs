@@ -155,6 +155,8 @@ impl<D: Database> Turn<'_, D> {
                 redriven_from: Some(old.id),
                 // It is not what the old one's key names.
                 once: None,
+                // A batch tells what became of its own call.
+                batch: None,
                 ..old.spec.clone()
             },
             // The same object: where it has lost this partition, it numbers the job in one of its own.

@@ -153,13 +153,18 @@ impl Job {
         let fingerprint = keyed.map_or(Value::Null, |keyed| Value::Text(&keyed.fingerprint));
         let dedupe = self.spec.once.as_ref().and_then(Once::dedupe);
         let dedupe = dedupe.map_or(Value::Null, |dedupe| Value::Text(&dedupe.key));
+        let batch = self
+            .spec
+            .batch
+            .as_ref()
+            .map_or(Value::Null, |id| Value::Text(id.as_str()));
         let outcome = self.outcome.as_ref().map(to_blob).transpose()?;
         db.run(
             "-- jobs::insert
             INSERT INTO job (number, tail, state, due_at, user, action, key, fingerprint, created_at, spec, payload,
                 token, attempt, attempt_until, losses, seq, progress, log, followers, checkpoint, changed_at,
-                ended_at, expires_at, outcome, give_up_at, snoozes, lane, dedupe)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                ended_at, expires_at, outcome, give_up_at, snoozes, lane, dedupe, batch)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             &[
                 Value::Number(self.id.number().0),
                 Value::Number(u64::from(self.id.tail())),
@@ -189,6 +194,7 @@ impl Job {
                 Value::Number(self.snoozes),
                 Value::Text(&Shape::of(&self.spec).name()?),
                 dedupe,
+                batch,
             ],
         )?;
         Ok(())

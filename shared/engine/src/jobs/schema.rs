@@ -26,6 +26,7 @@ pub const STEPS: &[&[&str]] = &[
     HISTORY,
     SPREAD,
     RESULTS,
+    BATCHES,
 ];
 
 const FIRST: &[&str] = &[
@@ -169,4 +170,15 @@ const RESULTS: &[&str] = &[
     ALTER TABLE job ADD COLUMN result_until INTEGER",
     "-- jobs::schema
     CREATE INDEX job_result ON job(result_until) WHERE result_until IS NOT NULL",
+];
+
+/// Batches, a row each for what of one lies here, and the batch of each job. `due_at` says when the alarm has something to
+/// do for one: NULL, and no row of the index, for all but those that were cancelled.
+const BATCHES: &[&str] = &[
+    "-- jobs::schema
+    ALTER TABLE job ADD COLUMN batch TEXT",
+    "-- jobs::schema
+    CREATE TABLE batch (id TEXT PRIMARY KEY, due_at INTEGER, body BLOB NOT NULL) STRICT, WITHOUT ROWID",
+    "-- jobs::schema
+    CREATE INDEX batch_due ON batch(due_at) WHERE due_at IS NOT NULL",
 ];

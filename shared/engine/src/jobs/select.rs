@@ -85,10 +85,11 @@ macro_rules! select {
             "-- jobs::select
             SELECT number,
                 CASE WHEN (?2 IS NULL OR user = ?2) AND (?3 IS NULL OR action = ?3) AND (?4 IS NULL OR state = ?4)
+                    AND (?9 IS NULL OR batch = ?9)
                     THEN CASE WHEN ?5 IS NULL THEN x'' ELSE spec END END,
                 CASE WHEN ?6 IS NOT NULL AND state = 5 THEN outcome END
             FROM (
-                SELECT number, state, user, action, spec, outcome FROM job ",
+                SELECT number, state, user, action, spec, outcome, batch FROM job ",
             $from,
             " number < CAST(?1 AS INTEGER) AND number >= CAST(?7 AS INTEGER)
                 ORDER BY number DESC LIMIT CAST(?8 AS INTEGER))
@@ -120,9 +121,19 @@ impl<D: Database> Turn<'_, D> {
         };
         let action = filter.action.as_ref();
         let limit = usize::try_from(filter.limit.clamp(1, FOUND_MAX)).unwrap_or(1);
-        let floor = filter.created_after.map_or(0, first_number);
+        let mut floor = filter.created_after.map_or(0, first_number);
         let mut below = filter.below.map_or(TOP, |number| number.0.min(TOP));
         below = below.min(filter.created_before.map_or(TOP, first_number));
+        if let Some(batch) = &filter.batch {
+            let Some((first, last)) = self.span_of(batch)? else {
+                return Ok(Found {
+                    numbers: Vec::new(),
+                    below: None,
+                });
+            };
+            floor = floor.max(first.0);
+            below = below.min(last.0.saturating_add(1));
+        }
         let (mut looked_at, mut numbers) = (0, Vec::new());
         while looked_at < SCAN_ROWS_MAX {
             let rows = self.db.run(
@@ -136,6 +147,7 @@ impl<D: Database> Turn<'_, D> {
                     Value::optional(filter.code.map(|_| 1)),
                     Value::Number(floor),
                     Value::Number(CHUNK_ROWS),
+                    filter.batch.as_ref().map_or(Value::Null, |id| Value::Text(id.as_str())),
                 ],
             )?;
             let count = u64::try_from(rows.len()).unwrap_or(CHUNK_ROWS);

@@ -10,6 +10,7 @@ use tidegate_protocol::event::{JobState, Progress};
 use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, JobNumber, Seq};
 use tidegate_protocol::time::UnixMs;
 
+use super::batches::Batches;
 use super::gates::{Gate, Gates};
 use super::lanes::Shape;
 use super::pull::Pull;
@@ -111,6 +112,7 @@ pub struct State {
     pub(super) schedules: Watch,
     pub(super) spread: Spread,
     pub(super) pull: Pull,
+    pub(super) batches: Batches,
 }
 
 impl State {
@@ -148,6 +150,7 @@ impl State {
             schedules: Watch::recover(db)?,
             spread,
             pull: Pull::default(),
+            batches: Batches::recover(db)?,
         };
         let indexed = db.run(columns!("WHERE due_at IS NOT NULL AND state >= 3"), &[])?;
         let young = db.run(
@@ -255,14 +258,18 @@ impl State {
             None
         };
         let due = due.into_iter().chain(unstored).chain(self.limits_at());
-        let others = due.chain(self.sweep_at).chain(self.schedules.due);
+        let others = due
+            .chain(self.sweep_at)
+            .chain(self.schedules.due)
+            .chain(self.batches.due);
         leases.chain(deliveries).chain(others).min()
     }
 
     /// When [`super::tick`] is to be called, as long as this instance lives.
     pub fn next_tick(&self) -> Option<UnixMs> {
         let waiters = self.waiters.values().map(|waiter| waiter.deadline);
-        waiters.chain(self.next_poll()).min()
+        let batches = self.batches.next_deadline();
+        waiters.chain(self.next_poll()).chain(batches).min()
     }
 
     /// When the first schedule is due.
@@ -308,6 +315,7 @@ impl State {
             .for_each(|shape| gates.hold(shape));
         Ok(gates == self.gates
             && Spread::recover(db)? == self.spread
+            && self.batches.mirror(db)?
             && recover_lanes(db)?.iter().eq(self.lanes.iter()))
     }
 }

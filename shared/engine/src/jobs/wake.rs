@@ -30,6 +30,7 @@ impl<D: Database> Turn<'_, D> {
         self.redeliver()?;
         self.raise_watermark()?;
         self.sweep()?;
+        self.wake_batches()?;
         self.tick()?;
         self.run_schedules()?;
         self.fill()
@@ -117,7 +118,7 @@ impl<D: Database> Turn<'_, D> {
             DELETE FROM job WHERE number IN (
                 SELECT number FROM job WHERE expires_at <= CAST(?1 AS INTEGER) AND due_at IS NULL
                 ORDER BY number LIMIT CAST(?2 AS INTEGER))
-            RETURNING number, payload, outcome, reported IS NOT NULL",
+            RETURNING number, payload, outcome, reported IS NOT NULL, batch",
             &[Value::Number(self.now.0), Value::Number(limit)],
         )?;
         let full = u64::try_from(rows.len()).unwrap_or(u64::MAX) >= limit;
@@ -131,6 +132,9 @@ impl<D: Database> Turn<'_, D> {
             let outcome = row.optional_blob()?;
             if row.number()? > 0 {
                 forget(self.db, number)?;
+            }
+            if let Some(batch) = row.optional_text()? {
+                self.sweep_from_batch(&batch)?;
             }
             if let Some(outcome) = outcome {
                 let event: tidegate_protocol::event::Event = from_blob(&outcome)?;

@@ -10,7 +10,7 @@ use super::{Answered, Principal};
 use crate::error::Error;
 use crate::event::{Event, JsonText};
 use crate::http::Accepted;
-use crate::ids::{JobId, RequestId};
+use crate::ids::{BatchId, JobId, RequestId};
 
 /// How an HTTP client prefers its answer (RFC 7240).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -54,6 +54,9 @@ pub enum Call {
         items: Vec<String>,
         /// The `traceparent` header, where a request has none of its own.
         traceparent: Option<String>,
+        /// The `Idempotency-Key` header: the batch and every request in it that has no key of its own is named by it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<String>,
     },
     /// Events for the sockets that follow their jobs.
     Deliver {
@@ -89,6 +92,9 @@ pub enum Reply {
     Batch {
         /// The answers.
         answers: Vec<Answered<Self>>,
+        /// The batch. `None`: from a hub of an earlier version.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        batch: Option<BatchId>,
     },
     /// The events were taken; these jobs are followed by no socket any more.
     Delivered {

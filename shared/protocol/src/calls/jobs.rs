@@ -19,8 +19,8 @@ use super::spread::{Grown, Growth};
 use crate::event::{Event, JobState, JsonText, Payload, Progress, Snapshot};
 use crate::http::{Backfilled, BulkItem, DeadLetterPage, Job, JobPage, QueueView};
 use crate::ids::{
-    ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, PoolName, RequestId, Revision,
-    ScheduleName, Seq, ShardIndex, StreamName, TraceParent, UserId,
+    ActionName, BatchId, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, PoolName, RequestId,
+    Revision, ScheduleName, Seq, ShardIndex, StreamName, TraceParent, UserId,
 };
 use crate::time::UnixMs;
 
@@ -57,6 +57,9 @@ pub struct NewJob {
     /// What it has to do with messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook: Option<Hook>,
+    /// The batch that it is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchId>,
 }
 
 /// An idempotency key, and the fingerprint of the body that it came with.
@@ -333,6 +336,30 @@ pub enum Call {
         /// The lease that the attempt holds.
         token: FencingToken,
     },
+    /// A question about the jobs of a batch that lie here.
+    Batch {
+        /// The batch.
+        batch: BatchId,
+        /// Who asks.
+        caller: Caller,
+        /// What is asked.
+        ask: BatchAsk,
+    },
+}
+
+/// What is asked about a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BatchAsk {
+    /// How it stands; where jobs of it are open, once the last has ended or this time is over.
+    Show {
+        /// How long to wait. Milliseconds; 0: not at all.
+        wait_ms: u64,
+    },
+    /// That everything of it ends that has not ended. An object that has nothing of it notes that nothing is to come.
+    Cancel {
+        /// Whose batch it is.
+        owner: UserId,
+    },
 }
 
 /// A worker asks for jobs of its pool.
@@ -444,6 +471,9 @@ pub enum Reply {
         /// The call.
         call: alloc::boxed::Box<Call>,
     },
+    /// How the jobs of a batch stand that lie here: a [`crate::http::BatchView`], as text, because it is read once, by the
+    /// Worker, which sums up those of all objects.
+    Batch(JsonText),
 }
 
 /// Calls to one `Jobs` object that travel together, to be answered one by one.

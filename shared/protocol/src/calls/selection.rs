@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ErrorCode;
 use crate::event::{JobState, Payload};
-use crate::ids::{ActionName, JobId, JobNumber, UserId};
+use crate::ids::{ActionName, BatchId, JobId, JobNumber, UserId};
 use crate::limits::METADATA_ENTRIES_MAX;
 use crate::time::UnixMs;
 
@@ -38,11 +38,14 @@ pub struct Filter {
     pub below: Option<JobNumber>,
     /// At most so many.
     pub limit: u32,
+    /// Only of this batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchId>,
 }
 
 impl Filter {
     /// Takes the condition `name`, as a query writes it: `status`, `action`, `user`, `code`, `created_after`,
-    /// `created_before` or `metadata.<name>`.
+    /// `created_before`, `batch` or `metadata.<name>`.
     ///
     /// Errors: what was expected instead.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), &'static str> {
@@ -59,6 +62,7 @@ impl Filter {
             }
             "created_after" => self.created_after = Some(UnixMs::parse(value).ok_or(MOMENT)?),
             "created_before" => self.created_before = Some(UnixMs::parse(value).ok_or(MOMENT)?),
+            "batch" => self.batch = Some(BatchId::parse(value).ok_or(BatchId::EXPECTED)?),
             _ => {
                 let note = name.strip_prefix("metadata.").filter(|note| !note.is_empty());
                 let note = note.ok_or("no such filter")?;
@@ -116,6 +120,7 @@ mod tests {
             ("code", "UPSTREAM_ERROR", "upstream"),
             ("created_after", "2026-11-21T07:00:00Z", "yesterday"),
             ("created_before", "2026-11-21T07:00:00.000Z", "7"),
+            ("batch", "bat_0123456789abcdefgh", "job_0123456789abcdefgh"),
         ] {
             let mut filter = Filter::default();
             assert_eq!(filter.set(name, good), Ok(()), "{name}");

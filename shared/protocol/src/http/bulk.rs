@@ -167,21 +167,21 @@ impl<'a> BulkRequest<'a> {
     ///
     /// Errors: `VALIDATION_ERROR` with every fault.
     pub fn redrive(text: &'a str) -> Result<Self, Error> {
-        Self::read(text, &["action", "user", "code"], true)
+        Self::read(text, &["action", "user", "code", "batch"], true)
     }
 
     /// Reads the body of a discard.
     ///
     /// Errors: as [`Self::redrive`].
     pub fn discard(text: &'a str) -> Result<Self, Error> {
-        Self::read(text, &["action", "user", "code"], false)
+        Self::read(text, &["action", "user", "code", "batch"], false)
     }
 
     /// Reads the body of a cancel.
     ///
     /// Errors: as [`Self::redrive`].
     pub fn cancel(text: &'a str) -> Result<Self, Error> {
-        Self::read(text, &["status", "action", "user"], false)
+        Self::read(text, &["status", "action", "user", "batch"], false)
     }
 
     fn read(text: &'a str, conditions: &[&str], redrives: bool) -> Result<Self, Error> {

@@ -9,7 +9,9 @@ use tidegate_protocol::calls::executor::{
 };
 use tidegate_protocol::calls::hooks::{Hook, Message, OnEnd};
 use tidegate_protocol::calls::hub::{self, Delivery, Prefer};
-use tidegate_protocol::calls::jobs::{self, Change, Enqueue, Filter, JobRef, Keyed, ManyAction, NewJob, Selection};
+use tidegate_protocol::calls::jobs::{
+    self, BatchAsk, Change, Enqueue, Filter, JobRef, Keyed, ManyAction, NewJob, Selection,
+};
 use tidegate_protocol::calls::once::{Dedupe, DedupeRule, Once};
 use tidegate_protocol::calls::queueing::{
     ActionPattern, Counted, Pause, PauseScope, Priority, Queueing, Rule, Share, WhenFull,
@@ -26,8 +28,8 @@ use tidegate_protocol::http::{
     QueueView, Reason, Why, WorkerSeen,
 };
 use tidegate_protocol::ids::{
-    ActionName, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, PoolName, RequestId, Revision,
-    ScheduleName, Seq, ShardIndex, StreamName, TenantId, TraceParent, UserId,
+    ActionName, BatchId, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, PoolName, RequestId,
+    Revision, ScheduleName, Seq, ShardIndex, StreamName, TenantId, TraceParent, UserId,
 };
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
@@ -190,7 +192,12 @@ fn filter() -> Filter {
         metadata: BTreeMap::from([(String::from("k"), String::from("v"))]),
         below: Some(JobNumber(LARGEST)),
         limit: u32::MAX,
+        batch: Some(batch()),
     }
+}
+
+fn batch() -> BatchId {
+    BatchId::parse("bat_0123456789abcdefghjkmnpqr").unwrap()
 }
 
 fn policy() -> Policy {
@@ -288,6 +295,7 @@ pub fn new_job(payload: Payload) -> NewJob {
             },
         })),
         hook: Some(hook),
+        batch: Some(batch()),
     }
 }
 
@@ -532,6 +540,16 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             stream: stream(),
             offset: LARGEST,
         },
+        jobs::Call::Batch {
+            batch: batch(),
+            caller: caller(),
+            ask: BatchAsk::Show { wait_ms: LARGEST },
+        },
+        jobs::Call::Batch {
+            batch: batch(),
+            caller: caller(),
+            ask: BatchAsk::Cancel { owner: user() },
+        },
         jobs::Call::Report {
             job: job(),
             token: FencingToken(0),
@@ -593,7 +611,8 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             | jobs::Call::Output { .. }
             | jobs::Call::Grow(_)
             | jobs::Call::Lease(_)
-            | jobs::Call::Input { .. } => {}
+            | jobs::Call::Input { .. }
+            | jobs::Call::Batch { .. } => {}
         }
     }
     calls
@@ -642,6 +661,7 @@ fn shown() -> Job {
         error: Some(error()),
         redriven_from: None,
         redriven_to: Some(job()),
+        batch_id: Some(batch()),
     }
 }
 
@@ -713,6 +733,7 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
             pauses: vec![pause()],
             settled: true,
         }),
+        jobs::Reply::Batch(JsonText::parse("{}").unwrap()),
         jobs::Reply::DeadLetters(DeadLetterPage {
             dead_letters: vec![DeadLetter {
                 job_id: job(),
@@ -781,7 +802,8 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
             | jobs::Reply::Done
             | jobs::Reply::History(_)
             | jobs::Reply::Grown(_)
-            | jobs::Reply::Elsewhere { .. } => {}
+            | jobs::Reply::Elsewhere { .. }
+            | jobs::Reply::Batch(_) => {}
         }
     }
     replies
@@ -819,6 +841,7 @@ pub fn hub_calls() -> Vec<hub::Call> {
             },
             items: vec![String::new(), String::from("{}")],
             traceparent: Some(String::new()),
+            idempotency_key: Some(String::new()),
         },
         hub::Call::Deliver { deliveries: vec![] },
         hub::Call::Deliver { deliveries },
@@ -861,6 +884,7 @@ pub fn hub_replies() -> Vec<hub::Reply> {
         },
         hub::Reply::Batch {
             answers: vec![Answered::Reply(hub::Reply::Done), Answered::Refused(error())],
+            batch: Some(batch()),
         },
         hub::Reply::Done,
     ];

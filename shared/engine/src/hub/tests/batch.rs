@@ -1,6 +1,7 @@
 //! Batches of requests: one answer with a result for each, in order.
 
 use tidegate_protocol::calls::Answered;
+use tidegate_protocol::ids::BatchId;
 use tidegate_protocol::limits::BODY_BYTES_MAX;
 
 use super::*;
@@ -9,6 +10,10 @@ const BATCH: HttpId = HttpId(9);
 
 impl Bench {
     fn batch(&mut self, items: &[&str]) -> Vec<Effect> {
+        self.batch_named(None, items)
+    }
+
+    fn batch_named(&mut self, key: Option<&str>, items: &[&str]) -> Vec<Effect> {
         let items: Vec<String> = items.iter().map(ToString::to_string).collect();
         let mut random = || {
             self.random += 1;
@@ -19,7 +24,12 @@ impl Bench {
             random: &mut random,
         };
         let principal = principal(u64::MAX >> 12);
-        self.hub.batch(&mut moment, &self.plan, BATCH, &principal, &items, None)
+        let headers = BatchHeaders {
+            idempotency_key: key,
+            traceparent: None,
+        };
+        self.hub
+            .batch(&mut moment, &self.plan, BATCH, &principal, &items, headers)
     }
 }
 
@@ -40,7 +50,7 @@ fn answers(effects: &[Effect]) -> Option<Vec<Answered<HubReply>>> {
     effects.iter().find_map(|effect| match effect {
         Effect::Answer {
             to: BATCH,
-            reply: Ok(HubReply::Batch { answers }),
+            reply: Ok(HubReply::Batch { answers, .. }),
         } => Some(answers.clone()),
         _ => None,
     })
@@ -166,4 +176,49 @@ fn stored_answers_that_do_not_fit_into_the_answer_of_a_batch_are_told_by_their_p
         })
         .collect();
     assert_eq!(told, [(true, false), (false, true), (false, true)]);
+}
+
+/// The batch of each request, and its key.
+fn named(effects: &[Effect]) -> Vec<(BatchId, Option<String>)> {
+    let calls = enqueued(effects).into_iter().map(|(_, enqueue)| {
+        let key = enqueue.keyed.map(|keyed| keyed.key.to_string());
+        (enqueue.job.batch.expect("a batch"), key)
+    });
+    calls.collect()
+}
+
+#[test]
+fn a_batch_with_a_key_names_itself_and_its_requests_the_same_each_time() {
+    let mut bench = Bench::new();
+    let items = [
+        r#"{"action":"work"}"#,
+        r#"{"action":"work","idempotency_key":"own"}"#,
+        r#"{"action":"work"}"#,
+    ];
+    let first = named(&bench.batch_named(Some("\"k\""), &items));
+    let id = first[0].0.clone();
+    assert!(first.iter().all(|(batch, _)| *batch == id), "{first:?}");
+    let keys: Vec<Option<String>> = first.iter().map(|(_, key)| key.clone()).collect();
+    let of = |index: usize| Some(format!("{id}:{index}"));
+    assert_eq!(keys, [of(0), Some("own".into()), of(2)]);
+    assert_eq!(named(&bench.batch_named(Some("k"), &items)), first, "quoted or bare");
+    assert_ne!(named(&bench.batch_named(Some("other"), &items))[0].0, id);
+    let nameless = named(&bench.batch(&items));
+    assert_ne!(
+        nameless[0],
+        named(&bench.batch(&items))[0],
+        "each call is another batch"
+    );
+    assert_eq!(nameless[0].1, None);
+    let refused = bench.batch_named(Some("\n"), &items);
+    let [
+        Effect::Answer {
+            to: BATCH,
+            reply: Err(error),
+        },
+    ] = &refused[..]
+    else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(error.code, ErrorCode::ValidationError);
 }

@@ -78,6 +78,7 @@ pub fn plain() -> Enqueue {
             redriven_from: None,
             once: None,
             hook: None,
+            batch: None,
         },
         partition: Partition::of_hash(7),
         keyed: None,
