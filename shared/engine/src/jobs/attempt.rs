@@ -403,6 +403,7 @@ impl<D: Database> Turn<'_, D> {
         job.control = None;
         self.state.release(number);
         let expires_at = job.kept_until(self.now, state);
+        let expires_at = expires_at.max(self.aliased_until(&job, state)?.unwrap_or_default());
         job.state = state;
         job.ended_at = Some(self.now);
         job.expires_at = Some(expires_at);

@@ -5,16 +5,17 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::executor::Dispatch;
-use tidegate_protocol::calls::jobs::{Enqueue, Keyed, NewJob, Reply};
+use tidegate_protocol::calls::jobs::{Enqueue, NewJob, Reply};
 use tidegate_protocol::calls::queueing::Queueing;
 use tidegate_protocol::event::{JobState, JsonText, Payload, Progress};
 use tidegate_protocol::ids::{FencingToken, JobId, JobNumber};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
+use super::alias::Holder;
 use super::lanes::Shape;
 use super::once::{Earlier, Leaves};
-use super::row::{FIRST, Job, fingerprint};
+use super::row::{FIRST, Job};
 use super::state::{Lease, Unstored, Waiter, Waiting};
 use super::time_limits::limited_within;
 use super::{CallId, DOORBELL_GRACE_MS, Effect, Turn, WAITERS_MAX, WAITING_MAX};
@@ -28,9 +29,9 @@ impl<D: Database> Turn<'_, D> {
     pub(super) fn enqueue(&mut self, call: CallId, mut enqueue: Enqueue) -> Result<(), DatabaseError> {
         self.learn_place(&enqueue.job.queueing)?;
         if let Some(keyed) = &enqueue.keyed
-            && let Some(job) = self.named_or_freed(enqueue.job.action.as_str(), keyed.key.as_str())?
+            && let Some(holder) = self.named_or_freed(enqueue.job.action.as_str(), keyed.key.as_str())?
         {
-            return self.answer_again(call, job, &keyed.clone(), &enqueue);
+            return self.answer_again(call, holder, &enqueue);
         }
         let leaves = match self.deduplicate(call, &mut enqueue)? {
             Earlier::Answered => return Ok(()),
@@ -125,13 +126,14 @@ impl<D: Database> Turn<'_, D> {
     }
 
     /// The key is known: the stored answer, or a place beside the one who asked first.
-    fn answer_again(&mut self, call: CallId, job: Job, keyed: &Keyed, enqueue: &Enqueue) -> Result<(), DatabaseError> {
-        if fingerprint(self.db, job.id.number())?.as_deref() != Some(keyed.fingerprint.as_str()) {
+    fn answer_again(&mut self, call: CallId, holder: Holder, enqueue: &Enqueue) -> Result<(), DatabaseError> {
+        let own = enqueue.keyed.as_ref().map(|keyed| keyed.fingerprint.as_str());
+        if holder.fingerprint(self.db)?.as_deref() != own {
             let message = "This idempotency key was used for another request: another payload or another user.";
             self.reply(call, Err(Error::new(ErrorCode::IdempotencyMismatch, message)));
             return Ok(());
         }
-        self.give_again(call, job, enqueue)
+        self.give_again(call, holder.job, enqueue)
     }
 
     /// Answers with a job that is there: its stored answer, or a place beside those who asked before.

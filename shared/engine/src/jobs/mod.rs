@@ -10,6 +10,7 @@
 //! every row above the `watermark` (see [`wake`]), which each alarm moves up, giving an index entry to what is still
 //! alive then.
 
+mod alias;
 mod attempt;
 mod backoff;
 mod cancel;

@@ -1,7 +1,8 @@
 //! One piece of work, once: which job a key names, and what becomes of a request whose key an earlier job has.
 //!
 //! There are keys of two kinds: the client's own, and those that a composition finds in a request (`dedupe`). Each is a
-//! column of the job that it names. What a key is worth is decided when it is looked up, so that its end costs nothing:
+//! column of the job that it names. A request with both is looked up by the client's key first; where that names nothing
+//! and `dedupe` finds a job, the client's key is one more name of that job (see [`super::alias`]). What a key is worth is decided when it is looked up, so that its end costs nothing:
 //! a key that names nothing any more stays where it is until another job takes it, or its row goes.
 
 use alloc::boxed::Box;
@@ -14,6 +15,7 @@ use tidegate_protocol::ids::{JobId, JobNumber};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
+use super::alias::Holder;
 use super::change::Control;
 use super::enqueue::acknowledgment;
 use super::follow::stored_key;
@@ -51,8 +53,8 @@ impl Leaves {
 
 impl Job {
     /// Whether the client's key still names this job.
-    fn keeps_key(&self, now: UnixMs) -> bool {
-        let Some(Once::Key(life)) = &self.spec.once else {
+    pub(super) fn keeps_key(&self, now: UnixMs) -> bool {
+        let Some(life) = self.spec.once.as_ref().and_then(Once::key_life) else {
             return true;
         };
         let freed = self.state != JobState::Succeeded && life.failed_frees;
@@ -76,30 +78,26 @@ impl Job {
 impl<D: Database> Turn<'_, D> {
     /// The job that a client's key names now.
     pub(super) fn named(&self, action: &str, key: &str) -> Result<Option<Job>, DatabaseError> {
-        let found = Job::load_key(self.db, action, key)?;
+        let found = self.holder(action, key)?;
         Ok(found
-            .filter(|job| job.keeps_key(self.now))
-            .map(|job| job.faded(self.now)))
+            .filter(|holder| holder.keeps_key(self.now))
+            .map(|holder| holder.job.faded(self.now)))
     }
 
     /// The same for a request that takes the key where it names nothing.
-    pub(super) fn named_or_freed(&self, action: &str, key: &str) -> Result<Option<Job>, DatabaseError> {
-        let Some(job) = Job::load_key(self.db, action, key)? else {
+    pub(super) fn named_or_freed(&self, action: &str, key: &str) -> Result<Option<Holder>, DatabaseError> {
+        let Some(holder) = self.holder(action, key)? else {
             return Ok(None);
         };
-        if job.keeps_key(self.now) {
-            return Ok(Some(job));
+        if holder.keeps_key(self.now) {
+            return Ok(Some(holder));
         }
-        self.db.run(
-            "-- jobs::free_key
-            UPDATE job SET key = NULL WHERE number = CAST(? AS INTEGER)",
-            &[Value::Number(job.id.number().0)],
-        )?;
+        holder.free_key(self.db)?;
         Ok(None)
     }
 
     /// Looks for the job of the same key that a composition found in the request, and applies its rule. Nothing is
-    /// written where there is to be a new job.
+    /// written where there is to be a new job. A job that the request is given has its client's key from then on.
     pub(super) fn deduplicate(&mut self, call: CallId, enqueue: &mut Enqueue) -> Result<Earlier, DatabaseError> {
         let Some(dedupe) = enqueue.job.once.as_ref().and_then(Once::dedupe) else {
             return Ok(Earlier::New(None));
@@ -111,17 +109,14 @@ impl<D: Database> Turn<'_, D> {
         };
         let replaced = match rule {
             DedupeRule::Window { ms } if self.now < job.created_at.plus(ms) => {
-                self.give_again(call, job, enqueue)?;
-                return Ok(Earlier::Answered);
+                return self.give_also(call, job, enqueue, None);
             }
             DedupeRule::UntilEnded if !job.state.is_ended() => {
-                self.give_again(call, job, enqueue)?;
-                return Ok(Earlier::Answered);
+                return self.give_also(call, job, enqueue, None);
             }
             DedupeRule::KeepLast { wait_ms, max_wait_ms } if !job.has_begun() => {
                 let start = self.now.plus(wait_ms).min(job.created_at.plus(max_wait_ms));
-                self.take_over(call, job, enqueue, start)?;
-                return Ok(Earlier::Answered);
+                return self.give_also(call, job, enqueue, Some(start));
             }
             DedupeRule::ReplaceWaiting => !job.has_begun(),
             DedupeRule::Window { .. } | DedupeRule::UntilEnded | DedupeRule::KeepLast { .. } => false,
@@ -131,6 +126,22 @@ impl<D: Database> Turn<'_, D> {
             number: job.id.number(),
             replaced: replaced.then(|| Box::new(job)),
         })))
+    }
+
+    /// The request is answered with `job`, under its client's key as well; with a start, it becomes the job's input.
+    fn give_also(
+        &mut self,
+        call: CallId,
+        job: Job,
+        enqueue: &Enqueue,
+        start: Option<UnixMs>,
+    ) -> Result<Earlier, DatabaseError> {
+        match (self.name_also(&job, enqueue)?, start) {
+            (Some(refusal), _) => self.reply(call, Err(refusal)),
+            (None, None) => self.give_again(call, job, enqueue)?,
+            (None, Some(start)) => self.take_over(call, job, enqueue, start)?,
+        }
+        Ok(Earlier::Answered)
     }
 
     /// The earlier job of its key makes way for the new job `by`.
@@ -176,6 +187,10 @@ impl<D: Database> Turn<'_, D> {
             },
             ..job.clone()
         };
+        if let Some(Once::Dedupe(dedupe)) = &mut new.spec.once {
+            // The key that the job was made with lives on as it did.
+            dedupe.key_life = job.spec.once.as_ref().and_then(Once::key_life);
+        }
         if let Some(hub) = enqueue.follower {
             self.state.followed.insert((hub, number));
             if !new.followers.contains(&hub) {

@@ -26,6 +26,7 @@ pub const STEPS: &[&[&str]] = &[
     HISTORY,
     SPREAD,
     RESULTS,
+    super::alias::ALIASES,
 ];
 
 const FIRST: &[&str] = &[

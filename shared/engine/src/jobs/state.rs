@@ -111,6 +111,8 @@ pub struct State {
     pub(super) schedules: Watch,
     pub(super) spread: Spread,
     pub(super) pull: Pull,
+    /// Whether any job has a further key. Where none has one, no request looks for it.
+    pub(super) aliases: bool,
 }
 
 impl State {
@@ -148,6 +150,7 @@ impl State {
             schedules: Watch::recover(db)?,
             spread,
             pull: Pull::default(),
+            aliases: Self::any_alias(db)?,
         };
         let indexed = db.run(columns!("WHERE due_at IS NOT NULL AND state >= 3"), &[])?;
         let young = db.run(

@@ -10,7 +10,7 @@ use tidegate_protocol::calls::executor::{
 use tidegate_protocol::calls::hooks::{Hook, Message, OnEnd};
 use tidegate_protocol::calls::hub::{self, Delivery, Prefer};
 use tidegate_protocol::calls::jobs::{self, Change, Enqueue, Filter, JobRef, Keyed, ManyAction, NewJob, Selection};
-use tidegate_protocol::calls::once::{Dedupe, DedupeRule, Once};
+use tidegate_protocol::calls::once::{Dedupe, DedupeRule, KeyLife, Once};
 use tidegate_protocol::calls::queueing::{
     ActionPattern, Counted, Pause, PauseScope, Priority, Queueing, Rule, Share, WhenFull,
 };
@@ -286,6 +286,10 @@ pub fn new_job(payload: Payload) -> NewJob {
                 wait_ms: 0,
                 max_wait_ms: LARGEST,
             },
+            key_life: Some(KeyLife {
+                ttl_ms: Some(LARGEST),
+                failed_frees: true,
+            }),
         })),
         hook: Some(hook),
     }
