@@ -64,6 +64,12 @@ impl OnceRules {
 }
 
 impl DedupeRules {
+    /// Requests of the same value at `path` are the same; `None` for what is no path.
+    pub fn by(path: &str, rule: DedupeRule) -> Option<Self> {
+        let key = Key::at(path)?;
+        Some(Self { key, rule })
+    }
+
     /// The key of a request. The user is part of it: no one is given another's job by sending what they sent.
     fn key_of(&self, input: &Input<'_>) -> String {
         Value::from([input.user.as_str(), &self.key.of(input)].as_slice()).to_string()

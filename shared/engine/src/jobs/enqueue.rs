@@ -1,6 +1,5 @@
 //! Accepting a job, once for each key.
 
-use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -13,12 +12,13 @@ use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
 use super::alias::Holder;
+use super::backlog::{Count, payload_bytes};
 use super::lanes::Shape;
 use super::once::{Earlier, Leaves};
 use super::row::{FIRST, Job};
 use super::state::{Lease, Unstored, Waiter, Waiting};
 use super::time_limits::limited_within;
-use super::{CallId, DOORBELL_GRACE_MS, Effect, Turn, WAITERS_MAX, WAITING_MAX};
+use super::{CallId, DOORBELL_GRACE_MS, Effect, Turn, WAITERS_MAX};
 use crate::database::{Database, DatabaseError};
 
 /// The first token of a job that starts as it is accepted.
@@ -40,18 +40,13 @@ impl<D: Database> Turn<'_, D> {
         let Some(enqueue) = self.hand_on_key(call, enqueue, leaves.as_ref())? else {
             return Ok(());
         };
-        let freed = leaves.as_ref().map_or(0, Leaves::freed);
-        if self.state.lanes.jobs() >= WAITING_MAX + freed {
-            let message = format!("{WAITING_MAX} jobs are waiting already.");
-            self.reply(call, Err(Error::new(ErrorCode::QueueFull, message).retry_after(5000)));
-            return Ok(());
-        }
-        let bound = enqueue.job.queueing.waiting_max;
-        let bound = bound.map(|max| self.state.spread.place().part(max).max(1));
-        let waiting = self.state.lanes.jobs_of(&enqueue.job.action);
-        if let Some(max) = bound.filter(|max| waiting >= freed + u64::from(*max)) {
-            let message = format!("{max} jobs of the action `{}` are waiting already.", enqueue.job.action);
-            self.reply(call, Err(Error::new(ErrorCode::QueueFull, message).retry_after(5000)));
+        let freed = leaves.as_ref().map(Leaves::freed).unwrap_or_default();
+        let more = Count {
+            jobs: 1,
+            bytes: payload_bytes(&enqueue.job.payload),
+        };
+        if let Some(full) = self.full(&enqueue.job.action, &enqueue.job.queueing, more, freed) {
+            self.reply(call, Err(full));
             return Ok(());
         }
         let waits = enqueue.answer_within_ms.is_some();
@@ -309,6 +304,7 @@ pub(super) fn fresh(id: JobId, now: UnixMs, enqueue: &Enqueue) -> Job {
         snoozes: 0,
         control: None,
         reported: None,
+        payload_bytes: payload_bytes(&enqueue.job.payload),
     }
 }
 

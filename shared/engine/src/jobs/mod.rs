@@ -12,6 +12,7 @@
 
 mod alias;
 mod attempt;
+mod backlog;
 mod backoff;
 mod cancel;
 mod change;

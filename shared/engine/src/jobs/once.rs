@@ -16,6 +16,7 @@ use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
 use super::alias::Holder;
+use super::backlog::{Count, payload_bytes};
 use super::change::Control;
 use super::enqueue::acknowledgment;
 use super::follow::stored_key;
@@ -45,9 +46,13 @@ impl Leaves {
         self.replaced.is_some()
     }
 
-    /// How many waiting jobs there will be fewer.
-    pub fn freed(&self) -> u64 {
-        u64::from(self.replaced.as_ref().is_some_and(|job| job.state.is_waiting()))
+    /// How much less there will wait.
+    pub fn freed(&self) -> Count {
+        let replaced = self.replaced.as_ref().map(|job| Count {
+            jobs: 1,
+            bytes: job.payload_bytes,
+        });
+        replaced.unwrap_or_default()
     }
 }
 
@@ -136,6 +141,12 @@ impl<D: Database> Turn<'_, D> {
         enqueue: &Enqueue,
         start: Option<UnixMs>,
     ) -> Result<Earlier, DatabaseError> {
+        if start.is_some()
+            && let Some(full) = self.full_of(&job, enqueue)
+        {
+            self.reply(call, Err(full));
+            return Ok(Earlier::Answered);
+        }
         match (self.name_also(&job, enqueue)?, start) {
             (Some(refusal), _) => self.reply(call, Err(refusal)),
             (None, None) => self.give_again(call, job, enqueue)?,
@@ -153,6 +164,15 @@ impl<D: Database> Turn<'_, D> {
             self.end(*job, JobState::Cancelled, Happening::Failed { error })?;
         }
         Ok(())
+    }
+
+    /// Why there is no room for the larger input that `job`, which waits, would have by `enqueue`.
+    fn full_of(&self, job: &Job, enqueue: &Enqueue) -> Option<Error> {
+        let larger = payload_bytes(&enqueue.job.payload).saturating_sub(job.payload_bytes);
+        let more = Count { jobs: 0, bytes: larger };
+        let none = Count::default();
+        self.full(&enqueue.job.action, &enqueue.job.queueing, more, none)
+            .filter(|_| larger > 0)
     }
 
     /// `job`, which has not begun, becomes what `enqueue` asks for, and starts at `start`. It stays the same job.
@@ -179,6 +199,7 @@ impl<D: Database> Turn<'_, D> {
             state: if waits { JobState::Scheduled } else { job.state },
             due_at: waits.then_some(start),
             control: held,
+            payload_bytes: payload_bytes(&enqueue.job.payload),
             changed_at: self.now,
             spec: NewJob {
                 payload: Payload::Inline(JsonText::null()),
@@ -201,7 +222,8 @@ impl<D: Database> Turn<'_, D> {
         let control = new.control.as_ref().map(to_blob).transpose()?;
         self.db.run(
             "-- jobs::take_over
-            UPDATE job SET state = ?, due_at = ?, changed_at = ?, spec = ?, payload = ?, followers = ?, lane = ?, control = ?
+            UPDATE job SET state = ?, due_at = ?, changed_at = ?, spec = ?, payload = ?, followers = ?, lane = ?, control = ?,
+                payload_bytes = ?
             WHERE number = CAST(? AS INTEGER)",
             &[
                 Value::Number(state_number(new.state)),
@@ -212,9 +234,11 @@ impl<D: Database> Turn<'_, D> {
                 Value::Blob(&to_blob(&new.followers)?),
                 Value::Text(&lane),
                 control.as_deref().map_or(Value::Null, Value::Blob),
+                Value::Number(new.payload_bytes),
                 Value::Number(number.0),
             ],
         )?;
+        self.state.backlog.changes(&job, &new);
         self.limit_again(&mut new)?;
         if !waits {
             self.reply(call, Ok(acknowledgment(&new, true)));
@@ -224,7 +248,7 @@ impl<D: Database> Turn<'_, D> {
             self.wait_otherwise(&new)?;
         } else {
             self.wait_no_more(&job)?;
-            self.wait(&new)?;
+            self.line_up(&new)?;
         }
         self.reply(call, Ok(acknowledgment(&new, true)));
         Ok(())

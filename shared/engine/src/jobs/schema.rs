@@ -27,6 +27,7 @@ pub const STEPS: &[&[&str]] = &[
     SPREAD,
     RESULTS,
     super::alias::ALIASES,
+    super::backlog::BYTES,
 ];
 
 const FIRST: &[&str] = &[

@@ -12,7 +12,7 @@ use tidegate_protocol::calls::hub::{self, Delivery, Prefer};
 use tidegate_protocol::calls::jobs::{self, Change, Enqueue, Filter, JobRef, Keyed, ManyAction, NewJob, Selection};
 use tidegate_protocol::calls::once::{Dedupe, DedupeRule, KeyLife, Once};
 use tidegate_protocol::calls::queueing::{
-    ActionPattern, Counted, Pause, PauseScope, Priority, Queueing, Rule, Share, WhenFull,
+    ActionPattern, Bounds, Counted, Pause, PauseScope, Priority, Queueing, Rule, Share, WhenFull,
 };
 use tidegate_protocol::calls::reporting::{Durability, MetadataPatch, Notes, PatchOp, Reporting, Written};
 use tidegate_protocol::calls::schedules::{Overlap, Schedule};
@@ -273,6 +273,11 @@ pub fn new_job(payload: Payload) -> NewJob {
             place: Place {
                 shard: ShardIndex(u16::MAX),
                 shards: u16::MAX,
+            },
+            bounds: Bounds {
+                bytes: Some(LARGEST),
+                tenant: Some(u32::MAX),
+                tenant_bytes: Some(LARGEST),
             },
         },
         payload,
