@@ -85,6 +85,10 @@ counters! {
     jobs_stopped_by_force,
     /// Keys that named another job than before.
     keys_freed,
+    /// Keys of requests that were given a job which another request had made.
+    keys_joined,
+    /// Requests that were given a job which another one had made, or the same one before.
+    requests_deduplicated,
     /// Executions that never began.
     attempts_lost,
     /// Executions that began twice.

@@ -4,6 +4,7 @@ mod again;
 mod batches;
 mod changed;
 mod notes;
+mod once;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +12,7 @@ use tidegate_engine::database::{Database, Value};
 use tidegate_engine::jobs::{Effect, State};
 use tidegate_protocol::calls::executor::{Execute, Outcome};
 use tidegate_protocol::calls::jobs::{Call, Enqueue, Reply};
+use tidegate_protocol::calls::once::Once;
 use tidegate_protocol::calls::queueing::{Pause, PauseScope};
 use tidegate_protocol::calls::spread::{Growth, Standing, owner};
 use tidegate_protocol::event::{Event, Happening, Payload};
@@ -18,6 +20,7 @@ use tidegate_protocol::ids::{ActionName, FencingToken, JobId, JobNumber, UserId}
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
+use self::once::{KeyFacts, key_name};
 use crate::jobs::{Turn, own_reply};
 use crate::schedules::Ticks;
 use crate::setting::{
@@ -82,6 +85,8 @@ struct Facts {
     /// The token of the attempt whose outcome is awaited.
     open: Option<FencingToken>,
     /// The latest outcome that counted.
+    /// The key that its action found in its request.
+    dedupe: Option<String>,
     said: Option<(FencingToken, Outcome)>,
     last_token: u64,
     attempt: u32,
@@ -126,7 +131,8 @@ pub struct Oracle {
     jobs: BTreeMap<JobId, Facts>,
     rows: BTreeMap<usize, BTreeMap<JobNumber, RowView>>,
     undelivered: BTreeMap<usize, bool>,
-    keys: BTreeMap<(usize, String, String), (JobId, String)>,
+    /// By tenant, action, and what the request says it is.
+    keys: BTreeMap<(usize, String, (String, String)), KeyFacts>,
     /// What each object holds back.
     paused: BTreeSet<(usize, PauseScope)>,
     /// When each tenant started jobs of `brief`.
@@ -383,7 +389,9 @@ impl World {
         if let Turn::Handle(id, call) = turn
             && let Call::Enqueue(enqueue) = &**call
         {
-            self.check_key(shard, enqueue, own_reply(*id, effects), &before, now)?;
+            let reply = own_reply(*id, effects);
+            self.check_key(shard, enqueue, reply, &before, now)?;
+            self.check_dedupe(shard, enqueue, reply, &before, &after)?;
         }
         if let Turn::Wake = turn {
             let again = effects.iter().filter(|effect| {
@@ -438,7 +446,7 @@ impl World {
                 }
                 self.counters.jobs_swept += 1;
                 self.oracle.jobs.entry(old.id).or_default().swept = true;
-                self.oracle.keys.retain(|_, (job, _)| *job != old.id);
+                self.oracle.keys.retain(|_, key| key.job != old.id);
                 continue;
             };
             let same = new.id == old.id && new.seq >= old.seq && new.token >= old.token && new.attempt >= old.attempt;
@@ -535,6 +543,8 @@ impl World {
                 continue;
             }
             facts.action = Some(enqueue.job.action.clone());
+            let dedupe = enqueue.job.once.as_ref().and_then(Once::dedupe);
+            facts.dedupe = dedupe.map(|dedupe| dedupe.key.clone());
             facts.not_before = enqueue.job.run_at.map_or(0, |at| at.0);
             let (policy, from) = (&enqueue.job.policy, facts.not_before.max(now.0));
             facts.attempts_max = Some(policy.attempts_max);
@@ -858,46 +868,59 @@ impl World {
         let Tenant { scale, first_shard, .. } = &self.tenants[tenant];
         let first = first_shard + usize::from(owner(enqueue.partition, scale.shards).0);
         self.counters.keys_moved += u64::from(first != shard);
-        let name = (
-            tenant,
-            enqueue.job.action.as_str().to_owned(),
-            keyed.key.as_str().to_owned(),
-        );
-        if let Some((other, _)) = self
-            .oracle
-            .keys
-            .iter()
-            .find(|(other, (of, _))| *of == job && **other != name)
+        let Some(key) = key_name(enqueue) else { return Ok(()) };
+        let of_values = !key.1.is_empty();
+        let name = (tenant, enqueue.job.action.as_str().to_owned(), key);
+        if !of_values
+            && let Some((other, _)) = self
+                .oracle
+                .keys
+                .iter()
+                .find(|(other, known)| known.job == job && **other != name)
         {
             return Err(format!("one job, two keys: {job} of {name:?} and {other:?}"));
         }
         let known = self.oracle.keys.get(&name);
-        let of = known.and_then(|(job, _)| self.oracle.shard_of(*job));
+        let of = known.and_then(|known| self.oracle.shard_of(known.job));
+        let since = known.map_or(0, |known| known.since);
         let moved = of.is_some_and(|of| of != shard);
         // Another object has said that its key is free: the clock may have jumped back since.
         let at = if moved { self.latest_clock } else { now.0 };
         let lapsed = |row: &RowView| {
             let of_life = short_lived(&enqueue.job.action) && row.ended();
-            of_life && (row.state != SUCCEEDED || at >= row.created_at + KEY_LIFE_MS)
+            let since = if of_values { since } else { row.created_at };
+            of_life && (row.state != SUCCEEDED || at >= since + KEY_LIFE_MS)
         };
         let rows = of.and_then(|of| self.oracle.rows.get(&of)).unwrap_or(before);
-        let over = known.and_then(|(job, _)| rows.get(&job.number())).is_some_and(lapsed);
+        let over = known
+            .and_then(|known| rows.get(&known.job.number()))
+            .is_some_and(lapsed);
         if over {
-            if known.is_some_and(|(known, _)| *known == job) {
+            if known.is_some_and(|known| known.job == job) && !of_values {
                 return Err(format!("{job} was given for a key that names it no longer"));
             }
             self.counters.keys_freed += 1;
             self.oracle.keys.remove(&name);
         }
-        let known = self
-            .oracle
-            .keys
-            .entry(name)
-            .or_insert_with(|| (job, keyed.fingerprint.clone()));
-        if known.0 != job {
-            return Err(format!("one key, two jobs: {} and {job}", known.0));
+        if of_values && !self.oracle.keys.contains_key(&name) {
+            // Another body may have taken the key, where it was free.
+            let oracle = &mut self.oracle;
+            let here = |job: JobId| oracle.jobs.get(&job).is_some_and(|facts| facts.shard == shard);
+            let same_key = |(of, action, (key, _)): &(usize, String, (String, String))| {
+                (*of, action, key) == (name.0, &name.1, &name.2.0)
+            };
+            oracle.keys.retain(|other, known| !(same_key(other) && here(known.job)));
+            self.counters.keys_joined += u64::from(before.contains_key(&job.number()));
         }
-        if known.1 != keyed.fingerprint {
+        let known = self.oracle.keys.entry(name).or_insert_with(|| KeyFacts {
+            job,
+            fingerprint: keyed.fingerprint.clone(),
+            since: now.0,
+        });
+        if known.job != job {
+            return Err(format!("one key, two jobs: {} and {job}", known.job));
+        }
+        if known.fingerprint != keyed.fingerprint {
             return Err(format!("{job} answered another request with its key"));
         }
         Ok(())

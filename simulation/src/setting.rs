@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use tidegate_engine::composition::{Action, DeclaredMode, Input, OnEndRules, OnceRules, Plan, Queue};
+use tidegate_engine::composition::{Action, DeclaredMode, DedupeRules, Input, OnEndRules, OnceRules, Plan, Queue};
 use tidegate_protocol::calls::executor::{Backoff, Dispatch, Factor, Jitter, Policy, Sharing};
 use tidegate_protocol::calls::jobs::NewJob;
-use tidegate_protocol::calls::once::KeyLife;
+use tidegate_protocol::calls::once::{DedupeRule, KeyLife};
 use tidegate_protocol::calls::reporting::{Durability, Reporting};
 use tidegate_protocol::calls::schedules::{Overlap, Schedule};
 use tidegate_protocol::calls::tenant::Scale;
@@ -23,7 +23,13 @@ pub const BACKOFF_MIN_MS: u64 = 100;
 /// The revisions that a tenant switches between.
 pub const REVISIONS: [&str; 3] = ["rev_1", "rev_2", "rev_3"];
 /// The actions.
-pub const ACTIONS: [&str; 8] = ["work", "back", "quick", "bound", "late", "echo", "brief", AWAY];
+pub const ACTIONS: [&str; 10] = [
+    "work", "back", "quick", "bound", "late", "echo", "brief", AWAY, SAME, LAST,
+];
+/// The action whose requests of one value are one job until that has ended.
+pub const SAME: &str = "same";
+/// The action whose job, until it begins, takes the input of the last request of its value.
+pub const LAST: &str = "last";
 /// The action that workers of the pool [`POOL`] run.
 pub const AWAY: &str = "away";
 /// The pool.
@@ -209,7 +215,7 @@ fn graceful(action: &str) -> bool {
 
 /// Whether keys of an action live for [`KEY_LIFE_MS`] and not as long as their jobs.
 pub fn short_lived(action: &ActionName) -> bool {
-    matches!(action.as_str(), "back" | "bound" | "quick")
+    matches!(action.as_str(), "back" | "bound" | "quick" | SAME)
 }
 
 /// Whether attempts of an action do what the active composition says, or the one of their acceptance.
@@ -218,6 +224,19 @@ pub fn revision_rule(action: &str) -> RevisionRule {
         "back" => RevisionRule::Latest,
         _ => RevisionRule::Accepted,
     }
+}
+
+/// How an action tells its requests apart by their own values.
+fn dedupe(action: &str) -> Option<DedupeRules> {
+    let rule = match action {
+        SAME => DedupeRule::UntilEnded,
+        LAST => DedupeRule::KeepLast {
+            wait_ms: 1000,
+            max_wait_ms: 2500,
+        },
+        _ => return None,
+    };
+    Some(DedupeRules::by("payload.n", rule).expect("a path"))
 }
 
 /// The plan of a revision.
@@ -277,7 +296,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
                     ttl_ms: Some(KEY_LIFE_MS),
                     failed_frees: true,
                 }),
-                dedupe: None,
+                dedupe: dedupe(name.as_str()),
             },
             scopes: Vec::new(),
             on_end: None,

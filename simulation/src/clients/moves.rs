@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tidegate_protocol::ids::JobId;
 
 use super::Stream;
-use crate::setting::{ACTIONS, AWAY, KEYS};
+use crate::setting::{ACTIONS, AWAY, KEYS, LAST, SAME};
 use crate::world::{Check, Event, World};
 
 impl World {
@@ -46,9 +46,12 @@ impl World {
         let action = match self.random.below(100) {
             // So that a key meets itself again after its life.
             0..=19 if key.is_some() => "back",
-            0..=24 => "work",
-            25..=39 => "bound",
-            40..=47 => "back",
+            20..=39 if key.is_some() => SAME,
+            0..=23 => "work",
+            24..=34 => "bound",
+            35..=41 => SAME,
+            42..=45 => "back",
+            46..=47 => LAST,
             48..=54 => "late",
             55..=79 => "quick",
             80..=83 => "echo",
@@ -57,6 +60,11 @@ impl World {
         };
         let mark = &self.clients[client].mark;
         let n = match key {
+            // Few values, so that requests with a key, with another one and with none meet.
+            _ if matches!(action, SAME | LAST) => match key {
+                Some(key) if !self.random.permille(100) => key % 2,
+                _ => self.random.below(3),
+            },
             Some(key) if !self.random.permille(100) => key,
             _ => self.random.below(1000),
         };
@@ -69,10 +77,12 @@ impl World {
         if let Some(key) = key {
             body.push_str(&format!(",\"idempotency_key\":\"k{key}\""));
         }
-        if self.random.permille(150) {
+        // `keep_last` decides itself when its jobs start.
+        let timed = action != LAST;
+        if timed && self.random.permille(150) {
             body.push_str(&format!(",\"delay_ms\":{}", self.random.within(1..=15_000)));
         }
-        if self.random.permille(80) {
+        if timed && self.random.permille(80) {
             body.push_str(&format!(",\"queue_timeout_ms\":{}", self.random.within(1..=6000)));
         }
         body.push('}');
@@ -92,7 +102,7 @@ impl World {
     pub(super) fn attach(&mut self, client: usize, socket: usize) {
         let id = format!("a{}", self.id());
         if self.random.permille(150) {
-            let action = ACTIONS[self.random.below(3) as usize];
+            let action = [ACTIONS[0], ACTIONS[1], ACTIONS[2], SAME][self.random.below(4) as usize];
             let key = self.random.below(KEYS);
             let text = format!(
                 "{{\"type\":\"attach\",\"id\":\"{id}\",\"action\":\"{action}\",\"idempotency_key\":\"k{key}\"}}"

@@ -146,6 +146,8 @@ pub const LIMIT_RANGE: RangeInclusive<u64> = 1..=1_000_000;
 pub const THROTTLE_MS_RANGE: RangeInclusive<u64> = 1..=31 * DAY_MS;
 /// What `waiting` of an action may be: no more than one object takes of all jobs.
 pub const WAITING_RANGE: RangeInclusive<u64> = 1..=crate::jobs::WAITING_MAX;
+/// What `waiting_bytes` may be: a row takes so much at least, and ten objects hold no more. Bytes.
+pub const WAITING_BYTES_RANGE: RangeInclusive<u64> = 1024..=100_000_000_000;
 /// What the weight of a share may be: one start of the lightest is a thousand of the heaviest.
 pub const SHARE_WEIGHT_RANGE: RangeInclusive<u64> = 1..=1000;
 /// Weights at most; every other key has the weight 1.

@@ -2,7 +2,7 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::vec::Vec;
+use alloc::vec;
 
 use serde_json::Value;
 use tidegate_protocol::calls::once::{Dedupe, DedupeRule, KeyLife, Once};
@@ -18,10 +18,6 @@ use super::manifest::Mode;
 use super::object::Object;
 use super::queue::{Key, read_key};
 use super::request::Input;
-
-/// What a request with this rule may not say, and is told about it.
-const KEY_AND_DEDUPE: &str = "no key: requests for this action are told apart by its `dedupe`, and a key could name \
-                              another job than that";
 
 /// What makes several requests for an action one job.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -43,15 +39,12 @@ impl OnceRules {
     /// What makes other requests the same job as this one. `keyed` tells whether it has a key of the client's, and
     /// `start` when it is to start.
     ///
-    /// Errors: `VALIDATION_ERROR` for a key, or a delay, that `dedupe` cannot keep.
+    /// Errors: `VALIDATION_ERROR` for a delay that `dedupe` cannot keep.
     pub fn of(&self, input: &Input<'_>, keyed: bool, start: Start) -> Result<Option<Once>, Error> {
+        let key_life = self.key_life.filter(|_| keyed);
         let Some(dedupe) = &self.dedupe else {
-            return Ok(self.key_life.filter(|_| keyed).map(Once::Key));
+            return Ok(key_life.map(Once::Key));
         };
-        let mut faults = Vec::new();
-        if keyed {
-            faults.push(Fault::new("/idempotency_key", KEY_AND_DEDUPE, "a key"));
-        }
         let delay = match start {
             Start::Now => None,
             Start::After(_) => Some("/delay_ms"),
@@ -59,19 +52,24 @@ impl OnceRules {
         };
         if let (Some(pointer), DedupeRule::KeepLast { .. }) = (delay, dedupe.rule) {
             let expected = "no time of its own: the action's `dedupe` says when it starts";
-            faults.push(Fault::new(pointer, expected, "a later start"));
-        }
-        if !faults.is_empty() {
-            return Err(Error::invalid("The action's `dedupe` cannot keep this.", faults));
+            let fault = Fault::new(pointer, expected, "a later start");
+            return Err(Error::invalid("The action's `dedupe` cannot keep this.", vec![fault]));
         }
         Ok(Some(Once::Dedupe(Dedupe {
             key: dedupe.key_of(input),
             rule: dedupe.rule,
+            key_life,
         })))
     }
 }
 
 impl DedupeRules {
+    /// Requests of the same value at `path` are the same; `None` for what is no path.
+    pub fn by(path: &str, rule: DedupeRule) -> Option<Self> {
+        let key = Key::at(path)?;
+        Some(Self { key, rule })
+    }
+
     /// The key of a request. The user is part of it: no one is given another's job by sending what they sent.
     fn key_of(&self, input: &Input<'_>) -> String {
         Value::from([input.user.as_str(), &self.key.of(input)].as_slice()).to_string()
@@ -92,10 +90,6 @@ pub(super) fn read_once(fields: &mut Object<'_, '_>, mode: Option<Mode>) -> Once
         let pointer = fields.at("dedupe");
         read_dedupe(Object::read(value, &pointer, fields.faults)?, mode)
     });
-    if dedupe.is_some() && key_life.is_some() {
-        let expected = "not beside `dedupe`, whose requests have no key";
-        fields.fault("idempotency", expected, "both");
-    }
     OnceRules { key_life, dedupe }
 }
 

@@ -5,17 +5,19 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use serde_json::Value;
-use tidegate_protocol::calls::queueing::{ActionPattern, Counted, Priority, Queueing, Rule, Share, WhenFull};
+use tidegate_protocol::calls::queueing::{ActionPattern, Bounds, Counted, Priority, Queueing, Rule, Share, WhenFull};
 use tidegate_protocol::calls::spread::Place;
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::ids::{ActionName, ShardIndex};
 use tidegate_protocol::{Error, Fault};
 
 use super::defaults::{
-    LIMIT_RANGE, LIMITS_MAX, SHARE_WEIGHT_RANGE, SHARE_WEIGHTS_MAX, THROTTLE_MS_RANGE, WAITING_RANGE,
+    LIMIT_RANGE, LIMITS_MAX, SHARE_WEIGHT_RANGE, SHARE_WEIGHTS_MAX, THROTTLE_MS_RANGE, WAITING_BYTES_RANGE,
+    WAITING_RANGE,
 };
 use super::object::{Object, child, describe, note};
 use super::path::{self, Path};
@@ -31,6 +33,11 @@ const KEY_PATHS_MAX: usize = 4;
 pub struct Key(Vec<Path>);
 
 impl Key {
+    /// The key at one path; `None` for what is no path.
+    pub(super) fn at(path: &str) -> Option<Self> {
+        Path::parse(path).map(|path| Self(vec![path]))
+    }
+
     /// The key of a request; empty where the limit has no keys.
     pub(super) fn of(&self, input: &Input<'_>) -> String {
         match self.0.as_slice() {
@@ -76,6 +83,7 @@ pub struct Shares {
 pub struct Queue {
     limits: Vec<Arc<Limit>>,
     shares: Option<Arc<Shares>>,
+    bounds: Bounds,
 }
 
 /// How the jobs of an action wait.
@@ -86,6 +94,7 @@ pub struct QueueRules {
     limits: Vec<Arc<Limit>>,
     shares: Option<Arc<Shares>>,
     waiting_max: Option<u32>,
+    bounds: Bounds,
 }
 
 impl QueueRules {
@@ -127,6 +136,7 @@ impl QueueRules {
                 shard,
                 shards: scale.shards,
             },
+            bounds: self.bounds,
         })
     }
 }
@@ -159,20 +169,29 @@ impl Queue {
             let pointer = fields.at("share");
             read_shares(value, &pointer, fields.faults)
         });
+        let bounds = Bounds {
+            tenant: read_waiting(&mut fields),
+            tenant_bytes: fields.number("waiting_bytes", WAITING_BYTES_RANGE),
+            ..Bounds::default()
+        };
         fields.finish();
         Self {
             limits,
             shares: shares.map(Arc::new),
+            bounds,
         }
     }
 
-    /// What an action says of its place in the queue: `priority` and `waiting`, and the limits that mean it.
+    /// What an action says of its place in the queue: `priority`, `waiting` and `waiting_bytes`, and the limits that mean it.
     pub(super) fn rules(&self, fields: &mut Object<'_, '_>, name: Option<&ActionName>) -> QueueRules {
         let priority = fields.one_of("priority", &["high", "normal", "low"]);
-        let waiting = fields.number("waiting", WAITING_RANGE);
         QueueRules {
             priority: priority.and_then(Priority::parse).unwrap_or_default(),
-            waiting_max: waiting.and_then(|waiting| u32::try_from(waiting).ok()),
+            waiting_max: read_waiting(fields),
+            bounds: Bounds {
+                bytes: fields.number("waiting_bytes", WAITING_BYTES_RANGE),
+                ..self.bounds
+            },
             ..name.map(|name| self.rules_of(name)).unwrap_or_default()
         }
     }
@@ -183,6 +202,7 @@ impl Queue {
         QueueRules {
             limits: self.limits.iter().filter(means).cloned().collect(),
             shares: self.shares.clone(),
+            bounds: self.bounds,
             ..QueueRules::default()
         }
     }
@@ -208,6 +228,12 @@ impl Queue {
             }
         }
     }
+}
+
+/// How many jobs may wait.
+fn read_waiting(fields: &mut Object<'_, '_>) -> Option<u32> {
+    let waiting = fields.number("waiting", WAITING_RANGE);
+    waiting.and_then(|waiting| u32::try_from(waiting).ok())
 }
 
 fn read_limits(value: &Value, pointer: &str, scale: Scale, faults: &mut Vec<Fault>) -> Vec<Arc<Limit>> {

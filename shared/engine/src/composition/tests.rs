@@ -830,8 +830,13 @@ fn what_makes_requests_one_job_has_the_defaults_of_the_reference() {
         let found = once(json!({ "dedupe": dedupe }), false).unwrap().unwrap();
         let found = found.dedupe().unwrap();
         assert_eq!((found.rule, found.key.as_str()), (rule, r#"["ann","7"]"#), "{fields}");
-        let refused = once(json!({ "dedupe": dedupe }), true).unwrap_err();
-        assert_eq!(refused.details[0].pointer, "/idempotency_key");
+        assert_eq!(found.key_life, None);
+        let both = json!({ "dedupe": dedupe, "idempotency": {"ttl": "2h", "failed": "free"} });
+        for (keyed, life) in [(true, Some((Some(7_200_000), true))), (false, None)] {
+            let found = once(both.clone(), keyed).unwrap().unwrap();
+            let life = life.map(|(ttl_ms, failed_frees)| KeyLife { ttl_ms, failed_frees });
+            assert_eq!((found.key_life(), found.dedupe().unwrap().rule), (life, rule));
+        }
     }
 }
 
@@ -871,10 +876,6 @@ fn a_dedupe_that_says_nothing_or_too_much_is_a_fault() {
             "/actions/a/idempotency/ttl | from 1h to 30d",
             "/actions/a/idempotency/failed | `keep`, `free`",
         ],
-    );
-    check(
-        json!({"idempotency": {}, "dedupe": {"key": "user", "mode": "until_ended"}}),
-        &["/actions/a/idempotency | not beside `dedupe`"],
     );
 }
 

@@ -173,10 +173,11 @@ pub fn admit(
     let once = action
         .once
         .of(&input, request.idempotency_key.is_some(), request.start)?;
-    // Jobs of one key meet in one object, whichever kind of key it is.
+    // Jobs of one key meet in one object, whichever kind of key it is. Where a request has both, what it says of itself
+    // decides: the same request, sent again under its key, says the same.
     let key = request.idempotency_key.as_ref().map(IdempotencyKey::as_str);
     let dedupe = once.as_ref().and_then(Once::dedupe).map(|dedupe| dedupe.key.as_str());
-    let (partition, shard) = match key.or(dedupe) {
+    let (partition, shard) = match dedupe.or(key) {
         Some(key) => {
             let hash = fnv1a(&[action.name.as_str().as_bytes(), key.as_bytes()]);
             let partition = Partition::of_hash(hash);

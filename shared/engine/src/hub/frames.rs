@@ -6,7 +6,7 @@ use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::hub::Prefer;
 use tidegate_protocol::calls::jobs::{self, JobRef};
 use tidegate_protocol::frames::{BadFrame, ClientFrame, CloseCode, Request, ServerFrame, Target};
-use tidegate_protocol::ids::{ConnectionId, JobId, Partition, RequestId, Seq, fnv1a};
+use tidegate_protocol::ids::{ConnectionId, JobId, Partition, RequestId, Seq, ShardIndex, fnv1a};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
@@ -109,7 +109,10 @@ impl Hub {
                 let request_id = id_or_new(id);
                 let caller = caller();
                 match self.has_room(from) {
-                    Ok(()) => self.attach(from, caller, request_id, target, after, effects),
+                    Ok(()) => {
+                        let target = self.find(plan, target);
+                        self.attach(from, caller, request_id, target, after, effects);
+                    }
                     Err(error) => effects.push(send_error(from, Some(request_id), error, moment.now)),
                 }
             }
@@ -163,23 +166,41 @@ impl Hub {
         }
     }
 
+    /// Which object is asked for a job first, and how. A key of an action whose requests are told apart by their own
+    /// values lies where those say, which the key does not tell.
+    fn find(&self, plan: &Plan, target: Target) -> (ShardIndex, JobRef) {
+        let (action, key) = match target {
+            Target::Job(id) => return (self.spreads.for_number(id.number()), JobRef::Id(id)),
+            Target::Key(action, key) => (action, key),
+        };
+        let shards = self.spreads.shards();
+        let of_values = |action| plan.action(action).is_ok_and(|action| action.once.dedupe.is_some());
+        if shards > 1 && of_values(&action) {
+            let at = ShardIndex(0);
+            return (
+                at,
+                JobRef::Anywhere {
+                    action,
+                    key,
+                    at,
+                    shards,
+                },
+            );
+        }
+        let hash = fnv1a(&[action.as_str().as_bytes(), key.as_str().as_bytes()]);
+        let shard = self.spreads.for_key(Partition::of_hash(hash));
+        (shard, JobRef::Key(action, key))
+    }
+
     fn attach(
         &mut self,
         from: &ConnectionId,
         caller: Caller,
         request_id: RequestId,
-        target: Target,
+        (shard, job): (ShardIndex, JobRef),
         after: Option<Seq>,
         effects: &mut Vec<Effect>,
     ) {
-        let (shard, job) = match target {
-            Target::Job(id) => (self.spreads.for_number(id.number()), JobRef::Id(id)),
-            Target::Key(action, key) => {
-                let hash = fnv1a(&[action.as_str().as_bytes(), key.as_str().as_bytes()]);
-                let shard = self.spreads.for_key(Partition::of_hash(hash));
-                (shard, JobRef::Key(action, key))
-            }
-        };
         let call = jobs::Call::Follow {
             job,
             caller,

@@ -157,6 +157,7 @@ impl<D: Database> Turn<'_, D> {
         };
         self.state.lanes.charge(&lane);
         self.state.lanes.remove(&lane, head);
+        self.state.backlog.leaves(&job, self.now);
         self.state.running.insert(job.id.number(), lease);
         Ok(Some(self.execution(&job, payload)))
     }
@@ -405,9 +406,13 @@ impl<D: Database> Turn<'_, D> {
     pub(super) fn end(&mut self, mut job: Job, state: JobState, what: Happening) -> Result<(), DatabaseError> {
         let number = job.id.number();
         let waited = job.state.is_waiting();
+        if waited || job.state == JobState::Paused {
+            self.state.backlog.leaves(&job, self.now);
+        }
         job.control = None;
         self.state.release(number);
         let expires_at = job.kept_until(self.now, state);
+        let expires_at = expires_at.max(self.aliased_until(&job, state)?.unwrap_or_default());
         job.state = state;
         job.ended_at = Some(self.now);
         job.expires_at = Some(expires_at);

@@ -112,7 +112,7 @@ impl<D: Database> Turn<'_, D> {
         self.save(job)?;
         job.set_due(self.db, Some(due_at))?;
         self.place_freed = true;
-        self.wait(job)
+        self.line_up(job)
     }
 
     /// Lets a job start not before `start`, or at once where that has passed. Its limits of time count from there.

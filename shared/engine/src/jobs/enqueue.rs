@@ -1,24 +1,25 @@
 //! Accepting a job, once for each key.
 
-use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::executor::Dispatch;
-use tidegate_protocol::calls::jobs::{Enqueue, Keyed, NewJob, Reply};
+use tidegate_protocol::calls::jobs::{Enqueue, NewJob, Reply};
 use tidegate_protocol::calls::queueing::Queueing;
 use tidegate_protocol::event::{JobState, JsonText, Payload, Progress};
 use tidegate_protocol::ids::{FencingToken, JobId, JobNumber};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
+use super::alias::Holder;
+use super::backlog::{Count, payload_bytes};
 use super::batches::refused;
 use super::lanes::Shape;
 use super::once::{Earlier, Leaves};
-use super::row::{FIRST, Job, fingerprint};
+use super::row::{FIRST, Job};
 use super::state::{Lease, Unstored, Waiter, Waiting};
 use super::time_limits::limited_within;
-use super::{CallId, DOORBELL_GRACE_MS, Effect, Turn, WAITERS_MAX, WAITING_MAX};
+use super::{CallId, DOORBELL_GRACE_MS, Effect, Turn, WAITERS_MAX};
 use crate::database::{Database, DatabaseError};
 
 /// The first token of a job that starts as it is accepted.
@@ -29,9 +30,9 @@ impl<D: Database> Turn<'_, D> {
     pub(super) fn enqueue(&mut self, call: CallId, mut enqueue: Enqueue) -> Result<(), DatabaseError> {
         self.learn_place(&enqueue.job.queueing)?;
         if let Some(keyed) = &enqueue.keyed
-            && let Some(job) = self.named_or_freed(enqueue.job.action.as_str(), keyed.key.as_str())?
+            && let Some(holder) = self.named_or_freed(enqueue.job.action.as_str(), keyed.key.as_str())?
         {
-            return self.answer_again(call, job, &keyed.clone(), &enqueue);
+            return self.answer_again(call, holder, &enqueue);
         }
         if self.is_cancelled(enqueue.job.batch.as_ref())? {
             self.reply(call, Err(refused()));
@@ -44,18 +45,13 @@ impl<D: Database> Turn<'_, D> {
         let Some(enqueue) = self.hand_on_key(call, enqueue, leaves.as_ref())? else {
             return Ok(());
         };
-        let freed = leaves.as_ref().map_or(0, Leaves::freed);
-        if self.state.lanes.jobs() >= WAITING_MAX + freed {
-            let message = format!("{WAITING_MAX} jobs are waiting already.");
-            self.reply(call, Err(Error::new(ErrorCode::QueueFull, message).retry_after(5000)));
-            return Ok(());
-        }
-        let bound = enqueue.job.queueing.waiting_max;
-        let bound = bound.map(|max| self.state.spread.place().part(max).max(1));
-        let waiting = self.state.lanes.jobs_of(&enqueue.job.action);
-        if let Some(max) = bound.filter(|max| waiting >= freed + u64::from(*max)) {
-            let message = format!("{max} jobs of the action `{}` are waiting already.", enqueue.job.action);
-            self.reply(call, Err(Error::new(ErrorCode::QueueFull, message).retry_after(5000)));
+        let freed = leaves.as_ref().map(Leaves::freed).unwrap_or_default();
+        let more = Count {
+            jobs: 1,
+            bytes: payload_bytes(&enqueue.job.payload),
+        };
+        if let Some(full) = self.full(&enqueue.job.action, &enqueue.job.queueing, more, freed) {
+            self.reply(call, Err(full));
             return Ok(());
         }
         let waits = enqueue.answer_within_ms.is_some();
@@ -131,13 +127,14 @@ impl<D: Database> Turn<'_, D> {
     }
 
     /// The key is known: the stored answer, or a place beside the one who asked first.
-    fn answer_again(&mut self, call: CallId, job: Job, keyed: &Keyed, enqueue: &Enqueue) -> Result<(), DatabaseError> {
-        if fingerprint(self.db, job.id.number())?.as_deref() != Some(keyed.fingerprint.as_str()) {
+    fn answer_again(&mut self, call: CallId, holder: Holder, enqueue: &Enqueue) -> Result<(), DatabaseError> {
+        let own = enqueue.keyed.as_ref().map(|keyed| keyed.fingerprint.as_str());
+        if holder.fingerprint(self.db)?.as_deref() != own {
             let message = "This idempotency key was used for another request: another payload or another user.";
             self.reply(call, Err(Error::new(ErrorCode::IdempotencyMismatch, message)));
             return Ok(());
         }
-        self.give_again(call, job, enqueue)
+        self.give_again(call, holder.job, enqueue)
     }
 
     /// Answers with a job that is there: its stored answer, or a place beside those who asked before.
@@ -314,6 +311,7 @@ pub(super) fn fresh(id: JobId, now: UnixMs, enqueue: &Enqueue) -> Job {
         snoozes: 0,
         control: None,
         reported: None,
+        payload_bytes: payload_bytes(&enqueue.job.payload),
     }
 }
 

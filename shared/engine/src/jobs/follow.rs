@@ -81,7 +81,9 @@ impl<D: Database> Turn<'_, D> {
     ) -> Result<(), DatabaseError> {
         let found = match job {
             JobRef::Id(id) => self.load(*id)?,
-            JobRef::Key(action, key) => self.named(action.as_str(), key.as_str())?,
+            JobRef::Key(action, key) | JobRef::Anywhere { action, key, .. } => {
+                self.named(action.as_str(), key.as_str())?
+            }
         };
         let Some(mut job) = found.filter(|job| caller.may_read(&job.spec.user)) else {
             self.reply(call, Err(Error::not_found()));

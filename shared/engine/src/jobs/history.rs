@@ -382,7 +382,7 @@ fn trim(db: &impl Database, table: &Table, number: JobNumber, over: u64) -> Resu
 pub(super) fn sweepable(db: &impl Database, now: UnixMs) -> Result<u64, DatabaseError> {
     let used = db.run(
         "-- jobs::sweepable
-        SELECT EXISTS (SELECT 1 FROM output) OR EXISTS (SELECT 1 FROM event)",
+        SELECT EXISTS (SELECT 1 FROM output) OR EXISTS (SELECT 1 FROM event) OR EXISTS (SELECT 1 FROM alias)",
         &[],
     )?;
     if used.into_iter().next().map(|mut row| row.number()).transpose()? != Some(1) {
@@ -390,14 +390,14 @@ pub(super) fn sweepable(db: &impl Database, now: UnixMs) -> Result<u64, Database
     }
     let rows = db.run(
         "-- jobs::sweepable
-        SELECT reported FROM job WHERE expires_at <= CAST(? AS INTEGER) AND due_at IS NULL
+        SELECT reported, (SELECT max(place) FROM alias WHERE alias.number = job.number) FROM job WHERE expires_at <= CAST(? AS INTEGER) AND due_at IS NULL
         ORDER BY number LIMIT CAST(? AS INTEGER)",
         &[Value::Number(now.0), Value::Number(TURN_ROWS_MAX)],
     )?;
     let (mut jobs, mut deleted) = (0, 0);
     for mut row in rows {
         let reported: Option<Reported> = row.optional_blob()?.map(|bytes| from_blob(&bytes)).transpose()?;
-        deleted += reported.map_or(0, |reported| reported.rows);
+        deleted += reported.map_or(0, |reported| reported.rows) + row.optional_number()?.unwrap_or(0);
         if jobs > 0 && deleted > SWEEP_ROWS_MAX {
             return Ok(jobs);
         }

@@ -117,6 +117,10 @@ impl Shape {
         })
     }
 
+    pub fn action(&self) -> &ActionName {
+        &self.action
+    }
+
     pub fn pool(&self) -> Option<&PoolName> {
         self.pool.as_ref()
     }

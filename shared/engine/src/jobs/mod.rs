@@ -10,7 +10,9 @@
 //! every row above the `watermark` (see [`wake`]), which each alarm moves up, giving an index entry to what is still
 //! alive then.
 
+mod alias;
 mod attempt;
+mod backlog;
 mod backoff;
 mod batches;
 mod cancel;

@@ -1,7 +1,8 @@
 //! One piece of work, once: which job a key names, and what becomes of a request whose key an earlier job has.
 //!
 //! There are keys of two kinds: the client's own, and those that a composition finds in a request (`dedupe`). Each is a
-//! column of the job that it names. What a key is worth is decided when it is looked up, so that its end costs nothing:
+//! column of the job that it names. A request with both is looked up by the client's key first; where that names nothing
+//! and `dedupe` finds a job, the client's key is one more name of that job (see [`super::alias`]). What a key is worth is decided when it is looked up, so that its end costs nothing:
 //! a key that names nothing any more stays where it is until another job takes it, or its row goes.
 
 use alloc::boxed::Box;
@@ -14,6 +15,8 @@ use tidegate_protocol::ids::{JobId, JobNumber};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
+use super::alias::Holder;
+use super::backlog::{Count, payload_bytes};
 use super::change::Control;
 use super::enqueue::acknowledgment;
 use super::follow::stored_key;
@@ -43,16 +46,20 @@ impl Leaves {
         self.replaced.is_some()
     }
 
-    /// How many waiting jobs there will be fewer.
-    pub fn freed(&self) -> u64 {
-        u64::from(self.replaced.as_ref().is_some_and(|job| job.state.is_waiting()))
+    /// How much less there will wait.
+    pub fn freed(&self) -> Count {
+        let replaced = self.replaced.as_ref().map(|job| Count {
+            jobs: 1,
+            bytes: job.payload_bytes,
+        });
+        replaced.unwrap_or_default()
     }
 }
 
 impl Job {
     /// Whether the client's key still names this job.
-    fn keeps_key(&self, now: UnixMs) -> bool {
-        let Some(Once::Key(life)) = &self.spec.once else {
+    pub(super) fn keeps_key(&self, now: UnixMs) -> bool {
+        let Some(life) = self.spec.once.as_ref().and_then(Once::key_life) else {
             return true;
         };
         let freed = self.state != JobState::Succeeded && life.failed_frees;
@@ -76,30 +83,26 @@ impl Job {
 impl<D: Database> Turn<'_, D> {
     /// The job that a client's key names now.
     pub(super) fn named(&self, action: &str, key: &str) -> Result<Option<Job>, DatabaseError> {
-        let found = Job::load_key(self.db, action, key)?;
+        let found = self.holder(action, key)?;
         Ok(found
-            .filter(|job| job.keeps_key(self.now))
-            .map(|job| job.faded(self.now)))
+            .filter(|holder| holder.keeps_key(self.now))
+            .map(|holder| holder.job.faded(self.now)))
     }
 
     /// The same for a request that takes the key where it names nothing.
-    pub(super) fn named_or_freed(&self, action: &str, key: &str) -> Result<Option<Job>, DatabaseError> {
-        let Some(job) = Job::load_key(self.db, action, key)? else {
+    pub(super) fn named_or_freed(&self, action: &str, key: &str) -> Result<Option<Holder>, DatabaseError> {
+        let Some(holder) = self.holder(action, key)? else {
             return Ok(None);
         };
-        if job.keeps_key(self.now) {
-            return Ok(Some(job));
+        if holder.keeps_key(self.now) {
+            return Ok(Some(holder));
         }
-        self.db.run(
-            "-- jobs::free_key
-            UPDATE job SET key = NULL WHERE number = CAST(? AS INTEGER)",
-            &[Value::Number(job.id.number().0)],
-        )?;
+        holder.free_key(self.db)?;
         Ok(None)
     }
 
     /// Looks for the job of the same key that a composition found in the request, and applies its rule. Nothing is
-    /// written where there is to be a new job.
+    /// written where there is to be a new job. A job that the request is given has its client's key from then on.
     pub(super) fn deduplicate(&mut self, call: CallId, enqueue: &mut Enqueue) -> Result<Earlier, DatabaseError> {
         let Some(dedupe) = enqueue.job.once.as_ref().and_then(Once::dedupe) else {
             return Ok(Earlier::New(None));
@@ -111,17 +114,14 @@ impl<D: Database> Turn<'_, D> {
         };
         let replaced = match rule {
             DedupeRule::Window { ms } if self.now < job.created_at.plus(ms) => {
-                self.give_again(call, job, enqueue)?;
-                return Ok(Earlier::Answered);
+                return self.give_also(call, job, enqueue, None);
             }
             DedupeRule::UntilEnded if !job.state.is_ended() => {
-                self.give_again(call, job, enqueue)?;
-                return Ok(Earlier::Answered);
+                return self.give_also(call, job, enqueue, None);
             }
             DedupeRule::KeepLast { wait_ms, max_wait_ms } if !job.has_begun() => {
                 let start = self.now.plus(wait_ms).min(job.created_at.plus(max_wait_ms));
-                self.take_over(call, job, enqueue, start)?;
-                return Ok(Earlier::Answered);
+                return self.give_also(call, job, enqueue, Some(start));
             }
             DedupeRule::ReplaceWaiting => !job.has_begun(),
             DedupeRule::Window { .. } | DedupeRule::UntilEnded | DedupeRule::KeepLast { .. } => false,
@@ -133,6 +133,28 @@ impl<D: Database> Turn<'_, D> {
         })))
     }
 
+    /// The request is answered with `job`, under its client's key as well; with a start, it becomes the job's input.
+    fn give_also(
+        &mut self,
+        call: CallId,
+        job: Job,
+        enqueue: &Enqueue,
+        start: Option<UnixMs>,
+    ) -> Result<Earlier, DatabaseError> {
+        if start.is_some()
+            && let Some(full) = self.full_of(&job, enqueue)
+        {
+            self.reply(call, Err(full));
+            return Ok(Earlier::Answered);
+        }
+        match (self.name_also(&job, enqueue)?, start) {
+            (Some(refusal), _) => self.reply(call, Err(refusal)),
+            (None, None) => self.give_again(call, job, enqueue)?,
+            (None, Some(start)) => self.take_over(call, job, enqueue, start)?,
+        }
+        Ok(Earlier::Answered)
+    }
+
     /// The earlier job of its key makes way for the new job `by`.
     pub(super) fn make_way(&mut self, leaves: Leaves, by: JobId) -> Result<(), DatabaseError> {
         free_dedupe(self.db, leaves.number)?;
@@ -142,6 +164,15 @@ impl<D: Database> Turn<'_, D> {
             self.end(*job, JobState::Cancelled, Happening::Failed { error })?;
         }
         Ok(())
+    }
+
+    /// Why there is no room for the larger input that `job`, which waits, would have by `enqueue`.
+    fn full_of(&self, job: &Job, enqueue: &Enqueue) -> Option<Error> {
+        let larger = payload_bytes(&enqueue.job.payload).saturating_sub(job.payload_bytes);
+        let more = Count { jobs: 0, bytes: larger };
+        let none = Count::default();
+        self.full(&enqueue.job.action, &enqueue.job.queueing, more, none)
+            .filter(|_| larger > 0)
     }
 
     /// `job`, which has not begun, becomes what `enqueue` asks for, and starts at `start`. It stays the same job.
@@ -168,6 +199,7 @@ impl<D: Database> Turn<'_, D> {
             state: if waits { JobState::Scheduled } else { job.state },
             due_at: waits.then_some(start),
             control: held,
+            payload_bytes: payload_bytes(&enqueue.job.payload),
             changed_at: self.now,
             spec: NewJob {
                 payload: Payload::Inline(JsonText::null()),
@@ -178,6 +210,10 @@ impl<D: Database> Turn<'_, D> {
             },
             ..job.clone()
         };
+        if let Some(Once::Dedupe(dedupe)) = &mut new.spec.once {
+            // The key that the job was made with lives on as it did.
+            dedupe.key_life = job.spec.once.as_ref().and_then(Once::key_life);
+        }
         if let Some(hub) = enqueue.follower {
             self.state.followed.insert((hub, number));
             if !new.followers.contains(&hub) {
@@ -188,7 +224,8 @@ impl<D: Database> Turn<'_, D> {
         let control = new.control.as_ref().map(to_blob).transpose()?;
         self.db.run(
             "-- jobs::take_over
-            UPDATE job SET state = ?, due_at = ?, changed_at = ?, spec = ?, payload = ?, followers = ?, lane = ?, control = ?
+            UPDATE job SET state = ?, due_at = ?, changed_at = ?, spec = ?, payload = ?, followers = ?, lane = ?, control = ?,
+                payload_bytes = ?
             WHERE number = CAST(? AS INTEGER)",
             &[
                 Value::Number(state_number(new.state)),
@@ -199,9 +236,11 @@ impl<D: Database> Turn<'_, D> {
                 Value::Blob(&to_blob(&new.followers)?),
                 Value::Text(&lane),
                 control.as_deref().map_or(Value::Null, Value::Blob),
+                Value::Number(new.payload_bytes),
                 Value::Number(number.0),
             ],
         )?;
+        self.state.backlog.changes(&job, &new);
         self.limit_again(&mut new)?;
         if !waits {
             self.reply(call, Ok(acknowledgment(&new, true)));
@@ -211,7 +250,7 @@ impl<D: Database> Turn<'_, D> {
             self.wait_otherwise(&new)?;
         } else {
             self.wait_no_more(&job)?;
-            self.wait(&new)?;
+            self.line_up(&new)?;
         }
         self.reply(call, Ok(acknowledgment(&new, true)));
         Ok(())

@@ -52,6 +52,8 @@ pub(super) struct Job {
     pub control: Option<Control>,
     /// What is in the tables beyond the row.
     pub reported: Option<Reported>,
+    /// The size of the input, wherever that lies.
+    pub payload_bytes: u64,
 }
 
 /// The order in which states are stored. Those that wait come first, so that a comparison finds them.
@@ -90,7 +92,7 @@ macro_rules! columns {
             $more,
             "number, tail, state, due_at, created_at, spec, token, attempt, attempt_until, losses, seq, progress, \
              log, followers, checkpoint, changed_at, ended_at, expires_at, outcome, give_up_at, snoozes, control, \
-             reported FROM job ",
+             reported, payload_bytes FROM job ",
             $rest
         )
     };
@@ -125,6 +127,7 @@ impl Job {
             snoozes: row.number()?,
             control: row.optional_blob()?.map(|bytes| from_blob(&bytes)).transpose()?,
             reported: row.optional_blob()?.map(|bytes| from_blob(&bytes)).transpose()?,
+            payload_bytes: row.number()?,
         })
     }
 
@@ -163,8 +166,8 @@ impl Job {
             "-- jobs::insert
             INSERT INTO job (number, tail, state, due_at, user, action, key, fingerprint, created_at, spec, payload,
                 token, attempt, attempt_until, losses, seq, progress, log, followers, checkpoint, changed_at,
-                ended_at, expires_at, outcome, give_up_at, snoozes, lane, dedupe, batch)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                ended_at, expires_at, outcome, give_up_at, snoozes, lane, dedupe, batch, payload_bytes)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             &[
                 Value::Number(self.id.number().0),
                 Value::Number(u64::from(self.id.tail())),
@@ -195,6 +198,7 @@ impl Job {
                 Value::Text(&Shape::of(&self.spec).name()?),
                 dedupe,
                 batch,
+                Value::Number(self.payload_bytes),
             ],
         )?;
         Ok(())

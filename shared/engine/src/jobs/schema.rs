@@ -27,6 +27,8 @@ pub const STEPS: &[&[&str]] = &[
     SPREAD,
     RESULTS,
     BATCHES,
+    super::alias::ALIASES,
+    super::backlog::BYTES,
 ];
 
 const FIRST: &[&str] = &[

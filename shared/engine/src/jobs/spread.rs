@@ -152,6 +152,11 @@ impl<D: Database> Turn<'_, D> {
             self.reply(id, Err(error.retry_after(AWAKE_SOON_MS)));
             return Ok(None);
         }
+        if let Some((shard, call)) = self.next_asked(&call)? {
+            let call = Box::new(call);
+            self.reply(id, Ok(Reply::Elsewhere { shard, call }));
+            return Ok(None);
+        }
         let Some(shard) = partition_of(&call).and_then(|partition| self.state.spread.lost_to(partition)) else {
             return Ok(Some(call));
         };
@@ -161,6 +166,43 @@ impl<D: Database> Turn<'_, D> {
         let call = Box::new(call);
         self.reply(id, Ok(Reply::Elsewhere { shard, call }));
         Ok(None)
+    }
+
+    /// Where a key that each object is asked for in turn is not here: the next one, and what it is asked.
+    fn next_asked(&self, call: &Call) -> Result<Option<(ShardIndex, Call)>, DatabaseError> {
+        let Call::Follow {
+            job:
+                JobRef::Anywhere {
+                    action,
+                    key,
+                    at,
+                    shards,
+                },
+            caller,
+            hub,
+            after,
+        } = call
+        else {
+            return Ok(None);
+        };
+        let shards = self.state.spread.place().shards.max(*shards);
+        let next = ShardIndex(at.0.saturating_add(1));
+        if next.0 >= shards || self.named(action.as_str(), key.as_str())?.is_some() {
+            return Ok(None);
+        }
+        let job = JobRef::Anywhere {
+            action: action.clone(),
+            key: key.clone(),
+            at: next,
+            shards,
+        };
+        let call = Call::Follow {
+            job,
+            caller: caller.clone(),
+            hub: *hub,
+            after: *after,
+        };
+        Ok(Some((next, call)))
     }
 
     /// Whether the job is here that a call names.

@@ -10,6 +10,7 @@ use tidegate_protocol::event::{JobState, Progress};
 use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, JobNumber, Seq};
 use tidegate_protocol::time::UnixMs;
 
+use super::backlog::Backlog;
 use super::batches::Batches;
 use super::gates::{Gate, Gates};
 use super::lanes::Shape;
@@ -102,6 +103,7 @@ pub struct State {
     pub(super) unstored: BTreeMap<JobNumber, Unstored>,
     pub(super) undelivered: BTreeMap<JobNumber, Undelivered>,
     pub(super) lanes: Queues,
+    pub(super) backlog: Backlog,
     pub(super) gates: Gates,
     pub(super) waiters: BTreeMap<CallId, Waiter>,
     pub(super) sweep_at: Option<UnixMs>,
@@ -113,6 +115,8 @@ pub struct State {
     pub(super) spread: Spread,
     pub(super) pull: Pull,
     pub(super) batches: Batches,
+    /// Whether any job has a further key. Where none has one, no request looks for it.
+    pub(super) aliases: bool,
 }
 
 impl State {
@@ -134,6 +138,7 @@ impl State {
         let last = JobNumber(one("-- jobs::recover\nSELECT max(number) FROM job")?.unwrap_or(0)).max(watermark);
         let spread = Spread::recover(db)?;
         name_lanes(db, watermark)?;
+        let (lanes, backlog) = recover_lanes(db, now)?;
         let mut state = Self {
             last: last.max(spread.after()),
             watermark,
@@ -141,7 +146,8 @@ impl State {
             rows: BTreeMap::new(),
             unstored: BTreeMap::new(),
             undelivered: BTreeMap::new(),
-            lanes: recover_lanes(db)?,
+            lanes,
+            backlog,
             gates: Gates::recover(db)?,
             waiters: BTreeMap::new(),
             sweep_at: None,
@@ -151,6 +157,7 @@ impl State {
             spread,
             pull: Pull::default(),
             batches: Batches::recover(db)?,
+            aliases: Self::any_alias(db)?,
         };
         let indexed = db.run(columns!("WHERE due_at IS NOT NULL AND state >= 3"), &[])?;
         let young = db.run(
@@ -313,10 +320,12 @@ impl State {
             .map(|lease| &lease.shape)
             .chain(unstored)
             .for_each(|shape| gates.hold(shape));
+        let (lanes, backlog) = recover_lanes(db, UnixMs(0))?;
         Ok(gates == self.gates
             && Spread::recover(db)? == self.spread
             && self.batches.mirror(db)?
-            && recover_lanes(db)?.iter().eq(self.lanes.iter()))
+            && lanes.iter().eq(self.lanes.iter())
+            && backlog == self.backlog)
     }
 }
 
@@ -347,18 +356,22 @@ fn name_lanes(db: &impl Database, watermark: JobNumber) -> Result<(), DatabaseEr
     Ok(())
 }
 
-/// The lanes of all jobs that wait.
-fn recover_lanes(db: &impl Database) -> Result<Queues, DatabaseError> {
+/// The lanes of all jobs that wait, and how much that is.
+fn recover_lanes(db: &impl Database, now: UnixMs) -> Result<(Queues, Backlog), DatabaseError> {
     let mut lanes = Queues::default();
+    let mut backlog = Backlog::new(now);
+    backlog.recover_paused(db)?;
     let rows = db.run(
         "-- jobs::recover_lanes
-        SELECT lane, count(*), min(due_at) FROM job WHERE due_at IS NOT NULL AND state < 3 GROUP BY lane",
+        SELECT lane, min(due_at), count(*), sum(payload_bytes) FROM job WHERE due_at IS NOT NULL AND state < 3 GROUP BY lane",
         &[],
     )?;
     for mut row in rows {
         let name = row.text()?;
-        let (jobs, head) = (row.number()?, UnixMs(row.number()?));
-        lanes.add_many(&name, &Shape::parse(&name)?, head, jobs);
+        let (head, waiting) = (UnixMs(row.number()?), Backlog::count(&mut row)?);
+        let shape = Shape::parse(&name)?;
+        backlog.add(shape.action(), waiting);
+        lanes.add_many(&name, &shape, head, waiting.jobs);
     }
-    Ok(lanes)
+    Ok((lanes, backlog))
 }

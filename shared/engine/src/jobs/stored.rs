@@ -37,8 +37,14 @@ impl<D: Database> Turn<'_, D> {
         Ok(())
     }
 
-    /// `job` waits from its `due_at` on.
+    /// `job`, which did not wait, waits from its `due_at` on.
     pub(super) fn wait(&mut self, job: &Job) -> Result<(), DatabaseError> {
+        self.state.backlog.enters(job);
+        self.line_up(job)
+    }
+
+    /// `job`, which waits, stands in its lane from its `due_at` on.
+    pub(super) fn line_up(&mut self, job: &Job) -> Result<(), DatabaseError> {
         let shape = Shape::of(&job.spec);
         let due = job.due_at.unwrap_or(self.now);
         self.state.lanes.add(&shape.name()?, &shape, due);

@@ -127,6 +127,7 @@ impl<D: Database> Turn<'_, D> {
         for mut row in rows {
             let number = JobNumber(row.number()?);
             self.state.undelivered.remove(&number);
+            self.forget_aliases(number)?;
             let payload: Payload = from_blob(&row.blob()?)?;
             keys.extend(stored_key(&payload).map(Into::into));
             let outcome = row.optional_blob()?;

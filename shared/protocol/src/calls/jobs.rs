@@ -106,6 +106,17 @@ pub enum JobRef {
     Id(JobId),
     /// By its action and key.
     Key(ActionName, IdempotencyKey),
+    /// By its action and key, where the key does not say which object has it: each is asked in turn.
+    Anywhere {
+        /// The action.
+        action: ActionName,
+        /// The key.
+        key: IdempotencyKey,
+        /// The object that is asked.
+        at: ShardIndex,
+        /// How many objects there are, as far as whoever asks knows.
+        shards: u16,
+    },
 }
 
 /// A call to a `Jobs` object.

@@ -44,9 +44,12 @@ pub struct Dedupe {
     pub key: String,
     /// What the key is for.
     pub rule: DedupeRule,
+    /// How long the client's key lives that came with the request as well, where that is not as long as its job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_life: Option<KeyLife>,
 }
 
-/// What makes several requests one job. A job has a key of the one kind or of the other.
+/// What makes several requests one job. A job may have a key of either kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Once {
@@ -65,16 +68,22 @@ impl Once {
         }
     }
 
+    /// How long the client's key lives, where that is not as long as its job.
+    pub fn key_life(&self) -> Option<KeyLife> {
+        match self {
+            Self::Key(life) => Some(*life),
+            Self::Dedupe(dedupe) => dedupe.key_life,
+        }
+    }
+
     /// How long a job accepted at `accepted` must be kept for the sake of its key, now that it has ended, `failed` or not.
     pub fn keeps_until(&self, accepted: UnixMs, failed: bool) -> Option<UnixMs> {
-        match self {
-            Self::Key(life) if failed && life.failed_frees => None,
-            Self::Key(life) => life.ttl_ms.map(|ms| accepted.plus(ms)),
-            Self::Dedupe(Dedupe {
-                rule: DedupeRule::Window { ms },
-                ..
-            }) => Some(accepted.plus(*ms)),
-            Self::Dedupe(_) => None,
-        }
+        let key = self.key_life().filter(|life| !(failed && life.failed_frees));
+        let key = key.and_then(|life| life.ttl_ms);
+        let window = match self.dedupe().map(|dedupe| dedupe.rule) {
+            Some(DedupeRule::Window { ms }) => Some(ms),
+            _ => None,
+        };
+        key.max(window).map(|ms| accepted.plus(ms))
     }
 }

@@ -123,6 +123,31 @@ pub struct Queueing {
     /// tenant: the object takes its part.
     #[serde(default)]
     pub place: Place,
+    /// What else may wait at once.
+    #[serde(default, skip_serializing_if = "Bounds::are_none")]
+    pub bounds: Bounds,
+}
+
+/// What may wait at once in the whole tenant, beyond the bound on jobs of one action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Bounds {
+    /// Bytes of the inputs of this action's jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Jobs of all actions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<u32>,
+    /// Bytes of the inputs of all actions' jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant_bytes: Option<u64>,
+}
+
+impl Bounds {
+    /// Whether there is none.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    fn are_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Which actions are meant: a name, in which `*` stands for any characters.

@@ -12,9 +12,9 @@ use tidegate_protocol::calls::hub::{self, Delivery, Prefer};
 use tidegate_protocol::calls::jobs::{
     self, BatchAsk, Change, Enqueue, Filter, JobRef, Keyed, ManyAction, NewJob, Selection,
 };
-use tidegate_protocol::calls::once::{Dedupe, DedupeRule, Once};
+use tidegate_protocol::calls::once::{Dedupe, DedupeRule, KeyLife, Once};
 use tidegate_protocol::calls::queueing::{
-    ActionPattern, Counted, Pause, PauseScope, Priority, Queueing, Rule, Share, WhenFull,
+    ActionPattern, Bounds, Counted, Pause, PauseScope, Priority, Queueing, Rule, Share, WhenFull,
 };
 use tidegate_protocol::calls::reporting::{Durability, MetadataPatch, Notes, PatchOp, Reporting, Written};
 use tidegate_protocol::calls::schedules::{Overlap, Schedule};
@@ -281,6 +281,11 @@ pub fn new_job(payload: Payload) -> NewJob {
                 shard: ShardIndex(u16::MAX),
                 shards: u16::MAX,
             },
+            bounds: Bounds {
+                bytes: Some(LARGEST),
+                tenant: Some(u32::MAX),
+                tenant_bytes: Some(LARGEST),
+            },
         },
         payload,
         metadata: BTreeMap::from([(String::from("k"), String::new())]),
@@ -293,6 +298,10 @@ pub fn new_job(payload: Payload) -> NewJob {
                 wait_ms: 0,
                 max_wait_ms: LARGEST,
             },
+            key_life: Some(KeyLife {
+                ttl_ms: Some(LARGEST),
+                failed_frees: true,
+            }),
         })),
         hook: Some(hook),
         batch: Some(batch()),

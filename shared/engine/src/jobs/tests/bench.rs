@@ -18,6 +18,7 @@ use tidegate_protocol::ids::{
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
+use super::super::backlog::Count;
 use super::super::lanes::Shape;
 use super::super::{CallId, Effect, STEPS, State, delivered, handle, tick, undelivered, wake};
 use crate::database::migrate;
@@ -213,6 +214,8 @@ impl Bench {
         let elsewhere = Shape::of(&plain().job);
         let never = UnixMs(u64::MAX >> 12);
         self.state.lanes.add_many("crowd", &elsewhere, never, jobs);
+        let more = Count { jobs, bytes: 0 };
+        self.state.backlog.add(elsewhere.action(), more);
     }
 
     /// The object loses its memory, and starts again.

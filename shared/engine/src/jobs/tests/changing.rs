@@ -268,7 +268,12 @@ fn limits_of_time_count_from_the_new_time_and_a_begun_job_cannot_outlast_its_own
 /// A job of a dedupe rule, under the one key of these tests.
 fn deduped(rule: DedupeRule) -> Enqueue {
     let mut enqueue = delayed(UnixMs(0));
-    enqueue.job.once = Some(Once::Dedupe(Dedupe { key: "d".into(), rule }));
+    let key = "d".into();
+    enqueue.job.once = Some(Once::Dedupe(Dedupe {
+        key,
+        rule,
+        key_life: None,
+    }));
     enqueue
 }
 

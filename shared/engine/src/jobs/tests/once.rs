@@ -18,6 +18,7 @@ use tidegate_protocol::{Error, ErrorCode};
 use super::super::{RUNNING_MAX, WAITING_MAX};
 use super::bench::*;
 
+mod aliases;
 mod model;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -42,7 +43,11 @@ fn same(key: &str, rule: DedupeRule, n: u64) -> Enqueue {
     enqueue.job.request_id = RequestId::parse(&n.to_string()).unwrap();
     enqueue.job.metadata.insert("n".into(), n.to_string());
     let key = key.into();
-    enqueue.job.once = Some(Once::Dedupe(Dedupe { key, rule }));
+    enqueue.job.once = Some(Once::Dedupe(Dedupe {
+        key,
+        rule,
+        key_life: None,
+    }));
     enqueue
 }
 

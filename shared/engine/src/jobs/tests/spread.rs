@@ -200,7 +200,11 @@ fn a_replacement_is_made_where_the_job_waits_and_numbered_in_a_partition_of_its_
     let of_rule = |rule| {
         let mut enqueue = in_partition(plain(), LOST);
         let key = "d".into();
-        enqueue.job.once = Some(Once::Dedupe(Dedupe { key, rule }));
+        enqueue.job.once = Some(Once::Dedupe(Dedupe {
+            key,
+            rule,
+            key_life: None,
+        }));
         enqueue
     };
     let waiting = |bench: &Shard| {

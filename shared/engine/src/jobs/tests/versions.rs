@@ -120,6 +120,7 @@ fn a_waiting_job_that_a_newer_request_takes_over_runs_as_that_one_was_accepted()
                 wait_ms: 5000,
                 max_wait_ms: 60_000,
             },
+            key_life: None,
         }));
         enqueue
     };

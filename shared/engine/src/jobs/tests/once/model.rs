@@ -5,17 +5,21 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use proptest::prelude::*;
+use tidegate_protocol::ErrorCode;
 use tidegate_protocol::calls::executor::Execute;
 use tidegate_protocol::calls::jobs::{Call, Enqueue};
-use tidegate_protocol::calls::once::DedupeRule;
+use tidegate_protocol::calls::once::{DedupeRule, KeyLife};
 use tidegate_protocol::event::{JobState, Payload};
 use tidegate_protocol::ids::JobId;
 
 use super::super::bench::*;
+use super::aliases::both;
 use super::{cancel, hold_back, job_of, let_go, living, same};
 
 /// The keys, few so that they meet.
 const KEYS: [&str; 2] = ["x", "y"];
+/// Keys of the client's, which meet too.
+const CLIENT_KEYS: [&str; 3] = ["one", "two", "three"];
 const TTL_MS: u64 = 40_000;
 const WINDOW_MS: u64 = 7000;
 const WAIT_MS: u64 = 3000;
@@ -30,6 +34,8 @@ enum Mode {
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Request(usize),
+    /// The same with a key of the client's, where the mode is a dedupe: the second is that key.
+    Both(usize, usize),
     Succeed(usize),
     Fail(usize),
     FailForNow(usize),
@@ -53,6 +59,15 @@ struct Made {
     ended: Option<bool>,
     /// Not before.
     start: u64,
+}
+
+/// What the model knows of a client's key that came with a dedupe key: whose it is, the body that it came with, and until
+/// when it names an ended job.
+#[derive(Debug, Clone, Copy)]
+struct Given {
+    at: usize,
+    body: usize,
+    until: u64,
 }
 
 /// What a request is to be answered with.
@@ -98,10 +113,13 @@ struct Play {
     running: BTreeMap<JobId, Execute>,
     requests: u64,
     paused: bool,
+    /// Whether a failed job frees the client's keys that came with a dedupe key.
+    frees: bool,
+    given: BTreeMap<usize, Given>,
 }
 
 impl Play {
-    fn new(mode: Mode) -> Self {
+    fn new(mode: Mode, frees: bool) -> Self {
         Self {
             bench: Bench::new(),
             mode,
@@ -109,6 +127,8 @@ impl Play {
             running: BTreeMap::new(),
             requests: 0,
             paused: false,
+            frees,
+            given: BTreeMap::new(),
         }
     }
 
@@ -133,13 +153,54 @@ impl Play {
         }
     }
 
-    fn request(&mut self, key: usize) {
+    /// The job that a client's key names, where it came with a dedupe key.
+    fn known(&self, client: usize) -> Option<Given> {
+        let given = *self.given.get(&client)?;
+        let names = match self.made[given.at].ended {
+            None => true,
+            Some(false) if self.frees => false,
+            Some(_) => self.bench.now.0 < given.until,
+        };
+        names.then_some(given)
+    }
+
+    /// A request with both keys: the client's is looked at first, and names whatever the dedupe key finds from then on.
+    fn ask_with_both(&mut self, key: usize, client: usize, rule: DedupeRule) {
+        let life = KeyLife {
+            ttl_ms: Some(TTL_MS),
+            failed_frees: self.frees,
+        };
+        if let Some(given) = self.known(client) {
+            let again = both(CLIENT_KEYS[client], KEYS[key], rule, 0, life);
+            let (reply, effects) = self.bench.call(Call::Enqueue(Box::new(again)));
+            if given.body == key {
+                assert_eq!(job_of(&reply), (self.made[given.at].job, true), "same key, same job");
+            } else {
+                assert_eq!(code(&reply), ErrorCode::IdempotencyMismatch);
+            }
+            return self.started(executions(&effects));
+        }
+        let made = self.made.len();
+        let asked = both(CLIENT_KEYS[client], KEYS[key], rule, self.requests + 1, life);
+        self.request(key, Some(asked));
+        let latest = self.made.iter().rposition(|made| made.key == key).unwrap();
+        assert!(self.made.len() == made || latest == made);
+        let until = self.bench.now.0 + TTL_MS;
+        let given = Given {
+            at: latest,
+            body: key,
+            until,
+        };
+        self.given.insert(client, given);
+    }
+
+    fn request(&mut self, key: usize, asked: Option<Enqueue>) {
         self.requests += 1;
         let n = self.requests;
-        let enqueue: Enqueue = match self.mode {
+        let enqueue = asked.unwrap_or_else(|| match self.mode {
             Mode::Key { frees } => living(KEYS[key], Some(TTL_MS), frees),
             Mode::Dedupe(rule) => same(KEYS[key], rule, n),
-        };
+        });
         let now = self.bench.now.0;
         let expected = expected(self.mode, &self.made, key, now);
         let (reply, effects) = self.bench.call(Call::Enqueue(Box::new(enqueue)));
@@ -211,7 +272,11 @@ impl Play {
 
     fn play(&mut self, step: Step) {
         match step {
-            Step::Request(key) => self.request(key),
+            Step::Request(key) => self.request(key, None),
+            Step::Both(key, client) => match self.mode {
+                Mode::Key { .. } => self.request(key, None),
+                Mode::Dedupe(rule) => self.ask_with_both(key, client, rule),
+            },
             Step::Succeed(at) => self.finish(at, success(), Some(true)),
             Step::Fail(at) => self.finish(at, failure(false), Some(false)),
             Step::FailForNow(at) => self.finish(at, failure(true), None),
@@ -265,7 +330,8 @@ impl Play {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (0..KEYS.len()).prop_map(Step::Request),
+        4 => (0..KEYS.len()).prop_map(Step::Request),
+        4 => (0..KEYS.len(), 0..CLIENT_KEYS.len()).prop_map(|(key, client)| Step::Both(key, client)),
         2 => (0..4_usize).prop_map(Step::Succeed),
         1 => (0..4_usize).prop_map(Step::Fail),
         1 => (0..4_usize).prop_map(Step::FailForNow),
@@ -292,12 +358,14 @@ fn mode() -> impl Strategy<Value = Mode> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     /// After each turn memory is compared with the rows as well, see [`Bench`].
     #[test]
-    fn every_request_is_answered_as_its_rule_says(mode in mode(), steps in prop::collection::vec(step(), 1..60)) {
-        let mut play = Play::new(mode);
+    fn every_request_is_answered_as_its_rule_says(
+        mode in mode(), frees in any::<bool>(), steps in prop::collection::vec(step(), 1..60)
+    ) {
+        let mut play = Play::new(mode, frees);
         for step in steps {
             play.step(step);
         }
