@@ -53,6 +53,9 @@ pub enum Turn {
     Undelivered {
         deliveries: Vec<Delivery>,
     },
+    Recorded {
+        number: u64,
+    },
 }
 
 /// Where a crash hits a turn.
@@ -159,7 +162,7 @@ impl World {
         }
     }
 
-    fn turn(&mut self, shard: usize, turn: Turn, by_alarm: bool) -> Check {
+    pub fn turn(&mut self, shard: usize, turn: Turn, by_alarm: bool) -> Check {
         let crash = self.crash_point();
         let now = self.clock();
         let Some(mut state) = self.shards[shard].state.take() else {
@@ -184,6 +187,7 @@ impl World {
                     jobs::undelivered(&mut state, now, &deliveries);
                     Vec::new()
                 }
+                Turn::Recorded { number } => jobs::recorded(db, &mut state, now, number)?,
             };
             let wake = state.next_wake();
             if crash == Crash::BeforeCommit {
@@ -300,6 +304,7 @@ impl World {
                     );
                 }
             }
+            Effect::Record { entries } => self.tell_gate(shard, entries),
             Effect::DeleteBlobs { keys } => {
                 self.check_deleted(shard, &keys)?;
                 self.delete(shard, &keys)?;
@@ -441,6 +446,7 @@ fn name(turn: &Turn) -> &'static str {
         Turn::Tick => "tick",
         Turn::Delivered { .. } => "delivered",
         Turn::Undelivered { .. } => "undelivered",
+        Turn::Recorded { .. } => "recorded",
     }
 }
 

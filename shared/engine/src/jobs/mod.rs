@@ -42,6 +42,7 @@ mod spread;
 mod state;
 mod stored;
 mod time_limits;
+mod trail;
 mod wake;
 
 #[cfg(test)]
@@ -56,6 +57,7 @@ use tidegate_protocol::Error;
 use tidegate_protocol::calls::executor::Execute;
 use tidegate_protocol::calls::hub::Delivery;
 use tidegate_protocol::calls::jobs::{Call, Reply};
+use tidegate_protocol::calls::tenant::Recorded;
 use tidegate_protocol::ids::{FencingToken, HubIndex, JobId};
 use tidegate_protocol::time::UnixMs;
 
@@ -138,6 +140,11 @@ pub enum Effect {
         /// Their keys.
         keys: Vec<String>,
     },
+    /// Tell the tenant's gate what was done by hand; then [`recorded`]. Losing it is mended by the next alarm.
+    Record {
+        /// The entries, in the order of their numbers.
+        entries: Vec<Recorded>,
+    },
 }
 
 /// One turn: what it reads from outside, and what it wants done.
@@ -149,6 +156,8 @@ struct Turn<'a, D> {
     effects: Vec<Effect>,
     /// Whether a place has become free in this turn that no waiting job was offered yet.
     place_freed: bool,
+    /// Whether something was noted in this turn for the audit trail.
+    noted: bool,
 }
 
 impl<'a, D: Database> Turn<'a, D> {
@@ -160,6 +169,7 @@ impl<'a, D: Database> Turn<'a, D> {
             random,
             effects: Vec::new(),
             place_freed: false,
+            noted: false,
         }
     }
 
@@ -259,6 +269,7 @@ pub fn handle<D: Database>(
         turn.release_held()?;
     }
     turn.serve()?;
+    turn.tell_noted()?;
     Ok(turn.effects)
 }
 
@@ -282,6 +293,7 @@ pub fn wake<D: Database>(
     let mut turn = Turn::new(db, state, now, random);
     turn.wake()?;
     turn.serve()?;
+    turn.tell_again()?;
     Ok(turn.effects)
 }
 
@@ -314,6 +326,21 @@ pub fn delivered<D: Database>(
     let mut random = || 0;
     let mut turn = Turn::new(db, state, now, &mut random);
     turn.delivered(hub, deliveries, not_followed)
+}
+
+/// The tenant's gate has taken down what was done by hand, up to the entry `number`. Gives what is still to be told.
+///
+/// Errors: the database's, as for [`handle`].
+pub fn recorded<D: Database>(
+    db: &D,
+    state: &mut State,
+    now: UnixMs,
+    number: u64,
+) -> Result<Vec<Effect>, DatabaseError> {
+    let mut random = || 0;
+    let mut turn = Turn::new(db, state, now, &mut random);
+    turn.recorded(number)?;
+    Ok(turn.effects)
 }
 
 /// A hub could not be reached with these events. The terminal ones are sent again by an alarm.

@@ -26,6 +26,7 @@ pub const STEPS: &[&[&str]] = &[
     HISTORY,
     SPREAD,
     RESULTS,
+    super::trail::OUTBOX,
 ];
 
 const FIRST: &[&str] = &[

@@ -17,6 +17,7 @@ use super::queues::Queues;
 use super::row::{Job, columns};
 use super::schedules::Watch;
 use super::spread::Spread;
+use super::trail::Trail;
 use super::{CallId, RUNNING_MAX};
 use crate::database::{Database, DatabaseError, Value, from_blob};
 
@@ -111,6 +112,8 @@ pub struct State {
     pub(super) schedules: Watch,
     pub(super) spread: Spread,
     pub(super) pull: Pull,
+    /// What was done by hand, as far as the gate has not confirmed it.
+    pub(super) trail: Trail,
 }
 
 impl State {
@@ -148,6 +151,7 @@ impl State {
             schedules: Watch::recover(db)?,
             spread,
             pull: Pull::default(),
+            trail: Trail::recover(db, now)?,
         };
         let indexed = db.run(columns!("WHERE due_at IS NOT NULL AND state >= 3"), &[])?;
         let young = db.run(
@@ -256,6 +260,7 @@ impl State {
         };
         let due = due.into_iter().chain(unstored).chain(self.limits_at());
         let others = due.chain(self.sweep_at).chain(self.schedules.due);
+        let others = others.chain(self.trail.next_wake());
         leases.chain(deliveries).chain(others).min()
     }
 
@@ -308,6 +313,7 @@ impl State {
             .for_each(|shape| gates.hold(shape));
         Ok(gates == self.gates
             && Spread::recover(db)? == self.spread
+            && Trail::recover(db, UnixMs(0))? == self.trail
             && recover_lanes(db)?.iter().eq(self.lanes.iter()))
     }
 }

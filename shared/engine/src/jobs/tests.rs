@@ -22,6 +22,7 @@ mod said;
 mod schedules;
 mod showing;
 mod spread;
+mod trail;
 mod versions;
 
 pub(crate) use schedules::every_minute as a_schedule;
