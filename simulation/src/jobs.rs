@@ -37,6 +37,8 @@ pub struct JobsObject {
     calls: BTreeMap<CallId, From>,
     next_call: u64,
     outboxes: BTreeMap<HubIndex, Outbox>,
+    /// Calls to the gate that are not answered.
+    pub telling: u32,
 }
 
 /// One turn of the object.
@@ -83,6 +85,7 @@ impl JobsObject {
             calls: BTreeMap::new(),
             next_call: 0,
             outboxes: BTreeMap::new(),
+            telling: 0,
         })
     }
 
@@ -368,6 +371,7 @@ impl World {
         object.life += 1;
         object.state = None;
         object.outboxes.clear();
+        object.telling = 0;
         let calls = std::mem::take(&mut object.calls);
         for from in calls.into_values() {
             self.unavailable(from);
@@ -380,6 +384,7 @@ impl World {
     pub fn evict_jobs(&mut self, shard: usize) {
         let object = &self.shards[shard];
         let busy = !object.calls.is_empty()
+            || object.telling > 0
             || object.outboxes.values().any(|outbox| outbox.in_flight.is_some())
             || self
                 .attempts

@@ -26,18 +26,30 @@ impl World {
 
     /// An object tells its gate.
     pub fn tell_gate(&mut self, shard: usize, entries: Vec<Recorded>) {
+        let life = self.shards[shard].life;
+        // Whoever waits for an answer is not put to sleep.
+        self.shards[shard].telling += 1;
         if self.fault(100) {
             self.counters.records_lost += 1;
+            let ms = self.random.within(50..=3000);
+            self.after(
+                ms,
+                Event::Recorded {
+                    shard,
+                    life,
+                    number: None,
+                },
+            );
             return;
         }
-        let again = self.fault(100);
-        self.counters.records_doubled += u64::from(again);
-        for _ in 0..=u8::from(again) {
-            let life = self.shards[shard].life;
+        if self.fault(100) {
+            self.counters.records_doubled += 1;
             let ms = self.latency() + self.random.below(3000);
-            let entries = entries.clone();
+            let (entries, life) = (entries.clone(), u64::MAX);
             self.after(ms, Event::Record { shard, life, entries });
         }
+        let ms = self.latency() + self.random.below(3000);
+        self.after(ms, Event::Record { shard, life, entries });
     }
 
     /// The gate takes down what an object tells it, and confirms.
@@ -58,24 +70,25 @@ impl World {
                 Ok(reply)
             }
         });
-        match turn {
-            Err(_) if before => self.counters.gates_crashed += 1,
+        let number = match turn {
+            Err(_) if before => None,
             Err(error) => return Err(format!("the tenant's database: {error}")),
-            Ok(Ok(Reply::Recorded)) if after => self.counters.gates_crashed += 1,
-            Ok(Ok(Reply::Recorded)) => {
-                let ms = self.latency();
-                self.after(ms, Event::Recorded { shard, life, number });
-            }
+            Ok(Ok(Reply::Recorded)) => (!after).then_some(number),
             Ok(other) => return Err(format!("a gate answered {other:?}")),
-        }
+        };
+        self.counters.gates_crashed += u64::from(number.is_none());
+        let ms = self.latency();
+        self.after(ms, Event::Recorded { shard, life, number });
         Ok(())
     }
 
     /// The gate has confirmed.
-    pub fn recorded(&mut self, shard: usize, life: u64, number: u64) -> Check {
+    pub fn recorded(&mut self, shard: usize, life: u64, number: Option<u64>) -> Check {
         if !self.shards[shard].lives(life) {
             return Ok(());
         }
+        self.shards[shard].telling -= 1;
+        let Some(number) = number else { return Ok(()) };
         self.turn(shard, Turn::Recorded { number }, false)
     }
 

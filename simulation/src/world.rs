@@ -136,11 +136,11 @@ pub enum Event {
         life: u64,
         entries: Vec<Recorded>,
     },
-    /// The gate has taken that down.
+    /// The gate has taken that down, or was not reached.
     Recorded {
         shard: usize,
         life: u64,
-        number: u64,
+        number: Option<u64>,
     },
     Retell {
         gate: usize,

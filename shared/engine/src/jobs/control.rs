@@ -4,7 +4,6 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::Caller;
-use tidegate_protocol::calls::executor::Dispatch;
 use tidegate_protocol::calls::jobs::Reply;
 use tidegate_protocol::calls::queueing::{Counted, Pause, PauseScope, Queueing, Rule, WhenFull};
 use tidegate_protocol::event::{Happening, JobState, JsonText};
@@ -131,7 +130,7 @@ impl<D: Database> Turn<'_, D> {
         if let Some(until) = job.due_at.filter(|due| *due > self.now) {
             reasons.push(match (job.state, job.spec.policy.dispatch) {
                 (JobState::Retrying, _) => Reason::Retrying { until },
-                (JobState::Queued, Dispatch::Queue) => Reason::Doorbell { until },
+                (JobState::Queued, dispatch) if dispatch.rings() => Reason::Doorbell { until },
                 _ => Reason::Delayed { until },
             });
         }

@@ -4,6 +4,7 @@ mod accepting;
 mod attempts;
 mod bench;
 mod changing;
+mod dispatch;
 mod ends;
 mod handed_over;
 mod history;

@@ -8,7 +8,7 @@ use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::audit::{Act, Via};
 use tidegate_protocol::calls::jobs::{Call, Change, ManyAction, Selection};
 use tidegate_protocol::calls::queueing::PauseScope;
-use tidegate_protocol::calls::tenant::{AuditQuery, Recorded};
+use tidegate_protocol::calls::tenant::Recorded;
 use tidegate_protocol::http::{AuditCounts, AuditEntry, AuditWhat};
 use tidegate_protocol::ids::{JobId, RequestId, ShardIndex};
 
@@ -233,7 +233,7 @@ fn a_pause_that_is_there_already_is_not_noted_again() {
 fn a_plain_jobs_life_writes_nothing_of_it() {
     let mut bench = Bench::new();
     let execute = bench.start(plain());
-    bench.report(&execute, Some(percent(50.0)), None);
+    bench.report(&execute, Some(percent(50.0)), None).0.unwrap();
     let (_, effects) = bench.finish(&execute, success());
     assert_eq!(acts(&effects), []);
     assert_eq!(bench.count("SELECT count(*) FROM audit_outbox"), 0);
