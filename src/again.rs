@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use tidegate_durable_objects::platform::{now, unavailable};
 use tidegate_durable_objects::{remote, storage};
 use tidegate_engine::jobs::payload_name;
-use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::jobs::{Call, Filter, ManyAction, Reply, Selection};
 use tidegate_protocol::calls::spread::{Spreads, owner_after};
+use tidegate_protocol::calls::{Caller, Principal};
 use tidegate_protocol::event::{JsonText, Payload};
 use tidegate_protocol::http::{BulkAnswer, BulkItem, BulkRequest, DeadLetterPage, RetryRequest};
 use tidegate_protocol::ids::{JobId, JobNumber, ObjectName, ShardIndex};
@@ -20,6 +20,7 @@ use tidegate_protocol::{Error, ErrorCode, Fault};
 use worker::{Env, Request, Response};
 
 use crate::answer;
+use crate::audit::acting;
 use crate::jobs::{everywhere, filter, find, queries, unexpected};
 use crate::requests::read_text;
 use crate::tenants::describe;
@@ -38,7 +39,7 @@ pub async fn retry(request: &mut Request, env: &Env, principal: &Principal, job:
         Some(raw) => Some(check_in(env, principal, &name, job, JsonText::from(raw)).await?),
         None => None,
     };
-    let caller = principal.caller();
+    let caller = acting(request, principal);
     match remote::jobs(env, &name, Call::Retry { job, caller, payload }).await? {
         Reply::Job(tried) => {
             let response = answer::json(&tried, 202)?;
@@ -113,7 +114,7 @@ pub async fn redrive(request: &mut Request, env: &Env, principal: &Principal) ->
         start,
         interval_us,
     };
-    many(env, principal, &asked, interval_us, action).await
+    many(env, acting(request, principal), principal, &asked, interval_us, action).await
 }
 
 /// `POST /v1/dead-letters:discard`.
@@ -121,9 +122,14 @@ pub async fn redrive(request: &mut Request, env: &Env, principal: &Principal) ->
 /// Errors: as [`redrive`].
 pub async fn discard(request: &mut Request, env: &Env, principal: &Principal) -> Result<Response, Error> {
     let body = read_text(request, BODY_BYTES_MAX).await?;
-    many(env, principal, &BulkRequest::discard(&body)?, 0, |_| {
-        ManyAction::Discard
-    })
+    many(
+        env,
+        acting(request, principal),
+        principal,
+        &BulkRequest::discard(&body)?,
+        0,
+        |_| ManyAction::Discard,
+    )
     .await
 }
 
@@ -132,7 +138,15 @@ pub async fn discard(request: &mut Request, env: &Env, principal: &Principal) ->
 /// Errors: as [`redrive`].
 pub async fn cancel(request: &mut Request, env: &Env, principal: &Principal) -> Result<Response, Error> {
     let body = read_text(request, BODY_BYTES_MAX).await?;
-    many(env, principal, &BulkRequest::cancel(&body)?, 0, |_| ManyAction::Cancel).await
+    many(
+        env,
+        acting(request, principal),
+        principal,
+        &BulkRequest::cancel(&body)?,
+        0,
+        |_| ManyAction::Cancel,
+    )
+    .await
 }
 
 /// Where a change of several jobs stands: which shard comes next, from where on, and when the next redriven job starts.
@@ -164,6 +178,7 @@ impl Place {
 
 async fn many(
     env: &Env,
+    caller: Caller,
     principal: &Principal,
     asked: &BulkRequest<'_>,
     interval_us: u64,
@@ -187,6 +202,7 @@ async fn many(
     let several = Several {
         env,
         principal,
+        caller,
         shards: description.reach(),
         spreads: description.spreads(),
         interval_us,
@@ -204,6 +220,8 @@ async fn many(
 struct Several<'a> {
     env: &'a Env,
     principal: &'a Principal,
+    /// Who asks, for all of its calls.
+    caller: Caller,
     /// How many objects may hold jobs.
     shards: u16,
     spreads: Spreads,
@@ -307,7 +325,7 @@ impl Several<'_> {
     ) -> Result<(Vec<BulkItem>, Option<JobNumber>), Error> {
         let name = ObjectName::Jobs(self.principal.tenant.clone(), shard);
         let call = Call::Many {
-            caller: self.principal.caller(),
+            caller: self.caller.clone(),
             which,
             action,
             dry_run: self.dry_run,

@@ -7,23 +7,58 @@ use tidegate_protocol::calls::jobs::Call;
 use tidegate_protocol::ids::{JobId, ObjectName};
 use worker::{Env, MessageBatch, MessageExt};
 
+/// The queue of the doorbells that nobody answered.
+const DEAD: &str = "tidegate-doorbells-dead";
+
+/// Characters of a message that cannot be read, in the log.
+const SHOWN_CHARS_MAX: usize = 80;
+
 /// Rings each doorbell of a batch. A message that cannot be read is dropped: its job starts by its alarm.
+///
+/// One from the queue of the dead rings once more, like any other: its job starts, has started long since, or waits for
+/// something else. Where its object is still not reached, the alarm of that object is left, which no doorbell is needed for.
 pub async fn handle(batch: &MessageBatch<serde_json::Value>, env: &Env) {
+    let place = if batch.queue() == DEAD {
+        "a dead doorbell"
+    } else {
+        "a doorbell"
+    };
     for message in batch.raw_iter() {
-        let text = message.body().as_string().unwrap_or_default();
-        let Some((name, job)) = parse(&text) else {
-            log_error("a doorbell", "a message is not of the form `<object> <job>`");
+        let body = message.body();
+        let Some((name, job)) = body.as_string().as_deref().and_then(parse) else {
+            log_error(place, format!("not of the form `<object> <job>`: {}", shown(&body)));
             message.ack();
             continue;
         };
         match remote::jobs(env, &name, Call::Start { job }).await {
-            Ok(_) => message.ack(),
+            Ok(_) => {
+                if place == "a dead doorbell" {
+                    worker::console_log!("{place} of {job} rang after all");
+                }
+                message.ack();
+            }
             Err(error) => {
-                log_error("a doorbell", error);
+                log_error(place, error);
                 message.retry();
             }
         }
     }
+}
+
+/// What a message holds, as far as a line of the log takes it.
+fn shown(body: &worker::wasm_bindgen::JsValue) -> String {
+    match body.as_string() {
+        Some(text) => bounded(&text),
+        None => String::from("no text"),
+    }
+}
+
+/// The beginning of a text from outside, on one line.
+fn bounded(text: &str) -> String {
+    text.chars()
+        .take(SHOWN_CHARS_MAX)
+        .flat_map(char::escape_debug)
+        .collect()
 }
 
 fn parse(text: &str) -> Option<(ObjectName, JobId)> {
@@ -35,6 +70,12 @@ fn parse(text: &str) -> Option<(ObjectName, JobId)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_shown_on_one_line_and_no_further_than_its_beginning() {
+        assert_eq!(bounded("a\nb\u{7}"), "a\\nb\\u{7}");
+        assert_eq!(bounded(&"\u{1F514}".repeat(1000)).chars().count(), SHOWN_CHARS_MAX);
+    }
 
     #[test]
     fn a_doorbell_names_a_jobs_object_and_a_job() {

@@ -14,6 +14,7 @@ use tidegate_protocol::limits::{BODY_BYTES_MAX, WAIT_SECONDS_MAX};
 use tidegate_protocol::{Error, ErrorCode, Fault};
 use worker::{Env, Request, Response};
 
+use crate::audit::acting;
 use crate::requests::read_text;
 use crate::tenants::{reach, spread};
 use crate::{answer, history};
@@ -89,18 +90,14 @@ pub async fn show(request: &Request, env: &Env, principal: &Principal, job: &str
 /// `POST /v1/jobs/{id}:cancel`.
 ///
 /// Errors: `NOT_FOUND`, `FORBIDDEN`, and `CONFLICT` for a job that has ended.
-pub async fn cancel(env: &Env, principal: &Principal, job: &str) -> Result<Response, Error> {
+pub async fn cancel(request: &Request, env: &Env, principal: &Principal, job: &str) -> Result<Response, Error> {
     let (job, name) = find(env, principal, job).await?;
+    let cancel = Call::Cancel {
+        job,
+        caller: acting(request, principal),
+    };
+    remote::jobs(env, &name, cancel).await?;
     let caller = principal.caller();
-    remote::jobs(
-        env,
-        &name,
-        Call::Cancel {
-            job,
-            caller: caller.clone(),
-        },
-    )
-    .await?;
     match remote::jobs(env, &name, Call::Get { job, caller }).await? {
         Reply::Job(job) => answer::json(&job, 202),
         _ => Err(unexpected()),
@@ -110,9 +107,15 @@ pub async fn cancel(env: &Env, principal: &Principal, job: &str) -> Result<Respo
 /// `POST /v1/jobs/{id}:pause` and `:resume`: answers with the job as it is then.
 ///
 /// Errors: `NOT_FOUND`, `FORBIDDEN`, and `CONFLICT` for a job that does not wait.
-pub async fn change(env: &Env, principal: &Principal, job: &str, change: Change) -> Result<Response, Error> {
+pub async fn change(
+    request: &Request,
+    env: &Env,
+    principal: &Principal,
+    job: &str,
+    change: Change,
+) -> Result<Response, Error> {
     let (job, name) = find(env, principal, job).await?;
-    let caller = principal.caller();
+    let caller = acting(request, principal);
     match remote::jobs(env, &name, Call::Change { job, caller, change }).await? {
         Reply::Job(job) => answer::json(&job, 200),
         _ => Err(unexpected()),
@@ -129,7 +132,7 @@ pub async fn reschedule(request: &mut Request, env: &Env, principal: &Principal,
         Start::After(ms) => now().plus(ms),
         Start::At(at) => at,
     };
-    change(env, principal, job, Change::Reschedule(at)).await
+    change(request, env, principal, job, Change::Reschedule(at)).await
 }
 
 /// `GET /v1/jobs/{id}/why`: what the job waits for.

@@ -3,6 +3,7 @@
 mod again;
 mod answer;
 mod attempts;
+mod audit;
 mod batch;
 mod batches;
 mod connect;
@@ -102,7 +103,7 @@ async fn serve(
         Route::Job(job) => jobs::show(request, env, &principal, &job).await,
         Route::JobEvents(job) => jobs::events(request, env, &principal, &job).await,
         Route::JobResult(job) => jobs::result(env, &principal, &job).await,
-        Route::JobCancel(job) => jobs::cancel(env, &principal, &job).await,
+        Route::JobCancel(job) => jobs::cancel(request, env, &principal, &job).await,
         Route::JobWhy(job) => jobs::why(env, &principal, &job).await,
         Route::JobOutput(job, stream) => history::output(request, env, &principal, &job, &stream).await,
         Route::Queue => queue::show(env, &principal).await,
@@ -111,8 +112,8 @@ async fn serve(
         Route::Schedules => schedules::list(env, &principal).await,
         Route::Schedule(name, change) => schedules::change(request, env, &principal, &name, change).await,
         Route::JobRetry(job) => again::retry(request, env, &principal, &job).await,
-        Route::JobPause(job) => jobs::change(env, &principal, &job, Change::Pause).await,
-        Route::JobResume(job) => jobs::change(env, &principal, &job, Change::Resume).await,
+        Route::JobPause(job) => jobs::change(request, env, &principal, &job, Change::Pause).await,
+        Route::JobResume(job) => jobs::change(request, env, &principal, &job, Change::Resume).await,
         Route::JobReschedule(job) => jobs::reschedule(request, env, &principal, &job).await,
         Route::JobsCancel => again::cancel(request, env, &principal).await,
         Route::DeadLetters => again::dead_letters(request, env, &principal).await,
@@ -123,6 +124,7 @@ async fn serve(
         Route::Object(key) => objects::handle(request, env, &principal, &key, &method).await,
         Route::Composition if method == Method::Put => tenants::activate(request, env, &principal).await,
         Route::Composition => tenants::composition(env, &principal).await,
+        Route::Audit => audit::show(request, env, &principal).await,
         Route::WebhookSecret => webhooks::secret(env, &principal),
         Route::NotYet(what) => {
             let message = format!("`{what}` is part of the protocol, but not there yet.");

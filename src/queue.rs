@@ -11,6 +11,7 @@ use tidegate_protocol::{Error, ErrorCode};
 use worker::{Env, Request, Response};
 
 use crate::answer;
+use crate::audit::acting;
 use crate::requests::read_text;
 use crate::tenants::{describe, reach};
 
@@ -46,13 +47,14 @@ pub async fn hold(request: &mut Request, env: &Env, principal: &Principal, held:
     // A tenant may begin to grow in between: whatever an object is told before it is sealed reaches the new ones with its
     // seal, and whatever it is told later is told to them here, because the gate knew of them before.
     let mut done = 0;
+    let acting = acting(request, principal);
     loop {
         let shards = reach(env, &principal.tenant).await?;
         if done >= shards {
             break;
         }
         for shard in done..shards {
-            let (scope, caller) = (scope.clone(), principal.caller());
+            let (scope, caller) = (scope.clone(), acting.clone());
             let call = match held {
                 Held::Back => Call::Pause { scope, caller },
                 Held::NoMore => Call::Resume { scope, caller },

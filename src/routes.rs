@@ -72,6 +72,8 @@ pub enum Route {
     Object(String),
     /// `/v1/admin/composition`
     Composition,
+    /// `/v1/admin/audit`
+    Audit,
     /// `/v1/admin/webhook-secret`
     WebhookSecret,
     /// `/healthz`
@@ -134,6 +136,7 @@ pub fn find(path: &str) -> Option<Route> {
         "dead-letters:redrive" => return Some(Route::Redrive),
         "dead-letters:discard" => return Some(Route::Discard),
         "admin/composition" => return Some(Route::Composition),
+        "admin/audit" => return Some(Route::Audit),
         "admin/webhook-secret" => return Some(Route::WebhookSecret),
         _ => {}
     }
@@ -248,6 +251,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::DeadLetters
         | Route::AttemptPayload(_)
         | Route::WebhookSecret
+        | Route::Audit
         | Route::Health
         | Route::Ready
         | Route::OpenApi => READ,
@@ -342,6 +346,7 @@ mod tests {
             ("/v1/workers/gpu", None),
             ("/v1/attempts/job_1/payload", Some(Route::AttemptPayload(id()))),
             ("/v1/admin/webhook-secret", Some(Route::WebhookSecret)),
+            ("/v1/admin/audit", Some(Route::Audit)),
             ("/v1/attempts/job_1:report", Some(Route::AttemptReport(id()))),
             ("/v1/attempts/job_1:finish", Some(Route::AttemptFinish(id()))),
             ("/v1/attempts/job_1", None),

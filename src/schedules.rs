@@ -4,6 +4,7 @@
 //! takes `jobs:write`. The scope `admin` does as well: whoever has it can put any schedule into the composition.
 
 use tidegate_durable_objects::remote;
+use tidegate_protocol::calls::audit::Act;
 use tidegate_protocol::calls::jobs::{Call, Reply};
 use tidegate_protocol::calls::{Caller, Principal};
 use tidegate_protocol::http::{BackfillBody, Triggered};
@@ -13,16 +14,17 @@ use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, fields::Fields};
 use worker::{Env, Request, Response};
 
-use crate::answer;
 use crate::requests::read_text;
 use crate::routes::Change;
+use crate::{answer, audit};
 
-fn caller(principal: &Principal) -> Caller {
+fn caller(principal: &Principal, act: Option<Act>) -> Caller {
     let admin = principal.scopes.contains("admin");
     let caller = principal.caller();
     Caller {
         reads_all: caller.reads_all || admin,
         writes_all: caller.writes_all || admin,
+        act: act.map(Box::new),
         ..caller
     }
 }
@@ -41,7 +43,7 @@ fn unexpected() -> Error {
 ///
 /// Errors: `FORBIDDEN`.
 pub async fn list(env: &Env, principal: &Principal) -> Result<Response, Error> {
-    let caller = caller(principal);
+    let caller = caller(principal, None);
     match ask(env, principal, Call::Schedules { caller }).await? {
         Reply::Schedules(list) => answer::json(&list, 200),
         _ => Err(unexpected()),
@@ -59,7 +61,7 @@ pub async fn change(
     change: Change,
 ) -> Result<Response, Error> {
     let name = ScheduleName::parse(name).ok_or_else(Error::not_found)?;
-    let caller = caller(principal);
+    let caller = caller(principal, Some(audit::act(request)));
     let call = match change {
         Change::Pause => Call::PauseSchedule { name, caller },
         Change::Resume => Call::ResumeSchedule { name, caller },

@@ -17,6 +17,7 @@ use tidegate_protocol::{Error, ErrorCode};
 use worker::{Env, Request, Response};
 
 use crate::answer;
+use crate::audit::act;
 use crate::requests::read_text;
 
 /// Tenants whose spread is kept in an isolate. Some 100 bytes each.
@@ -37,10 +38,7 @@ thread_local! {
 pub async fn describe(env: &Env, tenant: &TenantId) -> Result<Description, Error> {
     match remote::tenant(env, tenant, &Call::Describe).await? {
         Reply::Description(description) => Ok(description),
-        Reply::Document(_) => Err(Error::new(
-            ErrorCode::InternalError,
-            "The gate answered another question.",
-        )),
+        _ => Err(unexpected()),
     }
 }
 
@@ -78,6 +76,11 @@ pub async fn scale(env: &Env, tenant: &TenantId) -> Result<Scale, Error> {
 /// Errors: as [`describe`].
 pub async fn reach(env: &Env, tenant: &TenantId) -> Result<u16, Error> {
     Ok(describe(env, tenant).await?.reach())
+}
+
+/// The refusal where the gate answered another question.
+pub fn unexpected() -> Error {
+    Error::new(ErrorCode::InternalError, "The gate answered another question.")
 }
 
 /// Errors: `FORBIDDEN` without the scope `admin`.
@@ -120,6 +123,7 @@ pub async fn activate(request: &mut Request, env: &Env, principal: &Principal) -
         scale: plan.scale,
         schedules: plan.schedules,
         by: principal.user.to_string(),
+        act: Some(Box::new(act(request))),
     };
     remote::tenant(env, &principal.tenant, &call).await?;
     answer::json(
@@ -139,12 +143,7 @@ pub async fn composition(env: &Env, principal: &Principal) -> Result<Response, E
         None => DEFAULT.to_owned(),
         Some(revision) => match remote::tenant(env, &principal.tenant, &Call::Document { revision }).await? {
             Reply::Document(text) => text,
-            Reply::Description(_) => {
-                return Err(Error::new(
-                    ErrorCode::InternalError,
-                    "The gate answered another question.",
-                ));
-            }
+            _ => return Err(unexpected()),
         },
     };
     let builder = Response::builder()

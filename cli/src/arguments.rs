@@ -72,6 +72,8 @@ pub enum Command {
     /// Change or show what the tenant's actions are (scope `admin`).
     #[command(subcommand)]
     Composition(Composition),
+    /// Show who changed what by hand, newest first (scope `admin`).
+    Audit(Audit),
     /// Show the secret with which the tenant's endpoints verify what is sent to them (scope `admin`).
     WebhookSecret,
 }
@@ -336,6 +338,29 @@ pub enum Batch {
         /// The batch.
         id: String,
     },
+}
+
+/// `tidegate audit`
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// Only of this kind, such as queue.paused or dead_letters.redriven.
+    #[arg(long)]
+    pub what: Option<String>,
+    /// Only by this user.
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Only done at this moment or later (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+    /// Only done before this moment (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<String>,
+    /// So many entries at most.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u32>,
+    /// Where an earlier page ended.
+    #[arg(long)]
+    pub cursor: Option<String>,
 }
 
 /// `tidegate queue`

@@ -13,6 +13,7 @@ use tidegate_identity::internal::executor_tag;
 use tidegate_protocol::calls::executor::{Assignment, Execute, Outcome, Sharing};
 use tidegate_protocol::calls::hub::{self, Delivery};
 use tidegate_protocol::calls::jobs::{Batch, Call, Reply};
+use tidegate_protocol::calls::tenant::{self, Recorded};
 use tidegate_protocol::calls::{Answered, INTERNAL_HEADER};
 use tidegate_protocol::envelope;
 use tidegate_protocol::ids::{HubIndex, ObjectName, ShardIndex, TenantId};
@@ -225,6 +226,7 @@ impl Shell {
                 Effect::Deliver { hub, delivery } => self.deliver(hub, delivery),
                 Effect::RingDoorbell { job } => self.ring(job),
                 Effect::DeleteBlobs { keys } => self.delete(keys),
+                Effect::Record { entries } => self.record(entries),
             }
         }
         self.execute(attempts);
@@ -356,6 +358,22 @@ impl Shell {
             if let Err(cause) = rung {
                 // The job starts without its doorbell once the grace is over.
                 log_error("a doorbell", cause);
+            }
+        });
+    }
+
+    /// Tells the tenant's gate what was done by hand, and forgets what it has taken down.
+    fn record(self: &Rc<Self>, entries: Vec<Recorded>) {
+        let (Some((tenant, shard)), Some(last)) = (self.name.clone(), entries.last().map(|told| told.number)) else {
+            return;
+        };
+        let shell = self.clone();
+        self.state.wait_until(async move {
+            let call = tenant::Call::Record { shard, entries };
+            match remote::tenant(&shell.env, &tenant, &call).await {
+                Ok(_) => shell.run(|db, memory, now, _| jobs::recorded(db, memory, now, last)),
+                // The alarm tells it again.
+                Err(error) => log_error("the gate was not told of what was done by hand", error),
             }
         });
     }

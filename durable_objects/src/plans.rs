@@ -86,7 +86,7 @@ pub async fn plan(env: &Env, tenant: &TenantId, revision: Option<&Revision>) -> 
 pub async fn active(env: &Env, tenant: &TenantId) -> Result<Rc<Plan>, Error> {
     match remote::tenant(env, tenant, &tenant::Call::Describe).await? {
         tenant::Reply::Description(description) => plan(env, tenant, description.revision.as_ref()).await,
-        tenant::Reply::Document(_) => Err(Error::new(
+        _ => Err(Error::new(
             ErrorCode::InternalError,
             "The gate answered another question.",
         )),
@@ -111,7 +111,7 @@ async fn document(env: &Env, tenant: &TenantId, revision: &Revision) -> Result<S
     .await?
     {
         tenant::Reply::Document(text) => Ok(text),
-        tenant::Reply::Description(_) => Err(Error::new(
+        _ => Err(Error::new(
             ErrorCode::InternalError,
             "The gate answered another question.",
         )),

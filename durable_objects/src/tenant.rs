@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
+use tidegate_engine::audit;
 use tidegate_engine::database::migrate;
 use tidegate_engine::tenancy::{self, Effect, Step};
 use tidegate_protocol::calls::schedules::Schedule;
@@ -96,6 +97,7 @@ impl Shell {
             if !self.migrated.get() {
                 migrate(db, tenancy::STEPS)?;
             }
+            audit::sweep(db, now())?;
             let mut effects = tenancy::ungrown(db)?;
             effects.extend(tenancy::untold(db)?);
             Ok(effects)

@@ -207,6 +207,12 @@ counters! {
     growths_begun,
     /// Growths that came to their end.
     growths_ended,
+    /// Entries of the audit trail that never arrived at the gate.
+    records_lost,
+    /// Entries of the audit trail that arrived twice.
+    records_doubled,
+    /// Things done by hand of which the audit trail told in the end.
+    acts_told,
     /// Growths that waited for an object to come down to its part of a limit.
     growths_unsettled,
     /// Spreads that were refused.

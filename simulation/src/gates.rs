@@ -13,7 +13,7 @@ use crate::world::{Check, Event, From, World, unavailable};
 
 /// A `Tenant` object. It has no memory that it could lose.
 pub struct Gate {
-    db: Native,
+    pub db: Native,
     scale: Scale,
     /// The version that was last committed.
     version: u64,
@@ -30,6 +30,7 @@ fn activation(tenant: &str, revision: &str, scale: Scale) -> Call {
         scale,
         schedules,
         by: "admin".into(),
+        act: None,
     }
 }
 

@@ -37,6 +37,8 @@ pub struct JobsObject {
     calls: BTreeMap<CallId, From>,
     next_call: u64,
     outboxes: BTreeMap<HubIndex, Outbox>,
+    /// Calls to the gate that are not answered.
+    pub telling: u32,
 }
 
 /// One turn of the object.
@@ -52,6 +54,9 @@ pub enum Turn {
     },
     Undelivered {
         deliveries: Vec<Delivery>,
+    },
+    Recorded {
+        number: u64,
     },
 }
 
@@ -80,6 +85,7 @@ impl JobsObject {
             calls: BTreeMap::new(),
             next_call: 0,
             outboxes: BTreeMap::new(),
+            telling: 0,
         })
     }
 
@@ -159,7 +165,7 @@ impl World {
         }
     }
 
-    fn turn(&mut self, shard: usize, turn: Turn, by_alarm: bool) -> Check {
+    pub fn turn(&mut self, shard: usize, turn: Turn, by_alarm: bool) -> Check {
         let crash = self.crash_point();
         let now = self.clock();
         let Some(mut state) = self.shards[shard].state.take() else {
@@ -184,6 +190,7 @@ impl World {
                     jobs::undelivered(&mut state, now, &deliveries);
                     Vec::new()
                 }
+                Turn::Recorded { number } => jobs::recorded(db, &mut state, now, number)?,
             };
             let wake = state.next_wake();
             if crash == Crash::BeforeCommit {
@@ -300,6 +307,7 @@ impl World {
                     );
                 }
             }
+            Effect::Record { entries } => self.tell_gate(shard, entries),
             Effect::DeleteBlobs { keys } => {
                 self.check_deleted(shard, &keys)?;
                 self.delete(shard, &keys)?;
@@ -363,6 +371,7 @@ impl World {
         object.life += 1;
         object.state = None;
         object.outboxes.clear();
+        object.telling = 0;
         let calls = std::mem::take(&mut object.calls);
         for from in calls.into_values() {
             self.unavailable(from);
@@ -375,6 +384,7 @@ impl World {
     pub fn evict_jobs(&mut self, shard: usize) {
         let object = &self.shards[shard];
         let busy = !object.calls.is_empty()
+            || object.telling > 0
             || object.outboxes.values().any(|outbox| outbox.in_flight.is_some())
             || self
                 .attempts
@@ -442,6 +452,7 @@ fn name(turn: &Turn) -> &'static str {
         Turn::Tick => "tick",
         Turn::Delivered { .. } => "delivered",
         Turn::Undelivered { .. } => "undelivered",
+        Turn::Recorded { .. } => "recorded",
     }
 }
 

@@ -16,6 +16,7 @@ mod oracle;
 mod random;
 mod schedules;
 mod setting;
+mod trail;
 mod workers;
 mod world;
 

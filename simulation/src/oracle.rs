@@ -16,6 +16,7 @@ use tidegate_protocol::calls::once::Once;
 use tidegate_protocol::calls::queueing::{Pause, PauseScope};
 use tidegate_protocol::calls::spread::{Growth, Standing, owner};
 use tidegate_protocol::event::{Event, Happening, Payload};
+use tidegate_protocol::http::AuditWhat;
 use tidegate_protocol::ids::{ActionName, FencingToken, JobId, JobNumber, UserId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
@@ -135,6 +136,8 @@ pub struct Oracle {
     keys: BTreeMap<(usize, String, (String, String)), KeyFacts>,
     /// What each object holds back.
     paused: BTreeSet<(usize, PauseScope)>,
+    /// What was done by hand.
+    pub acts: crate::trail::Acts,
     /// When each tenant started jobs of `brief`.
     brief: BTreeMap<usize, Vec<u64>>,
     /// Which new objects have woken up, at which growth.
@@ -369,11 +372,15 @@ impl World {
                     self.note_grown(shard, growth, &grown.pauses)?;
                 }
                 Call::Pause { scope, .. } => {
-                    self.oracle.paused.insert((shard, scope.clone()));
+                    if self.oracle.paused.insert((shard, scope.clone())) {
+                        self.note_act(shard, AuditWhat::QueuePaused);
+                    }
                     self.counters.paused += 1;
                 }
                 Call::Resume { scope, .. } => {
-                    self.oracle.paused.remove(&(shard, scope.clone()));
+                    if self.oracle.paused.remove(&(shard, scope.clone())) {
+                        self.note_act(shard, AuditWhat::QueueResumed);
+                    }
                 }
                 _ => {}
             }
@@ -714,7 +721,10 @@ impl World {
                 }
                 _ => Ok(()),
             },
-            Effect::Reply { reply: Err(_), .. } | Effect::RingDoorbell { .. } | Effect::DeleteBlobs { .. } => Ok(()),
+            Effect::Reply { reply: Err(_), .. }
+            | Effect::RingDoorbell { .. }
+            | Effect::DeleteBlobs { .. }
+            | Effect::Record { .. } => Ok(()),
         }
     }
 

@@ -263,10 +263,10 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
             cancel_grace_ms: if graceful(name) { GRACE_MS } else { 0 },
             retention_ms: if name == "brief" { 15_000 } else { 48 * 3_600_000 },
             result_retention_ms: None,
-            dispatch: if matches!(name, "back" | "late") {
-                Dispatch::Queue
-            } else {
-                Dispatch::Direct
+            dispatch: match name {
+                "back" | "late" => Dispatch::Queue,
+                "bound" => Dispatch::Auto,
+                _ => Dispatch::Direct,
             },
             sharing: Sharing::Alone,
             reporting: Reporting {

@@ -10,7 +10,7 @@ use tidegate_protocol::calls::executor::Outcome;
 use tidegate_protocol::calls::hub::{Delivery, Prefer, Reply};
 use tidegate_protocol::calls::jobs::{self as calls, Call, Change};
 use tidegate_protocol::calls::queueing::{ActionPattern, PauseScope};
-use tidegate_protocol::calls::tenant::{self, Description, Scale};
+use tidegate_protocol::calls::tenant::{self, Description, Recorded, Scale};
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::{FencingToken, JobId, ShardIndex, TenantId, UserId};
 use tidegate_protocol::time::UnixMs;
@@ -131,6 +131,18 @@ pub enum Event {
         from: Option<(usize, u64)>,
     },
     /// The alarm of a gate.
+    /// An object tells its gate what was done by hand.
+    Record {
+        shard: usize,
+        life: u64,
+        entries: Vec<Recorded>,
+    },
+    /// The gate has taken that down, or was not reached.
+    Recorded {
+        shard: usize,
+        life: u64,
+        number: Option<u64>,
+    },
     Retell {
         gate: usize,
     },
@@ -445,6 +457,8 @@ impl World {
             } => self.hold_on(tenant, from, scope, back),
             Event::FromGate { hub, life, reply } => self.described(hub, life, reply),
             Event::Refresh { hub, description } => self.refreshed(hub, description),
+            Event::Record { shard, life, entries } => self.record(shard, life, entries),
+            Event::Recorded { shard, life, number } => self.recorded(shard, life, number),
             Event::Attempt { id } => self.attempt_goes_on(id),
             Event::Outcome {
                 shard,
@@ -653,7 +667,11 @@ impl World {
             let growing = (0..self.gates.len()).any(|gate| self.gate_at_rest(gate).is_err());
             growing.then(|| "a gate has something to tell".to_owned())
         };
-        rows.or_else(clients).or_else(calls).or_else(growth)
+        let trail = || {
+            let untold = (0..self.shards.len()).any(|shard| self.trail_is_told(shard) != Ok(true));
+            untold.then(|| "the audit trail is not told".to_owned())
+        };
+        rows.or_else(clients).or_else(calls).or_else(growth).or_else(trail)
     }
 
     /// What must be true in the end.
@@ -663,6 +681,7 @@ impl World {
         }
         for gate in 0..self.gates.len() {
             self.gate_at_rest(gate)?;
+            self.trail_at_rest(gate)?;
         }
         for hub in &self.hubs {
             hub.at_rest()?;
@@ -685,6 +704,7 @@ fn operator() -> Caller {
         user: UserId::parse("operator").expect("a user"),
         reads_all: true,
         writes_all: true,
+        act: None,
     }
 }
 
@@ -702,5 +722,6 @@ pub fn describe(effect: &Effect) -> &'static str {
         Effect::Deliver { .. } => "deliver",
         Effect::RingDoorbell { .. } => "ring",
         Effect::DeleteBlobs { .. } => "delete",
+        Effect::Record { .. } => "record",
     }
 }

@@ -1,5 +1,6 @@
 //! One module for each command.
 
+pub mod audit;
 pub mod batch;
 pub mod batches;
 pub mod call;

@@ -51,7 +51,7 @@ impl Shell {
         let (tenant, _) = self.name.as_ref().ok_or_else(Error::not_found)?;
         match remote::tenant(&self.env, tenant, &tenant::Call::Describe).await? {
             tenant::Reply::Description(description) => self.learn(description).await,
-            tenant::Reply::Document(_) => Err(Error::new(
+            _ => Err(Error::new(
                 ErrorCode::InternalError,
                 "The gate answered another question.",
             )),

@@ -3,18 +3,24 @@
 mod growth;
 mod schedules;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use tidegate_protocol::Error;
+use tidegate_protocol::calls::Caller;
+use tidegate_protocol::calls::audit::Act;
 use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::calls::spread::{Growth, Spreads};
 use tidegate_protocol::calls::tenant::{Call, Description, Reply, Scale};
-use tidegate_protocol::ids::Revision;
+use tidegate_protocol::event::JsonText;
+use tidegate_protocol::http::{AuditTarget, AuditWhat};
+use tidegate_protocol::ids::{Revision, UserId};
 use tidegate_protocol::time::UnixMs;
+use tidegate_protocol::{Error, ErrorCode};
 
 pub use growth::{Step, grown, ungrown};
 pub use schedules::{RETELL_MS, told, untold};
 
+use crate::audit;
 use crate::database::{Database, DatabaseError, Row, Value};
 
 /// The migrations, oldest first. A step is only ever appended.
@@ -44,6 +50,7 @@ pub const STEPS: &[&[&str]] = &[
         schedules BLOB NOT NULL
     ) STRICT"],
     GROWTH,
+    audit::TRAIL,
 ];
 
 /// How the tenant came to be spread as it is, and how far a growth has got.
@@ -163,6 +170,7 @@ pub fn handle(
             scale,
             schedules,
             by,
+            act,
         } => {
             // More shards are there once their objects are ready: until then the tenant is spread as it was.
             let (grows, scale) = match &current {
@@ -172,6 +180,8 @@ pub fn handle(
                     Err(refusal) => return Ok((Err(refusal), Vec::new())),
                 },
             };
+            let replaced = current.as_ref().and_then(|current| current.revision.clone());
+            note_activation(db, now, &revision, replaced, &by, act)?;
             db.run(
                 "-- tenancy::activate
                 INSERT INTO composition (revision, document, activated_at, activated_by) VALUES (?, ?, ?, ?)
@@ -213,7 +223,53 @@ pub fn handle(
             };
             Ok((reply, Vec::new()))
         }
+        Call::Record { shard, entries } => {
+            audit::record(db, now, shard, &entries)?;
+            Ok((Ok(Reply::Recorded), Vec::new()))
+        }
+        Call::Audit(query) => {
+            let page = JsonText::of(&audit::list(db, now, &query)?);
+            let page =
+                page.ok_or_else(|| Error::new(ErrorCode::InternalError, "The audit trail could not be written."));
+            Ok((page.map(Reply::Audit), Vec::new()))
+        }
     }
+}
+
+/// Notes for the audit trail which composition takes the place of which. One that is active already changes nothing.
+fn note_activation(
+    db: &impl Database,
+    now: UnixMs,
+    revision: &Revision,
+    replaced: Option<Revision>,
+    by: &str,
+    act: Option<Box<Act>>,
+) -> Result<(), DatabaseError> {
+    let Some(user) = UserId::parse(by).filter(|_| replaced.as_ref() != Some(revision)) else {
+        return Ok(());
+    };
+    let known = db.run(
+        "-- tenancy::note_activation
+        SELECT activated_at FROM composition WHERE revision = ?",
+        &[Value::Text(revision.as_str())],
+    )?;
+    let what = if known.is_empty() {
+        AuditWhat::CompositionActivated
+    } else {
+        AuditWhat::CompositionRolledBack
+    };
+    let target = AuditTarget {
+        revision: Some(revision.clone()),
+        replaced,
+        ..AuditTarget::default()
+    };
+    let caller = Caller {
+        user,
+        reads_all: true,
+        writes_all: true,
+        act,
+    };
+    audit::note(db, now, &caller, what, target)
 }
 
 #[cfg(test)]
@@ -235,6 +291,7 @@ mod tests {
                 scale,
                 schedules: Vec::new(),
                 by: "u".into(),
+                act: None,
             },
         )
         .unwrap()
@@ -250,6 +307,7 @@ mod tests {
             scale: Scale { hubs: 1, shards: 1 },
             schedules: alloc::vec![schedule; count],
             by: "u".into(),
+            act: None,
         };
         let (reply, effects) = handle(db, UnixMs(5), call).unwrap();
         reply.unwrap();
@@ -287,6 +345,7 @@ mod tests {
                 scale: Scale::default(),
                 schedules: Vec::new(),
                 by: "u".into(),
+                act: None,
             };
             match handle(&db, UnixMs(5), call).unwrap().0 {
                 Ok(Reply::Description(description)) => description,

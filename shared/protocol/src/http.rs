@@ -1,6 +1,7 @@
 //! The bodies of the HTTP API.
 
 mod attempts;
+mod audit;
 mod batch;
 mod bulk;
 mod ended;
@@ -14,6 +15,9 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 pub use attempts::{FinishBody, LeaseRenewed, ReportBody};
+pub use audit::{
+    AUDIT_JOBS_MAX, AuditCounts, AuditEntry, AuditFilter, AuditOutcome, AuditPage, AuditTarget, AuditWhat, AuditWho,
+};
 pub use batch::{BatchAnswer, BatchFormat, BatchItem, BatchView, split_batch};
 pub use bulk::{
     AttemptError, BULK_JOBS_MAX, BulkAnswer, BulkItem, BulkRequest, DeadLetter, DeadLetterPage,

@@ -6,7 +6,7 @@ use tidegate_engine::database::{Database, Value, from_blob};
 use tidegate_engine::jobs::Effect;
 use tidegate_protocol::calls::jobs::{Call, ManyAction, Reply};
 use tidegate_protocol::event::{Happening, JsonText, Payload};
-use tidegate_protocol::http::{BulkItem, DeadLetterPage, Job};
+use tidegate_protocol::http::{AuditWhat, BulkItem, DeadLetterPage, Job};
 use tidegate_protocol::ids::{JobId, JobNumber};
 
 use super::{Oracle, RETRYING, RUNNING, RowView};
@@ -79,14 +79,22 @@ impl World {
         let reply = own_reply(*id, effects);
         match (&**call, reply) {
             (Call::Retry { job, .. }, Some(Ok(Reply::Job(tried)))) => {
-                self.check_retry(*job, tried, &made, before, after)?
+                self.check_retry(*job, tried, &made, before, after)?;
+                if !made.is_empty() {
+                    self.note_act(shard, AuditWhat::JobRetried);
+                }
             }
             (
                 Call::Many {
                     action, dry_run: false, ..
                 },
                 Some(Ok(Reply::Many { jobs, .. })),
-            ) => self.check_many(action, jobs, &made)?,
+            ) => {
+                self.check_many(action, jobs, &made)?;
+                if !made.is_empty() {
+                    self.note_act(shard, AuditWhat::DeadLettersRedriven);
+                }
+            }
             (Call::Many { dry_run: true, .. }, _) => {
                 self.counters.dry_runs += 1;
                 if before != after || effects.len() != 1 {

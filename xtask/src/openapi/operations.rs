@@ -9,7 +9,8 @@ use tidegate_protocol::ErrorCode::{
 use tidegate_protocol::event::{JobState, JsonText, Progress};
 use tidegate_protocol::frames::ServerFrame;
 use tidegate_protocol::http::{
-    Accepted, Activated, Answer, BatchAnswer, EventPage, Job, JobPage, ObjectInfo, OutputPage, Ticket, WebhookSecret,
+    Accepted, Activated, Answer, AuditPage, AuditWhat, BatchAnswer, EventPage, Job, JobPage, ObjectInfo, OutputPage,
+    Ticket, WebhookSecret,
 };
 use tidegate_protocol::http::{BackfillBody, Backfilled, ScheduleInfo, ScheduleList, Triggered};
 use tidegate_protocol::ids::{
@@ -557,7 +558,36 @@ fn administration(schemas: &mut Schemas) -> Vec<Operation> {
     )
     .answer(200, "The secret.", schemas.of::<WebhookSecret>())
     .refused(&[of(Forbidden)]);
-    vec![get, put, secret]
+    vec![get, put, secret, audit(schemas)]
+}
+
+fn audit(schemas: &mut Schemas) -> Operation {
+    let acts: Vec<&str> = AuditWhat::ALL.iter().map(|what| what.as_str()).collect();
+    Operation::new(
+        "/v1/admin/audit",
+        "get",
+        "getAudit",
+        "administration",
+        "Tells who changed what by hand, newest first",
+    )
+    .about(
+        "One entry for one call, however many jobs it was about; what changed nothing, a dry run and what an owner does with \
+        one of their own jobs leave none. An entry appears shortly after its act. Without payloads, notes and secrets. Kept \
+        for 400 days, and 20,000 of them at most.",
+    )
+    .parameter("query", "what", json!({ "type": "string", "enum": acts }), "Only this.")
+    .parameter("query", "user", schemas.of::<UserId>(), "Only by this user.")
+    .parameter("query", "from", schemas.of::<UnixMs>(), "Only done at this moment or later.")
+    .parameter("query", "to", schemas.of::<UnixMs>(), "Only done before this moment.")
+    .parameter(
+        "query",
+        "limit",
+        json!({ "type": "integer", "minimum": 1, "maximum": 200, "default": 50 }),
+        "So many at most.",
+    )
+    .parameter("query", "cursor", text(), "Where an earlier page ended.")
+    .answer(200, "A page of the audit trail.", schemas.of::<AuditPage>())
+    .refused(&[of(Forbidden), FAULTS])
 }
 
 fn operations(_: &mut Schemas) -> Vec<Operation> {

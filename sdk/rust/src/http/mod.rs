@@ -1,6 +1,7 @@
 //! The HTTP API: requests, jobs, and what is sent and read beside them.
 
 mod again;
+mod audit;
 mod batch;
 mod body;
 mod objects;
@@ -27,6 +28,7 @@ use tidegate_protocol::ids::Seq;
 use tokio::time::{sleep, timeout};
 
 pub use self::again::{AttemptError, Bulk, BulkAnswer, BulkItem, DeadLetter, DeadLetterPage};
+pub use self::audit::{AuditCounts, AuditEntry, AuditFilter, AuditPage, AuditWho};
 pub use self::batch::{BatchAnswer, BatchItem, BatchStatus};
 pub use self::body::Download;
 pub use self::objects::ObjectHead;

@@ -197,23 +197,30 @@ impl JobFilter {
             ("limit", &limit),
             ("cursor", &self.cursor),
         ];
-        let mut query = String::new();
-        let mut add = |name: &str, value: &str| {
-            query.push(if query.is_empty() { '?' } else { '&' });
-            query.push_str(name);
-            query.push('=');
-            query.push_str(&escape(value, b""));
-        };
-        for (name, value) in fields {
-            if let Some(value) = value {
-                add(name, value);
-            }
-        }
+        let mut all = query(fields.map(|(name, value)| (name, value.as_deref())));
         for (name, value) in &self.metadata {
-            add(&format!("metadata.{}", escape(name, b"")), value);
+            add(&mut all, &format!("metadata.{}", escape(name, b"")), value);
         }
-        query
+        all
     }
+}
+
+/// The fields that there are as a query with its question mark; empty where there are none.
+pub(super) fn query<const N: usize>(fields: [(&str, Option<&str>); N]) -> String {
+    let mut query = String::new();
+    for (name, value) in fields {
+        if let Some(value) = value {
+            add(&mut query, name, value);
+        }
+    }
+    query
+}
+
+fn add(query: &mut String, name: &str, value: &str) {
+    query.push(if query.is_empty() { '?' } else { '&' });
+    query.push_str(name);
+    query.push('=');
+    query.push_str(&escape(value, b""));
 }
 
 /// Percent-encodes everything but unreserved characters (RFC 3986) and `kept`.

@@ -43,7 +43,7 @@ const FULL: &str = r#"{
     "actions": {
         "a": {"run": "reports.summarize", "description": "d", "mode": "async", "timeout": "5m", "lease": "1s",
             "retry": {"attempts": 7, "backoff": "exponential", "initial": "2s", "cap": "1h"}, "scopes": ["a:b", "c"],
-            "retention": "1d", "dispatch": "queue", "with": {"columns": 5}, "queue_timeout": "1m", "total_timeout": "1h",
+            "retention": "1d", "dispatch": "auto", "with": {"columns": 5}, "queue_timeout": "1m", "total_timeout": "1h",
             "heartbeat_timeout": "30s", "progress": {"every": "250ms", "durability": "all"}, "output": {"keep": "2MiB"},
             "cancel_grace": "10s", "idempotency": {"ttl": "1d", "failed": "free"},
             "on_end": {"url": "https://hooks.example.com/x", "from_request": ["https://hooks.example.com/*"],

@@ -289,9 +289,14 @@ fn read_action(
     let sharing = operation.map_or_else(Sharing::default, |operation| operation.sharing);
     let mut policy = read_policy(&mut fields, mode, sharing, parts.retention);
     policy.pool = run.as_ref().and_then(Run::pool);
-    if let (Some(_), Dispatch::Queue) = (&policy.pool, policy.dispatch) {
+    if policy.pool.is_some() && policy.dispatch.rings() {
         let expected = "`direct`: the workers of a pool ask for their jobs";
-        fields.fault("dispatch", expected, "queue");
+        let got = if policy.dispatch == Dispatch::Auto {
+            "auto"
+        } else {
+            "queue"
+        };
+        fields.fault("dispatch", expected, got);
     }
     let declared = mode;
     let mode = read_deadline(&mut fields, mode, policy.timeout_ms);

@@ -35,14 +35,15 @@ pub(super) fn read_policy(
     let timeout_ms = fields.duration("timeout", range).unwrap_or(default);
     let lease_ms = fields.duration("lease", LEASE_MS_RANGE).unwrap_or(LEASE_MS);
     let retention = read_action_retention(fields, retention);
-    let dispatch = match fields.one_of("dispatch", &["direct", "queue"]) {
+    let dispatch = match fields.one_of("dispatch", &["direct", "queue", "auto"]) {
         Some("direct") => Dispatch::Direct,
+        Some("auto") => Dispatch::Auto,
         Some(_) => Dispatch::Queue,
         None => DISPATCH,
     };
-    if let (Dispatch::Queue, Some(mode @ (Mode::Sync | Mode::Auto))) = (dispatch, mode) {
-        let got = format!("`queue` with the mode `{}`", mode.as_str());
-        fields.fault("dispatch", "`queue` only where the mode is `async`", &got);
+    if let (true, Some(mode @ (Mode::Sync | Mode::Auto))) = (dispatch.rings(), mode) {
+        let got = format!("{dispatch:?} with the mode `{}`", mode.as_str()).to_lowercase();
+        fields.fault("dispatch", "`queue` and `auto` only where the mode is `async`", &got);
     }
     let retry = match fields.take("retry") {
         Some(value) => read_retry(value, &fields.at("retry"), fields.faults),

@@ -358,8 +358,12 @@ fn every_fault_of_an_action_is_found_with_its_place() {
             &["/actions/a/dispatch | only where"],
         ),
         (
+            json!({"run": "core.echo", "dispatch": "auto"}),
+            &["/actions/a/dispatch | `auto` only where the mode is `async`"],
+        ),
+        (
             json!({"run": "core.delay", "dispatch": "que"}),
-            &["/actions/a/dispatch | `direct`, `queue`"],
+            &["/actions/a/dispatch | `direct`, `queue`, `auto`"],
         ),
         (
             json!({"run": "core.delay", "retry": 3}),

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::Caller;
+use tidegate_protocol::calls::audit::{Act, Via};
 use tidegate_protocol::calls::hub::Prefer;
 use tidegate_protocol::calls::jobs::{self, JobRef};
 use tidegate_protocol::frames::{BadFrame, ClientFrame, CloseCode, Request, ServerFrame, Target};
@@ -121,12 +122,19 @@ impl Hub {
                 self.detach(from, request_id, job, effects);
             }
             ClientFrame::Cancel { id, job } => {
+                let request_id = id_or_new(id);
+                let act = Act {
+                    request_id: request_id.clone(),
+                    via: Via::Socket,
+                    traceparent: None,
+                };
                 let asked = Asked {
                     asker: Asker::Socket(from.clone()),
-                    request_id: id_or_new(id),
+                    request_id,
                     question: Question::Cancel,
                 };
-                let call = jobs::Call::Cancel { job, caller: caller() };
+                let caller = session.principal.acting(act);
+                let call = jobs::Call::Cancel { job, caller };
                 let shard = self.spreads.for_number(job.number());
                 self.call(asked, shard, call, effects);
             }

@@ -6,6 +6,7 @@ use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::executor::Outcome;
 use tidegate_protocol::calls::jobs::Reply;
 use tidegate_protocol::event::{Happening, JobState};
+use tidegate_protocol::http::AuditWhat;
 use tidegate_protocol::ids::JobId;
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
@@ -30,11 +31,16 @@ impl<D: Database> Turn<'_, D> {
     /// Ends a job because someone asked for it.
     pub(super) fn cancel(&mut self, call: CallId, id: JobId, caller: &Caller) -> Result<(), DatabaseError> {
         let done = self.cancel_job(id, caller, false)?;
-        self.reply(call, done.map(|()| Reply::Done));
+        if let Ok(true) = done
+            && let Some(job) = self.load(id)?
+        {
+            self.note_of_other(caller, AuditWhat::JobCancelled, &job.spec.user, id)?;
+        }
+        self.reply(call, done.map(|_| Reply::Done));
         Ok(())
     }
 
-    /// Ends a job, or with `dry_run` only tells whether it would.
+    /// Ends a job, or with `dry_run` only tells whether it would. Gives whether that changed anything.
     ///
     /// One that runs under a policy with a grace is asked to stop: its attempt hears of it with its next report, and
     /// whatever it says or fails to say by the end of the grace, the job ends as cancelled. Without a grace it loses its
@@ -44,23 +50,23 @@ impl<D: Database> Turn<'_, D> {
         id: JobId,
         caller: &Caller,
         dry_run: bool,
-    ) -> Result<Result<(), Error>, DatabaseError> {
+    ) -> Result<Result<bool, Error>, DatabaseError> {
         let job = match self.changeable(id, caller, "Cancelling")? {
             Ok(job) => job,
             Err(error) => return Ok(Err(error)),
         };
         if job.state == JobState::Cancelled || job.cancelled_until().is_some() {
-            return Ok(Ok(()));
+            return Ok(Ok(false));
         }
         if job.state.is_ended() {
             let message = format!("The job has ended already: it {}.", job.state.as_str());
             return Ok(Err(Error::new(ErrorCode::Conflict, message)));
         }
         if dry_run {
-            return Ok(Ok(()));
+            return Ok(Ok(false));
         }
         self.stop(job)?;
-        Ok(Ok(()))
+        Ok(Ok(true))
     }
 
     /// Ends a job that has not ended: after its grace where it runs under one, else at once. One that was asked to stop

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::jobs::{Change, Reply};
 use tidegate_protocol::event::JobState;
+use tidegate_protocol::http::AuditWhat;
 use tidegate_protocol::ids::{JobId, UserId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
@@ -47,14 +48,30 @@ impl<D: Database> Turn<'_, D> {
         change: Change,
     ) -> Result<(), DatabaseError> {
         let reply = match self.change_job(id, caller, change)? {
-            Ok(job) => Ok(Reply::Job(Box::new(self.shown(&job)?))),
+            Ok((job, changed)) => {
+                if changed {
+                    let what = match change {
+                        Change::Pause => AuditWhat::JobPaused,
+                        Change::Resume => AuditWhat::JobResumed,
+                        Change::Reschedule(_) => AuditWhat::JobRescheduled,
+                    };
+                    self.note_of_other(caller, what, &job.spec.user, id)?;
+                }
+                Ok(Reply::Job(Box::new(self.shown(&job)?)))
+            }
             Err(error) => Err(error),
         };
         self.reply(call, reply);
         Ok(())
     }
 
-    fn change_job(&mut self, id: JobId, caller: &Caller, change: Change) -> Result<Result<Job, Error>, DatabaseError> {
+    /// Changes a job. Gives it as it is then, and whether that is another than before.
+    fn change_job(
+        &mut self,
+        id: JobId,
+        caller: &Caller,
+        change: Change,
+    ) -> Result<Result<(Job, bool), Error>, DatabaseError> {
         let what = match change {
             Change::Pause => "Pausing",
             Change::Resume => "Resuming",
@@ -71,6 +88,7 @@ impl<D: Database> Turn<'_, D> {
             };
             return Ok(Err(Error::new(ErrorCode::Conflict, message)));
         }
+        let was = job.state;
         match change {
             Change::Pause => self.hold(&mut job, &caller.user)?,
             Change::Resume => self.let_go(&mut job)?,
@@ -81,7 +99,8 @@ impl<D: Database> Turn<'_, D> {
                 self.put_off(&mut job, start)?;
             }
         }
-        Ok(Ok(job))
+        let changed = job.state != was || matches!(change, Change::Reschedule(_));
+        Ok(Ok((job, changed)))
     }
 
     /// Takes a job out of its lane. One that is paused already stays as it is.

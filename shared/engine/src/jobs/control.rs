@@ -4,11 +4,10 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::Caller;
-use tidegate_protocol::calls::executor::Dispatch;
 use tidegate_protocol::calls::jobs::Reply;
 use tidegate_protocol::calls::queueing::{Counted, Pause, PauseScope, Queueing, Rule, WhenFull};
 use tidegate_protocol::event::{Happening, JobState, JsonText};
-use tidegate_protocol::http::{ActionQueue, QueueView, Reason, Why};
+use tidegate_protocol::http::{ActionQueue, AuditTarget, AuditWhat, QueueView, Reason, Why};
 use tidegate_protocol::ids::{FencingToken, JobId, JobNumber};
 use tidegate_protocol::{Error, ErrorCode};
 
@@ -39,7 +38,15 @@ impl<D: Database> Turn<'_, D> {
                 by: caller.user.clone(),
                 since: self.now,
             };
+            let new = !pauses.iter().any(|known| known.scope == pause.scope);
             self.state.gates.pause(self.db, &pause)?;
+            if new {
+                let target = AuditTarget {
+                    scope: Some(pause.scope),
+                    ..AuditTarget::default()
+                };
+                self.note(caller, AuditWhat::QueuePaused, target, None)?;
+            }
             Ok(Reply::Done)
         };
         self.reply(call, reply);
@@ -49,6 +56,13 @@ impl<D: Database> Turn<'_, D> {
     /// Lets jobs go again. A scope that is not paused stays so.
     pub(super) fn resume(&mut self, call: CallId, scope: PauseScope, caller: &Caller) -> Result<(), DatabaseError> {
         let reply = if caller.writes_all {
+            if self.state.gates.pauses().iter().any(|known| known.scope == scope) {
+                let target = AuditTarget {
+                    scope: Some(scope.clone()),
+                    ..AuditTarget::default()
+                };
+                self.note(caller, AuditWhat::QueueResumed, target, None)?;
+            }
             self.state.gates.resume(self.db, &scope)?;
             self.state.lanes.opened(&Gate::Paused(scope));
             self.place_freed = true;
@@ -116,7 +130,7 @@ impl<D: Database> Turn<'_, D> {
         if let Some(until) = job.due_at.filter(|due| *due > self.now) {
             reasons.push(match (job.state, job.spec.policy.dispatch) {
                 (JobState::Retrying, _) => Reason::Retrying { until },
-                (JobState::Queued, Dispatch::Queue) => Reason::Doorbell { until },
+                (JobState::Queued, dispatch) if dispatch.rings() => Reason::Doorbell { until },
                 _ => Reason::Delayed { until },
             });
         }

@@ -3,7 +3,6 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use tidegate_protocol::calls::executor::Dispatch;
 use tidegate_protocol::calls::jobs::{Enqueue, NewJob, Reply};
 use tidegate_protocol::calls::queueing::Queueing;
 use tidegate_protocol::event::{JobState, JsonText, Payload, Progress};
@@ -83,7 +82,8 @@ impl<D: Database> Turn<'_, D> {
 
         // A job for workers is stored, and waits for one that asks.
         let pulled = enqueue.job.policy.pool.is_some();
-        let direct = due.is_none() && !pulled && enqueue.job.policy.dispatch == Dispatch::Direct;
+        let dispatch = enqueue.job.policy.dispatch;
+        let direct = due.is_none() && !pulled && dispatch.starts_at_once();
         if direct && self.state.lanes.may_wait_beside(&shape) {
             // A gate may have opened by its time alone: those that wait at it come first.
             self.fill()?;
@@ -100,7 +100,7 @@ impl<D: Database> Turn<'_, D> {
             return self.acknowledge(call, &job, &enqueue, false);
         }
         let mut job = fresh(id, self.now, &enqueue);
-        let rings = due.is_none() && !direct && !pulled;
+        let rings = due.is_none() && !pulled && dispatch.rings();
         (job.state, job.due_at) = match due {
             Some(at) => (JobState::Scheduled, Some(at)),
             None if rings => (JobState::Queued, Some(self.now.plus(DOORBELL_GRACE_MS))),

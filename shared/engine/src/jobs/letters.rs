@@ -35,13 +35,13 @@ impl<D: Database> Turn<'_, D> {
     }
 
     /// Takes a dead letter out of the list, or with `dry_run` only tells whether it would. Doing it again changes
-    /// nothing.
+    /// nothing. Gives whether this did.
     pub(super) fn discard(
         &mut self,
         id: JobId,
         caller: &Caller,
         dry_run: bool,
-    ) -> Result<Result<(), Error>, DatabaseError> {
+    ) -> Result<Result<bool, Error>, DatabaseError> {
         let job = match self.changeable(id, caller, "Discarding")? {
             Ok(job) => job,
             Err(error) => return Ok(Err(error)),
@@ -53,15 +53,16 @@ impl<D: Database> Turn<'_, D> {
             let message = alloc::format!("The job was redriven already, as {next}.");
             return Ok(Err(Error::new(ErrorCode::Conflict, message)));
         }
-        if !dry_run {
-            self.db.run(
-                "-- jobs::discard
-                UPDATE job SET discarded_at = coalesce(discarded_at, CAST(? AS INTEGER))
-                WHERE number = CAST(? AS INTEGER)",
-                &[Value::Number(self.now.0), Value::Number(id.number().0)],
-            )?;
+        if dry_run {
+            return Ok(Ok(false));
         }
-        Ok(Ok(()))
+        let discarded = self.db.run(
+            "-- jobs::discard
+            UPDATE job SET discarded_at = CAST(? AS INTEGER)
+            WHERE number = CAST(? AS INTEGER) AND discarded_at IS NULL RETURNING number",
+            &[Value::Number(self.now.0), Value::Number(id.number().0)],
+        )?;
+        Ok(Ok(!discarded.is_empty()))
     }
 }
 

@@ -5,13 +5,14 @@ use alloc::vec::Vec;
 use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::jobs::{ManyAction, Reply, Selection};
 use tidegate_protocol::event::Payload;
-use tidegate_protocol::http::{BULK_JOBS_MAX, BulkItem};
+use tidegate_protocol::http::{AUDIT_JOBS_MAX, AuditCounts, AuditTarget, AuditWhat, BULK_JOBS_MAX, BulkItem};
 use tidegate_protocol::ids::{JobId, JobNumber};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
 use super::letters::{check_dead, redriven_to};
 use super::select::{Source, Whose};
+use super::trail::filter;
 use super::{CallId, Turn};
 use crate::database::{Database, DatabaseError};
 
@@ -39,6 +40,14 @@ impl<D: Database> Turn<'_, D> {
         action: ManyAction,
         dry_run: bool,
     ) -> Result<(), DatabaseError> {
+        let mut target = AuditTarget {
+            filter: match &which {
+                Selection::Ids(_) => None,
+                Selection::Filter(chosen) => Some(filter(chosen)),
+            },
+            ..AuditTarget::default()
+        };
+        let mut counts = AuditCounts::default();
         let (ids, mut next, by_filter) = match which {
             Selection::Ids(mut ids) => {
                 ids.truncate(usize::try_from(BULK_JOBS_MAX).unwrap_or(usize::MAX));
@@ -71,13 +80,21 @@ impl<D: Database> Turn<'_, D> {
         };
         let mut jobs = Vec::with_capacity(ids.len());
         for id in ids {
-            let item = match &action {
+            let (item, changed) = match &action {
                 ManyAction::Redrive { payload, .. } => {
-                    self.redrive_one(call, id, caller, payload.as_ref(), &mut slots, dry_run)?
+                    let item = self.redrive_one(call, id, caller, payload.as_ref(), &mut slots, dry_run)?;
+                    // One that was redriven before has no time at which it starts.
+                    let changed = item.run_at.is_some() && !dry_run;
+                    (item, changed)
                 }
-                ManyAction::Discard => result(id, self.discard(id, caller, dry_run)?),
-                ManyAction::Cancel => result(id, self.cancel_job(id, caller, dry_run)?),
+                ManyAction::Discard => told(id, self.discard(id, caller, dry_run)?),
+                ManyAction::Cancel => told(id, self.cancel_job(id, caller, dry_run)?),
             };
+            counts.done += u64::from(changed);
+            counts.refused += u64::from(item.error.is_some());
+            if changed && target.jobs.len() < AUDIT_JOBS_MAX {
+                target.jobs.push(id);
+            }
             let full = item
                 .error
                 .as_ref()
@@ -88,6 +105,14 @@ impl<D: Database> Turn<'_, D> {
                 next = Some(JobNumber(id.number().0 + 1));
                 break;
             }
+        }
+        if counts.done > 0 {
+            let what = match &action {
+                ManyAction::Redrive { .. } => AuditWhat::DeadLettersRedriven,
+                ManyAction::Discard => AuditWhat::DeadLettersDiscarded,
+                ManyAction::Cancel => AuditWhat::JobsCancelled,
+            };
+            self.note(caller, what, target, Some(counts))?;
         }
         self.reply(call, Ok(Reply::Many { jobs, next }));
         Ok(())
@@ -134,6 +159,12 @@ impl<D: Database> Turn<'_, D> {
         };
         Ok(result(id, Err(refusal)))
     }
+}
+
+/// What became of a job, and whether that is another than before.
+fn told(job: JobId, done: Result<bool, Error>) -> (BulkItem, bool) {
+    let changed = matches!(done, Ok(true));
+    (result(job, done.map(|_| ())), changed)
 }
 
 fn result(job_id: JobId, done: Result<(), Error>) -> BulkItem {

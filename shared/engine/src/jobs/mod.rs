@@ -45,6 +45,7 @@ mod spread;
 mod state;
 mod stored;
 mod time_limits;
+mod trail;
 mod wake;
 
 #[cfg(test)]
@@ -59,6 +60,7 @@ use tidegate_protocol::Error;
 use tidegate_protocol::calls::executor::Execute;
 use tidegate_protocol::calls::hub::Delivery;
 use tidegate_protocol::calls::jobs::{Call, Reply};
+use tidegate_protocol::calls::tenant::Recorded;
 use tidegate_protocol::ids::{FencingToken, HubIndex, JobId};
 use tidegate_protocol::time::UnixMs;
 
@@ -141,6 +143,11 @@ pub enum Effect {
         /// Their keys.
         keys: Vec<String>,
     },
+    /// Tell the tenant's gate what was done by hand; then [`recorded`]. Losing it is mended by the next alarm.
+    Record {
+        /// The entries, in the order of their numbers.
+        entries: Vec<Recorded>,
+    },
 }
 
 /// One turn: what it reads from outside, and what it wants done.
@@ -152,6 +159,8 @@ struct Turn<'a, D> {
     effects: Vec<Effect>,
     /// Whether a place has become free in this turn that no waiting job was offered yet.
     place_freed: bool,
+    /// Whether something was noted in this turn for the audit trail.
+    noted: bool,
 }
 
 impl<'a, D: Database> Turn<'a, D> {
@@ -163,6 +172,7 @@ impl<'a, D: Database> Turn<'a, D> {
             random,
             effects: Vec::new(),
             place_freed: false,
+            noted: false,
         }
     }
 
@@ -267,6 +277,7 @@ pub fn handle<D: Database>(
     }
     turn.serve()?;
     turn.write_batches()?;
+    turn.tell_noted()?;
     Ok(turn.effects)
 }
 
@@ -291,6 +302,7 @@ pub fn wake<D: Database>(
     turn.wake()?;
     turn.serve()?;
     turn.write_batches()?;
+    turn.tell_again()?;
     Ok(turn.effects)
 }
 
@@ -324,6 +336,21 @@ pub fn delivered<D: Database>(
     let mut random = || 0;
     let mut turn = Turn::new(db, state, now, &mut random);
     turn.delivered(hub, deliveries, not_followed)
+}
+
+/// The tenant's gate has taken down what was done by hand, up to the entry `number`. Gives what is still to be told.
+///
+/// Errors: the database's, as for [`handle`].
+pub fn recorded<D: Database>(
+    db: &D,
+    state: &mut State,
+    now: UnixMs,
+    number: u64,
+) -> Result<Vec<Effect>, DatabaseError> {
+    let mut random = || 0;
+    let mut turn = Turn::new(db, state, now, &mut random);
+    turn.recorded(number)?;
+    Ok(turn.effects)
 }
 
 /// A hub could not be reached with these events. The terminal ones are sent again by an alarm.

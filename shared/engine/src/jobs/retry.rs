@@ -11,6 +11,7 @@ use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::hooks::Hook;
 use tidegate_protocol::calls::jobs::{Enqueue, NewJob, Reply};
 use tidegate_protocol::event::{JobState, Payload};
+use tidegate_protocol::http::{AuditTarget, AuditWhat};
 use tidegate_protocol::ids::JobId;
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
@@ -18,6 +19,7 @@ use tidegate_protocol::{Error, ErrorCode, Fault};
 use super::follow::stored_key;
 use super::letters::{redriven_to, set_redriven_to};
 use super::row::{Job, payload};
+use super::trail::target;
 use super::{CallId, Effect, Turn};
 use crate::database::{Database, DatabaseError};
 
@@ -78,9 +80,17 @@ impl<D: Database> Turn<'_, D> {
             Ok(job) => match job.state {
                 JobState::Failed | JobState::Cancelled | JobState::Expired => {
                     let redriven = self.redrive(call, &job, replaced, None)?;
+                    if let Ok(Redriven { job: next, fresh: true }) = redriven {
+                        let target = AuditTarget {
+                            redriven_to: Some(next),
+                            ..target(id)
+                        };
+                        self.note(caller, AuditWhat::JobRetried, target, None)?;
+                    }
                     return Ok(redriven.map(|redriven| redriven.job));
                 }
                 JobState::Scheduled | JobState::Queued | JobState::Retrying if replaced.is_none() => {
+                    self.note_of_other(caller, AuditWhat::JobRetried, &job.spec.user, id)?;
                     self.make_due(job)?;
                     return Ok(Ok(id));
                 }

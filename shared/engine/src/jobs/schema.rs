@@ -29,6 +29,7 @@ pub const STEPS: &[&[&str]] = &[
     BATCHES,
     super::alias::ALIASES,
     super::backlog::BYTES,
+    super::trail::OUTBOX,
 ];
 
 const FIRST: &[&str] = &[

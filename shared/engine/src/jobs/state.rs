@@ -19,6 +19,7 @@ use super::queues::Queues;
 use super::row::{Job, columns};
 use super::schedules::Watch;
 use super::spread::Spread;
+use super::trail::Trail;
 use super::{CallId, RUNNING_MAX};
 use crate::database::{Database, DatabaseError, Value, from_blob};
 
@@ -117,6 +118,8 @@ pub struct State {
     pub(super) batches: Batches,
     /// Whether any job has a further key. Where none has one, no request looks for it.
     pub(super) aliases: bool,
+    /// What was done by hand, as far as the gate has not confirmed it.
+    pub(super) trail: Trail,
 }
 
 impl State {
@@ -158,6 +161,7 @@ impl State {
             pull: Pull::default(),
             batches: Batches::recover(db)?,
             aliases: Self::any_alias(db)?,
+            trail: Trail::recover(db, now)?,
         };
         let indexed = db.run(columns!("WHERE due_at IS NOT NULL AND state >= 3"), &[])?;
         let young = db.run(
@@ -268,7 +272,8 @@ impl State {
         let others = due
             .chain(self.sweep_at)
             .chain(self.schedules.due)
-            .chain(self.batches.due);
+            .chain(self.batches.due)
+            .chain(self.trail.next_wake());
         leases.chain(deliveries).chain(others).min()
     }
 
@@ -324,6 +329,7 @@ impl State {
         Ok(gates == self.gates
             && Spread::recover(db)? == self.spread
             && self.batches.mirror(db)?
+            && Trail::recover(db, UnixMs(0))? == self.trail
             && lanes.iter().eq(self.lanes.iter())
             && backlog == self.backlog)
     }

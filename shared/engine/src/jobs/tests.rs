@@ -5,6 +5,7 @@ mod attempts;
 mod batches;
 mod bench;
 mod changing;
+mod dispatch;
 mod ends;
 mod handed_over;
 mod history;
@@ -23,6 +24,7 @@ mod said;
 mod schedules;
 mod showing;
 mod spread;
+mod trail;
 mod versions;
 
 pub(crate) use schedules::every_minute as a_schedule;

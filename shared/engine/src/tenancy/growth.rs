@@ -289,6 +289,7 @@ mod tests {
             scale: Scale { hubs: 1, shards },
             schedules: Vec::new(),
             by: "u".into(),
+            act: None,
         };
         let (reply, effects) = handle(db, UnixMs(5), call).unwrap();
         reply.map(|_| effects)

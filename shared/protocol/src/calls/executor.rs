@@ -112,6 +112,20 @@ pub enum Dispatch {
     Direct,
     /// A doorbell through the queue starts it: background work, paced by the queue.
     Queue,
+    /// The `Jobs` object starts it at once where it has a place and no limit or pause holds it back; else a doorbell does.
+    Auto,
+}
+
+impl Dispatch {
+    /// Whether the job starts as it is accepted, where there is a place for it.
+    pub fn starts_at_once(self) -> bool {
+        self != Self::Queue
+    }
+
+    /// Whether a job that does not start as it is accepted waits for a doorbell.
+    pub fn rings(self) -> bool {
+        self != Self::Direct
+    }
 }
 
 /// Whether attempts may share one invocation of the executor. An invocation has one bound on CPU time and one on open

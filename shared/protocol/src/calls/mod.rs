@@ -1,5 +1,6 @@
 //! What each object and the executor can be asked, and what it answers.
 
+pub mod audit;
 pub mod executor;
 pub mod hooks;
 pub mod hub;
@@ -13,6 +14,7 @@ pub mod spread;
 pub mod tenant;
 pub mod versions;
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 
@@ -48,6 +50,15 @@ impl Principal {
             user: self.user.clone(),
             reads_all: self.scopes.contains("jobs:read") || self.scopes.contains("jobs:write"),
             writes_all: self.scopes.contains("jobs:write"),
+            act: None,
+        }
+    }
+
+    /// The caller, who does something that the audit trail may tell of.
+    pub fn acting(&self, act: audit::Act) -> Caller {
+        Caller {
+            act: Some(Box::new(act)),
+            ..self.caller()
         }
     }
 }
@@ -61,6 +72,9 @@ pub struct Caller {
     pub reads_all: bool,
     /// Scope `jobs:write`: may change every job of the tenant.
     pub writes_all: bool,
+    /// The act that the call is part of, where the audit trail may tell of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<Box<audit::Act>>,
 }
 
 impl Caller {

@@ -1,13 +1,17 @@
 //! What a `Tenant` object can be asked.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::audit::Act;
 use super::schedules::Schedule;
 use super::spread::Spreads;
-use crate::ids::Revision;
+use crate::event::JsonText;
+use crate::ids::{Revision, ShardIndex, UserId};
+use crate::time::UnixMs;
 
 /// How a tenant is spread over objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,19 +78,61 @@ pub enum Call {
         schedules: Vec<Schedule>,
         /// Who did it.
         by: String,
+        /// The act that it is, for the audit trail.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        act: Option<Box<Act>>,
     },
     /// The text of a composition.
     Document {
         /// Its revision.
         revision: Revision,
     },
+    /// Take down what was done in an object of the job queue. What was taken down before changes nothing.
+    Record {
+        /// The object.
+        shard: ShardIndex,
+        /// Its entries, in the order of their numbers: each a [`crate::http::AuditEntry`], as the text that the API shows.
+        entries: Vec<Recorded>,
+    },
+    /// Show the audit trail, newest first.
+    Audit(AuditQuery),
+}
+
+/// An entry of the audit trail on its way to the gate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// Its number in the object that it comes from, one higher than that of the entry before.
+    pub number: u64,
+    /// The entry.
+    pub entry: JsonText,
+}
+
+/// Which entries of the audit trail are meant. What is `None` does not narrow.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AuditQuery {
+    /// Only of this kind: an [`crate::http::AuditWhat`], as the API writes it.
+    pub what: Option<String>,
+    /// Only by this user.
+    pub user: Option<UserId>,
+    /// Only done at this moment or later.
+    pub from: Option<UnixMs>,
+    /// Only done before this moment.
+    pub to: Option<UnixMs>,
+    /// Only taken down before the entry with this number.
+    pub below: Option<u64>,
+    /// At most so many.
+    pub limit: u32,
 }
 
 /// What a `Tenant` object answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Reply {
     /// What is active.
     Description(Description),
     /// The text of a composition.
     Document(String),
+    /// The entries are taken down.
+    Recorded,
+    /// A part of the audit trail as the API shows it: an [`crate::http::AuditPage`]. As text, which whoever asked passes on.
+    Audit(JsonText),
 }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tidegate_protocol::calls::audit::{Act, Via};
 use tidegate_protocol::calls::executor::{
     Assignment, Backoff, Dispatch, Execute, Factor, Jitter, Outcome, Policy, Sharing,
 };
@@ -78,6 +79,7 @@ pub fn caller() -> Caller {
         user: user(),
         reads_all: true,
         writes_all: false,
+        act: Some(Box::new(act())),
     }
 }
 
@@ -925,6 +927,14 @@ pub fn description() -> Description {
     }
 }
 
+fn act() -> Act {
+    Act {
+        request_id: request_id(),
+        via: Via::Socket,
+        traceparent: trace(),
+    }
+}
+
 pub fn tenant_calls() -> Vec<tenant::Call> {
     let calls = vec![
         tenant::Call::Describe,
@@ -934,12 +944,32 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             scale: Scale::default(),
             schedules: schedules(),
             by: String::new(),
+            act: Some(Box::new(act())),
         },
         tenant::Call::Document { revision: revision() },
+        tenant::Call::Record {
+            shard: ShardIndex(u16::MAX),
+            entries: vec![tenant::Recorded {
+                number: LARGEST,
+                entry: JsonText::null(),
+            }],
+        },
+        tenant::Call::Audit(tenant::AuditQuery {
+            what: Some("job.retried".into()),
+            user: Some(user()),
+            from: Some(LAST_MOMENT),
+            to: Some(LAST_MOMENT),
+            below: Some(LARGEST),
+            limit: u32::MAX,
+        }),
     ];
     for call in &calls {
         match call {
-            tenant::Call::Describe | tenant::Call::Activate { .. } | tenant::Call::Document { .. } => {}
+            tenant::Call::Describe
+            | tenant::Call::Activate { .. }
+            | tenant::Call::Document { .. }
+            | tenant::Call::Record { .. }
+            | tenant::Call::Audit(_) => {}
         }
     }
     calls
@@ -955,10 +985,15 @@ pub fn tenant_replies() -> Vec<tenant::Reply> {
             ..description()
         }),
         tenant::Reply::Document(String::new()),
+        tenant::Reply::Recorded,
+        tenant::Reply::Audit(JsonText::null()),
     ];
     for reply in &replies {
         match reply {
-            tenant::Reply::Description(_) | tenant::Reply::Document(_) => {}
+            tenant::Reply::Description(_)
+            | tenant::Reply::Document(_)
+            | tenant::Reply::Recorded
+            | tenant::Reply::Audit(_) => {}
         }
     }
     replies

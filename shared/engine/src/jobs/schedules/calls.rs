@@ -8,7 +8,7 @@ use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::jobs::Reply;
 use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::event::{JobState, JsonText};
-use tidegate_protocol::http::{Backfilled, ScheduleInfo, ScheduleList};
+use tidegate_protocol::http::{AuditCounts, AuditTarget, AuditWhat, Backfilled, ScheduleInfo, ScheduleList};
 use tidegate_protocol::ids::{IdempotencyKey, ScheduleName};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
@@ -107,6 +107,12 @@ impl<D: Database> Turn<'_, D> {
                     kept.advance(kept.timetable().as_ref());
                     kept.write(self.db)?;
                     self.state.schedules = Watch::recover(self.db)?;
+                    let what = if paused {
+                        AuditWhat::SchedulePaused
+                    } else {
+                        AuditWhat::ScheduleResumed
+                    };
+                    self.note(caller, what, of_schedule(name), None)?;
                 }
                 shown(&info(&kept))
             }
@@ -127,6 +133,18 @@ impl<D: Database> Turn<'_, D> {
             Err(error) => Err(error),
             Ok(kept) => self.trigger(kept, key)?,
         };
+        if let Ok(Reply::Acknowledged {
+            job,
+            deduplicated: false,
+            ..
+        }) = &reply
+        {
+            let target = AuditTarget {
+                jobs: vec![*job],
+                ..of_schedule(name)
+            };
+            self.note(caller, AuditWhat::ScheduleTriggered, target, None)?;
+        }
         self.reply(call, reply);
         Ok(())
     }
@@ -172,6 +190,13 @@ impl<D: Database> Turn<'_, D> {
             Err(error) => Err(error),
             Ok(kept) => self.fill_back(&kept, from, to)?,
         };
+        if let Ok(Reply::Backfilled(Backfilled { fired: done @ 1.., .. })) = &reply {
+            let counts = AuditCounts {
+                done: (*done).into(),
+                refused: 0,
+            };
+            self.note(caller, AuditWhat::ScheduleBackfilled, of_schedule(name), Some(counts))?;
+        }
         self.reply(call, reply);
         Ok(())
     }
@@ -226,6 +251,13 @@ impl<D: Database> Turn<'_, D> {
             return Ok(Err(forbidden(what)));
         }
         Ok(row::load(self.db, name)?.ok_or_else(Error::not_found))
+    }
+}
+
+fn of_schedule(name: &ScheduleName) -> AuditTarget {
+    AuditTarget {
+        schedule: Some(name.clone()),
+        ..AuditTarget::default()
     }
 }
 

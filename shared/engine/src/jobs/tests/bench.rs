@@ -130,6 +130,7 @@ pub fn caller(user: &str) -> Caller {
         user: UserId::parse(user).unwrap(),
         reads_all: false,
         writes_all: false,
+        act: None,
     }
 }
 

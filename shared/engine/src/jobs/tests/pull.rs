@@ -77,6 +77,7 @@ fn operator() -> Caller {
         user: UserId::parse("root").unwrap(),
         reads_all: true,
         writes_all: true,
+        act: None,
     }
 }
 

@@ -372,6 +372,8 @@ fn a_schedule_held_back_neither_fires_nor_misses() {
     };
     let info = one(bench.call(pause(true)).0);
     assert!(info.paused && info.next.is_empty(), "{info:?}");
+    // Once the audit trail has it, there is nothing to wake for.
+    super::super::recorded(&bench.db, &mut bench.state, bench.now, 1).unwrap();
     assert_eq!(bench.next_wake(), None);
     assert_eq!(executions(&bench.wake_at(5 * MINUTE_MS + 1)), []);
     // An activation that says nothing new of it leaves the operator's word.
