@@ -55,9 +55,16 @@ const CANCEL: &str = "shared/engine/src/jobs/cancel.rs";
 const LATEST: &str = "shared/engine/src/composition/latest.rs";
 const POLICY: &str = "shared/engine/src/composition/policy.rs";
 const BATCHES: &str = "shared/engine/src/jobs/batches.rs";
+const HUB_BATCH: &str = "shared/engine/src/hub/batch.rs";
 const GROWTH: &str = "shared/engine/src/tenancy/growth.rs";
 
 const MUTANTS: &[Mutant] = &[
+    mutant(
+        "a batch's key is every user's",
+        HUB_BATCH,
+        "principal.user.as_str(),",
+        "\"\",",
+    ),
     mutant(
         "a job of a cancelled batch starts",
         ATTEMPT,
