@@ -913,3 +913,53 @@ async fn a_worker_runs_a_command_for_each_job_and_stops_when_it_is_told_to() {
         json!({ "percentage": 40.0, "message": "half of it" })
     );
 }
+
+#[tokio::test]
+async fn a_batch_is_sent_under_its_key_followed_to_its_end_and_cancelled() {
+    let status = |running: u64, succeeded: u64, failed: u64| {
+        json!({"batch_id":"bat_1","user":"u","accepted":2,"waiting":0,"running":running,"succeeded":succeeded,
+            "failed":failed,"cancelled":0,"expired":0,"progress":50.0 * (2 - running) as f64})
+    };
+    let looks = std::sync::atomic::AtomicU32::new(0);
+    let fake = Fake::start(move |request| {
+        let answer = match request.path.as_str() {
+            "/v1/requests:batch" => {
+                assert_eq!(request.header("idempotency-key"), Some("k"));
+                assert!(request.json()[0]["idempotency_key"].is_null(), "its place names it");
+                json!({"batch_id":"bat_1","results":[
+                    {"index":0,"status":202,"accepted":{"job_id":"job_1","status":"queued"}},
+                    {"index":1,"status":202,"accepted":{"job_id":"job_2","status":"queued"}},
+                ]})
+            }
+            "/v1/batches/bat_1" if looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 => status(1, 1, 0),
+            "/v1/batches/bat_1" | "/v1/batches/bat_1?wait=5" => status(0, 1, 1),
+            "/v1/batches/bat_1:cancel" => status(0, 2, 0),
+            other => panic!("{other}"),
+        };
+        Some(Reply::json(200, &answer))
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("all.json"),
+        "[{\"action\":\"a\"},{\"action\":\"b\"}]",
+    )
+    .unwrap();
+    let arguments = ["batch", "send", "all.json", "--key", "k", "--follow"];
+    let ended = end(command(folder.path(), Some(&fake.url), &arguments).spawn().unwrap()).await;
+    assert_eq!(ended.code, 1, "one of its jobs failed: {}", ended.stderr);
+    assert!(ended.stdout.starts_with("bat_1\n"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("2: 1 succeeded, 1 failed"), "{}", ended.stdout);
+    assert!(
+        ended.stderr.contains("50.0 % 1 running, 1 succeeded"),
+        "{}",
+        ended.stderr
+    );
+    let shown = run(&fake, &["--json", "batch", "show", "bat_1", "--wait", "5s"]).await;
+    assert_eq!((shown.code, &lines(&shown.stdout)[0]["failed"]), (1, &json!(1)));
+    let cancelled = run(&fake, &["batch", "cancel", "bat_1"]).await;
+    assert_eq!(cancelled.code, 0, "{}", cancelled.stderr);
+    let received = fake.received();
+    assert_eq!(received.last().unwrap().path, "/v1/batches/bat_1:cancel");
+    assert_eq!(run(&fake, &["batch", "show", "no/id"]).await.code, 2);
+}

@@ -54,9 +54,66 @@ const SPREADS: &str = "shared/protocol/src/calls/spread.rs";
 const CANCEL: &str = "shared/engine/src/jobs/cancel.rs";
 const LATEST: &str = "shared/engine/src/composition/latest.rs";
 const POLICY: &str = "shared/engine/src/composition/policy.rs";
+const BATCHES: &str = "shared/engine/src/jobs/batches.rs";
+const HUB_BATCH: &str = "shared/engine/src/hub/batch.rs";
 const GROWTH: &str = "shared/engine/src/tenancy/growth.rs";
 
 const MUTANTS: &[Mutant] = &[
+    mutant(
+        "a batch's key is every user's",
+        HUB_BATCH,
+        "principal.user.as_str(),",
+        "\"\",",
+    ),
+    mutant(
+        "a job of a cancelled batch starts",
+        ATTEMPT,
+        "if self.is_cancelled(job.spec.batch.as_ref())? {",
+        "if self.now.0 == 0 && self.is_cancelled(job.spec.batch.as_ref())? {",
+    ),
+    mutant(
+        "a cancelled batch takes another job",
+        ENQUEUE,
+        "if self.is_cancelled(enqueue.job.batch.as_ref())? {",
+        "if self.now.0 == 0 && self.is_cancelled(enqueue.job.batch.as_ref())? {",
+    ),
+    mutant(
+        "a batch does not count an end",
+        ATTEMPT,
+        "self.end_in_batch(&job)?;",
+        "",
+    ),
+    mutant(
+        "a long cancel stops after its first turn",
+        WAKE,
+        "self.wake_batches()?;",
+        "",
+    ),
+    mutant(
+        "a batch goes before the last of its jobs",
+        BATCHES,
+        "self.accepted > 0 && self.swept >= self.accepted",
+        "self.accepted > 0 && self.swept > 0",
+    ),
+    mutant(
+        "a mark of a cancel does not last",
+        BATCHES,
+        "(self.accepted == 0).then(|| cancelled_at.plus(MARK_MS))",
+        "(self.accepted == 0).then_some(cancelled_at)",
+    ),
+    mutant(
+        "anybody sees a batch",
+        BATCHES,
+        "let found = self.batch(id)?.cloned().filter(|batch| caller.may_read(&batch.user));",
+        "let found = self.batch(id)?.cloned();",
+    ),
+    mutant("what does a job again counts for its batch", RETRY, "batch: None,", ""),
+    mutant(
+        "the counts of a batch are not written",
+        BATCHES,
+        "batch.store(self.db, &id)?;",
+        "",
+    ),
     mutant(
         "a sealed object takes a new key",
         SPREAD,

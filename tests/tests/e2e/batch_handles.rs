@@ -206,41 +206,86 @@ fn grown(between: Between) {
     stage.finish(None);
 }
 
+/// How often a call is cut, at most, before none of them counts as cut in its middle.
+const CUTS_MAX: u32 = 12;
+
 /// The answer is lost, and so is whatever the server was in the middle of: the same call again makes the batch whole.
 #[test]
 fn a_batch_that_was_cut_in_the_middle_is_made_whole_by_the_same_call() {
-    let server = Arc::new(Server::start());
+    let server = Arc::new(Server::start_traced());
     let tenant = Tenant::new(server);
     tenant.compose(None);
     let items: Vec<Value> = (0..1000)
         .map(|n| json!({ "action": "core.echo", "payload": n, "delay_ms": LATER_MS }))
         .collect();
     let body = Value::from(items.clone()).to_string();
-    let mut cut = 0;
-    for cut_ms in [15, 40, 70, 110, 160] {
+    // The jobs come to their object in several turns, which take as long as the machine takes: a kill before the first has
+    // ended is followed by a later one, a kill after the last by an earlier one, until one falls in between.
+    let (mut early, mut late, mut after_ms) = (0, None, 60);
+    for _ in 0..CUTS_MAX {
         let key = unique();
         let client = tenant.client("alice");
         let (sent, with) = (body.clone(), key.clone());
+        tenant.server.aim("enqueue", Duration::from_millis(after_ms));
         let asked = std::thread::spawn(move || {
             let headers = [("content-type", "application/json"), ("idempotency-key", with.as_str())];
             client.try_send("POST", PATH, &headers, sent.as_bytes()).is_some()
         });
-        std::thread::sleep(Duration::from_millis(cut_ms));
-        tenant.server.kill();
         let answered = asked.join().expect("a client");
+        tenant.server.kill();
         tenant.server.start_again();
         let client = tenant.client("alice");
         let (id, results) = taken(&send(&client, Some(&key), &items));
-        let stored = results
-            .iter()
-            .filter(|item| item["accepted"]["deduplicated"] == true)
-            .count();
-        cut += usize::from(!answered && stored > 0 && stored < 1000);
+        let known = |item: &&Value| item["accepted"]["deduplicated"] == true;
+        let stored = results.iter().filter(known).count();
         let distinct: BTreeSet<String> = jobs(&results).into_iter().collect();
-        assert_eq!(distinct.len(), 1000, "after {cut_ms} ms");
-        assert_eq!(counts(&batch(&client, &id, ""))[..2], [1000, 1000], "after {cut_ms} ms");
+        assert_eq!(distinct.len(), 1000, "after {after_ms} ms");
+        assert_eq!(
+            counts(&batch(&client, &id, ""))[..2],
+            [1000, 1000],
+            "after {after_ms} ms"
+        );
+        match stored {
+            0 => early = after_ms,
+            1..1000 if !answered => return,
+            _ => late = Some(after_ms),
+        }
+        after_ms = late.map_or(after_ms * 3, |late| u64::midpoint(early, late));
     }
-    println!("{cut} of the calls were cut between two turns");
+    panic!("no call was cut in its middle");
+}
+
+/// Rows that the objects of a tenant have written.
+fn rows(tenant: &Tenant) -> u64 {
+    let ask = |(class, name): (&str, String)| tenant.server.ask(class, &name, "/rows-written");
+    let counts = tenant
+        .objects()
+        .map(|object| ask(object).parse::<u64>().expect("a number"));
+    counts.iter().sum()
+}
+
+/// So many rows for each of a thousand jobs, in hundredths: to take them, and for the whole of their lives.
+const TAKEN_MAX: u64 = 200;
+const LIVED_MAX: u64 = 600;
+
+#[test]
+fn a_batch_of_a_thousand_jobs_writes_few_rows() {
+    let tenant = Tenant::new(Arc::new(Server::start()));
+    tenant.compose(None);
+    let client = tenant.client("alice");
+    let item = |delay_ms: u64| json!({ "action": "core.echo", "payload": 1, "delay_ms": delay_ms });
+    // The first job of a tenant finds no tables yet.
+    taken(&send(&client, None, &[item(0)]));
+    let before = rows(&tenant);
+    let (later, _) = taken(&send(&client, None, &vec![item(LATER_MS); 1000]));
+    let scheduled = (rows(&tenant) - before) / 10;
+    assert_eq!(counts(&batch(&client, &later, ""))[..2], [1000, 1000]);
+    let before = rows(&tenant);
+    let (id, _) = taken(&send(&client, None, &vec![item(0); 1000]));
+    assert_eq!(batch(&client, &id, "?wait=60")["succeeded"], 1000);
+    let lived = (rows(&tenant) - before) / 10;
+    println!("hundredths of rows for each job: {scheduled} to take it for later, {lived} to run it");
+    assert!(scheduled <= TAKEN_MAX + 10 && lived <= LIVED_MAX, "{scheduled} {lived}");
 }
 
 #[test]

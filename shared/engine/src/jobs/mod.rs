@@ -260,10 +260,8 @@ pub fn handle<D: Database>(
     let mut turn = Turn::new(db, state, now, random);
     let mut may_release = false;
     for (id, call) in calls {
-        may_release |= matches!(
-            call,
-            Call::Finish { .. } | Call::Cancel { .. } | Call::Many { .. } | Call::Batch { .. }
-        );
+        may_release |= matches!(call, Call::Finish { .. } | Call::Cancel { .. } | Call::Many { .. });
+        may_release |= matches!(call, Call::Batch { .. });
         if turn.place_freed && starts_a_job(&call) {
             turn.fill()?;
         }

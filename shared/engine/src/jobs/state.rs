@@ -280,8 +280,8 @@ impl State {
     /// When [`super::tick`] is to be called, as long as this instance lives.
     pub fn next_tick(&self) -> Option<UnixMs> {
         let waiters = self.waiters.values().map(|waiter| waiter.deadline);
-        let batches = self.batches.next_deadline();
-        waiters.chain(self.next_poll()).chain(batches).min()
+        let waiters = waiters.chain(self.batches.next_deadline());
+        waiters.chain(self.next_poll()).min()
     }
 
     /// When the first schedule is due.

@@ -14,6 +14,10 @@ impl Bench {
     }
 
     fn batch_named(&mut self, key: Option<&str>, items: &[&str]) -> Vec<Effect> {
+        self.batch_of(&principal(u64::MAX >> 12), key, items)
+    }
+
+    fn batch_of(&mut self, principal: &Principal, key: Option<&str>, items: &[&str]) -> Vec<Effect> {
         let items: Vec<String> = items.iter().map(ToString::to_string).collect();
         let mut random = || {
             self.random += 1;
@@ -23,13 +27,12 @@ impl Bench {
             now: self.now,
             random: &mut random,
         };
-        let principal = principal(u64::MAX >> 12);
         let headers = BatchHeaders {
             idempotency_key: key,
             traceparent: None,
         };
         self.hub
-            .batch(&mut moment, &self.plan, BATCH, &principal, &items, headers)
+            .batch(&mut moment, &self.plan, BATCH, principal, &items, headers)
     }
 }
 
@@ -203,6 +206,12 @@ fn a_batch_with_a_key_names_itself_and_its_requests_the_same_each_time() {
     assert_eq!(keys, [of(0), Some("own".into()), of(2)]);
     assert_eq!(named(&bench.batch_named(Some("k"), &items)), first, "quoted or bare");
     assert_ne!(named(&bench.batch_named(Some("other"), &items))[0].0, id);
+    let eve = Principal {
+        user: UserId::parse("eve").unwrap(),
+        ..principal(u64::MAX >> 12)
+    };
+    let theirs = named(&bench.batch_of(&eve, Some("k"), &items));
+    assert!(theirs[0].0 != id && theirs[0].1 != of(0), "a key is its user's own");
     let nameless = named(&bench.batch(&items));
     assert_ne!(
         nameless[0],
