@@ -144,7 +144,7 @@ pub struct Job {
     pub redriven_to: Option<JobId>,
 }
 
-/// A page of jobs, newest first.
+/// A page of jobs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobPage {
     /// The jobs.
@@ -173,8 +173,10 @@ pub struct JobFilter {
     pub metadata: BTreeMap<String, String>,
     /// At most so many.
     pub limit: Option<u32>,
-    /// From where an earlier page ended.
+    /// From where an earlier page of the same order ended.
     pub cursor: Option<String>,
+    /// Which come first: `created` the oldest, `-created` the newest, as where nothing is said.
+    pub sort: Option<String>,
 }
 
 impl JobFilter {
@@ -190,6 +192,7 @@ impl JobFilter {
             ("created_before", &self.created_before),
             ("limit", &limit),
             ("cursor", &self.cursor),
+            ("sort", &self.sort),
         ];
         let mut query = String::new();
         let mut add = |name: &str, value: &str| {

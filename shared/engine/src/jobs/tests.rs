@@ -3,6 +3,7 @@
 mod accepting;
 mod attempts;
 mod bench;
+mod bounds;
 mod changing;
 mod ends;
 mod handed_over;

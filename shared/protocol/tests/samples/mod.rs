@@ -9,7 +9,9 @@ use tidegate_protocol::calls::executor::{
 };
 use tidegate_protocol::calls::hooks::{Hook, Message, OnEnd};
 use tidegate_protocol::calls::hub::{self, Delivery, Prefer};
-use tidegate_protocol::calls::jobs::{self, Change, Enqueue, Filter, JobRef, Keyed, ManyAction, NewJob, Selection};
+use tidegate_protocol::calls::jobs::{
+    self, Change, Enqueue, Filter, JobRef, Keyed, ManyAction, NewJob, Selection, Sort,
+};
 use tidegate_protocol::calls::once::{Dedupe, DedupeRule, KeyLife, Once};
 use tidegate_protocol::calls::queueing::{
     ActionPattern, Bounds, Counted, Pause, PauseScope, Priority, Queueing, Rule, Share, WhenFull,
@@ -190,6 +192,8 @@ fn filter() -> Filter {
         metadata: BTreeMap::from([(String::from("k"), String::from("v"))]),
         below: Some(JobNumber(LARGEST)),
         limit: u32::MAX,
+        sort: Sort::Oldest,
+        above: Some(JobNumber(LARGEST)),
     }
 }
 
@@ -403,6 +407,17 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
     let mut calls = vec![
         jobs::Call::Follow {
             job: JobRef::Id(job()),
+            caller: caller(),
+            hub: HubIndex(u16::MAX),
+            after: None,
+        },
+        jobs::Call::Follow {
+            job: JobRef::Anywhere {
+                action: action(),
+                key: key(),
+                at: ShardIndex(u16::MAX),
+                shards: u16::MAX,
+            },
             caller: caller(),
             hub: HubIndex(u16::MAX),
             after: None,
