@@ -3,7 +3,7 @@
 use futures_util::stream;
 use tidegate_durable_objects::platform::{now, random, unavailable};
 use tidegate_durable_objects::remote;
-use tidegate_protocol::calls::jobs::{Call, Change, Filter, Reply};
+use tidegate_protocol::calls::jobs::{Call, Change, Filter, Reply, Sort};
 use tidegate_protocol::calls::{Caller, Principal};
 use tidegate_protocol::event::Payload;
 use tidegate_protocol::fault::{escape_pointer, shorten};
@@ -189,7 +189,7 @@ pub async fn stored(env: &Env, value: Payload, gone: &'static str) -> Result<Res
     Ok(builder.body(body.response_body().map_err(unavailable("reading an object"))?))
 }
 
-/// `GET /v1/jobs`: a page, newest first, from every shard.
+/// `GET /v1/jobs`: a page, from every shard.
 ///
 /// Errors: `VALIDATION_ERROR` with every fault of the query.
 pub async fn list(request: &Request, env: &Env, principal: &Principal) -> Result<Response, Error> {
@@ -223,10 +223,10 @@ pub async fn everywhere<T>(
         pages.push(page(remote::jobs(env, &name, call(filter.clone())).await?)?);
     }
     let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
-    Ok(merge(pages, limit, number))
+    Ok(merge(pages, limit, filter.sort, number))
 }
 
-/// Reads the filter of a list: `conditions`, the moments, the notes, `limit` and `cursor`.
+/// Reads the filter of a list: `conditions`, the moments, the notes, `limit`, `sort` and `cursor`.
 ///
 /// Errors: `VALIDATION_ERROR` with every fault of the query.
 pub fn filter(pairs: &[(String, String)], conditions: &[&str]) -> Result<Filter, Error> {
@@ -234,7 +234,7 @@ pub fn filter(pairs: &[(String, String)], conditions: &[&str]) -> Result<Filter,
         limit: 20,
         ..Filter::default()
     };
-    let mut faults = Vec::new();
+    let (mut faults, mut cursor) = (Vec::new(), None);
     for (name, value) in pairs {
         let pointer = format!("/query/{}", escape_pointer(&shorten(name)));
         let mut fault = |expected: &'static str| faults.push(Fault::new(pointer.clone(), expected, value));
@@ -244,8 +244,12 @@ pub fn filter(pairs: &[(String, String)], conditions: &[&str]) -> Result<Filter,
                 _ => fault("a whole number from 1 to 100"),
             },
             "cursor" => match value.parse::<u64>() {
-                Ok(number) if number < 1 << 53 => filter.below = Some(JobNumber(number)),
+                Ok(number) if number < 1 << 53 => cursor = Some(JobNumber(number)),
                 _ => fault("the cursor of an earlier page"),
+            },
+            "sort" => match Sort::parse(value) {
+                Some(sort) => filter.sort = sort,
+                None => fault(Sort::EXPECTED),
             },
             condition
                 if conditions.contains(&condition)
@@ -258,10 +262,14 @@ pub fn filter(pairs: &[(String, String)], conditions: &[&str]) -> Result<Filter,
             }
             other => {
                 let known = conditions.iter().copied();
-                let known = known.chain(["created_after", "created_before", "limit", "cursor"]);
+                let known = known.chain(["created_after", "created_before", "limit", "sort", "cursor"]);
                 faults.push(Fault::new(pointer, "no such filter", value).suggest(other, known));
             }
         }
+    }
+    match filter.sort {
+        Sort::Newest => filter.below = cursor,
+        Sort::Oldest => filter.above = cursor,
     }
     if faults.is_empty() {
         Ok(filter)
@@ -270,26 +278,36 @@ pub fn filter(pairs: &[(String, String)], conditions: &[&str]) -> Result<Filter,
     }
 }
 
-/// Merges pages of several shards. Below the highest cursor of a page that is not at its end, another shard may have
+/// Merges pages of several shards. Beyond the nearest cursor of a page that is not at its end, another shard may have
 /// jobs that were not looked at yet, so that the merged page ends there.
 fn merge<T>(
     pages: Vec<(Vec<T>, Option<String>)>,
     limit: usize,
+    sort: Sort,
     number: impl Fn(&T) -> JobNumber,
 ) -> (Vec<T>, Option<String>) {
     let cursors = pages
         .iter()
         .filter_map(|(_, cursor)| cursor.as_ref()?.parse::<u64>().ok());
-    let floor = cursors.max();
+    let end = match sort {
+        Sort::Newest => cursors.max(),
+        Sort::Oldest => cursors.min(),
+    };
     let mut jobs: Vec<_> = pages.into_iter().flat_map(|(jobs, _)| jobs).collect();
-    jobs.sort_by_key(|job| core::cmp::Reverse(number(job)));
-    if let Some(floor) = floor {
-        jobs.retain(|job| number(job).0 >= floor);
+    jobs.sort_by_key(|job| number(job));
+    if sort == Sort::Newest {
+        jobs.reverse();
+    }
+    if let Some(end) = end {
+        jobs.retain(|job| match sort {
+            Sort::Newest => number(job).0 >= end,
+            Sort::Oldest => number(job).0 <= end,
+        });
     }
     let cut = jobs.len() > limit;
     jobs.truncate(limit);
     let last = jobs.last().map(|job| number(job).0);
-    let cursor = if cut { last } else { floor };
+    let cursor = if cut { last } else { end };
     (jobs, cursor.map(|number| number.to_string()))
 }
 

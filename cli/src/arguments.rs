@@ -192,7 +192,7 @@ pub enum Job {
         #[arg(long, value_parser = duration)]
         wait: Option<u64>,
     },
-    /// List jobs, newest first.
+    /// List jobs, newest first unless said otherwise.
     List {
         /// In this state.
         #[arg(long)]
@@ -215,10 +215,13 @@ pub enum Job {
         /// With this note; can be given several times.
         #[arg(long, value_name = "NAME=VALUE", value_parser = note)]
         metadata: Vec<(String, String)>,
+        /// Which come first: `created` the oldest, `-created` the newest.
+        #[arg(long, value_name = "ORDER", allow_hyphen_values = true)]
+        sort: Option<String>,
         /// At most so many.
         #[arg(long)]
         limit: Option<u32>,
-        /// From where the page before ended.
+        /// From where the page before ended, with the same order.
         #[arg(long)]
         cursor: Option<String>,
     },

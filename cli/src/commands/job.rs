@@ -29,6 +29,7 @@ pub async fn job(client: &Client, job: Job, output: Output) -> Result<Exit, Fail
             created_after,
             created_before,
             metadata,
+            sort,
             limit,
             cursor,
         } => {
@@ -46,6 +47,7 @@ pub async fn job(client: &Client, job: Job, output: Output) -> Result<Exit, Fail
                 metadata: metadata.into_iter().collect(),
                 limit,
                 cursor,
+                sort,
             };
             list(client, &filter, output).await
         }

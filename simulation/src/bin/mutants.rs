@@ -32,6 +32,10 @@ const LETTERS: &str = "shared/engine/src/jobs/letters.rs";
 const MANY: &str = "shared/engine/src/jobs/many.rs";
 const RETRY: &str = "shared/engine/src/jobs/retry.rs";
 const ROW: &str = "shared/engine/src/jobs/row.rs";
+const ALIAS: &str = "shared/engine/src/jobs/alias.rs";
+const BACKLOG: &str = "shared/engine/src/jobs/backlog.rs";
+const CHANGE: &str = "shared/engine/src/jobs/change.rs";
+const ADMIT: &str = "shared/engine/src/hub/admit.rs";
 const SCHEDULES: &str = "shared/engine/src/jobs/schedules/mod.rs";
 const SCHEDULE_CALLS: &str = "shared/engine/src/jobs/schedules/calls.rs";
 const HOOKS: &str = "shared/engine/src/jobs/hooks.rs";
@@ -197,6 +201,55 @@ const MUTANTS: &[Mutant] = &[
         ONCE,
         "!self.state.is_ended() || (!freed",
         "(!freed",
+    ),
+    mutant(
+        "a request with both keys goes where its own says",
+        ADMIT,
+        "match dedupe.or(key) {",
+        "match key.or(dedupe) {",
+    ),
+    mutant(
+        "a further key names nothing",
+        ALIAS,
+        "self.state.aliases = true;",
+        "self.state.aliases = false;",
+    ),
+    mutant(
+        "a further key lives as long as the job's own",
+        ALIAS,
+        "alias.names(&self.job, now)",
+        "alias.place > 0 && self.job.keeps_key(now)",
+    ),
+    mutant(
+        "further keys are kept beyond their job",
+        ALIAS,
+        "DELETE FROM alias WHERE number = CAST(? AS INTEGER)\",",
+        "DELETE FROM alias WHERE number = -CAST(? AS INTEGER)\",",
+    ),
+    mutant(
+        "a request sent again takes the place of a newer one",
+        ENQUEUE,
+        "return self.answer_again(call, holder, &enqueue);",
+        "if !matches!(enqueue.job.once, Some(tidegate_protocol::calls::once::Once::Dedupe(_))) { \
+         return self.answer_again(call, holder, &enqueue); }",
+    ),
+    mutant(
+        "a bound is exceeded by one",
+        BACKLOG,
+        "if there == 0 || there.saturating_add(of(more)) <= max {",
+        "if there <= max {",
+    ),
+    mutant(
+        "a resumed job counts twice",
+        CHANGE,
+        "self.line_up(job)",
+        "self.wait(job)",
+    ),
+    mutant(
+        "a refused request is asked to come at once",
+        BACKLOG,
+        "u128::from(needed) * u128::from(looked)",
+        "u128::from(needed.min(1)) * u128::from(looked.min(1))",
     ),
     mutant(
         "a row goes before its key",

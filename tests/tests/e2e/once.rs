@@ -15,6 +15,8 @@ three_ways! {
     a_newer_request_takes_the_place_of_one_that_waits(super::replace_waiting);
     the_last_of_several_requests_runs_once(super::keep_last);
     a_failed_job_gives_its_key_back_where_that_is_said(super::freed);
+    a_key_and_dedupe_hold_at_once(super::both);
+    a_key_of_a_debounced_request_names_its_job(super::both_last);
 }
 
 fn stage(between: Between) -> Stage {
@@ -197,18 +199,80 @@ fn freed(between: Between) {
     stage.finish(None);
 }
 
+/// The request of the order with a key of the client's.
+fn keyed(action: &str, order: &str, key: &str, payload: Value) -> Value {
+    let mut body = request(action, order, payload);
+    body["idempotency_key"] = json!(key);
+    body
+}
+
+fn both(between: Between) {
+    let mut stage = stage(between);
+    let client = stage.tenant.client("alice");
+    let (one, two, three) = (unique(), unique(), unique());
+    let work = json!({ "ms": 1500, "steps": 2 });
+    let first = ask(&client, &keyed("open", "7", &one, work.clone()));
+    let job = job_of(&first);
+    let second = ask(&client, &keyed("open", "7", &two, work.clone()));
+    assert_eq!(
+        (job_of(&second), &second["deduplicated"]),
+        (job.clone(), &json!(true)),
+        "{second}"
+    );
+    stage.interrupt();
+    let client = stage.tenant.client("alice");
+    let other = keyed("open", "7", &two, json!({ "ms": 1, "steps": 1 }));
+    client.post("/v1/requests", &other).problem(422, "IDEMPOTENCY_MISMATCH");
+    assert_eq!(ended(&client, &job)["status"], "succeeded");
+    stage.interrupt();
+    let client = stage.tenant.client("alice");
+    // The dedupe key is free, and another job has it; each key of the client's stays where it was.
+    let next = job_of(&ask(&client, &keyed("open", "7", &three, work.clone())));
+    assert_ne!(next, job);
+    for (key, expected) in [(&one, &job), (&two, &job), (&three, &next)] {
+        let again = ask(&client, &keyed("open", "7", key, work.clone()));
+        assert_eq!(
+            (&job_of(&again), &again["deduplicated"]),
+            (expected, &json!(true)),
+            "{again}"
+        );
+    }
+    ended(&client, &next);
+    stage.finish(Some(&job));
+}
+
+fn both_last(between: Between) {
+    let mut stage = stage(between);
+    let client = stage.tenant.client("alice");
+    let (one, two) = (unique(), unique());
+    let first = ask(&client, &keyed("last", "7", &one, json!(1)));
+    let job = job_of(&first);
+    let second = ask(&client, &keyed("last", "7", &two, json!(2)));
+    assert_eq!(
+        (job_of(&second), &second["deduplicated"]),
+        (job.clone(), &json!(true)),
+        "{second}"
+    );
+    stage.interrupt();
+    let client = stage.tenant.client("alice");
+    let again = ask(&client, &keyed("last", "7", &one, json!(1)));
+    assert_eq!(
+        (job_of(&again), &again["run_at"]),
+        (job.clone(), &second["run_at"]),
+        "{again}"
+    );
+    assert_eq!(ended(&client, &job)["result"], 2, "what was asked last");
+    stage.finish(Some(&job));
+}
+
 #[test]
 fn what_dedupe_cannot_keep_is_refused() {
     let stage = stage(Between::Nothing);
     let client = stage.tenant.client("alice");
-    let mut keyed = request("window", "7", json!(1));
-    keyed["idempotency_key"] = json!(unique());
     let mut delayed = request("last", "7", json!(1));
     delayed["delay_ms"] = json!(1000);
-    for (body, pointer) in [(keyed, "/idempotency_key"), (delayed, "/delay_ms")] {
-        let refused = client.post("/v1/requests", &body).problem(422, "VALIDATION_ERROR");
-        assert_eq!(refused["details"][0]["pointer"], pointer, "{refused}");
-    }
+    let refused = client.post("/v1/requests", &delayed).problem(422, "VALIDATION_ERROR");
+    assert_eq!(refused["details"][0]["pointer"], "/delay_ms", "{refused}");
     let listed = client.get("/v1/jobs").json(200);
     assert_eq!(listed["jobs"], json!([]), "a refused request leaves nothing: {listed}");
 }

@@ -13,6 +13,7 @@ three_ways! {
     starts_under_a_throttle_keep_their_distance(super::throttled);
     the_more_urgent_goes_first(super::by_priority);
     what_is_paused_waits_and_says_so(super::paused);
+    the_bytes_that_wait_are_bounded(super::bytes_bounded);
 }
 
 /// The tests' composition with this section `queue`, and actions that fill a place for a while.
@@ -41,6 +42,72 @@ fn ended(client: &Client, job: &str) -> Value {
     let job = client.get(&format!("/v1/jobs/{job}?wait=60")).json(200);
     assert!(job["ended_at"].is_string(), "{job}");
     job
+}
+
+fn bytes_bounded(between: Between) {
+    let mut stage = stage(between, json!({ "waiting_bytes": 3000 }));
+    let client = stage.tenant.client("alice");
+    let later = json!({ "action": "echo", "payload": "x".repeat(2000), "delay_ms": 600_000 });
+    let job = start(&client, &later);
+    let refused = |client: &Client| {
+        let answer = client.post("/v1/requests", &later);
+        let problem = answer.problem(429, "QUEUE_FULL");
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        assert!(detail.contains("`queue.waiting_bytes` allows 3000"), "{problem}");
+        let ms = problem["retry_after_ms"].as_u64().unwrap_or(0);
+        assert!((1000..=60_000).contains(&ms), "{problem}");
+    };
+    refused(&client);
+    // Held back alone it waits as well.
+    client.post(&format!("/v1/jobs/{job}:pause"), &json!(null)).json(200);
+    stage.interrupt();
+    let client = stage.tenant.client("alice");
+    refused(&client);
+    client.post(&format!("/v1/jobs/{job}:cancel"), &json!(null)).json(202);
+    stage.interrupt();
+    let client = stage.tenant.client("alice");
+    let second = start(&client, &later);
+    refused(&client);
+    client
+        .post(&format!("/v1/jobs/{second}:cancel"), &json!(null))
+        .json(202);
+    stage.finish(None);
+}
+
+#[test]
+fn jobs_of_several_shards_are_listed_in_either_order() {
+    let tenant = Tenant::new(tidegate_tests::server::shared());
+    let mut document = queued(json!({}));
+    document["scale"] = json!({ "shards": 3 });
+    tenant.put_composition(&document);
+    let client = tenant.client("alice");
+    let made: Vec<String> = (0..7)
+        .map(|n| start(&client, &json!({ "action": "echo", "payload": n })))
+        .collect();
+    let listed = |sort: &str| {
+        let (mut listed, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = client.get(&format!("/v1/jobs?sort={sort}&limit=3{cursor}")).json(200);
+            let jobs = page["jobs"].as_array().expect("a list");
+            let text = |job: &Value, field: &str| job[field].as_str().expect("text").to_owned();
+            listed.extend(jobs.iter().map(|job| (text(job, "created_at"), text(job, "job_id"))));
+            match page["cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return listed,
+            }
+        }
+    };
+    let oldest = listed("created");
+    assert!(oldest.is_sorted_by_key(|(at, _)| at), "{oldest:?}");
+    assert!(
+        oldest.iter().map(|(_, job)| job).eq(made.iter()),
+        "{oldest:?} of {made:?}"
+    );
+    let mut newest = listed("-created");
+    newest.reverse();
+    assert_eq!(newest, oldest);
+    let refused = client.get("/v1/jobs?sort=changed").problem(422, "VALIDATION_ERROR");
+    assert_eq!(refused["details"][0]["pointer"], "/query/sort", "{refused}");
 }
 
 /// When a job ended, in milliseconds. Days are all that is needed of the date: a test lasts no month.

@@ -377,7 +377,18 @@ pub fn paged(schemas: &mut Schemas, operation: Operation) -> Operation {
             json!({ "type": "integer", "minimum": 1, "maximum": 100, "default": 20 }),
             "Jobs of one page.",
         )
-        .parameter("query", "cursor", text(), "The `cursor` of the page before.")
+        .parameter(
+            "query",
+            "sort",
+            json!({ "enum": ["created", "-created"], "default": "-created" }),
+            "Which come first: the oldest, or the newest.",
+        )
+        .parameter(
+            "query",
+            "cursor",
+            text(),
+            "The `cursor` of the page before, of the same `sort`.",
+        )
 }
 
 fn event_stream() -> Value {

@@ -147,7 +147,7 @@ pub struct Job {
     pub batch_id: Option<BatchId>,
 }
 
-/// A page of jobs, newest first.
+/// A page of jobs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobPage {
     /// The jobs.
@@ -178,8 +178,10 @@ pub struct JobFilter {
     pub metadata: BTreeMap<String, String>,
     /// At most so many.
     pub limit: Option<u32>,
-    /// From where an earlier page ended.
+    /// From where an earlier page of the same order ended.
     pub cursor: Option<String>,
+    /// Which come first: `created` the oldest, `-created` the newest, as where nothing is said.
+    pub sort: Option<String>,
 }
 
 impl JobFilter {
@@ -196,6 +198,7 @@ impl JobFilter {
             ("created_before", &self.created_before),
             ("limit", &limit),
             ("cursor", &self.cursor),
+            ("sort", &self.sort),
         ];
         let mut all = query(fields.map(|(name, value)| (name, value.as_deref())));
         for (name, value) in &self.metadata {

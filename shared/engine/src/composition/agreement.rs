@@ -39,7 +39,7 @@ const FULL: &str = r#"{
     "queue": {"share": {"key": "user", "weights": {"a": 2}}, "limits": {
         "one": {"actions": "*", "key": ["user", "payload.a[0]"], "concurrency": 7, "when_full": "replace"},
         "two": {"actions": ["a", "b*"], "throttle": {"units": 9, "per": "1m", "burst": 2}, "cost": "payload.n",
-            "when_full": "refuse"}}},
+            "when_full": "refuse"}}, "waiting": 5000, "waiting_bytes": 50000000},
     "actions": {
         "a": {"run": "reports.summarize", "description": "d", "mode": "async", "timeout": "5m", "lease": "1s",
             "retry": {"attempts": 7, "backoff": "exponential", "initial": "2s", "cap": "1h"}, "scopes": ["a:b", "c"],
@@ -50,14 +50,14 @@ const FULL: &str = r#"{
                 "events": ["succeeded", "failed"], "timeout": "5s", "retry": {"attempts": 2}, "include_result": false}},
         "b": {"run": "core.guess", "mode": "auto", "deadline": "1s", "dispatch": "direct", "total_timeout": "1d",
             "retry": {"backoff": "linear", "initial": "5s", "increment": "1s", "cap": "1m", "jitter": "full"},
-            "priority": "low", "waiting": 9, "revision": "latest"},
+            "priority": "low", "waiting": 9, "waiting_bytes": 4096, "revision": "latest"},
         "c": {"run": "core.echo", "retention": {"jobs": "2d", "results": "1d"}, "retry": {"backoff": "constant", "initial": "5s"}},
         "d": {"run": "core.delay", "retry": {"factor": 1.5, "jitter": "plus_minus", "percent": 20}},
         "e": {"run": "core.delay", "retry": {"backoff": "polynomial", "unit": "5s", "power": 4, "cap": "1m"}},
         "f": {"run": "core.delay", "retry": {"backoff": "table", "waits": ["1s", "5m"], "jitter": "equal"},
             "mode": "async", "dedupe": {"key": ["user", "payload.a"], "mode": "keep_last", "wait": "2s", "max_wait": "5m"}},
         "g": {"run": "core.echo", "dedupe": {"key": "payload", "mode": "window", "window": "5m"}},
-        "h": {"run": "core.echo", "dedupe": {"key": "payload.x", "mode": "until_ended"}}
+        "h": {"run": "core.echo", "idempotency": {"ttl": "2h"}, "dedupe": {"key": "payload.x", "mode": "until_ended"}}
     },
     "schedules": {
         "nightly": {"cron": "0 3 * * *", "time_zone": "Europe/Berlin", "action": "a", "payload": {"a": [1], "n": 3},
@@ -299,6 +299,7 @@ fn name() -> impl Strategy<Value = String> {
         "when_full",
         "priority",
         "waiting",
+        "waiting_bytes",
         "idempotency",
         "ttl",
         "failed",

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 use serde_json::json;
 use tidegate_protocol::Error;
-use tidegate_protocol::calls::queueing::{Priority, Queueing, Rule, WhenFull};
+use tidegate_protocol::calls::queueing::{Bounds, Priority, Queueing, Rule, WhenFull};
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::{ActionName, ShardIndex, UserId};
@@ -41,7 +41,7 @@ fn document(queue: &serde_json::Value, shards: u16) -> String {
         "patterns": { "core": { "use": "core" } },
         "queue": queue,
         "actions": {
-            "report.daily": { "run": "core.echo", "priority": "low", "waiting": 9 },
+            "report.daily": { "run": "core.echo", "priority": "low", "waiting": 9, "waiting_bytes": 5000 },
             "report.monthly": { "run": "core.echo" },
             "mail": { "run": "core.echo" }
         }
@@ -71,7 +71,7 @@ fn pointers(queue: &serde_json::Value) -> Vec<String> {
 
 #[test]
 fn a_request_counts_under_every_limit_that_means_its_action() {
-    let queue = json!({ "limits": {
+    let queue = json!({ "waiting": 70, "waiting_bytes": 2048, "limits": {
         "all": { "concurrency": 50 },
         "reports": { "actions": "report.*", "key": "payload.customer", "concurrency": 5, "when_full": "refuse" },
         "monthly": { "actions": ["report.monthly"], "concurrency": 1 },
@@ -93,6 +93,14 @@ fn a_request_counts_under_every_limit_that_means_its_action() {
     let daily = queueing(&queue, &ASK).unwrap();
     assert_eq!(daily.limits[1].when_full, WhenFull::Refuse);
     assert_eq!((daily.priority, daily.waiting_max), (Priority::Low, Some(9)));
+    let bounds = |bytes| Bounds {
+        bytes,
+        tenant: Some(70),
+        tenant_bytes: Some(2048),
+    };
+    assert_eq!(daily.bounds, bounds(Some(5000)));
+    let mail = Ask { action: "mail", ..ASK };
+    assert_eq!(queueing(&queue, &mail).unwrap().bounds, bounds(None));
     let urgent = Ask {
         priority: Some(Priority::High),
         ..ASK

@@ -140,7 +140,8 @@ impl<D: Database> Turn<'_, D> {
         Ok(self.load_number(number)?.map(|job| Holder { job, alias }))
     }
 
-    /// The key of `enqueue`, where it has one, names `job` as well from now on. Two rows, one more where the job has ended
+    /// The key of `enqueue`, where it has one, names `job` as well from now on: also where code from before there were such
+    /// keys has deleted the job that it named. Two rows, one more where the job has ended
     /// and is to be kept longer for it. Gives the refusal where the job has too many keys.
     pub(super) fn name_also(&mut self, job: &Job, enqueue: &Enqueue) -> Result<Option<Error>, DatabaseError> {
         let Some(keyed) = &enqueue.keyed else {
@@ -165,7 +166,7 @@ impl<D: Database> Turn<'_, D> {
         self.state.aliases = true;
         self.db.run(
             "-- jobs::name_also
-            INSERT INTO alias (number, place, action, key, fingerprint, until, frees) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            INSERT OR REPLACE INTO alias (number, place, action, key, fingerprint, until, frees) VALUES (?, ?, ?, ?, ?, ?, ?)",
             &[
                 number,
                 Value::Number(alias.place),

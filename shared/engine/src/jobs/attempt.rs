@@ -155,9 +155,9 @@ impl<D: Database> Turn<'_, D> {
             Some(head) => Some(head),
             None => self.head(&lane)?,
         };
+        self.state.backlog.leaves(&job, self.now);
         self.state.lanes.charge(&lane);
         self.state.lanes.remove(&lane, head);
-        self.state.backlog.leaves(&job, self.now);
         self.state.running.insert(job.id.number(), lease);
         Ok(Some(self.execution(&job, payload)))
     }

@@ -260,11 +260,6 @@ impl Lanes {
         self.jobs
     }
 
-    /// How many jobs of an action wait.
-    pub fn jobs_of(&self, action: &ActionName) -> u64 {
-        self.actions.get(action).copied().unwrap_or(0)
-    }
-
     /// How many jobs of each action wait.
     pub fn by_action(&self) -> impl Iterator<Item = (&ActionName, u64)> {
         self.actions.iter().map(|(action, jobs)| (action, *jobs))

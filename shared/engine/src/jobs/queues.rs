@@ -63,11 +63,6 @@ impl Queues {
         self.pools.keys().filter_map(|pool| PoolName::parse(pool))
     }
 
-    /// How many jobs of an action wait.
-    pub fn jobs_of(&self, action: &ActionName) -> u64 {
-        self.all().map(|lanes| lanes.jobs_of(action)).sum()
-    }
-
     /// How many jobs of each action wait.
     pub fn by_action(&self) -> impl Iterator<Item = (ActionName, u64)> {
         let mut sums: BTreeMap<ActionName, u64> = BTreeMap::new();

@@ -88,7 +88,7 @@ impl<D: Database> Turn<'_, D> {
         Ok(())
     }
 
-    /// A page of jobs, newest first. A page looks at a bounded number of rows, so that it may be short, or even empty,
+    /// A page of jobs. A page looks at a bounded number of rows, so that it may be short, or even empty,
     /// and still have a cursor.
     pub(super) fn list(&mut self, call: CallId, caller: &Caller, filter: &Filter) -> Result<(), DatabaseError> {
         let found = self.select(Source::Jobs, filter, Whose::readable(caller, filter))?;

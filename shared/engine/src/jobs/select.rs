@@ -4,7 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::Caller;
-use tidegate_protocol::calls::jobs::{Filter, NewJob};
+use tidegate_protocol::calls::jobs::{Filter, NewJob, Sort};
 use tidegate_protocol::event::{Event, Happening};
 use tidegate_protocol::ids::{JobNumber, UserId};
 use tidegate_protocol::time::UnixMs;
@@ -65,9 +65,9 @@ impl Whose {
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
-    /// The jobs, newest first.
+    /// The jobs, in the order of the filter.
     pub numbers: Vec<JobNumber>,
-    /// Jobs below this one were not looked at.
+    /// Jobs below this one were not looked at; where the oldest come first, those above it.
     pub below: Option<JobNumber>,
 }
 
@@ -81,6 +81,20 @@ impl Found {
 /// Each row with NULL where it does not fit, else its notes where those are asked for, and its outcome likewise.
 macro_rules! select {
     ($from:literal) => {
+        [
+            select!(
+                $from,
+                " number < CAST(?1 AS INTEGER) AND number >= CAST(?7 AS INTEGER)",
+                "DESC"
+            ),
+            select!(
+                $from,
+                " number > CAST(?1 AS INTEGER) AND number < CAST(?7 AS INTEGER)",
+                "ASC"
+            ),
+        ]
+    };
+    ($from:literal, $range:literal, $order:literal) => {
         concat!(
             "-- jobs::select
             SELECT number,
@@ -91,18 +105,20 @@ macro_rules! select {
             FROM (
                 SELECT number, state, user, action, spec, outcome, batch FROM job ",
             $from,
-            " number < CAST(?1 AS INTEGER) AND number >= CAST(?7 AS INTEGER)
-                ORDER BY number DESC LIMIT CAST(?8 AS INTEGER))
-            ORDER BY number DESC"
+            $range,
+            " ORDER BY number ",
+            $order,
+            " LIMIT CAST(?8 AS INTEGER)) ORDER BY number ",
+            $order
         )
     };
 }
 
 impl<D: Database> Turn<'_, D> {
-    /// The jobs that fit, newest first. The moments of a filter are held against the jobs' numbers, which tell when they
+    /// The jobs that fit, in the order that the filter asks for. The moments of a filter are held against the jobs' numbers, which tell when they
     /// were accepted.
     pub(super) fn select(&self, source: Source, filter: &Filter, whose: Whose) -> Result<Found, DatabaseError> {
-        let sql = match source {
+        let [newest_first, oldest_first] = match source {
             Source::Jobs => select!("WHERE"),
             Source::Open => select!("WHERE (state < 4 OR state = 8) AND"),
             Source::DeadLetters => {
@@ -122,8 +138,7 @@ impl<D: Database> Turn<'_, D> {
         let action = filter.action.as_ref();
         let limit = usize::try_from(filter.limit.clamp(1, FOUND_MAX)).unwrap_or(1);
         let mut floor = filter.created_after.map_or(0, first_number);
-        let mut below = filter.below.map_or(TOP, |number| number.0.min(TOP));
-        below = below.min(filter.created_before.map_or(TOP, first_number));
+        let mut top = filter.created_before.map_or(TOP, first_number);
         if let Some(batch) = &filter.batch {
             let Some((first, last)) = self.span_of(batch)? else {
                 return Ok(Found {
@@ -132,8 +147,20 @@ impl<D: Database> Turn<'_, D> {
                 });
             };
             floor = floor.max(first.0);
-            below = below.min(last.0.saturating_add(1));
+            top = top.min(last.0.saturating_add(1));
         }
+        // Where the search stands, what lies beyond it, and how that is read.
+        let (mut below, end, sql) = match filter.sort {
+            Sort::Newest => (
+                filter.below.map_or(TOP, |number| number.0).min(top),
+                floor,
+                newest_first,
+            ),
+            Sort::Oldest => {
+                let above = filter.above.map_or(0, |number| number.0.min(TOP));
+                (above.max(floor.saturating_sub(1)), top, oldest_first)
+            }
+        };
         let (mut looked_at, mut numbers) = (0, Vec::new());
         while looked_at < SCAN_ROWS_MAX {
             let rows = self.db.run(
@@ -145,7 +172,7 @@ impl<D: Database> Turn<'_, D> {
                     Value::optional(filter.status.map(state_number)),
                     Value::optional((!filter.metadata.is_empty()).then_some(1)),
                     Value::optional(filter.code.map(|_| 1)),
-                    Value::Number(floor),
+                    Value::Number(end),
                     Value::Number(CHUNK_ROWS),
                     filter.batch.as_ref().map_or(Value::Null, |id| Value::Text(id.as_str())),
                 ],

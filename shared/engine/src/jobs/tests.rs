@@ -4,6 +4,7 @@ mod accepting;
 mod attempts;
 mod batches;
 mod bench;
+mod bounds;
 mod changing;
 mod dispatch;
 mod ends;

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-pub use super::selection::{Filter, ManyAction, Selection};
+pub use super::selection::{Filter, ManyAction, Selection, Sort};
 
 use super::Caller;
 use super::executor::{Execute, Outcome, Policy};
@@ -182,7 +182,7 @@ pub enum Call {
         /// Who asks.
         caller: Caller,
     },
-    /// List jobs, newest first.
+    /// List jobs.
     List {
         /// Who asks.
         caller: Caller,
@@ -215,7 +215,7 @@ pub enum Call {
         /// Who asks.
         caller: Caller,
     },
-    /// List dead letters, newest first.
+    /// List dead letters.
     DeadLetters {
         /// Who asks.
         caller: Caller,

@@ -41,6 +41,37 @@ pub struct Filter {
     /// Only of this batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchId>,
+    /// Which come first.
+    #[serde(default)]
+    pub sort: Sort,
+    /// Only above this number: where a list goes on whose oldest come first.
+    #[serde(default)]
+    pub above: Option<JobNumber>,
+}
+
+/// In which order jobs are listed: by their acceptance, which their numbers tell, so that no order takes an index of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sort {
+    /// The newest first.
+    #[default]
+    Newest,
+    /// The oldest first.
+    Oldest,
+}
+
+impl Sort {
+    /// What a query may say.
+    pub const EXPECTED: &'static str = "`created` (oldest first) or `-created` (newest first)";
+
+    /// The order that a query calls `text`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "created" => Some(Self::Oldest),
+            "-created" => Some(Self::Newest),
+            _ => None,
+        }
+    }
 }
 
 impl Filter {
@@ -132,5 +163,14 @@ mod tests {
         assert_eq!(filter.metadata.get("a.b").map(String::as_str), Some("c"));
         assert!(filter.set("metadata.", "c").is_err());
         assert!(filter.set("colour", "red").is_err());
+        for (text, sort) in [
+            ("created", Some(Sort::Oldest)),
+            ("-created", Some(Sort::Newest)),
+            ("+created", None),
+            ("changed", None),
+            ("", None),
+        ] {
+            assert_eq!(Sort::parse(text), sort, "{text}");
+        }
     }
 }

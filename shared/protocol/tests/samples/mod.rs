@@ -11,7 +11,7 @@ use tidegate_protocol::calls::executor::{
 use tidegate_protocol::calls::hooks::{Hook, Message, OnEnd};
 use tidegate_protocol::calls::hub::{self, Delivery, Prefer};
 use tidegate_protocol::calls::jobs::{
-    self, BatchAsk, Change, Enqueue, Filter, JobRef, Keyed, ManyAction, NewJob, Selection,
+    self, BatchAsk, Change, Enqueue, Filter, JobRef, Keyed, ManyAction, NewJob, Selection, Sort,
 };
 use tidegate_protocol::calls::once::{Dedupe, DedupeRule, KeyLife, Once};
 use tidegate_protocol::calls::queueing::{
@@ -195,6 +195,8 @@ fn filter() -> Filter {
         below: Some(JobNumber(LARGEST)),
         limit: u32::MAX,
         batch: Some(batch()),
+        sort: Sort::Oldest,
+        above: Some(JobNumber(LARGEST)),
     }
 }
 
@@ -413,6 +415,17 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
     let mut calls = vec![
         jobs::Call::Follow {
             job: JobRef::Id(job()),
+            caller: caller(),
+            hub: HubIndex(u16::MAX),
+            after: None,
+        },
+        jobs::Call::Follow {
+            job: JobRef::Anywhere {
+                action: action(),
+                key: key(),
+                at: ShardIndex(u16::MAX),
+                shards: u16::MAX,
+            },
             caller: caller(),
             hub: HubIndex(u16::MAX),
             after: None,

@@ -5,11 +5,12 @@ use alloc::vec::Vec;
 
 use tidegate_protocol::ErrorCode;
 use tidegate_protocol::calls::Caller;
-use tidegate_protocol::calls::jobs::{Call, Enqueue, Filter, JobRef, Reply};
+use tidegate_protocol::calls::jobs::{Call, Enqueue, Filter, JobRef, Reply, Sort};
 use tidegate_protocol::event::JobState;
 use tidegate_protocol::http::JobPage;
 use tidegate_protocol::ids::{ActionName, IdempotencyKey, JobId, JobNumber, Seq, UserId};
 
+use super::super::SCAN_ROWS_MAX;
 use super::bench::*;
 
 fn watch(job: JobId, after: u64, until_end: bool) -> Call {
@@ -240,4 +241,70 @@ fn a_caller_that_waits_for_a_queued_job_is_acknowledged_at_its_deadline() {
         ),
         "{reply:?}"
     );
+}
+
+#[test]
+fn the_oldest_come_first_where_that_is_asked_page_by_page_and_bounded() {
+    let mut bench = Bench::new();
+    let jobs: Vec<JobId> = (0..7)
+        .map(|n| {
+            bench.later(1000);
+            let note = if n == 3 { "no" } else { "yes" };
+            bench.enqueue(noted("fits", note)).0
+        })
+        .collect();
+    let oldest = || Filter {
+        sort: Sort::Oldest,
+        limit: 3,
+        ..everything()
+    };
+    let list = |bench: &mut Bench, filter: Filter| {
+        let call = Call::List {
+            caller: caller("ann"),
+            filter,
+        };
+        match bench.call(call).0 {
+            Ok(Reply::Jobs(page)) => {
+                let cursor = page.cursor.map(|text| JobNumber(text.parse().unwrap()));
+                (page.jobs.iter().map(|job| job.job_id).collect::<Vec<_>>(), cursor)
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let (first, cursor) = list(&mut bench, oldest());
+    assert_eq!(first, jobs[..3]);
+    let next = Filter {
+        above: cursor,
+        metadata: [("fits".into(), "yes".into())].into(),
+        ..oldest()
+    };
+    let (second, cursor) = list(&mut bench, next);
+    assert_eq!(second, jobs[4..]);
+    let rest = Filter {
+        above: cursor,
+        ..oldest()
+    };
+    assert_eq!(list(&mut bench, rest), (Vec::new(), None));
+    // Both moments narrow it as they do the other way round.
+    let between = Filter {
+        created_after: Some(jobs[2].number().moment()),
+        created_before: Some(jobs[4].number().moment()),
+        ..oldest()
+    };
+    assert_eq!(list(&mut bench, between.clone()), (jobs[2..4].to_vec(), None));
+    let newest = Filter {
+        sort: Sort::Newest,
+        ..between
+    };
+    assert_eq!(list(&mut bench, newest), ([jobs[3], jobs[2]].to_vec(), None));
+    // A page looks at so many rows in this order as well.
+    for _ in 0..SCAN_ROWS_MAX {
+        bench.enqueue(delayed(bench.now.plus(60_000)));
+    }
+    let none = Filter {
+        status: Some(JobState::Failed),
+        ..oldest()
+    };
+    let (found, cursor) = list(&mut bench, none);
+    assert!(found.is_empty() && cursor > Some(jobs[6].number()));
 }
