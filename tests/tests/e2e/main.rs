@@ -2,11 +2,13 @@
 //!
 //! One binary, so that it links once and its tests share one server. Each test has a tenant of its own.
 
+mod audit;
 mod auth;
 mod bad_input;
 mod batches;
 mod changes;
 mod dead_letters;
+mod doorbells;
 mod endpoints;
 mod flows;
 mod grow;
