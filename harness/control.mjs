@@ -3,8 +3,8 @@
 //   POST /evict      {"class": "Jobs", "name": "t:a:jobs:0", "webSockets": "hibernate" | "close"}   evicts one object
 //   POST /evict-all  {"webSockets": …}       evicts every object that has stored something and is awake
 //   POST /scheduled  {"cron": "* * * * *"}   runs the scheduled handler
-//   POST /queue      {"binding": "DOORBELLS", "messages": [{"type": "text", "body": …}]}   sends messages, all in one batch;
-//                    the type is text, json, bytes (the body in base64) or v8
+//   POST /queue      {"queue": "tidegate-doorbells", "messages": [{"type": "text", "body": …}]}   hands the Worker one batch, and
+//                    gives what it did with each message; the type is text, json, bytes (the body in base64) or v8
 //   POST /reload                             takes in wrangler.toml and the bundle anew; every socket drops
 //   GET  /object?class=Jobs&name=t:a:jobs:0&path=/rows-written   what the object answers, past the Worker: {"status", "text"}
 //   GET  /pid                                {"pid", "workerd_pid"}
@@ -21,7 +21,7 @@ export async function listenForControl(port, system) {
     "GET /pid": () => system.pids(),
     "POST /evict": (body) => evict(system, body),
     "POST /evict-all": (body) => evictAll(system, body),
-    "POST /queue": (body) => send(system, body),
+    "POST /queue": (body) => deliver(system, body),
     "POST /reload": async () => {
       await system.reload();
       return system.pids();
@@ -67,13 +67,15 @@ async function ask(system, { class: className, name, path }) {
   return { status: response.status, text: await response.text() };
 }
 
-async function send(system, { binding, messages }) {
-  const queue = await system.miniflare().getQueueProducer(binding, system.worker().name);
+async function deliver(system, { queue, messages }) {
+  const worker = await system.miniflare().getWorker();
   const bodies = { bytes: (body) => new Uint8Array(Buffer.from(body, "base64")), v8: (body) => new Map([["v8", body]]) };
-  await queue.sendBatch(
-    messages.map(({ type, body }) => ({ body: (bodies[type] ?? ((as) => as))(body), contentType: type })),
-  );
-  return { sent: messages.length };
+  const batch = messages.map(({ type, body }, index) => {
+    const as = bodies[type] ?? ((same) => same);
+    return { id: `message-${index}`, timestamp: new Date(), attempts: 1, body: as(body) };
+  });
+  const { outcome, retryBatch, ackAll, explicitAcks, retryMessages } = await worker.queue(queue, batch);
+  return { outcome, retry_batch: retryBatch?.retry ?? false, ack_all: ackAll, acks: explicitAcks, retries: retryMessages };
 }
 
 async function evict(system, { class: className, name, id, webSockets = "hibernate" }) {

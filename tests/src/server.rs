@@ -249,6 +249,17 @@ impl Server {
         answer["text"].as_str().expect("a text").to_owned()
     }
 
+    /// Hands the Worker one batch of a queue, each message with its type (`text`, `json`, `bytes` in base64, `v8`) and body,
+    /// and gives what it did with them.
+    ///
+    /// # Panics
+    /// Where the control server refuses.
+    pub fn deliver(&self, queue: &str, messages: &Value) -> Value {
+        let control = self.lock().as_ref().expect("the server runs").control_url.clone();
+        let body = json!({ "queue": queue, "messages": messages });
+        http::Client::new(&control, None).post("/queue", &body).json(200)
+    }
+
     /// How often the object `name` has been constructed so far, over all restarts.
     pub fn constructed(&self, name: &str) -> u64 {
         let counts = self.log.constructed.lock().unwrap_or_else(PoisonError::into_inner);

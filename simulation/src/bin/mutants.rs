@@ -61,6 +61,8 @@ const POLICY: &str = "shared/engine/src/composition/policy.rs";
 const BATCHES: &str = "shared/engine/src/jobs/batches.rs";
 const HUB_BATCH: &str = "shared/engine/src/hub/batch.rs";
 const GROWTH: &str = "shared/engine/src/tenancy/growth.rs";
+const AUDIT: &str = "shared/engine/src/audit.rs";
+const TRAIL: &str = "shared/engine/src/jobs/trail.rs";
 
 const MUTANTS: &[Mutant] = &[
     mutant(
@@ -117,6 +119,36 @@ const MUTANTS: &[Mutant] = &[
         BATCHES,
         "batch.store(self.db, &id)?;",
         "",
+    ),
+    mutant(
+        "the gate takes an entry down as often as it is told",
+        AUDIT,
+        "if told.number > last {",
+        "if told.number > 0 {",
+    ),
+    mutant(
+        "what was done by hand is told once, and never again",
+        TRAIL,
+        "(!self.is_told()).then_some(self.retry_at)",
+        "(self.is_told() && self.retry_at.0 == 1).then_some(self.retry_at)",
+    ),
+    mutant(
+        "numbers of the audit trail begin anew once all is told",
+        TRAIL,
+        "last: last.unwrap_or(told),",
+        "last: last.unwrap_or(0),",
+    ),
+    mutant(
+        "what was done by hand is forgotten before it is told",
+        TRAIL,
+        "let number = number.min(self.state.trail.last);",
+        "let number = number.max(self.state.trail.last);",
+    ),
+    mutant(
+        "an auto job that cannot start rings nobody and waits for nobody",
+        ENQUEUE,
+        "let rings = due.is_none() && !pulled && dispatch.rings();",
+        "let rings = due.is_none() && !pulled && !dispatch.starts_at_once();",
     ),
     mutant(
         "a sealed object takes a new key",
@@ -484,8 +516,8 @@ const MUTANTS: &[Mutant] = &[
     mutant(
         "a job is started before it is due",
         ENQUEUE,
-        "let direct = due.is_none() && !pulled && enqueue",
-        "let direct = !pulled && enqueue",
+        "let direct = due.is_none() && !pulled && dispatch",
+        "let direct = !pulled && dispatch",
     ),
     mutant(
         "a doorbell starts what waits for its time",
@@ -824,8 +856,8 @@ const MUTANTS: &[Mutant] = &[
     mutant(
         "a worker's job starts at once in the executor",
         ENQUEUE,
-        "let direct = due.is_none() && !pulled && enqueue.job",
-        "let direct = due.is_none() && enqueue.job",
+        "let direct = due.is_none() && !pulled && dispatch.starts",
+        "let direct = due.is_none() && dispatch.starts",
     ),
     mutant(
         "workers take the executor's places",

@@ -2,12 +2,14 @@
 //!
 //! One binary, so that it links once and its tests share one server. Each test has a tenant of its own.
 
+mod audit;
 mod auth;
 mod bad_input;
 mod batch_handles;
 mod batches;
 mod changes;
 mod dead_letters;
+mod doorbells;
 mod endpoints;
 mod flows;
 mod grow;

@@ -31,12 +31,17 @@ struct Memory {
     stop_at: Cell<Option<usize>>,
     /// Bytes after which the storage stops.
     breaks_at: Cell<Option<usize>>,
+    /// Bytes that the storage gives at once; a thousand where it is not said.
+    chunk_bytes: Cell<Option<usize>>,
+    /// How often others had their turn.
+    turns: Cell<usize>,
 }
 
 struct Chunks {
     rest: Vec<u8>,
     /// Bytes until the storage stops.
     left: Option<usize>,
+    chunk_bytes: usize,
 }
 
 impl Reader for Chunks {
@@ -44,7 +49,11 @@ impl Reader for Chunks {
         if self.left == Some(0) {
             return Err(Error::new(ErrorCode::Unavailable, "The storage stopped."));
         }
-        let size = self.rest.len().min(1000).min(self.left.unwrap_or(usize::MAX));
+        let size = self
+            .rest
+            .len()
+            .min(self.chunk_bytes)
+            .min(self.left.unwrap_or(usize::MAX));
         self.left = self.left.map(|left| left - size);
         let chunk: Vec<u8> = self.rest.drain(..size).collect();
         Ok((!chunk.is_empty()).then_some(chunk))
@@ -58,7 +67,9 @@ impl Context for Memory {
         UnixMs(1_767_225_600_000)
     }
 
-    async fn sleep(&self, _ms: u64) {}
+    async fn sleep(&self, _ms: u64) {
+        self.turns.set(self.turns.get() + 1);
+    }
 
     async fn progress(&self, progress: Progress) -> Result<(), Error> {
         self.progress.borrow_mut().push(progress);
@@ -97,6 +108,7 @@ impl Context for Memory {
         let reader = Chunks {
             rest,
             left: self.breaks_at.get(),
+            chunk_bytes: self.chunk_bytes.get().unwrap_or(1000),
         };
         Ok(Some(Opened {
             size: bytes.len() as u64,
@@ -164,6 +176,27 @@ fn result(done: Done) -> Value {
 
 fn written(memory: &Memory, key: &str) -> String {
     String::from_utf8(memory.objects.borrow()[key].1.clone()).unwrap()
+}
+
+#[test]
+fn others_have_a_turn_however_much_the_storage_gives_at_once() {
+    let bytes = zips(60_000, 500);
+    let least = bytes.len() / (256 * 1024);
+    assert!(least >= 4, "{least}");
+    let mut results = Vec::new();
+    for chunk_bytes in [1000, 100_000, usize::MAX] {
+        let memory = memory(bytes.clone());
+        memory.chunk_bytes.set(Some(chunk_bytes));
+        let pace = Pace {
+            checkpoint_bytes: u64::MAX,
+            run_bytes: u64::MAX,
+        };
+        results.push(result(run(&memory, PAYLOAD, pace).unwrap())["rows"].clone());
+        // A turn for each 256 KiB; more where the bytes come in pieces that do not fill them.
+        let turns = memory.turns.get();
+        assert!((least..=2 * least).contains(&turns), "{turns} for {chunk_bytes}");
+    }
+    assert_eq!(results, [Value::from(60_000), Value::from(60_000), Value::from(60_000)]);
 }
 
 #[test]
