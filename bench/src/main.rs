@@ -1,13 +1,17 @@
-//! What is fast, against what: load on the built Worker and on bare JavaScript objects in turn, on one machine.
+//! What is fast, against what: load on the built Worker and on what it is compared with in turn, on one machine.
 //!
 //! `cargo xtask bench` builds the Worker and starts this; `rows` is the part that is a gate. The state of every server
 //! lies on tmpfs where there is one, so that no disk is measured.
 
+mod bullmq;
 mod connection;
 mod cost;
 mod echo;
+mod http;
 mod jobs;
 mod load;
+mod progress;
+mod redis;
 mod report;
 mod rows;
 mod server;
@@ -76,7 +80,7 @@ async fn measure(what: &str, plan: Plan) -> Result<bool> {
     let system = System::start()?;
     let wanted = |name: &str| what == "all" || what == name;
     // First, while the objects have written nothing else.
-    let passed = if wanted("rows") {
+    let passed = if wanted("rows") || wanted("jobs") {
         rows::measure(&system, &mut report).await?
     } else {
         true
@@ -92,6 +96,7 @@ async fn measure(what: &str, plan: Plan) -> Result<bool> {
     }
     if wanted("jobs") {
         jobs::measure(&system, plan, &mut report).await?;
+        progress::measure(&system, plan, &mut report).await?;
     }
     report.print();
     Ok(passed)

@@ -12,6 +12,7 @@ pub struct Report {
     plan: Plan,
     load_before: String,
     rows: Vec<Row>,
+    beside: Vec<Beside>,
     notes: Vec<String>,
 }
 
@@ -20,6 +21,16 @@ struct Row {
     system: String,
     baseline: String,
     figure: String,
+    target: String,
+    verdict: &'static str,
+}
+
+/// A row of the table that has `BullMQ` beside Tidegate.
+struct Beside {
+    what: String,
+    system: String,
+    others: [String; 2],
+    ratios: [String; 2],
     target: String,
     verdict: &'static str,
 }
@@ -69,6 +80,7 @@ impl Report {
             plan,
             load_before: load_average(),
             rows: Vec::new(),
+            beside: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -104,6 +116,36 @@ impl Report {
         });
     }
 
+    /// A figure beside that of `BullMQ`, once with a sync each second and once with one for each write, where it has one: the
+    /// ratios are the medians of those of the interleaved runs. The target is Tidegate's.
+    pub fn beside(&mut self, what: &str, unit: &str, system: &[f64], others: [&[f64]; 2], target: Target) {
+        let figure = median(system);
+        let none = || String::from("–");
+        let ratio = |other: &[f64]| {
+            let ratios: Vec<f64> = system.iter().zip(other).map(|(system, other)| system / other).collect();
+            if ratios.is_empty() {
+                none()
+            } else {
+                format!("{:.2} ×", median(&ratios))
+            }
+        };
+        let shown = |other: &[f64]| {
+            if other.is_empty() {
+                none()
+            } else {
+                with_spread(other, unit)
+            }
+        };
+        self.beside.push(Beside {
+            what: what.to_owned(),
+            system: shown(system),
+            others: others.map(shown),
+            ratios: others.map(ratio),
+            target: target.text(),
+            verdict: target.verdict(figure),
+        });
+    }
+
     /// A line below the table.
     pub fn note(&mut self, line: String) {
         self.notes.push(line);
@@ -121,14 +163,17 @@ impl Report {
         let _infallible = writeln!(
             text,
             "{cores} cores, {}; load average {} before and {} after; state {state}.\n\
-             Where a figure has a spread, it is the median of {} interleaved runs of {:.1} s each.\n\n\
-             | what | Tidegate | bare JavaScript | figure | target | |\n|---|---|---|---|---|---|",
+             Where a figure has a spread, it is the median of {} interleaved runs of {:.1} s each.",
             processor(),
             self.load_before,
             load_average(),
             self.plan.runs,
             self.plan.measured.as_secs_f64(),
         );
+        if !self.rows.is_empty() {
+            let head = "| what | Tidegate | bare JavaScript | figure | target | |\n|---|---|---|---|---|---|";
+            let _infallible = writeln!(text, "\n{head}");
+        }
         for Row {
             what,
             system,
@@ -141,6 +186,19 @@ impl Report {
             let _infallible = writeln!(
                 text,
                 "| {what} | {system} | {baseline} | {figure} | {target} | {verdict} |"
+            );
+        }
+        if !self.beside.is_empty() {
+            let head = "| what | Tidegate | BullMQ, `everysec` | BullMQ, `always` | × `everysec` | × `always` | target | |\n\
+                        |---|---|---|---|---|---|---|---|";
+            let _infallible = writeln!(text, "\n{head}");
+        }
+        for row in &self.beside {
+            let ([second, write], [to_second, to_write]) = (&row.others, &row.ratios);
+            let _infallible = writeln!(
+                text,
+                "| {} | {} | {second} | {write} | {to_second} | {to_write} | {} | {} |",
+                row.what, row.system, row.target, row.verdict
             );
         }
         for note in &self.notes {

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::arguments::Arguments;
 use crate::bundle::{self, Kind};
+use crate::compared;
 use crate::process::{cargo, run};
 use crate::project::Project;
 
@@ -19,6 +20,9 @@ pub fn bench(project: &Project, mut arguments: Arguments) -> Result<()> {
     let runs: Option<usize> = arguments.value("--runs")?;
     let what = arguments.word();
     arguments.end()?;
+    if matches!(what.as_deref(), None | Some("all" | "jobs")) {
+        compared::ensure(project)?;
+    }
     bundle::build(project, Kind::Release)?;
     // The client must not be what is measured.
     let mut bench = command(project, Kind::Release, &["--release"]);
