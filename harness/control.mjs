@@ -2,6 +2,7 @@
 //
 //   POST /evict      {"class": "Jobs", "name": "t:a:jobs:0", "webSockets": "hibernate" | "close"}   evicts one object
 //   POST /evict-all  {"webSockets": …}       evicts every object that has stored something and is awake
+//   POST /objects    {"state": "work" | "fail" | "hang"}   what object storage does; of a server with --faults
 //   POST /scheduled  {"cron": "* * * * *"}   runs the scheduled handler
 //   POST /reload                             takes in wrangler.toml and the bundle anew; every socket drops
 //   GET  /object?class=Jobs&name=t:a:jobs:0&path=/rows-written   what the object answers, past the Worker: {"status", "text"}
@@ -19,6 +20,7 @@ export async function listenForControl(port, system) {
     "GET /pid": () => system.pids(),
     "POST /evict": (body) => evict(system, body),
     "POST /evict-all": (body) => evictAll(system, body),
+    "POST /objects": ({ state }) => system.setObjects(state),
     "POST /reload": async () => {
       await system.reload();
       return system.pids();

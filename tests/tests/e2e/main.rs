@@ -8,6 +8,7 @@ mod batches;
 mod changes;
 mod dead_letters;
 mod endpoints;
+mod faults;
 mod flows;
 mod grow;
 mod history;
