@@ -172,7 +172,42 @@ pub async fn closed_loop(target: &Target, shape: Shape, measured: Duration) -> R
 ///
 /// Errors: an answer is an `error`, or does not come.
 pub async fn paced(target: &Target, shape: Shape, rate: f64, measured: Duration) -> Result<Measured> {
-    in_time(measured, run_paced(target, shape, rate, measured)).await
+    let between = Duration::from_secs_f64(1.0 / rate);
+    let pace = Pace {
+        apart: between,
+        between: between * u32::try_from(shape.sockets)?,
+        at_once: 1,
+    };
+    in_time(measured, run_paced(target, shape, pace, measured)).await
+}
+
+/// Sends `at_once` requests on each socket at the same moment, and again each `between`, by when they should have ended.
+///
+/// Errors: as [`paced`].
+pub async fn bursts(
+    target: &Target,
+    shape: Shape,
+    at_once: usize,
+    between: Duration,
+    measured: Duration,
+) -> Result<Measured> {
+    let pace = Pace {
+        apart: Duration::ZERO,
+        between,
+        at_once,
+    };
+    in_time(measured, run_paced(target, shape, pace, measured)).await
+}
+
+/// When a socket sends.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// Between the first requests of two sockets.
+    apart: Duration,
+    /// Between the groups of requests of one socket.
+    between: Duration,
+    /// Requests of a group.
+    at_once: usize,
 }
 
 async fn in_time(measured: Duration, run: impl Future<Output = Result<Measured>>) -> Result<Measured> {
@@ -263,18 +298,17 @@ async fn keep_busy(mut connection: Connection, shape: Shape, window: Window) -> 
     }
 }
 
-async fn run_paced(target: &Target, shape: Shape, rate: f64, measured: Duration) -> Result<Measured> {
+async fn run_paced(target: &Target, shape: Shape, pace: Pace, measured: Duration) -> Result<Measured> {
     let connections = open(target, shape.sockets).await?;
     let start = Instant::now();
     let window = Window {
         from: start + WARM_UP,
         to: start + WARM_UP + measured,
     };
-    let between = Duration::from_secs_f64(1.0 / rate);
     let sockets = u32::try_from(shape.sockets)?;
     let loops = (0..sockets)
         .zip(connections)
-        .map(|(index, connection)| keep_pace(connection, shape, start + between * index, between * sockets, window));
+        .map(|(index, connection)| keep_pace(connection, shape, start + pace.apart * index, pace, window));
     let mut whole = Measured::new()?;
     for part in try_join_all(loops).await? {
         whole.add(&part)?;
@@ -292,12 +326,12 @@ struct Sent {
     awaited: bool,
 }
 
-/// Sends one request each `between` from `first` on, and counts those sent inside the window.
+/// Sends what is due from `first` on, and counts those sent inside the window.
 async fn keep_pace(
     mut connection: Connection,
     shape: Shape,
     first: Instant,
-    between: Duration,
+    pace: Pace,
     window: Window,
 ) -> Result<Measured> {
     let mut measured = Measured::new()?;
@@ -322,7 +356,9 @@ async fn keep_pace(
             sent_at.insert(next, sent);
             connection.send((shape.frame)(next)).await?;
             next += 1;
-            due += between;
+            if next % pace.at_once == 0 {
+                due += pace.between;
+            }
             continue;
         };
         let head = incoming.head()?;

@@ -15,6 +15,7 @@ mod redis;
 mod report;
 mod rows;
 mod server;
+mod shapes;
 mod store;
 mod token;
 
@@ -36,7 +37,7 @@ struct Plan {
     runs: usize,
 }
 
-const USAGE: &str = "tidegate-bench [all|echo|store|jobs|rows] [--seconds N] [--runs N]";
+const USAGE: &str = "tidegate-bench [all|echo|store|jobs|shapes|rows] [--seconds N] [--runs N]";
 const SECONDS_DEFAULT: f64 = 3.0;
 /// As few as a median should have.
 const RUNS_DEFAULT: usize = 5;
@@ -63,7 +64,7 @@ fn run() -> Result<bool> {
         match word.as_str() {
             "--seconds" => seconds = number()?.parse()?,
             "--runs" => runs = number()?.parse()?,
-            "all" | "echo" | "store" | "jobs" | "rows" => what = word,
+            "all" | "echo" | "store" | "jobs" | "shapes" | "rows" => what = word,
             _ => bail!("there is no {word:?}: {USAGE}"),
         }
     }
@@ -97,6 +98,9 @@ async fn measure(what: &str, plan: Plan) -> Result<bool> {
     if wanted("jobs") {
         jobs::measure(&system, plan, &mut report).await?;
         progress::measure(&system, plan, &mut report).await?;
+    }
+    if wanted("shapes") {
+        shapes::measure(&system, plan, &mut report).await?;
     }
     report.print();
     Ok(passed)

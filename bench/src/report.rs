@@ -13,6 +13,7 @@ pub struct Report {
     load_before: String,
     rows: Vec<Row>,
     beside: Vec<Beside>,
+    shapes: Vec<Row>,
     notes: Vec<String>,
 }
 
@@ -42,6 +43,8 @@ pub enum Target {
     AtLeast(f64),
     /// At most this.
     AtMost(f64),
+    /// Not below the first, not above the second.
+    Between(f64, f64),
     /// Nothing: it is there to explain the others.
     None,
 }
@@ -52,6 +55,7 @@ impl Target {
         match self {
             Self::AtLeast(least) => figure >= least,
             Self::AtMost(most) => figure <= most,
+            Self::Between(least, most) => (least..=most).contains(&figure),
             Self::None => true,
         }
     }
@@ -60,6 +64,7 @@ impl Target {
         match self {
             Self::AtLeast(least) => format!("≥ {least}"),
             Self::AtMost(most) => format!("≤ {most}"),
+            Self::Between(least, most) => format!("{least} to {most}"),
             Self::None => String::from("–"),
         }
     }
@@ -81,6 +86,7 @@ impl Report {
             load_before: load_average(),
             rows: Vec::new(),
             beside: Vec::new(),
+            shapes: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -111,6 +117,19 @@ impl Report {
             system: with_spread(runs, unit),
             baseline: String::from("–"),
             figure: format!("{} {unit}", rounded(figure)),
+            target: target.text(),
+            verdict: target.verdict(figure),
+        });
+    }
+
+    /// A figure of a shape of load: the median of the runs.
+    pub fn shape(&mut self, what: &str, unit: &str, runs: &[f64], target: Target) {
+        let figure = median(runs);
+        self.shapes.push(Row {
+            what: what.to_owned(),
+            system: with_spread(runs, unit),
+            baseline: String::new(),
+            figure: String::new(),
             target: target.text(),
             verdict: target.verdict(figure),
         });
@@ -201,6 +220,16 @@ impl Report {
                 row.what, row.system, row.target, row.verdict
             );
         }
+        if !self.shapes.is_empty() {
+            let _infallible = writeln!(text, "\n| shape of load | Tidegate | target | |\n|---|---|---|---|");
+        }
+        for row in &self.shapes {
+            let _infallible = writeln!(
+                text,
+                "| {} | {} | {} | {} |",
+                row.what, row.system, row.target, row.verdict
+            );
+        }
         for note in &self.notes {
             let _infallible = write!(text, "\n{note}\n");
         }
@@ -274,5 +303,8 @@ mod tests {
         assert!(Target::AtMost(5.0).is_met(5.0));
         assert!(!Target::AtMost(5.0).is_met(5.1));
         assert!(!Target::AtMost(5.0).is_met(f64::NAN));
+        assert!(Target::Between(99.0, 101.0).is_met(99.0));
+        assert!(!Target::Between(99.0, 101.0).is_met(102.0));
+        assert!(!Target::Between(99.0, 101.0).is_met(f64::NAN));
     }
 }
