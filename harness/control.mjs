@@ -2,6 +2,7 @@
 //
 //   POST /evict      {"class": "Jobs", "name": "t:a:jobs:0", "webSockets": "hibernate" | "close"}   evicts one object
 //   POST /evict-all  {"webSockets": …}       evicts every object that has stored something and is awake
+//   POST /objects    {"state": "work" | "fail" | "hang"}   what object storage does; of a server with --faults
 //   POST /scheduled  {"cron": "* * * * *"}   runs the scheduled handler
 //   POST /queue      {"queue": "tidegate-doorbells", "messages": [{"type": "text", "body": …}]}   hands the Worker one batch, and
 //                    gives what it did with each message; the type is text, json, bytes (the body in base64) or v8
@@ -22,6 +23,7 @@ export async function listenForControl(port, system) {
     "POST /evict": (body) => evict(system, body),
     "POST /evict-all": (body) => evictAll(system, body),
     "POST /queue": (body) => deliver(system, body),
+    "POST /objects": ({ state }) => system.setObjects(state),
     "POST /reload": async () => {
       await system.reload();
       return system.pids();

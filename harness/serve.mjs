@@ -1,13 +1,14 @@
 // Runs the built Worker on workerd through miniflare, with state that survives a restart.
 //
 //   node harness/serve.mjs --state DIR [--bundle DIR] [--port N] [--control-port N] [--vars FILE] [--outlive-parent] [--trace]
-//       [--handler NAME=FILE]
+//       [--handler NAME=FILE] [--faults]
 //
 // Bindings come from wrangler.toml alone. When the server answers, one JSON line goes to stdout
 // (`ready`, `url`, `control_url`, `pid`, `workerd_pid`); everything else, logs included, goes to stderr.
 //
 // TIDEGATE_LOOPBACK_ENDPOINTS and TIDEGATE_PUBLIC_URL are passed on from the environment (docs/reference/configuration.md).
 // --handler runs the module FILE as a second Worker, and binds it as HANDLER_NAME.
+// --faults puts harness/faulty.mjs before the bundle, whose object storage the control server can then make fail.
 //
 // --trace is for tests that kill the server: it binds TIDEGATE_TRACE (durable_objects/src/trace.rs), and workerd writes its
 // log to stderr itself, as JSON lines, so that whoever reads stderr has every line that was written before the kill.
@@ -43,6 +44,7 @@ const { values: options } = parseArgs({
   options: {
     bundle: { type: "string", default: process.env.TIDEGATE_BUNDLE ?? path.join(root, "build") },
     "control-port": { type: "string" },
+    faults: { type: "boolean", default: false },
     handler: { type: "string", multiple: true, default: [] },
     "outlive-parent": { type: "boolean", default: false },
     port: { type: "string", default: "8787" },
@@ -112,6 +114,16 @@ const handlers = options.handler.map((text) => {
   return { binding: `HANDLER_${name}`, name: `handler-${name.toLowerCase()}`, file: path.resolve(file) };
 });
 
+/** What object storage does, with --faults: "work", "fail" or "hang". */
+let objects = "work";
+/** What --faults puts before the bundle, and how it asks. */
+const faulty = options.faults
+  ? {
+      modules: [{ type: "ESModule", path: path.join(options.bundle, "faulty.mjs"), contents: fs.readFileSync(path.join(root, "harness", "faulty.mjs"), "utf8") }],
+      services: { FAULTS: () => new Response(objects) },
+    }
+  : { modules: [], services: {} };
+
 /** The options of miniflare for wrangler.toml as it is now, with the bundle as it is now. */
 function miniflareOptions() {
   const configPath = path.join(root, "wrangler.toml");
@@ -141,11 +153,13 @@ function miniflareOptions() {
           serviceBindings: {
             ...bindings.serviceBindings,
             ...Object.fromEntries(handlers.map((handler) => [handler.binding, handler.name])),
+            ...faulty.services,
           },
           name,
           rootPath: options.bundle,
           modulesRoot: options.bundle,
           modules: [
+            ...faulty.modules,
             { type: "ESModule", path: path.join(options.bundle, "index.js") },
             { type: "CompiledWasm", path: path.join(options.bundle, "index_bg.wasm") },
           ],
@@ -199,6 +213,10 @@ try {
       pids: () => ({ pid: process.pid, workerd_pid: workerdPid }),
       worker: () => worker,
       miniflare: () => miniflare,
+      setObjects(state) {
+        if (!options.faults) throw new Error("this server was started without --faults");
+        objects = state;
+      },
       async reload() {
         worker = miniflareOptions();
         // Keep the address: a port of 0 would be drawn anew.

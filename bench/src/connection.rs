@@ -57,15 +57,18 @@ impl Connection {
     /// The next text frame. An `error` frame is an error here: figures of failures would be worth nothing.
     /// Giving it up while it waits loses nothing.
     pub async fn next(&mut self) -> Result<Incoming> {
+        let incoming = self.next_of_any_kind().await?;
+        if incoming.head()?.kind == "error" {
+            bail!("the server answered {}", incoming.0);
+        }
+        Ok(incoming)
+    }
+
+    /// The next text frame, whatever it says.
+    pub async fn next_of_any_kind(&mut self) -> Result<Incoming> {
         loop {
             match self.0.next().await.context("the server closed the socket")?? {
-                Message::Text(text) => {
-                    let incoming = Incoming(text);
-                    if incoming.head()?.kind == "error" {
-                        bail!("the server answered {}", incoming.0);
-                    }
-                    return Ok(incoming);
-                }
+                Message::Text(text) => return Ok(Incoming(text)),
                 Message::Close(frame) => bail!("the server closed the socket: {frame:?}"),
                 _ => {}
             }

@@ -13,7 +13,7 @@ use crate::cost::cpu_time;
 use crate::server::Target;
 
 /// Runs before anything is counted: objects wake up, code gets compiled.
-const WARM_UP: Duration = Duration::from_millis(500);
+pub const WARM_UP: Duration = Duration::from_millis(500);
 /// Jobs of one socket that have not ended. The server takes 64 requests and followed jobs on a socket.
 const OPEN_MAX: usize = 56;
 /// The last answers of a run come this soon, or it has failed.
@@ -108,8 +108,23 @@ impl Measured {
     }
 }
 
+/// A quantile of `figures`, which are microseconds. Milliseconds; NaN for none.
+pub fn quantile_ms(figures: &[u64], quantile: f64) -> f64 {
+    let Ok(mut histogram) = Histogram::<u64>::new_with_bounds(1, MICROSECONDS_MAX, 3) else {
+        return f64::NAN;
+    };
+    for figure in figures {
+        histogram.saturating_record(*figure);
+    }
+    if figures.is_empty() {
+        return f64::NAN;
+    }
+    milliseconds(histogram.value_at_quantile(quantile))
+}
+
+/// A number of things, to reckon with.
 #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-fn count(number: usize) -> f64 {
+pub fn count(number: usize) -> f64 {
     number as f64
 }
 
@@ -157,7 +172,42 @@ pub async fn closed_loop(target: &Target, shape: Shape, measured: Duration) -> R
 ///
 /// Errors: an answer is an `error`, or does not come.
 pub async fn paced(target: &Target, shape: Shape, rate: f64, measured: Duration) -> Result<Measured> {
-    in_time(measured, run_paced(target, shape, rate, measured)).await
+    let between = Duration::from_secs_f64(1.0 / rate);
+    let pace = Pace {
+        apart: between,
+        between: between * u32::try_from(shape.sockets)?,
+        at_once: 1,
+    };
+    in_time(measured, run_paced(target, shape, pace, measured)).await
+}
+
+/// Sends `at_once` requests on each socket at the same moment, and again each `between`, by when they should have ended.
+///
+/// Errors: as [`paced`].
+pub async fn bursts(
+    target: &Target,
+    shape: Shape,
+    at_once: usize,
+    between: Duration,
+    measured: Duration,
+) -> Result<Measured> {
+    let pace = Pace {
+        apart: Duration::ZERO,
+        between,
+        at_once,
+    };
+    in_time(measured, run_paced(target, shape, pace, measured)).await
+}
+
+/// When a socket sends.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// Between the first requests of two sockets.
+    apart: Duration,
+    /// Between the groups of requests of one socket.
+    between: Duration,
+    /// Requests of a group.
+    at_once: usize,
 }
 
 async fn in_time(measured: Duration, run: impl Future<Output = Result<Measured>>) -> Result<Measured> {
@@ -248,18 +298,17 @@ async fn keep_busy(mut connection: Connection, shape: Shape, window: Window) -> 
     }
 }
 
-async fn run_paced(target: &Target, shape: Shape, rate: f64, measured: Duration) -> Result<Measured> {
+async fn run_paced(target: &Target, shape: Shape, pace: Pace, measured: Duration) -> Result<Measured> {
     let connections = open(target, shape.sockets).await?;
     let start = Instant::now();
     let window = Window {
         from: start + WARM_UP,
         to: start + WARM_UP + measured,
     };
-    let between = Duration::from_secs_f64(1.0 / rate);
     let sockets = u32::try_from(shape.sockets)?;
     let loops = (0..sockets)
         .zip(connections)
-        .map(|(index, connection)| keep_pace(connection, shape, start + between * index, between * sockets, window));
+        .map(|(index, connection)| keep_pace(connection, shape, start + pace.apart * index, pace, window));
     let mut whole = Measured::new()?;
     for part in try_join_all(loops).await? {
         whole.add(&part)?;
@@ -268,16 +317,25 @@ async fn run_paced(target: &Target, shape: Shape, rate: f64, measured: Duration)
     Ok(whole)
 }
 
-/// Sends one request each `between` from `first` on, and counts those sent inside the window.
+/// A request of a paced run.
+struct Sent {
+    at: Instant,
+    /// Whether it was sent inside the window.
+    counts: bool,
+    /// Whether it counts, and the first frame of the awaited kind has not come: of progress, only the first is the beginning.
+    awaited: bool,
+}
+
+/// Sends what is due from `first` on, and counts those sent inside the window.
 async fn keep_pace(
     mut connection: Connection,
     shape: Shape,
     first: Instant,
-    between: Duration,
+    pace: Pace,
     window: Window,
 ) -> Result<Measured> {
     let mut measured = Measured::new()?;
-    let mut sent_at: HashMap<usize, (Instant, bool)> = HashMap::new();
+    let mut sent_at: HashMap<usize, Sent> = HashMap::new();
     let (mut due, mut next) = (first, 0);
     loop {
         let goes_on = due < window.to;
@@ -289,10 +347,18 @@ async fn keep_pace(
             incoming = connection.next() => Some(incoming?),
         };
         let Some(incoming) = incoming else {
-            sent_at.insert(next, (Instant::now(), window.is_open()));
+            let counts = window.is_open();
+            let sent = Sent {
+                at: Instant::now(),
+                counts,
+                awaited: counts,
+            };
+            sent_at.insert(next, sent);
             connection.send((shape.frame)(next)).await?;
             next += 1;
-            due += between;
+            if next % pace.at_once == 0 {
+                due += pace.between;
+            }
             continue;
         };
         let head = incoming.head()?;
@@ -300,17 +366,20 @@ async fn keep_pace(
             .request_id
             .parse()
             .with_context(|| format!("an answer to {:?}", head.request_id))?;
-        let (sent, counts) = *sent_at.get(&id).context("an answer to a request that was not sent")?;
-        if head.kind == shape.until && counts {
+        let sent = sent_at
+            .get_mut(&id)
+            .context("an answer to a request that was not sent")?;
+        if head.kind == shape.until && sent.awaited {
+            sent.awaited = false;
             measured.requests += 1;
-            measured.latency.saturating_record(microseconds(sent));
+            measured.latency.saturating_record(microseconds(sent.at));
         }
         if head.kind == "complete" {
-            sent_at.remove(&id);
-            if counts {
+            if sent.counts {
                 measured.completed += 1;
-                measured.completion.saturating_record(microseconds(sent));
+                measured.completion.saturating_record(microseconds(sent.at));
             }
+            sent_at.remove(&id);
         }
     }
 }

@@ -1,16 +1,21 @@
-//! What is fast, against what: load on the built Worker and on bare JavaScript objects in turn, on one machine.
+//! What is fast, against what: load on the built Worker and on what it is compared with in turn, on one machine.
 //!
 //! `cargo xtask bench` builds the Worker and starts this; `rows` is the part that is a gate. The state of every server
 //! lies on tmpfs where there is one, so that no disk is measured.
 
+mod bullmq;
 mod connection;
 mod cost;
 mod echo;
+mod http;
 mod jobs;
 mod load;
+mod progress;
+mod redis;
 mod report;
 mod rows;
 mod server;
+mod shapes;
 mod store;
 mod token;
 
@@ -32,7 +37,7 @@ struct Plan {
     runs: usize,
 }
 
-const USAGE: &str = "tidegate-bench [all|echo|store|jobs|rows] [--seconds N] [--runs N]";
+const USAGE: &str = "tidegate-bench [all|echo|store|jobs|shapes|rows] [--seconds N] [--runs N]";
 const SECONDS_DEFAULT: f64 = 3.0;
 /// As few as a median should have.
 const RUNS_DEFAULT: usize = 5;
@@ -59,7 +64,7 @@ fn run() -> Result<bool> {
         match word.as_str() {
             "--seconds" => seconds = number()?.parse()?,
             "--runs" => runs = number()?.parse()?,
-            "all" | "echo" | "store" | "jobs" | "rows" => what = word,
+            "all" | "echo" | "store" | "jobs" | "shapes" | "rows" => what = word,
             _ => bail!("there is no {word:?}: {USAGE}"),
         }
     }
@@ -76,7 +81,7 @@ async fn measure(what: &str, plan: Plan) -> Result<bool> {
     let system = System::start()?;
     let wanted = |name: &str| what == "all" || what == name;
     // First, while the objects have written nothing else.
-    let passed = if wanted("rows") {
+    let passed = if wanted("rows") || wanted("jobs") {
         rows::measure(&system, &mut report).await?
     } else {
         true
@@ -92,6 +97,10 @@ async fn measure(what: &str, plan: Plan) -> Result<bool> {
     }
     if wanted("jobs") {
         jobs::measure(&system, plan, &mut report).await?;
+        progress::measure(&system, plan, &mut report).await?;
+    }
+    if wanted("shapes") {
+        shapes::measure(&system, plan, &mut report).await?;
     }
     report.print();
     Ok(passed)

@@ -12,6 +12,8 @@ pub struct Report {
     plan: Plan,
     load_before: String,
     rows: Vec<Row>,
+    beside: Vec<Beside>,
+    shapes: Vec<Row>,
     notes: Vec<String>,
 }
 
@@ -24,6 +26,16 @@ struct Row {
     verdict: &'static str,
 }
 
+/// A row of the table that has `BullMQ` beside Tidegate.
+struct Beside {
+    what: String,
+    system: String,
+    others: [String; 2],
+    ratios: [String; 2],
+    target: String,
+    verdict: &'static str,
+}
+
 /// What a figure has to be.
 #[derive(Clone, Copy)]
 pub enum Target {
@@ -31,6 +43,8 @@ pub enum Target {
     AtLeast(f64),
     /// At most this.
     AtMost(f64),
+    /// Not below the first, not above the second.
+    Between(f64, f64),
     /// Nothing: it is there to explain the others.
     None,
 }
@@ -41,6 +55,7 @@ impl Target {
         match self {
             Self::AtLeast(least) => figure >= least,
             Self::AtMost(most) => figure <= most,
+            Self::Between(least, most) => (least..=most).contains(&figure),
             Self::None => true,
         }
     }
@@ -49,6 +64,7 @@ impl Target {
         match self {
             Self::AtLeast(least) => format!("≥ {least}"),
             Self::AtMost(most) => format!("≤ {most}"),
+            Self::Between(least, most) => format!("{least} to {most}"),
             Self::None => String::from("–"),
         }
     }
@@ -69,6 +85,8 @@ impl Report {
             plan,
             load_before: load_average(),
             rows: Vec::new(),
+            beside: Vec::new(),
+            shapes: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -104,6 +122,49 @@ impl Report {
         });
     }
 
+    /// A figure of a shape of load: the median of the runs.
+    pub fn shape(&mut self, what: &str, unit: &str, runs: &[f64], target: Target) {
+        let figure = median(runs);
+        self.shapes.push(Row {
+            what: what.to_owned(),
+            system: with_spread(runs, unit),
+            baseline: String::new(),
+            figure: String::new(),
+            target: target.text(),
+            verdict: target.verdict(figure),
+        });
+    }
+
+    /// A figure beside that of `BullMQ`, once with a sync each second and once with one for each write, where it has one: the
+    /// ratios are the medians of those of the interleaved runs. The target is Tidegate's.
+    pub fn beside(&mut self, what: &str, unit: &str, system: &[f64], others: [&[f64]; 2], target: Target) {
+        let figure = median(system);
+        let none = || String::from("–");
+        let ratio = |other: &[f64]| {
+            let ratios: Vec<f64> = system.iter().zip(other).map(|(system, other)| system / other).collect();
+            if ratios.is_empty() {
+                none()
+            } else {
+                format!("{:.2} ×", median(&ratios))
+            }
+        };
+        let shown = |other: &[f64]| {
+            if other.is_empty() {
+                none()
+            } else {
+                with_spread(other, unit)
+            }
+        };
+        self.beside.push(Beside {
+            what: what.to_owned(),
+            system: shown(system),
+            others: others.map(shown),
+            ratios: others.map(ratio),
+            target: target.text(),
+            verdict: target.verdict(figure),
+        });
+    }
+
     /// A line below the table.
     pub fn note(&mut self, line: String) {
         self.notes.push(line);
@@ -121,14 +182,17 @@ impl Report {
         let _infallible = writeln!(
             text,
             "{cores} cores, {}; load average {} before and {} after; state {state}.\n\
-             Where a figure has a spread, it is the median of {} interleaved runs of {:.1} s each.\n\n\
-             | what | Tidegate | bare JavaScript | figure | target | |\n|---|---|---|---|---|---|",
+             Where a figure has a spread, it is the median of {} interleaved runs of {:.1} s each.",
             processor(),
             self.load_before,
             load_average(),
             self.plan.runs,
             self.plan.measured.as_secs_f64(),
         );
+        if !self.rows.is_empty() {
+            let head = "| what | Tidegate | bare JavaScript | figure | target | |\n|---|---|---|---|---|---|";
+            let _infallible = writeln!(text, "\n{head}");
+        }
         for Row {
             what,
             system,
@@ -141,6 +205,29 @@ impl Report {
             let _infallible = writeln!(
                 text,
                 "| {what} | {system} | {baseline} | {figure} | {target} | {verdict} |"
+            );
+        }
+        if !self.beside.is_empty() {
+            let head = "| what | Tidegate | BullMQ, `everysec` | BullMQ, `always` | × `everysec` | × `always` | target | |\n\
+                        |---|---|---|---|---|---|---|---|";
+            let _infallible = writeln!(text, "\n{head}");
+        }
+        for row in &self.beside {
+            let ([second, write], [to_second, to_write]) = (&row.others, &row.ratios);
+            let _infallible = writeln!(
+                text,
+                "| {} | {} | {second} | {write} | {to_second} | {to_write} | {} | {} |",
+                row.what, row.system, row.target, row.verdict
+            );
+        }
+        if !self.shapes.is_empty() {
+            let _infallible = writeln!(text, "\n| shape of load | Tidegate | target | |\n|---|---|---|---|");
+        }
+        for row in &self.shapes {
+            let _infallible = writeln!(
+                text,
+                "| {} | {} | {} | {} |",
+                row.what, row.system, row.target, row.verdict
             );
         }
         for note in &self.notes {
@@ -216,5 +303,8 @@ mod tests {
         assert!(Target::AtMost(5.0).is_met(5.0));
         assert!(!Target::AtMost(5.0).is_met(5.1));
         assert!(!Target::AtMost(5.0).is_met(f64::NAN));
+        assert!(Target::Between(99.0, 101.0).is_met(99.0));
+        assert!(!Target::Between(99.0, 101.0).is_met(102.0));
+        assert!(!Target::Between(99.0, 101.0).is_met(f64::NAN));
     }
 }

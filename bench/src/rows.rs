@@ -124,7 +124,7 @@ async fn run_jobs(
 }
 
 /// Rows written by each object of the tenant, once they have come to rest.
-async fn settled(system: &System, tenant: &str) -> Result<Vec<(&'static str, f64)>> {
+pub async fn settled(system: &System, tenant: &str) -> Result<Vec<(&'static str, f64)>> {
     let objects = [("Hub", "hub:0"), ("Jobs", "jobs:0"), ("Tenant", "gate")];
     let mut last = Vec::new();
     let mut quiet = 0;

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::http::Http;
 use crate::token::Issuer;
 
 /// Memory as a file system, where the machine has it.
@@ -81,6 +82,20 @@ impl System {
             token,
             ..self.process.target("/v1/connect")?
         })
+    }
+
+    /// A connection of a user of `tenant`.
+    pub async fn http(&self, tenant: &str) -> Result<Http> {
+        let url = self.process.text("url")?;
+        let address = url.strip_prefix("http://").context("an address")?;
+        Http::open(address, &self.issuer.token(tenant)?).await
+    }
+
+    /// Activates `document` for `tenant`.
+    pub async fn compose(&self, tenant: &str, document: &Value) -> Result<()> {
+        let mut http = self.http(tenant).await?;
+        http.json("PUT", "/v1/admin/composition", &document.to_string()).await?;
+        Ok(())
     }
 
     /// What an object of the Worker answers to `GET path`.
@@ -191,7 +206,7 @@ impl Drop for Process {
 }
 
 /// A directory that is gone with its server.
-fn state() -> Result<TempDir> {
+pub fn state() -> Result<TempDir> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("tidegate-bench-");
     let directory = if on_tmpfs() {
@@ -207,13 +222,14 @@ pub fn on_tmpfs() -> bool {
     Path::new(TMPFS).is_dir()
 }
 
-fn root() -> PathBuf {
+/// The repository.
+pub fn root() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.parent().unwrap_or(own).to_path_buf()
 }
 
 /// Node.js from npm with `script`.
-fn node(script: &str) -> Result<Command> {
+pub fn node(script: &str) -> Result<Command> {
     let program = root().join("node_modules/.bin/node");
     if !program.exists() {
         bail!("{} is missing: `npm ci` brings it", program.display());

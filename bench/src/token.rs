@@ -49,7 +49,9 @@ impl Issuer {
             audience: AUDIENCE,
             user: "bench",
             tenant: Some((TENANT_CLAIM, tenant)),
-            scopes: ["jobs:read", "jobs:write"].map(str::to_owned).into(),
+            scopes: ["admin", "jobs:read", "jobs:work", "jobs:write"]
+                .map(str::to_owned)
+                .into(),
             now_ms: u64::try_from(now.as_millis())?,
             lifetime_seconds: LIFETIME_SECONDS,
             token_id: None,

@@ -105,8 +105,12 @@ impl DurableObject for Jobs {
     async fn alarm(&self) -> Result<Response> {
         let shell = self.shell.0.clone();
         shell.alarm.set(None);
-        shell.run(|db, memory, now, random| jobs::wake(db, memory, now, random));
-        Response::ok("")
+        if shell.run(|db, memory, now, random| jobs::wake(db, memory, now, random)) {
+            Response::ok("")
+        } else {
+            // Nothing has set the next alarm: the platform has to try this one again.
+            Err(worker::Error::RustError("a turn was rolled back".into()))
+        }
     }
 }
 
@@ -134,7 +138,8 @@ impl Shell {
         answers
     }
 
-    /// One turn: reads the clock once, decides inside one transaction, sets the alarm, carries out the effects.
+    /// One turn: reads the clock once, decides inside one transaction, sets the alarm, carries out the effects. `false`: it
+    /// was rolled back, and nothing of it has happened.
     fn run(
         self: &Rc<Self>,
         decide: impl FnOnce(
@@ -143,10 +148,10 @@ impl Shell {
             UnixMs,
             &mut dyn FnMut() -> u64,
         ) -> core::result::Result<Vec<Effect>, DatabaseError>,
-    ) {
+    ) -> bool {
         if self.name.is_none() {
             log_error("an object without a name of ours", "it does nothing");
-            return;
+            return true;
         }
         let now = now();
         let turn = self.db.transaction(|db| {
@@ -166,6 +171,7 @@ impl Shell {
             *kept = Some(memory);
             Ok((effects, wake, tick))
         });
+        let stands = turn.is_ok();
         match turn {
             Ok((effects, wake, tick)) => {
                 self.arm(wake);
@@ -180,6 +186,7 @@ impl Shell {
             }
         }
         self.trace.performed(&self.state);
+        stands
     }
 
     fn arm(&self, wake: Option<UnixMs>) {

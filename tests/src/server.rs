@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
 use serde_json::{Value, json};
 
+use crate::disk::{SmallDisk, unmount};
 use crate::phases::Phases;
 use crate::{SOON, http, token};
 
@@ -26,17 +27,31 @@ const DIRECTORY: &str = "tidegate-tests-";
 
 /// A running server. Dropping it kills it and removes its state.
 pub struct Server {
+    /// Where its state is, where that is no part of the machine's own disk. Goes before the folder that it is mounted in.
+    disk: Option<SmallDisk>,
     state: tempfile::TempDir,
     running: Mutex<Option<Running>>,
     log: Arc<Log>,
-    /// Whether its objects say what they are in the middle of.
-    traced: bool,
+    kind: Kind,
+}
+
+/// What is particular about a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    /// Its objects say what they are in the middle of.
+    Traced,
+    /// Its object storage can be made to fail.
+    Faulty,
+    /// Its state is on a disk of so many bytes.
+    OnADisk(u64),
 }
 
 struct Running {
     node: Child,
     /// Hangs up once its log is read to the end.
     log_read: mpsc::Receiver<()>,
+    workerd_pid: u64,
     url: String,
     control_url: String,
 }
@@ -70,7 +85,23 @@ impl Server {
     /// # Panics
     /// Where the bundle is not built, or the server does not start.
     pub fn start() -> Self {
-        Self::start_with(false)
+        Self::start_with(Kind::Plain)
+    }
+
+    /// The same, with object storage that can be made to fail: see [`Self::objects`].
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_faulty() -> Self {
+        Self::start_with(Kind::Faulty)
+    }
+
+    /// The same, with its state on a disk of so many bytes.
+    ///
+    /// # Panics
+    /// As [`Self::start`], and where no disk can be mounted.
+    pub fn start_on_a_disk(bytes: u64) -> Self {
+        Self::start_with(Kind::OnADisk(bytes))
     }
 
     /// The same, with objects that say in the log what they are in the middle of: see [`crate::phases`].
@@ -78,10 +109,10 @@ impl Server {
     /// # Panics
     /// As [`Self::start`].
     pub fn start_traced() -> Self {
-        Self::start_with(true)
+        Self::start_with(Kind::Traced)
     }
 
-    fn start_with(traced: bool) -> Self {
+    fn start_with(kind: Kind) -> Self {
         static HOUSEKEEPING: OnceLock<()> = OnceLock::new();
         HOUSEKEEPING.get_or_init(|| {
             remove_leftovers();
@@ -101,11 +132,16 @@ impl Server {
             aim: Mutex::default(),
         };
         write_vars(&state.path().join("vars"));
+        let disk = match kind {
+            Kind::OnADisk(bytes) => Some(SmallDisk::new(state.path().join("state"), bytes)),
+            Kind::Plain | Kind::Traced | Kind::Faulty => None,
+        };
         let server = Self {
+            disk,
             state,
             running: Mutex::new(None),
             log: Arc::new(log),
-            traced,
+            kind,
         };
         server.run();
         server
@@ -123,7 +159,10 @@ impl Server {
         ] {
             assert!(path.exists(), "{} is missing: run `{remedy}` first", path.display());
         }
+        let workerd = root.join("node_modules/.bin/workerd");
+        let instead = self.disk.as_ref().and_then(|disk| disk.program(&workerd));
         let started = Command::new(node)
+            .envs(instead.map(|program| ("MINIFLARE_WORKERD_PATH", program)))
             .arg(harness)
             .arg("--state")
             .arg(self.state.path().join("state"))
@@ -134,7 +173,8 @@ impl Server {
             .arg("--handler")
             .arg(format!("MIRROR={}", root.join("tests/handler.mjs").display()))
             .args(["--port", "0", "--control-port", "0"])
-            .args(self.traced.then_some("--trace"))
+            .args((self.kind == Kind::Traced).then_some("--trace"))
+            .args((self.kind == Kind::Faulty).then_some("--faults"))
             .current_dir(root)
             .env("TIDEGATE_LOOPBACK_ENDPOINTS", "allow")
             .env_remove("TIDEGATE_ISSUERS")
@@ -170,6 +210,7 @@ impl Server {
         let running = Running {
             node,
             log_read,
+            workerd_pid: line["workerd_pid"].as_u64().expect("the process id of workerd"),
             url: text("url"),
             control_url: text("control_url"),
         };
@@ -264,6 +305,39 @@ impl Server {
     pub fn constructed(&self, name: &str) -> u64 {
         let counts = self.log.constructed.lock().unwrap_or_else(PoisonError::into_inner);
         counts.get(name).copied().unwrap_or(0)
+    }
+
+    /// Leaves no room on its disk; of a server of [`Self::start_on_a_disk`].
+    ///
+    /// # Panics
+    /// Where it is on none, or does not run.
+    pub fn fill_disk(&self) {
+        let disk = self.disk.as_ref().expect("a disk of its own");
+        disk.fill(self.workerd_pid());
+    }
+
+    /// Gives the room back.
+    ///
+    /// # Panics
+    /// As [`Self::fill_disk`], and where there is room.
+    pub fn free_disk(&self) {
+        let disk = self.disk.as_ref().expect("a disk of its own");
+        disk.free(self.workerd_pid());
+    }
+
+    fn workerd_pid(&self) -> u64 {
+        self.lock().as_ref().expect("the server runs").workerd_pid
+    }
+
+    /// From now on its object storage does this: `work`, `fail` as R2 does where it is unavailable, or `hang`. Of a server
+    /// of [`Self::start_faulty`].
+    ///
+    /// # Panics
+    /// Where the control server refuses.
+    pub fn objects(&self, state: &str) {
+        let control = self.lock().as_ref().expect("the server runs").control_url.clone();
+        let answer = http::Client::new(&control, None).post("/objects", &json!({ "state": state }));
+        assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
     /// The last lines of its log.
@@ -383,6 +457,7 @@ fn remove_leftovers() {
             .and_then(Pid::from_raw)
             .is_some_and(|pid| test_kill_process(pid).is_err())
         {
+            unmount(&entry.path().join("state"));
             let _ = fs::remove_dir_all(entry.path());
         }
     }

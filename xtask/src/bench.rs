@@ -6,19 +6,23 @@ use anyhow::Result;
 
 use crate::arguments::Arguments;
 use crate::bundle::{self, Kind};
+use crate::compared;
 use crate::process::{cargo, run};
 use crate::project::Project;
 
 const PACKAGE: &str = "tidegate-bench";
 const NO_CARGO: &str = "Install rustup as https://rustup.rs says.";
 
-/// `cargo xtask bench [all|echo|store|jobs|rows] [--seconds N] [--runs N]`: measures, and prints a table in Markdown.
+/// `cargo xtask bench [all|echo|store|jobs|shapes|rows] [--seconds N] [--runs N]`: measures, and prints a table in Markdown.
 /// Errors: `rows` finds more rows written per job than there may be.
 pub fn bench(project: &Project, mut arguments: Arguments) -> Result<()> {
     let seconds: Option<f64> = arguments.value("--seconds")?;
     let runs: Option<usize> = arguments.value("--runs")?;
     let what = arguments.word();
     arguments.end()?;
+    if matches!(what.as_deref(), None | Some("all" | "jobs")) {
+        compared::ensure(project)?;
+    }
     bundle::build(project, Kind::Release)?;
     // The client must not be what is measured.
     let mut bench = command(project, Kind::Release, &["--release"]);

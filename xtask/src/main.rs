@@ -6,6 +6,7 @@ mod arguments;
 mod bench;
 mod bundle;
 mod classes;
+mod compared;
 mod data;
 mod demo;
 mod fingerprint;
@@ -68,8 +69,8 @@ const COMMANDS: &[Row] = &[
     ),
     (
         "bench",
-        "[all|echo|store|jobs|rows] [--seconds N] [--runs N]",
-        "measure against bare JavaScript objects; rows: fail where a job writes too many",
+        "[all|echo|store|jobs|shapes|rows] [--seconds N] [--runs N]",
+        "measure against bare JavaScript objects and BullMQ; rows: fail where a job writes too many",
         bench::bench,
     ),
     (

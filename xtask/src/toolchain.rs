@@ -152,7 +152,8 @@ fn npm_packages(project: &Project) -> Result<()> {
     Ok(())
 }
 
-fn npm() -> &'static str {
+/// The command of npm.
+pub fn npm() -> &'static str {
     if cfg!(windows) { "npm.cmd" } else { "npm" }
 }
 

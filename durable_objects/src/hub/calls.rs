@@ -1,10 +1,11 @@
 //! What the hub waits for: actions that it runs itself, and calls to the jobs.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context as TaskContext, Waker};
 
+use futures_util::future::{Either, select};
 use tidegate_engine::hub::{CallId, Run};
 use tidegate_protocol::calls::jobs::{self, Batch};
 use tidegate_protocol::event::Payload;
@@ -14,7 +15,11 @@ use tidegate_protocol::{Error, ErrorCode};
 
 use super::Shell;
 use crate::platform::{now, random, unavailable};
+use crate::timer::sleep;
 use crate::{remote, runtime, storage};
+
+/// How long object storage may take to store a payload, which is a megabyte at most, before its request is refused.
+const STORING_MS_MAX: u64 = 20_000;
 
 impl Shell {
     /// Runs a synchronous action. One that is ready at once is answered in this very turn.
@@ -119,11 +124,11 @@ impl Shell {
             let chance = u128::from(random()) << 64 | u128::from(random());
             let key = storage::payload(tenant, chance);
             let bucket = self.env.bucket("OBJECTS").map_err(unavailable("the binding OBJECTS"))?;
-            bucket
-                .put(key.as_str(), bytes)
-                .execute()
-                .await
-                .map_err(unavailable("storing a payload"))?;
+            let put = pin!(bucket.put(key.as_str(), bytes).execute());
+            match select(put, pin!(sleep(STORING_MS_MAX))).await {
+                Either::Left((stored, _)) => stored.map(drop).map_err(unavailable("storing a payload"))?,
+                Either::Right(_) => return Err(unavailable("storing a payload")("it takes too long".into())),
+            }
             enqueue.job.payload = Payload::Stored { key, bytes: length };
         }
         Ok(jobs::Call::Enqueue(enqueue))

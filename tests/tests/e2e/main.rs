@@ -11,6 +11,7 @@ mod changes;
 mod dead_letters;
 mod doorbells;
 mod endpoints;
+mod faults;
 mod flows;
 mod grow;
 mod history;
