@@ -11,6 +11,7 @@ use tidegate_protocol::calls::tenant::{Call, Description};
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::http::{BatchFormat, split_batch};
 use tidegate_protocol::ids::{ConnectionId, HubIndex, JobId, Revision};
+use tidegate_protocol::time::UnixMs;
 
 use crate::setting::{REVISIONS, plan};
 use crate::world::{Check, Event, From, World, unavailable};
@@ -72,6 +73,15 @@ impl HubObject {
             self.hub = Some(hub);
         }
         self.hub.as_mut().ok_or_else(|| "no hub".to_owned())
+    }
+
+    /// What its sockets follow, as far as their sessions say.
+    pub fn follows(&self) -> Vec<JobId> {
+        let sessions = self.attachments.values();
+        let sessions = sessions.filter_map(|(_, bytes)| Session::from_attachment(bytes));
+        sessions
+            .flat_map(|session| session.follows.into_iter().map(|follow| follow.job))
+            .collect()
     }
 
     /// In the end nobody waits.
@@ -343,6 +353,27 @@ impl World {
                 hub,
                 batch,
                 reply,
+            },
+        );
+        Ok(())
+    }
+
+    /// A shard wants to know whether anybody follows a job.
+    pub fn question(&mut self, shard: usize, life: u64, hub: usize, asked: (JobId, UnixMs)) -> Check {
+        let not_followed = self.hubs[hub].hub()?.not_followed(vec![asked.0]);
+        if self.fault(50) {
+            self.counters.questions_lost += 1;
+            return Ok(());
+        }
+        let ms = self.latency();
+        self.after(
+            ms,
+            Event::Answer {
+                shard,
+                life,
+                hub,
+                asked,
+                not_followed,
             },
         );
         Ok(())

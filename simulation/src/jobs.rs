@@ -53,6 +53,11 @@ pub enum Turn {
     Undelivered {
         deliveries: Vec<Delivery>,
     },
+    Probed {
+        hub: HubIndex,
+        asked: (JobId, UnixMs),
+        not_followed: Vec<JobId>,
+    },
 }
 
 /// Where a crash hits a turn.
@@ -184,6 +189,14 @@ impl World {
                     jobs::undelivered(&mut state, now, &deliveries);
                     Vec::new()
                 }
+                Turn::Probed {
+                    hub,
+                    asked,
+                    not_followed,
+                } => {
+                    jobs::probed(db, &mut state, now, hub, &[asked], &not_followed)?;
+                    Vec::new()
+                }
             };
             let wake = state.next_wake();
             if crash == Crash::BeforeCommit {
@@ -300,6 +313,7 @@ impl World {
                     );
                 }
             }
+            Effect::Probe { hub, job, at } => self.ask_hub(shard, hub, (job, at)),
             Effect::DeleteBlobs { keys } => {
                 self.check_deleted(shard, &keys)?;
                 self.delete(shard, &keys)?;
@@ -355,6 +369,50 @@ impl World {
             ),
             Err(_) => self.turn(shard, Turn::Undelivered { deliveries }, false),
         }
+    }
+
+    /// A question to a hub sets out, at times twice, or gets lost.
+    fn ask_hub(&mut self, shard: usize, hub: HubIndex, asked: (JobId, UnixMs)) {
+        self.counters.hubs_asked += 1;
+        let life = self.shards[shard].life;
+        let hub = self.tenants[self.shards[shard].tenant].first_hub + usize::from(hub.0);
+        if self.fault(50) {
+            self.counters.questions_lost += 1;
+            return;
+        }
+        for _ in 0..=u8::from(self.fault(50)) {
+            let ms = self.latency();
+            self.after(
+                ms,
+                Event::Question {
+                    shard,
+                    life,
+                    hub,
+                    asked,
+                },
+            );
+        }
+    }
+
+    /// A hub's answer arrives.
+    pub fn question_answered(
+        &mut self,
+        shard: usize,
+        life: u64,
+        hub: usize,
+        asked: (JobId, UnixMs),
+        not_followed: Vec<JobId>,
+    ) -> Check {
+        if !self.shards[shard].lives(life) {
+            return Ok(());
+        }
+        let hub = HubIndex((hub - self.tenants[self.shards[shard].tenant].first_hub) as u16);
+        let turn = Turn::Probed {
+            hub,
+            asked,
+            not_followed,
+        };
+        self.turn(shard, turn, false)
     }
 
     /// The object loses its memory, and everything that waited in it.
@@ -441,6 +499,7 @@ fn name(turn: &Turn) -> &'static str {
         Turn::Tick => "tick",
         Turn::Delivered { .. } => "delivered",
         Turn::Undelivered { .. } => "undelivered",
+        Turn::Probed { .. } => "probed",
     }
 }
 

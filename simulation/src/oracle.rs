@@ -2,6 +2,7 @@
 
 mod again;
 mod changed;
+mod left;
 mod notes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -137,6 +138,7 @@ pub struct Oracle {
     pub(crate) ticks: Ticks,
     /// Which job each new job of a redrive does again.
     redriven: BTreeMap<JobId, JobId>,
+    company: BTreeMap<JobId, left::Company>,
 }
 
 impl Oracle {
@@ -371,6 +373,7 @@ impl World {
             }
         }
         self.check_changed(turn, effects, &before, &after, now)?;
+        self.check_left(shard, turn, effects, &before, &after, now)?;
         self.check_schedules(shard, &before, now)?;
         self.check_again(shard, turn, effects, &before, &after)?;
         let refused = self.check_token(shard, turn, effects, &before, &after, now)?;
@@ -701,7 +704,10 @@ impl World {
                 }
                 _ => Ok(()),
             },
-            Effect::Reply { reply: Err(_), .. } | Effect::RingDoorbell { .. } | Effect::DeleteBlobs { .. } => Ok(()),
+            Effect::Reply { reply: Err(_), .. }
+            | Effect::RingDoorbell { .. }
+            | Effect::DeleteBlobs { .. }
+            | Effect::Probe { .. } => Ok(()),
         }
     }
 

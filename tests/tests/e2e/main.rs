@@ -3,6 +3,7 @@
 //! One binary, so that it links once and its tests share one server. Each test has a tenant of its own.
 
 mod auth;
+mod away;
 mod bad_input;
 mod batches;
 mod changes;
@@ -25,6 +26,7 @@ mod panics;
 mod queue;
 mod report;
 mod schedules;
+mod socket_workers;
 mod spill;
 mod tenants;
 mod versions;

@@ -45,7 +45,7 @@ impl<D: Database> Turn<'_, D> {
         caller: &Caller,
         dry_run: bool,
     ) -> Result<Result<(), Error>, DatabaseError> {
-        let mut job = match self.changeable(id, caller, "Cancelling")? {
+        let job = match self.changeable(id, caller, "Cancelling")? {
             Ok(job) => job,
             Err(error) => return Ok(Err(error)),
         };
@@ -59,18 +59,23 @@ impl<D: Database> Turn<'_, D> {
         if dry_run {
             return Ok(Ok(()));
         }
+        self.cancel_loaded(job)?;
+        Ok(Ok(()))
+    }
+
+    /// Ends a job that has not ended, or gives the attempt that makes it its grace.
+    pub(super) fn cancel_loaded(&mut self, mut job: Job) -> Result<(), DatabaseError> {
         let grace_ms = job.spec.policy.cancel_grace_ms;
-        match self.state.running.get_mut(&id.number()) {
+        match self.state.running.get_mut(&job.id.number()) {
             Some(lease) if grace_ms > 0 => {
                 let until = self.now.plus(grace_ms);
                 lease.until = lease.until.min(until);
                 lease.stored_until = lease.stored_until.min(until);
                 job.control = Some(Control::Cancelled { until });
-                self.save(&job)?;
+                self.save(&job)
             }
-            _ => self.cancel_by_force(job)?,
+            _ => self.cancel_by_force(job),
         }
-        Ok(Ok(()))
     }
 
     /// Ends a job that has not ended, at once, whatever its grace: where another is to take its place.

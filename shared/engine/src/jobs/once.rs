@@ -176,7 +176,9 @@ impl<D: Database> Turn<'_, D> {
             },
             ..job.clone()
         };
+        self.asked_again(number, enqueue.away_max_ms)?;
         if let Some(hub) = enqueue.follower {
+            self.followed_by(number, hub)?;
             self.state.followed.insert((hub, number));
             if !new.followers.contains(&hub) {
                 new.followers.push(hub);

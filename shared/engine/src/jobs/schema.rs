@@ -26,6 +26,7 @@ pub const STEPS: &[&[&str]] = &[
     HISTORY,
     SPREAD,
     RESULTS,
+    AWAY,
 ];
 
 const FIRST: &[&str] = &[
@@ -170,3 +171,7 @@ const RESULTS: &[&str] = &[
     "-- jobs::schema
     CREATE INDEX job_result ON job(result_until) WHERE result_until IS NOT NULL",
 ];
+
+/// Jobs that are cancelled once nobody follows them, and since when nobody does. No other job has a row.
+const AWAY: &[&str] = &["-- jobs::schema
+    CREATE TABLE away (number INTEGER PRIMARY KEY, max_ms INTEGER NOT NULL, since INTEGER) STRICT"];

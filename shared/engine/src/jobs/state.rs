@@ -10,6 +10,7 @@ use tidegate_protocol::event::{JobState, Progress};
 use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, JobNumber, Seq};
 use tidegate_protocol::time::UnixMs;
 
+use super::away::Away;
 use super::gates::{Gate, Gates};
 use super::lanes::Shape;
 use super::pull::Pull;
@@ -111,6 +112,7 @@ pub struct State {
     pub(super) schedules: Watch,
     pub(super) spread: Spread,
     pub(super) pull: Pull,
+    pub(super) away: Away,
 }
 
 impl State {
@@ -148,6 +150,7 @@ impl State {
             schedules: Watch::recover(db)?,
             spread,
             pull: Pull::default(),
+            away: Away::recover(db, now)?,
         };
         let indexed = db.run(columns!("WHERE due_at IS NOT NULL AND state >= 3"), &[])?;
         let young = db.run(
@@ -255,7 +258,10 @@ impl State {
             None
         };
         let due = due.into_iter().chain(unstored).chain(self.limits_at());
-        let others = due.chain(self.sweep_at).chain(self.schedules.due);
+        let others = due
+            .chain(self.sweep_at)
+            .chain(self.schedules.due)
+            .chain(self.away.next_look());
         leases.chain(deliveries).chain(others).min()
     }
 
@@ -308,6 +314,7 @@ impl State {
             .for_each(|shape| gates.hold(shape));
         Ok(gates == self.gates
             && Spread::recover(db)? == self.spread
+            && Away::recover(db, UnixMs(0))?.mirrors(&self.away)
             && recover_lanes(db)?.iter().eq(self.lanes.iter()))
     }
 }

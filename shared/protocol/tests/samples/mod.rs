@@ -343,7 +343,10 @@ fn why() -> Why {
             limit: String::new(),
             key: String::new(),
         },
-        Reason::Worker { pool: pool() },
+        Reason::Worker {
+            pool: pool(),
+            asked_at: Some(UnixMs(1_795_244_400_000)),
+        },
     ];
     for reason in &waits_for {
         match reason {
