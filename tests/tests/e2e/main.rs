@@ -30,6 +30,7 @@ mod socket_workers;
 mod spill;
 mod tenants;
 mod versions;
+mod worker_examples;
 mod workers;
 
 /// Makes three tests of each flow: undisturbed, with the tenant's objects evicted between its steps, and with the whole
