@@ -1,16 +1,15 @@
 //! `/v1/workers/{pool}:lease`: gives jobs of a pool to a worker that asks, from every shard.
 
-use tidegate_durable_objects::attempts::{self, Attempt};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tidegate_durable_objects::platform::{now, random};
-use tidegate_durable_objects::remote;
+use tidegate_durable_objects::{attempts, remote};
+use tidegate_engine::leasing::{Ask, Search};
 use tidegate_protocol::calls::Principal;
-use tidegate_protocol::calls::executor::Execute;
 use tidegate_protocol::calls::jobs::{Call, LeaseJobs, Reply};
-use tidegate_protocol::event::Payload;
 use tidegate_protocol::http::{LeaseBody, LeasedJob, LeasedJobs};
 use tidegate_protocol::ids::{ObjectName, PoolName, ShardIndex};
 use tidegate_protocol::limits::BODY_BYTES_MAX;
-use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 use worker::{Env, Request, Response};
 
@@ -18,9 +17,6 @@ use crate::answer;
 use crate::jobs::unexpected;
 use crate::requests::read_text;
 use crate::tenants::scale;
-
-/// How long one of several shards is waited at before the next is asked. Milliseconds.
-const SLICE_MS: u64 = 500;
 
 /// Leases jobs, and waits for some where there are none.
 ///
@@ -33,74 +29,56 @@ pub async fn lease(request: &mut Request, env: &Env, principal: &Principal, pool
     }
     let pool = PoolName::parse(pool).ok_or_else(Error::not_found)?;
     let body = LeaseBody::parse(&read_text(request, BODY_BYTES_MAX).await?)?;
-    let shards = scale(env, &principal.tenant).await?.shards.max(1);
-    let until = now().plus(body.wait_ms);
-    // From any shard on, so that no one's jobs always come last.
-    let first = random() % u64::from(shards);
-    let mut asked = 0_u64;
+    let shards = scale(env, &principal.tenant).await?.shards;
+    let mut search = Search::new(shards, body.max, now().plus(body.wait_ms), random());
+    let (mut jobs, mut refused) = (Vec::new(), None);
     loop {
-        let shard = u16::try_from((first + asked) % u64::from(shards)).unwrap_or(0);
-        asked += 1;
-        let left_ms = until.since(now());
-        // One shard is waited at; of several, all are asked before the first is waited at.
-        let wait_ms = match shards {
-            1 => left_ms,
-            _ if asked <= u64::from(shards) => 0,
-            _ => left_ms.min(SLICE_MS),
-        };
-        let asks = LeaseJobs {
-            pool: pool.clone(),
-            worker: body.worker.clone(),
-            max: body.max,
-            actions: body.actions.clone(),
-            wait_ms,
-        };
-        let object = ObjectName::Jobs(principal.tenant.clone(), ShardIndex(shard));
-        let Reply::Leased { jobs, now: leased_at } = remote::jobs(env, &object, Call::Lease(asks)).await? else {
-            return Err(unexpected());
-        };
-        let over = asked >= u64::from(shards) && now() >= until;
-        if !jobs.is_empty() || over || shards == 1 {
-            let show = |job| show(env, principal, ShardIndex(shard), job, leased_at);
-            let jobs = jobs.into_iter().map(show).collect::<Result<_, Error>>()?;
+        // All at once; where one gives something, what waits beside it is ended.
+        let ask = |ask| one(env, principal, &pool, &body, ask);
+        let mut asked: FuturesUnordered<_> = search.next(now()).into_iter().map(ask).collect();
+        if asked.is_empty() {
             return answer::json(&LeasedJobs { jobs }, 200);
+        }
+        while let Some(answered) = asked.next().await {
+            match answered {
+                Ok((shard, found)) => {
+                    asked.extend(search.answered(shard, found.len()).into_iter().map(ask));
+                    jobs.extend(found);
+                }
+                Err(error) => refused = Some(error),
+            }
+        }
+        // One shard that cannot be reached keeps nothing of the others from the worker.
+        match refused {
+            Some(error) if jobs.is_empty() => return Err(error),
+            Some(_) => return answer::json(&LeasedJobs { jobs }, 200),
+            None => {}
         }
     }
 }
 
-fn show(
+/// Asks one shard.
+async fn one(
     env: &Env,
     principal: &Principal,
-    shard: ShardIndex,
-    job: Execute,
-    leased_at: UnixMs,
-) -> Result<LeasedJob, Error> {
-    let attempt = Attempt {
-        tenant: principal.tenant.clone(),
-        shard,
-        job: job.job,
-        token: job.token,
+    pool: &PoolName,
+    body: &LeaseBody,
+    ask: Ask,
+) -> Result<(ShardIndex, Vec<LeasedJob>), Error> {
+    let asks = LeaseJobs {
+        pool: pool.clone(),
+        worker: body.worker.clone(),
+        max: ask.max,
+        actions: body.actions.clone(),
+        wait_ms: ask.wait_ms,
     };
-    let (payload, payload_url) = match job.payload {
-        Payload::Inline(value) => (Some(value), None),
-        Payload::Stored { .. } => (None, Some(format!("/v1/attempts/{}/payload", job.job))),
+    let (tenant, shard) = (&principal.tenant, ask.shard);
+    let object = ObjectName::Jobs(tenant.clone(), shard);
+    let Reply::Leased { jobs, now: leased_at } = remote::jobs(env, &object, Call::Lease(asks)).await? else {
+        return Err(unexpected());
     };
-    Ok(LeasedJob {
-        job_id: job.job,
-        action: job.action,
-        attempt: job.attempt,
-        payload,
-        payload_url,
-        metadata: job.metadata,
-        effect_key: job.job.to_string(),
-        deadline: job.deadline,
-        lease_until: leased_at.plus(job.lease_ms),
-        // A cancelled attempt should hear of it well within its grace.
-        lease_ms: match job.cancel_grace_ms {
-            0 => job.lease_ms,
-            grace_ms => job.lease_ms.min(grace_ms),
-        },
-        attempt_token: attempts::mint(env, &attempt, job.deadline.plus(job.lease_ms))?,
-        traceparent: job.traceparent,
-    })
+    let jobs = jobs
+        .into_iter()
+        .map(|job| attempts::shown(env, tenant, shard, job, leased_at));
+    Ok((shard, jobs.collect::<Result<_, Error>>()?))
 }

@@ -142,7 +142,7 @@ pub struct Call {
     #[arg(
         long,
         value_name = "FILE|-",
-        conflicts_with_all = ["action", "payload", "key", "asynchronous", "follow", "timeout", "attempt_timeout", "delay", "metadata", "priority", "queue_timeout", "on_end"]
+        conflicts_with_all = ["action", "payload", "key", "asynchronous", "follow", "timeout", "attempt_timeout", "delay", "metadata", "priority", "queue_timeout", "on_end", "cancel_on_disconnect"]
     )]
     pub batch: Option<String>,
     /// Its input: JSON, @FILE, or - for stdin.
@@ -173,6 +173,9 @@ pub struct Call {
     /// The endpoint that is told of the job's end, where the action lets requests name one.
     #[arg(long, value_name = "URL")]
     pub on_end: Option<String>,
+    /// Cancel the job where nobody follows it any more.
+    #[arg(long)]
+    pub cancel_on_disconnect: bool,
     /// Not before so long from now, such as 10m.
     #[arg(long, value_parser = duration)]
     pub delay: Option<u64>,

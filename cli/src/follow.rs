@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate_sdk::{Client, Handle, JobId, JsonText, Outcome, Update};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use self::bar::Bar;
+use crate::commands::queue::explain;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Output, tame};
@@ -24,8 +25,14 @@ pub struct Following<'a> {
     pub again: Option<&'a str>,
 }
 
+/// How long nothing may be heard of a job before it is asked what it waits for.
+const QUIET: Duration = Duration::from_secs(3);
+/// How long that answer is waited for.
+const ANSWER: Duration = Duration::from_secs(2);
+
 enum Step {
     Update(Option<Box<Update>>),
+    Quiet,
     Interrupted,
     TimedOut,
 }
@@ -44,7 +51,15 @@ pub async fn follow(
         .map(|ms| Instant::now() + Duration::from_millis(ms));
     let mut bar = Bar::new(following.shown && !output.is_json());
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    // Asked once, where a person looks on.
+    let mut quiet_until = (following.shown && !output.is_json()).then(|| Instant::now() + QUIET);
     loop {
+        let quiet = async {
+            match quiet_until {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
         let timed_out = async {
             match deadline {
                 Some(at) => sleep_until(at).await,
@@ -57,6 +72,7 @@ pub async fn follow(
             update = call.next() => Step::Update(update.map(Box::new)),
             _ = &mut interrupt => Step::Interrupted,
             () = timed_out => Step::TimedOut,
+            () = quiet => Step::Quiet,
         };
         match step {
             Step::Update(Some(update)) => {
@@ -64,9 +80,19 @@ pub async fn follow(
                     event(output, &update);
                 }
                 bar.update(&update);
+                let heard = matches!(*update, Update::Progress(_) | Update::Output(_));
+                quiet_until = quiet_until.filter(|_| !heard).map(|_| Instant::now() + QUIET);
                 if let Update::Ended(outcome) = *update {
                     bar.end(matches!(outcome, Outcome::Answered { .. } | Outcome::Completed(_)));
                     return conclude(client, outcome, output).await;
+                }
+            }
+            Step::Quiet => {
+                quiet_until = None;
+                if let Some(job) = call.job() {
+                    for line in waits_for(client, job).await {
+                        bar.say(&line);
+                    }
                 }
             }
             // The outcome ends the loop before this.
@@ -80,6 +106,14 @@ pub async fn follow(
                 return Err(timed_out_failure(&call, following));
             }
         }
+    }
+}
+
+/// What a job waits for, in sentences. Nothing where it runs, or where that cannot be learnt soon.
+async fn waits_for(client: &Client, job: &JobId) -> Vec<String> {
+    match timeout(ANSWER, client.http().why(job)).await {
+        Ok(Ok(why)) if !why.waits_for.is_empty() => explain(&why),
+        _ => Vec::new(),
     }
 }
 

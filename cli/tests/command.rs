@@ -963,3 +963,36 @@ async fn a_batch_is_sent_under_its_key_followed_to_its_end_and_cancelled() {
     assert_eq!(received.last().unwrap().path, "/v1/batches/bat_1:cancel");
     assert_eq!(run(&fake, &["batch", "show", "no/id"]).await.code, 2);
 }
+
+#[tokio::test]
+async fn a_followed_call_that_waits_for_a_worker_says_so() {
+    let (asked, mut was_asked) = tokio::sync::mpsc::unbounded_channel();
+    let mut fake = Fake::start(move |_| {
+        let _told = asked.send(());
+        let waits_for = json!([{"kind":"worker","about":{"pool":"gpu"}}]);
+        let why = json!({"job_id":"job_1","status":"queued","waits_for":waits_for});
+        Some(Reply::json(200, &why))
+    })
+    .await;
+    let child = start(&fake, &["call", "a", "--follow"]);
+    let mut socket = fake.welcomed().await;
+    let id = acknowledge(&mut socket).await;
+    within(was_asked.recv()).await.unwrap();
+    let mut child = child;
+    let mut stderr = tokio::io::BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("pool gpu") {
+        let read = tokio::io::AsyncBufReadExt::read_line(&mut stderr, &mut said);
+        assert_ne!(within(read).await.unwrap(), 0, "it ended: {said}");
+    }
+    assert!(said.contains("none has asked for work of late"), "{said}");
+    socket
+        .send(json!({"type":"complete","request_id":id,"job_id":"job_1","seq":2,"attempt":1,"result":7}))
+        .await;
+    assert_eq!(end(child).await.code, 0);
+    assert!(
+        fake.received()
+            .iter()
+            .any(|request| request.path == "/v1/jobs/job_1/why")
+    );
+}

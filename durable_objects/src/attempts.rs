@@ -1,13 +1,20 @@
-//! Attempt tokens: what an attempt that is made elsewhere reports with. Minted and opened here alone.
+//! Attempts that workers make: the tokens that they report with, what a worker is given, and what it says.
+//!
+//! Attempt tokens are minted and opened here alone. Routes and sockets come to the same functions.
 
 use tidegate_identity::Tenant;
 use tidegate_identity::attempt::{self, AttemptClaims};
-use tidegate_protocol::ids::{FencingToken, JobId, JobNumber, ShardIndex, TenantId};
+use tidegate_protocol::calls::executor::{Execute, Outcome};
+use tidegate_protocol::calls::jobs::{Call, Reply};
+use tidegate_protocol::event::Payload;
+use tidegate_protocol::http::{FinishBody, LeaseRenewed, LeasedJob, ReportBody};
+use tidegate_protocol::ids::{FencingToken, JobId, JobNumber, ObjectName, ShardIndex, TenantId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 use worker::Env;
 
-use crate::platform::{deployment_key, now};
+use crate::platform::{deployment_key, log_error, now};
+use crate::{remote, runtime};
 
 /// What a token gives the right to report on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,4 +62,118 @@ pub fn open(env: &Env, text: &str) -> Result<Attempt, Error> {
         job: JobId::new(JobNumber(claims.number), claims.tail),
         token: FencingToken(claims.lease),
     })
+}
+
+/// An attempt as the worker is told of it that is to make it, with its token.
+///
+/// Errors: `UNAVAILABLE` where the deployment has no key.
+#[inline(never)]
+pub fn shown(
+    env: &Env,
+    tenant: &TenantId,
+    shard: ShardIndex,
+    job: Execute,
+    leased_at: UnixMs,
+) -> Result<LeasedJob, Error> {
+    let attempt = Attempt {
+        tenant: tenant.clone(),
+        shard,
+        job: job.job,
+        token: job.token,
+    };
+    let (payload, payload_url) = match job.payload {
+        Payload::Inline(value) => (Some(value), None),
+        Payload::Stored { .. } => (None, Some(format!("/v1/attempts/{}/payload", job.job))),
+    };
+    Ok(LeasedJob {
+        job_id: job.job,
+        action: job.action,
+        attempt: job.attempt,
+        payload,
+        payload_url,
+        metadata: job.metadata,
+        effect_key: job.job.to_string(),
+        deadline: job.deadline,
+        lease_until: leased_at.plus(job.lease_ms),
+        // A cancelled attempt should hear of it well within its grace.
+        lease_ms: match job.cancel_grace_ms {
+            0 => job.lease_ms,
+            grace_ms => job.lease_ms.min(grace_ms),
+        },
+        attempt_token: mint(env, &attempt, job.deadline.plus(job.lease_ms))?,
+        traceparent: job.traceparent,
+    })
+}
+
+/// A sign of life of an attempt, with progress or without.
+///
+/// Errors: `LEASE_LOST` where it no longer holds its job.
+pub async fn report(env: &Env, attempt: &Attempt, body: ReportBody) -> Result<LeaseRenewed, Error> {
+    let call = Call::Report {
+        job: attempt.job,
+        token: attempt.token,
+        progress: body.progress,
+        checkpoint: None,
+        notes: body.notes,
+    };
+    match remote::jobs(env, &object(attempt), call).await? {
+        Reply::Continue {
+            lease_until,
+            cancelled_until,
+        } => Ok(LeaseRenewed {
+            lease_until,
+            cancelled_until,
+        }),
+        _ => Err(unexpected()),
+    }
+}
+
+/// The end of an attempt. A large result is stored first.
+///
+/// Errors: `LEASE_LOST` where it no longer holds its job; `PAYLOAD_TOO_LARGE`.
+pub async fn finish(env: &Env, attempt: &Attempt, body: FinishBody) -> Result<(), Error> {
+    let (job, token) = (attempt.job, attempt.token);
+    let outcome = match body {
+        FinishBody::Succeeded { result } => Outcome::Succeeded {
+            result: runtime::keep(env, &attempt.tenant, job, token, result).await?,
+        },
+        FinishBody::Failed { error } => Outcome::Failed { error },
+        FinishBody::Snoozed { ms } => Outcome::Snoozed { ms },
+    };
+    let kept = match &outcome {
+        Outcome::Succeeded {
+            result: Payload::Stored { key, .. },
+        } => Some(key.clone()),
+        _ => None,
+    };
+    match remote::jobs(env, &object(attempt), Call::Finish { job, token, outcome }).await {
+        Ok(Reply::Done) => Ok(()),
+        Ok(_) => Err(unexpected()),
+        Err(error) => {
+            // Refused for good: the outcome of the job, if it has one, is another, and its object has another name.
+            if let (ErrorCode::LeaseLost, Some(key)) = (error.code, kept) {
+                forget(env, key).await;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The object that holds the attempt's job.
+pub fn object(attempt: &Attempt) -> ObjectName {
+    ObjectName::Jobs(attempt.tenant.clone(), attempt.shard)
+}
+
+async fn forget(env: &Env, key: String) {
+    let deleted = match env.bucket("OBJECTS") {
+        Ok(bucket) => bucket.delete(key).await,
+        Err(cause) => Err(cause),
+    };
+    if let Err(cause) = deleted {
+        log_error("deleting a result", cause);
+    }
+}
+
+fn unexpected() -> Error {
+    Error::new(ErrorCode::InternalError, "A job's object answered another question.")
 }

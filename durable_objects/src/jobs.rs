@@ -16,7 +16,7 @@ use tidegate_protocol::calls::jobs::{Batch, Call, Reply};
 use tidegate_protocol::calls::tenant::{self, Recorded};
 use tidegate_protocol::calls::{Answered, INTERNAL_HEADER};
 use tidegate_protocol::envelope;
-use tidegate_protocol::ids::{HubIndex, ObjectName, ShardIndex, TenantId};
+use tidegate_protocol::ids::{HubIndex, JobId, ObjectName, ShardIndex, TenantId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 use worker::{DurableObject, Env, Request, Response, Result, State, durable_object, wasm_bindgen};
@@ -219,6 +219,7 @@ impl Shell {
 
     fn perform(self: &Rc<Self>, effects: Vec<Effect>) {
         let mut attempts = Vec::new();
+        let mut probes: BTreeMap<HubIndex, Vec<(JobId, UnixMs)>> = BTreeMap::new();
         for effect in effects {
             match effect {
                 Effect::Reply { call, reply } => {
@@ -234,7 +235,11 @@ impl Shell {
                 Effect::RingDoorbell { job } => self.ring(job),
                 Effect::DeleteBlobs { keys } => self.delete(keys),
                 Effect::Record { entries } => self.record(entries),
+                Effect::Probe { hub, job, at } => probes.entry(hub).or_default().push((job, at)),
             }
+        }
+        for (hub, asked) in probes {
+            self.probe(hub, asked);
         }
         self.execute(attempts);
     }
@@ -346,6 +351,25 @@ impl Shell {
         });
     }
 
+    /// Asks a hub which of these jobs its sockets follow. A question that is lost is put again by the next alarm.
+    fn probe(self: &Rc<Self>, hub: HubIndex, asked: Vec<(JobId, UnixMs)>) {
+        let Some((tenant, _)) = &self.name else { return };
+        let name = ObjectName::Hub(tenant.clone(), hub);
+        let shell = self.clone();
+        self.state.wait_until(async move {
+            let jobs = asked.iter().map(|(job, _)| *job).collect();
+            match remote::hub(&shell.env, &name, &hub::Call::Followed { jobs }).await {
+                Ok(hub::Reply::Delivered { not_followed }) => {
+                    shell.run(|db, memory, now, _| {
+                        jobs::probed(db, memory, now, hub, &asked, &not_followed).map(|()| Vec::new())
+                    });
+                }
+                Ok(_) => {}
+                Err(error) => log_error("a hub was not asked", error),
+            }
+        });
+    }
+
     fn ring(&self, job: tidegate_protocol::ids::JobId) {
         let Some((tenant, shard)) = self.name.clone() else {
             return;
@@ -378,7 +402,9 @@ impl Shell {
         self.state.wait_until(async move {
             let call = tenant::Call::Record { shard, entries };
             match remote::tenant(&shell.env, &tenant, &call).await {
-                Ok(_) => shell.run(|db, memory, now, _| jobs::recorded(db, memory, now, last)),
+                Ok(_) => {
+                    shell.run(|db, memory, now, _| jobs::recorded(db, memory, now, last));
+                }
                 // The alarm tells it again.
                 Err(error) => log_error("the gate was not told of what was done by hand", error),
             }

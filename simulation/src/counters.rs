@@ -135,6 +135,12 @@ counters! {
     jobs_swept,
     /// Jobs cancelled.
     jobs_cancelled,
+    /// Jobs cancelled because nobody followed them any more.
+    jobs_left,
+    /// Hubs that were asked whether anybody follows a job.
+    hubs_asked,
+    /// Such questions, or their answers, that were lost.
+    questions_lost,
     /// Jobs that waited for their time and were retried before it.
     retried_early,
     /// New jobs that do an ended one again.

@@ -11,6 +11,7 @@ use tidegate_protocol::calls::tenant::{Call, Description};
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::http::{BatchFormat, split_batch};
 use tidegate_protocol::ids::{ConnectionId, HubIndex, JobId, Revision};
+use tidegate_protocol::time::UnixMs;
 
 use crate::setting::{REVISIONS, plan};
 use crate::world::{Check, Event, From, World, unavailable};
@@ -72,6 +73,15 @@ impl HubObject {
             self.hub = Some(hub);
         }
         self.hub.as_mut().ok_or_else(|| "no hub".to_owned())
+    }
+
+    /// What its sockets follow, as far as their sessions say.
+    pub fn follows(&self) -> Vec<JobId> {
+        let sessions = self.attachments.values();
+        let sessions = sessions.filter_map(|(_, bytes)| Session::from_attachment(bytes));
+        sessions
+            .flat_map(|session| session.follows.into_iter().map(|follow| follow.job))
+            .collect()
     }
 
     /// In the end nobody waits.
@@ -352,6 +362,27 @@ impl World {
         Ok(())
     }
 
+    /// A shard wants to know whether anybody follows a job.
+    pub fn question(&mut self, shard: usize, life: u64, hub: usize, asked: (JobId, UnixMs)) -> Check {
+        let not_followed = self.hubs[hub].hub()?.not_followed(vec![asked.0]);
+        if self.fault(50) {
+            self.counters.questions_lost += 1;
+            return Ok(());
+        }
+        let ms = self.latency();
+        self.after(
+            ms,
+            Event::Answer {
+                shard,
+                life,
+                hub,
+                asked,
+                not_followed,
+            },
+        );
+        Ok(())
+    }
+
     /// A reply for a hub.
     pub fn hub_replied(&mut self, hub: usize, life: u64, call: CallId, reply: Result<Reply, Error>) -> Check {
         if self.hubs[hub].life != life || self.hubs[hub].hub.is_none() {
@@ -429,6 +460,10 @@ impl World {
                 let shard = self.tenants[self.hubs[hub].tenant].first_shard + usize::from(shard.0);
                 let call = self.check_in(*call);
                 self.call_jobs(shard, call, From::Hub { hub, life, call: id })?;
+            }
+            // No client here leases on its socket: what it would ask of the objects, workers ask over HTTP.
+            Effect::Lease { .. } | Effect::Attempt { .. } => {
+                return Err("a hub answers a worker that never asked".into());
             }
             Effect::Run { id, run } => {
                 self.hubs[hub].outstanding += 1;

@@ -58,6 +58,11 @@ pub enum Turn {
     Recorded {
         number: u64,
     },
+    Probed {
+        hub: HubIndex,
+        asked: (JobId, UnixMs),
+        not_followed: Vec<JobId>,
+    },
 }
 
 /// Where a crash hits a turn.
@@ -191,6 +196,14 @@ impl World {
                     Vec::new()
                 }
                 Turn::Recorded { number } => jobs::recorded(db, &mut state, now, number)?,
+                Turn::Probed {
+                    hub,
+                    asked,
+                    not_followed,
+                } => {
+                    jobs::probed(db, &mut state, now, hub, &[asked], &not_followed)?;
+                    Vec::new()
+                }
             };
             let wake = state.next_wake();
             if crash == Crash::BeforeCommit {
@@ -308,6 +321,7 @@ impl World {
                 }
             }
             Effect::Record { entries } => self.tell_gate(shard, entries),
+            Effect::Probe { hub, job, at } => self.ask_hub(shard, hub, (job, at)),
             Effect::DeleteBlobs { keys } => {
                 self.check_deleted(shard, &keys)?;
                 self.delete(shard, &keys)?;
@@ -363,6 +377,50 @@ impl World {
             ),
             Err(_) => self.turn(shard, Turn::Undelivered { deliveries }, false),
         }
+    }
+
+    /// A question to a hub sets out, at times twice, or gets lost.
+    fn ask_hub(&mut self, shard: usize, hub: HubIndex, asked: (JobId, UnixMs)) {
+        self.counters.hubs_asked += 1;
+        let life = self.shards[shard].life;
+        let hub = self.tenants[self.shards[shard].tenant].first_hub + usize::from(hub.0);
+        if self.fault(50) {
+            self.counters.questions_lost += 1;
+            return;
+        }
+        for _ in 0..=u8::from(self.fault(50)) {
+            let ms = self.latency();
+            self.after(
+                ms,
+                Event::Question {
+                    shard,
+                    life,
+                    hub,
+                    asked,
+                },
+            );
+        }
+    }
+
+    /// A hub's answer arrives.
+    pub fn question_answered(
+        &mut self,
+        shard: usize,
+        life: u64,
+        hub: usize,
+        asked: (JobId, UnixMs),
+        not_followed: Vec<JobId>,
+    ) -> Check {
+        if !self.shards[shard].lives(life) {
+            return Ok(());
+        }
+        let hub = HubIndex((hub - self.tenants[self.shards[shard].tenant].first_hub) as u16);
+        let turn = Turn::Probed {
+            hub,
+            asked,
+            not_followed,
+        };
+        self.turn(shard, turn, false)
     }
 
     /// The object loses its memory, and everything that waited in it.
@@ -453,6 +511,7 @@ fn name(turn: &Turn) -> &'static str {
         Turn::Delivered { .. } => "delivered",
         Turn::Undelivered { .. } => "undelivered",
         Turn::Recorded { .. } => "recorded",
+        Turn::Probed { .. } => "probed",
     }
 }
 

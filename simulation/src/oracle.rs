@@ -3,6 +3,7 @@
 mod again;
 mod batches;
 mod changed;
+mod left;
 mod notes;
 mod once;
 
@@ -148,6 +149,7 @@ pub struct Oracle {
     /// Which job each new job of a redrive does again.
     redriven: BTreeMap<JobId, JobId>,
     batches: batches::Batches,
+    company: BTreeMap<JobId, left::Company>,
 }
 
 impl Oracle {
@@ -386,6 +388,7 @@ impl World {
             }
         }
         self.check_changed(turn, effects, &before, &after, now)?;
+        self.check_left(shard, turn, effects, &before, &after, now)?;
         self.check_schedules(shard, &before, now)?;
         self.check_again(shard, turn, effects, &before, &after)?;
         let refused = self.check_token(shard, turn, effects, &before, &after, now)?;
@@ -724,7 +727,8 @@ impl World {
             Effect::Reply { reply: Err(_), .. }
             | Effect::RingDoorbell { .. }
             | Effect::DeleteBlobs { .. }
-            | Effect::Record { .. } => Ok(()),
+            | Effect::Record { .. }
+            | Effect::Probe { .. } => Ok(()),
         }
     }
 

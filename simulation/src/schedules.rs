@@ -23,6 +23,13 @@ pub struct Ticks {
     held: BTreeMap<usize, bool>,
 }
 
+impl Ticks {
+    /// Whether a schedule made the job.
+    pub fn made(&self, job: JobId) -> bool {
+        self.jobs.values().any(|made| *made == job)
+    }
+}
+
 struct Fired {
     job: JobId,
     name: String,

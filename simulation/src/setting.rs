@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use tidegate_engine::composition::{Action, DeclaredMode, DedupeRules, Input, OnEndRules, OnceRules, Plan, Queue};
+use tidegate_engine::composition::{
+    Action, AwayRules, DeclaredMode, DedupeRules, Input, OnEndRules, OnceRules, Plan, Queue,
+};
 use tidegate_protocol::calls::executor::{Backoff, Dispatch, Factor, Jitter, Policy, Sharing};
 use tidegate_protocol::calls::jobs::NewJob;
 use tidegate_protocol::calls::once::{DedupeRule, KeyLife};
@@ -12,6 +14,7 @@ use tidegate_protocol::calls::schedules::{Overlap, Schedule};
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::calls::versions::RevisionRule;
 use tidegate_protocol::event::{JsonText, Payload};
+use tidegate_protocol::frames::OnDisconnect;
 use tidegate_protocol::ids::{ActionName, PoolName, RequestId, Revision, ScheduleName, ShardIndex, UserId};
 
 /// The lease of every action. Milliseconds.
@@ -208,6 +211,9 @@ pub const KEY_LIFE_MS: u64 = 3000;
 /// How long a cancelled attempt of some actions may take to bring itself to an end. Milliseconds.
 pub const GRACE_MS: u64 = 2500;
 
+/// How long a job may be without followers whose request asked for that. Milliseconds.
+pub const LEFT_MS: u64 = 3000;
+
 /// Whether an action's cancelled attempts have a grace of [`GRACE_MS`].
 fn graceful(action: &str) -> bool {
     matches!(action, "work" | "late")
@@ -300,6 +306,14 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
             },
             scopes: Vec::new(),
             on_end: None,
+            away: AwayRules {
+                on_disconnect: if name.as_str() == "late" {
+                    OnDisconnect::Cancel
+                } else {
+                    OnDisconnect::Continue
+                },
+                grace_ms: LEFT_MS,
+            },
             settings: JsonText::parse("{}").expect("JSON"),
             runs_in_hub: mode == DeclaredMode::Sync,
         };

@@ -87,6 +87,21 @@ pub enum Event {
         batch: u64,
         reply: Result<Vec<JobId>, Error>,
     },
+    /// A shard asks a hub which of these jobs its sockets follow.
+    Question {
+        shard: usize,
+        life: u64,
+        hub: usize,
+        asked: (JobId, UnixMs),
+    },
+    /// What the hub said.
+    Answer {
+        shard: usize,
+        life: u64,
+        hub: usize,
+        asked: (JobId, UnixMs),
+        not_followed: Vec<JobId>,
+    },
     HttpToHub {
         hub: usize,
         client: usize,
@@ -427,6 +442,19 @@ impl World {
                 batch,
                 reply,
             } => self.batch_answered(shard, life, hub, batch, reply),
+            Event::Question {
+                shard,
+                life,
+                hub,
+                asked,
+            } => self.question(shard, life, hub, asked),
+            Event::Answer {
+                shard,
+                life,
+                hub,
+                asked,
+                not_followed,
+            } => self.question_answered(shard, life, hub, asked, not_followed),
             Event::HttpToHub {
                 hub,
                 client,
@@ -723,5 +751,6 @@ pub fn describe(effect: &Effect) -> &'static str {
         Effect::RingDoorbell { .. } => "ring",
         Effect::DeleteBlobs { .. } => "delete",
         Effect::Record { .. } => "record",
+        Effect::Probe { .. } => "probe",
     }
 }

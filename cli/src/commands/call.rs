@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use tidegate_sdk::http::{Posted, Prefer};
-use tidegate_sdk::{CallOptions, Client, Fault, JsonText, Mode, Outcome, Start};
+use tidegate_sdk::{CallOptions, Client, Fault, JsonText, Mode, OnDisconnect, Outcome, Start};
 
 use crate::arguments::Call;
 use crate::exit::Exit;
@@ -28,6 +28,7 @@ pub async fn call(client: &Client, call: &Call, output: Output) -> Result<Exit, 
         metadata: call.metadata.iter().cloned().collect(),
         traceparent: None,
         on_end: call.on_end.clone(),
+        on_disconnect: call.cancel_on_disconnect.then_some(OnDisconnect::Cancel),
     };
     if call.follow || call.timeout.is_some() {
         let handle = client.call(action, &payload, options)?;

@@ -102,7 +102,7 @@ fn author(pause: &Pause) -> String {
     }
 }
 
-fn explain(why: &Why) -> Vec<String> {
+pub fn explain(why: &Why) -> Vec<String> {
     if why.waits_for.is_empty() {
         return vec![format!("It waits for nothing: its status is {}.", why.status)];
     }
@@ -152,7 +152,13 @@ fn sentence(reason: &Reason) -> String {
             "The tenant grows: under the limit {limit}{} the other shards still run more than their new part.",
             of_key(key)
         ),
-        Cause::Worker { pool } => format!("It waits for a worker of the pool {pool}."),
+        Cause::Worker { pool, asked_at: None } => {
+            format!("It waits for a worker of the pool {pool}: none has asked for work of late.")
+        }
+        Cause::Worker {
+            pool,
+            asked_at: Some(at),
+        } => format!("It waits for a worker of the pool {pool}; one last asked for work at {at}."),
         Cause::Behind { ahead: 1 } => "1 job like it comes first.".to_owned(),
         Cause::Behind { ahead } => format!("{ahead} jobs like it come first."),
     }

@@ -15,7 +15,8 @@ use crate::settings::find_above;
 
 const FILE: &str = ".dev.vars";
 const VARIABLE: &str = "TIDEGATE_ISSUERS";
-const SCOPES_DEFAULT: [&str; 3] = ["admin", "jobs:read", "jobs:write"];
+/// Everything there is: such a token is signed with a key of the local deployment's own, and is worth nothing elsewhere.
+const SCOPES_DEFAULT: [&str; 4] = ["admin", "jobs:read", "jobs:write", "jobs:work"];
 /// The issuer that `cargo xtask dev` writes.
 const ISSUER_DEFAULT: &str = "https://dev.tidegate.invalid";
 

@@ -42,6 +42,18 @@ impl Bar {
         Self::Moving(bar)
     }
 
+    /// Says something beside the updates.
+    pub fn say(&self, text: &str) {
+        let text = tame(text);
+        match self {
+            Self::Hidden => {}
+            Self::Lines => {
+                let _ = writeln!(std::io::stderr(), "{text}");
+            }
+            Self::Moving(bar) => bar.println(text),
+        }
+    }
+
     /// Shows an update.
     pub fn update(&mut self, update: &Update) {
         let Some(text) = line(update) else {

@@ -51,7 +51,11 @@ impl Shell {
             },
             _ => false,
         };
-        let waits = matches!(&call, jobs::Call::Enqueue(enqueue) if enqueue.answer_within_ms.is_some());
+        let waits = match &call {
+            jobs::Call::Enqueue(enqueue) => enqueue.answer_within_ms.is_some(),
+            jobs::Call::Lease(asked) => asked.wait_ms > 0,
+            _ => false,
+        };
         if large || waits {
             // Its answer may take long, so that it must not hold up others in one batch.
             self.state.wait_until(async move {

@@ -106,6 +106,13 @@ impl Shell {
                 Effect::Close { to, code, reason } => self.close(&to, code, reason),
                 Effect::Call { id, shard, call } => self.call(id, shard, *call),
                 Effect::Run { id, run } => self.run(id, *run),
+                Effect::Lease { to, request_id, jobs } => self.lease(&to, request_id, jobs),
+                Effect::Attempt {
+                    to,
+                    request_id,
+                    attempt_token,
+                    said,
+                } => self.attempt(to, request_id, attempt_token, *said),
                 Effect::Answer { to, reply } => {
                     if let Some(sender) = self.asking.borrow_mut().remove(&to) {
                         // Whoever no longer listens has gone.

@@ -5,6 +5,7 @@ mod active;
 mod calls;
 mod connect;
 mod frames;
+mod workers;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -171,6 +172,10 @@ impl Shell {
             Call::Deliver { deliveries } => {
                 let (effects, not_followed) = self.memory.borrow_mut().deliver(now(), deliveries);
                 self.perform(effects);
+                Ok(Reply::Delivered { not_followed })
+            }
+            Call::Followed { jobs } => {
+                let not_followed = self.memory.borrow().not_followed(jobs);
                 Ok(Reply::Delivered { not_followed })
             }
             Call::Refresh { description } => {

@@ -51,7 +51,7 @@ pub use ids::{BatchId, JobId, Status};
 pub use options::{CallOptions, Start};
 pub use tidegate_protocol::calls::queueing::Priority;
 pub use tidegate_protocol::event::JsonText;
-pub use tidegate_protocol::frames::Mode;
+pub use tidegate_protocol::frames::{Mode, OnDisconnect};
 pub use tidegate_protocol::ids::Seq;
 pub use tidegate_protocol::time::UnixMs;
 pub use tidegate_protocol::{ErrorCode, Fault};

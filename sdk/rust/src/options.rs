@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use tidegate_protocol::calls::queueing::Priority;
 use tidegate_protocol::event::JsonText;
-use tidegate_protocol::frames::Mode;
+use tidegate_protocol::frames::{Mode, OnDisconnect};
 use tidegate_protocol::time::UnixMs;
 
 /// When a request may start.
@@ -41,6 +41,8 @@ pub struct CallOptions {
     pub traceparent: Option<String>,
     /// The URL of an endpoint that is told of the job's end, where the action lets requests name one.
     pub on_end: Option<String>,
+    /// What becomes of the job where nobody follows it any more; as its action says where this is absent.
+    pub on_disconnect: Option<OnDisconnect>,
 }
 
 /// Who is told of the job's end.
@@ -75,6 +77,8 @@ pub(crate) struct Request<'a> {
     traceparent: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     on_end: Option<OnEnd<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_disconnect: Option<OnDisconnect>,
 }
 
 impl<'a> Request<'a> {
@@ -100,6 +104,7 @@ impl<'a> Request<'a> {
             run_at,
             traceparent: options.traceparent.as_deref(),
             on_end: options.on_end.as_deref().map(|url| OnEnd { url }),
+            on_disconnect: options.on_disconnect,
         }
     }
 
@@ -127,6 +132,7 @@ mod tests {
             metadata: BTreeMap::from([("k".into(), "v".into())]),
             traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
             on_end: Some("https://hooks.example.com/x".into()),
+            on_disconnect: Some(OnDisconnect::Cancel),
             ..CallOptions::default()
         };
         let text = Request::new("r1", "core.echo", "key", &payload, &options).encode();
@@ -139,6 +145,7 @@ mod tests {
         assert_eq!(request.priority, Some(Priority::Low));
         assert_eq!((request.timeout_ms, request.queue_timeout_ms), (Some(5), Some(7)));
         assert_eq!(request.on_end.as_deref(), Some("https://hooks.example.com/x"));
+        assert_eq!(request.on_disconnect, Some(OnDisconnect::Cancel));
         assert_eq!(request.payload.unwrap().get(), r#"{"a":1}"#);
     }
 }

@@ -14,6 +14,7 @@ pub mod database;
 mod digest;
 pub mod hub;
 pub mod jobs;
+pub mod leasing;
 pub mod outbound;
 pub mod progress;
 pub mod reporting;

@@ -210,6 +210,9 @@ pub enum Reason {
     Worker {
         /// The pool.
         pool: PoolName,
+        /// When a worker of the pool last asked for work; absent where none did of late.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        asked_at: Option<UnixMs>,
     },
 }
 

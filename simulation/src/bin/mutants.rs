@@ -63,6 +63,8 @@ const HUB_BATCH: &str = "shared/engine/src/hub/batch.rs";
 const GROWTH: &str = "shared/engine/src/tenancy/growth.rs";
 const AUDIT: &str = "shared/engine/src/audit.rs";
 const TRAIL: &str = "shared/engine/src/jobs/trail.rs";
+const AWAY: &str = "shared/engine/src/jobs/away.rs";
+const FOLLOWED: &str = "shared/engine/src/hub/followed.rs";
 
 const MUTANTS: &[Mutant] = &[
     mutant(
@@ -924,6 +926,42 @@ const MUTANTS: &[Mutant] = &[
         LATEST,
         "Some(_) => Err(gone(\"leaves it to workers of a pool to run\")),",
         "Some(_) => Ok(action),",
+    ),
+    mutant(
+        "a job that was left is cancelled without a grace",
+        AWAY,
+        "Some(since) if now >= since.plus(max_ms) => {",
+        "Some(_) => {",
+    ),
+    mutant(
+        "a request that did not ask for it loses its job",
+        AWAY,
+        "None => self.stays(number),",
+        "None => Ok(()),",
+    ),
+    mutant(
+        "a late answer of a hub counts",
+        AWAY,
+        "if left.asked.get(&hub) != Some(at) {",
+        "if left.asked.is_empty() && false {",
+    ),
+    mutant(
+        "a hub denies who is about to follow",
+        FOLLOWED,
+        "if self.pending.awaits_followers() {",
+        "if false {",
+    ),
+    mutant(
+        "that a job was left is forgotten in a crash",
+        AWAY,
+        "&[Value::optional(since.map(|at| at.0)), Value::Number(number.0)],",
+        "&[Value::optional(since.map(|at| at.0).filter(|_| false)), Value::Number(number.0)],",
+    ),
+    mutant(
+        "a caller that waits does not count",
+        AWAY,
+        "if waited_for.contains(&number) || !job.followers.is_empty() {",
+        "if !job.followers.is_empty() {",
     ),
 ];
 

@@ -85,6 +85,11 @@ impl World {
         if timed && self.random.permille(80) {
             body.push_str(&format!(",\"queue_timeout_ms\":{}", self.random.within(1..=6000)));
         }
+        match self.random.below(8) {
+            0 | 1 => body.push_str(",\"on_disconnect\":\"cancel\""),
+            2 => body.push_str(",\"on_disconnect\":\"continue\""),
+            _ => {}
+        }
         body.push('}');
         body
     }

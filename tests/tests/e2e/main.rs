@@ -4,6 +4,7 @@
 
 mod audit;
 mod auth;
+mod away;
 mod bad_input;
 mod batch_handles;
 mod batches;
@@ -29,9 +30,11 @@ mod panics;
 mod queue;
 mod report;
 mod schedules;
+mod socket_workers;
 mod spill;
 mod tenants;
 mod versions;
+mod worker_examples;
 mod workers;
 
 /// Makes three tests of each flow: undisturbed, with the tenant's objects evicted between its steps, and with the whole

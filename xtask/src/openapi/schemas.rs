@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tidegate_protocol::ErrorCode;
 use tidegate_protocol::calls::queueing::Priority;
 use tidegate_protocol::event::{JobState, JsonText};
-use tidegate_protocol::frames::{Mode, ServerFrame};
+use tidegate_protocol::frames::{Mode, OnDisconnect, ServerFrame};
 use tidegate_protocol::ids::{ActionName, BatchId, IdempotencyKey, RequestId, TraceParent, UserId};
 use tidegate_protocol::limits::{
     DELAY_MS_MAX, ID_CHARS_MAX, METADATA_ENTRIES_MAX, METADATA_VALUE_BYTES_MAX, QUEUE_TIMEOUT_MS_MAX, TIMEOUT_MS_MAX,
@@ -122,6 +122,9 @@ impl Schemas {
                 },
                 "run_at": self.field::<UnixMs>("Not before this moment (RFC 3339)."),
                 "traceparent": self.field::<TraceParent>("The caller's trace (W3C Trace Context)."),
+                "on_disconnect": self.field::<OnDisconnect>(
+                    "What becomes of the job where nobody follows it any more. As its action says where it is absent.",
+                ),
                 "on_end": {
                     "description": "Who is told of the job's end, where the action lets requests say so.",
                     "type": "object",

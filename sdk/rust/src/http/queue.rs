@@ -107,6 +107,9 @@ pub enum Cause {
     Worker {
         /// The pool.
         pool: String,
+        /// When a worker of the pool last asked for work; absent where none did of late.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        asked_at: Option<UnixMs>,
     },
 }
 
@@ -300,6 +303,7 @@ mod tests {
             },
             sent::Reason::Worker {
                 pool: ids::PoolName::parse("gpu").unwrap(),
+                asked_at: Some(until),
             },
         ];
         waits_for.extend(scopes().map(|scope| {

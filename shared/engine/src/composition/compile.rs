@@ -15,6 +15,7 @@ use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::{ActionName, PoolName, Revision};
 use tidegate_protocol::{Error, Fault};
 
+use super::away::read_away;
 use super::defaults::{
     ACTIONS_MAX, DESCRIPTION_CHARS_MAX, FAULTS_MAX, FORMAT, HUBS_MAX, PATTERNS_MAX, SCOPE_CHARS_MAX, SCOPES_MAX,
     SHARDS_MAX,
@@ -303,6 +304,7 @@ fn read_action(
     let queue = parts.queue.rules(&mut fields, name.as_ref());
     let once = read_once(&mut fields, declared);
     let on_end = read_on_end(&mut fields, policy.retention_ms);
+    let away = read_away(&mut fields, declared);
     let scopes = match fields.take("scopes") {
         Some(value) => read_scopes(value, &fields.at("scopes"), fields.faults),
         None => Vec::new(),
@@ -331,6 +333,7 @@ fn read_action(
         queue,
         once,
         on_end,
+        away,
         scopes,
         settings: JsonText::parse(&canonical(&settings))?,
         runs_in_hub: run.operation.runs_in_hub,

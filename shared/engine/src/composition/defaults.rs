@@ -67,6 +67,11 @@ pub const HEARTBEAT_TIMEOUT_MS_RANGE: RangeInclusive<u64> = 5 * SECOND_MS..=TIME
 /// What `cancel_grace` may be: below a second no attempt would hear of it in time; whoever cancels waits for the end.
 /// Milliseconds.
 pub const CANCEL_GRACE_MS_RANGE: RangeInclusive<u64> = SECOND_MS..=10 * MINUTE_MS;
+/// How long a job may be without followers that is cancelled for want of them: a client that lost its network or its server
+/// is back within half a minute. Milliseconds.
+pub const DISCONNECT_GRACE_MS: u64 = 30 * SECOND_MS;
+/// What `disconnect_grace` may be: below a second every change of a network would cancel. Milliseconds.
+pub const DISCONNECT_GRACE_MS_RANGE: RangeInclusive<u64> = SECOND_MS..=60 * MINUTE_MS;
 /// What `retention` may be: a client must be able to read the outcome; rows cannot be kept for ever. Milliseconds.
 pub const RETENTION_MS_RANGE: RangeInclusive<u64> = SECOND_MS..=366 * DAY_MS;
 

@@ -11,6 +11,7 @@
 
 #[cfg(test)]
 mod agreement;
+mod away;
 mod compile;
 pub mod defaults;
 mod document;
@@ -35,6 +36,7 @@ mod schedules;
 #[cfg(test)]
 mod tests;
 
+pub use away::AwayRules;
 pub use compile::compile;
 pub use document::{canonical, revision};
 pub use hooks::OnEndRules;

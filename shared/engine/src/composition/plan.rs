@@ -14,6 +14,7 @@ use tidegate_protocol::fault::closest;
 use tidegate_protocol::ids::{ActionName, Revision};
 use tidegate_protocol::{Error, ErrorCode, Fault};
 
+use super::away::AwayRules;
 use super::hooks::OnEndRules;
 use super::once::OnceRules;
 use super::queue::QueueRules;
@@ -84,6 +85,8 @@ pub struct Action {
     pub scopes: Vec<String>,
     /// Who is told of the ends of its jobs.
     pub on_end: Option<OnEndRules>,
+    /// What becomes of its jobs that nobody follows any more.
+    pub away: AwayRules,
     /// The operation's settings: a JSON object that the pattern found right.
     pub settings: JsonText,
     /// Whether a hub may run it itself.

@@ -219,6 +219,7 @@ pub fn admit(
         keyed,
         answer_within_ms,
         follower: context.follower,
+        away_max_ms: action.away.max_ms(request.on_disconnect),
     };
     Ok(Admitted::Job {
         shard,

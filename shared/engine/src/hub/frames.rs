@@ -1,5 +1,6 @@
 //! Frames from a socket: what each of them asks for, and what becomes of those that cannot be read.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::Caller;
@@ -138,6 +139,20 @@ impl Hub {
                 let shard = self.spreads.for_number(job.number());
                 self.call(asked, shard, call, effects);
             }
+            ClientFrame::Lease { id, pool, body } => {
+                let request_id = id_or_new(id);
+                self.lease(moment, from, request_id, pool, body, effects);
+            }
+            ClientFrame::Attempt {
+                id,
+                attempt_token,
+                said,
+            } => effects.push(Effect::Attempt {
+                to: from.clone(),
+                request_id: id_or_new(id),
+                attempt_token,
+                said: Box::new(said),
+            }),
             ClientFrame::Auth { id, .. } => {
                 let error = Error::new(
                     ErrorCode::NotImplemented,

@@ -6,6 +6,7 @@
 mod admit;
 mod batch;
 mod deliveries;
+mod followed;
 mod frames;
 mod outgoing;
 mod pending;
@@ -14,6 +15,7 @@ mod requests;
 mod session;
 mod sockets;
 pub mod tickets;
+mod workers;
 
 #[cfg(test)]
 mod tests;
@@ -21,21 +23,24 @@ mod tests;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use tidegate_protocol::Error;
 use tidegate_protocol::calls::hub::{Delivery, Reply};
 use tidegate_protocol::calls::jobs;
 use tidegate_protocol::calls::spread::Spreads;
-use tidegate_protocol::frames::CloseCode;
-use tidegate_protocol::ids::{ConnectionId, HubIndex, JobId, ShardIndex};
+use tidegate_protocol::frames::{AttemptSaid, CloseCode};
+use tidegate_protocol::ids::{ConnectionId, HubIndex, JobId, RequestId, ShardIndex};
 use tidegate_protocol::time::UnixMs;
 
 pub use admit::{Admitted, Answers, Context, Run, admit, hub_of};
 pub use batch::{BATCH_DATA_BYTES_MAX, BatchHeaders};
 pub use session::{Follow, SCOPES_BYTES_MAX, Session};
+pub use workers::{Dealt, LEASES_MAX};
 
 use batch::Batches;
 use pending::Pending;
+use workers::Leases;
 
 /// How often a client sends a ping. Milliseconds.
 pub const HEARTBEAT_MS: u64 = 30_000;
@@ -101,6 +106,26 @@ pub enum Effect {
         /// The reply or refusal.
         reply: Result<Reply, Error>,
     },
+    /// Give jobs to a worker, each with the token of its attempt. Losing it is mended by the end of their leases.
+    Lease {
+        /// The socket.
+        to: ConnectionId,
+        /// The `lease` frame that this answers.
+        request_id: RequestId,
+        /// The jobs.
+        jobs: Vec<Dealt>,
+    },
+    /// Hand on what an attempt says, if its token is good, then [`Hub::attempted`].
+    Attempt {
+        /// The socket.
+        to: ConnectionId,
+        /// The frame that said it.
+        request_id: RequestId,
+        /// The attempt's token, as it came.
+        attempt_token: String,
+        /// What it says.
+        said: Box<AttemptSaid>,
+    },
 }
 
 /// The memory of one hub.
@@ -114,6 +139,7 @@ pub struct Hub {
     /// Events of jobs that no socket follows yet, while an acknowledgment may still be on its way.
     parked: VecDeque<Delivery>,
     spreads: Spreads,
+    leases: Leases,
 }
 
 /// The moment and the chance of a turn.
@@ -135,6 +161,7 @@ impl Hub {
             batches: Batches::default(),
             parked: VecDeque::new(),
             spreads: Spreads::only(1),
+            leases: Leases::default(),
         }
     }
 

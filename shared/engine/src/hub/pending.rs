@@ -5,7 +5,7 @@
 
 use alloc::collections::BTreeMap;
 
-use tidegate_protocol::ids::{ConnectionId, RequestId, Seq};
+use tidegate_protocol::ids::{ConnectionId, RequestId, Seq, ShardIndex};
 
 use super::{Answers, CallId, HttpId};
 
@@ -16,15 +16,23 @@ pub(super) enum Asker {
     Http(HttpId),
     /// One request of a batch, by its place.
     Item(HttpId, usize),
+    /// A call of a worker, by its number, at one shard.
+    Worker(u64, ShardIndex),
 }
 
 /// What a reply means to the one who asked.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Question {
-    Request { answers: Answers },
-    Attach { after: Option<Seq> },
+    Request {
+        answers: Answers,
+    },
+    Attach {
+        after: Option<Seq>,
+    },
     Cancel,
     Run,
+    /// Jobs for a worker, or an end of such a call.
+    Lease,
 }
 
 impl Question {
@@ -32,7 +40,7 @@ impl Question {
     fn follows(&self) -> bool {
         match self {
             Self::Request { .. } | Self::Attach { .. } => true,
-            Self::Cancel | Self::Run => false,
+            Self::Cancel | Self::Run | Self::Lease => false,
         }
     }
 }

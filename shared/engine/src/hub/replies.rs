@@ -46,6 +46,8 @@ impl Hub {
             }
             // The requests of a batch become jobs.
             Asker::Item(to, index) => self.gather(to, index, Err(unexpected()), &mut effects),
+            // A worker's call is no run.
+            Asker::Worker(..) => {}
         }
         effects
     }
@@ -74,6 +76,7 @@ impl Hub {
                     let reply = reply.map(|reply| http_reply(request_id, reply));
                     self.gather(to, index, reply, &mut effects);
                 }
+                Asker::Worker(lease, shard) => self.dealt(now, lease, shard, reply, &mut effects),
             }
         }
         if !self.pending.awaits_followers() {
@@ -121,7 +124,7 @@ impl Hub {
             }) => {
                 let mut seq = match question {
                     Question::Attach { after } => after.unwrap_or_default(),
-                    Question::Request { .. } | Question::Cancel | Question::Run => Seq(0),
+                    Question::Request { .. } | Question::Cancel | Question::Run | Question::Lease => Seq(0),
                 };
                 if let Some(snapshot) = snapshot {
                     // It takes the cursor's place, also where that was beyond anything that happened.

@@ -2,6 +2,7 @@
 
 mod batch;
 mod spread;
+mod workers;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -65,6 +66,7 @@ fn action(name: &str, mode: DeclaredMode, scopes: &[&str]) -> Action {
         once: Default::default(),
         scopes: scopes.iter().map(ToString::to_string).collect(),
         on_end: None,
+        away: Default::default(),
         settings: JsonText::parse("{}").unwrap(),
         runs_in_hub: mode == DeclaredMode::Sync,
     }

@@ -224,7 +224,8 @@ impl<D: Database> Turn<'_, D> {
         }
         let loaded = if self.holds(id, token) { self.load(id)? } else { None };
         let Some(mut job) = loaded else {
-            self.reply(call, Err(lease_lost()));
+            let lost = self.lease_lost(id, token)?;
+            self.reply(call, Err(lost));
             return Ok(());
         };
         let notes = news(&job, token, notes);
@@ -298,11 +299,17 @@ impl<D: Database> Turn<'_, D> {
             let known = self
                 .load(id)?
                 .is_some_and(|job| job.ended_attempt_with(token, &outcome));
-            self.reply(call, if known { Ok(Reply::Done) } else { Err(lease_lost()) });
+            let reply = if known {
+                Ok(Reply::Done)
+            } else {
+                Err(self.lease_lost(id, token)?)
+            };
+            self.reply(call, reply);
             return Ok(());
         }
         let Some(job) = self.load(id)? else {
-            self.reply(call, Err(lease_lost()));
+            let lost = self.lease_lost(id, token)?;
+            self.reply(call, Err(lost));
             return Ok(());
         };
         self.place_freed = true;
@@ -427,6 +434,7 @@ impl<D: Database> Turn<'_, D> {
             self.wait_no_more(&job)?;
         }
         self.sweep_by(expires_at);
+        self.stays(number)?;
         self.limit_result(&job)?;
         if job.followers.is_empty() {
             job.set_due(self.db, None)?;
@@ -543,10 +551,6 @@ impl<D: Database> Turn<'_, D> {
             Some(job) => Ok(job),
         })
     }
-}
-
-pub(super) fn lease_lost() -> Error {
-    Error::new(ErrorCode::LeaseLost, "This attempt no longer holds the job's lease.")
 }
 
 /// A report cut to what a row takes: a percentage that is one, and no more text than fits.

@@ -154,7 +154,9 @@ impl<D: Database> Turn<'_, D> {
             reasons.push(Reason::Behind { ahead });
         }
         if let Some(pool) = shape.pool() {
-            reasons.push(Reason::Worker { pool: pool.clone() });
+            let asked_at = self.state.asked_at(pool, self.now);
+            let pool = pool.clone();
+            reasons.push(Reason::Worker { pool, asked_at });
         }
         Ok(reasons)
     }

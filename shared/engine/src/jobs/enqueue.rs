@@ -93,10 +93,13 @@ impl<D: Database> Turn<'_, D> {
             let limited = |ms| limited_within(&enqueue.job.policy, ms);
             // And so is one whose end is told: the message is part of what is stored.
             let nameless = enqueue.keyed.is_none() && enqueue.job.once.is_none() && enqueue.job.hook.is_none();
+            // And so is one that goes with its followers: whether they are there is asked under its row.
+            let nameless = nameless && enqueue.away_max_ms.is_none();
             if nameless && enqueue.answer_within_ms.is_some_and(|ms| !limited(ms)) {
                 return self.start_unstored(call, id, enqueue);
             }
             let job = self.insert_running(id, &enqueue, None)?;
+            self.cancel_when_left(number, enqueue.away_max_ms)?;
             return self.acknowledge(call, &job, &enqueue, false);
         }
         let mut job = fresh(id, self.now, &enqueue);
@@ -109,6 +112,7 @@ impl<D: Database> Turn<'_, D> {
         self.limit(&mut job);
         job.insert(self.db, &enqueue.job.payload, enqueue.keyed.as_ref())?;
         self.join_batch(&job)?;
+        self.cancel_when_left(number, enqueue.away_max_ms)?;
         self.wait(&job)?;
         if rings {
             self.effects.push(Effect::RingDoorbell { job: id });
@@ -152,6 +156,7 @@ impl<D: Database> Turn<'_, D> {
             );
             return Ok(());
         }
+        self.asked_again(job.id.number(), enqueue.away_max_ms)?;
         if let Some(hub) = enqueue.follower {
             self.add_follower(&mut job, hub)?;
         }

@@ -100,6 +100,7 @@ impl<D: Database> Turn<'_, D> {
     /// Sends the events of `job` to `hub` from now on.
     pub(super) fn add_follower(&mut self, job: &mut Job, hub: HubIndex) -> Result<(), DatabaseError> {
         self.state.followed.insert((hub, job.id.number()));
+        self.followed_by(job.id.number(), hub)?;
         if !job.followers.contains(&hub) {
             job.followers.push(hub);
             self.save(job)?;
@@ -121,6 +122,7 @@ impl<D: Database> Turn<'_, D> {
             self.reply(call, Err(Error::not_found()));
             return Ok(());
         };
+        self.somebody_came(id.number())?;
         let after = after.unwrap_or(Seq(0));
         let happened = !job.log.is_empty() || job.outcome.is_some() || job.reported.is_some();
         let now = !until_end && job.seq > after && happened;
@@ -211,6 +213,7 @@ impl<D: Database> Turn<'_, D> {
             if let Some(mut job) = self.load(*id)?.filter(|job| !job.state.is_ended()) {
                 job.followers.retain(|follower| *follower != hub);
                 self.save(&job)?;
+                self.not_followed_by_one(id.number());
             }
         }
         self.state.followed.retain(|(follower, _)| *follower != hub);

@@ -79,6 +79,7 @@ impl<D: Database> Turn<'_, D> {
             keyed: None,
             answer_within_ms: None,
             follower: None,
+            away_max_ms: None,
         };
         self.learn_limits(&enqueue.job.queueing)?;
         let number = JobNumber::next(self.now, enqueue.partition, self.state.last);

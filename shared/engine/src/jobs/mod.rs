@@ -12,6 +12,7 @@
 
 mod alias;
 mod attempt;
+mod away;
 mod backlog;
 mod backoff;
 mod batches;
@@ -27,6 +28,7 @@ mod history;
 mod hooks;
 mod lanes;
 mod letters;
+mod lost;
 mod many;
 mod notes;
 mod once;
@@ -64,6 +66,7 @@ use tidegate_protocol::calls::tenant::Recorded;
 use tidegate_protocol::ids::{FencingToken, HubIndex, JobId};
 use tidegate_protocol::time::UnixMs;
 
+pub use away::{PROBE_MS_MAX, PROBE_MS_MIN};
 pub use pull::{LEASED_MAX, POLLS_MAX, WORKER_SEEN_MS};
 pub use retry::payload_name;
 pub use schedules::{CATCH_UP_TIMES_MAX, COUNTED_TIMES_MAX, FULL_QUEUE_MS, TURN_TIMES_MAX};
@@ -147,6 +150,15 @@ pub enum Effect {
     Record {
         /// The entries, in the order of their numbers.
         entries: Vec<Recorded>,
+    },
+    /// Ask a hub whether a socket of its follows the job, then [`probed`]. Losing it is mended by the next question.
+    Probe {
+        /// The hub.
+        hub: HubIndex,
+        /// The job.
+        job: JobId,
+        /// The moment of the question, which tells its answer from others.
+        at: UnixMs,
     },
 }
 
@@ -356,4 +368,21 @@ pub fn undelivered(state: &mut State, now: UnixMs, deliveries: &[Delivery]) {
     for delivery in deliveries.iter().filter(|delivery| delivery.event.what.is_terminal()) {
         state.redeliver_at(delivery.job.number(), now.plus(REDELIVERY_MS));
     }
+}
+
+/// A hub was asked about these jobs by [`Effect::Probe`]s, each at its moment; it has no socket that follows those of
+/// `not_followed`.
+///
+/// Errors: the database's.
+pub fn probed<D: Database>(
+    db: &D,
+    state: &mut State,
+    now: UnixMs,
+    hub: HubIndex,
+    asked: &[(JobId, UnixMs)],
+    not_followed: &[JobId],
+) -> Result<(), DatabaseError> {
+    let mut random = || 0;
+    let mut turn = Turn::new(db, state, now, &mut random);
+    turn.probed(hub, asked, not_followed)
 }

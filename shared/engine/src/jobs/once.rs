@@ -214,7 +214,9 @@ impl<D: Database> Turn<'_, D> {
             // The key that the job was made with lives on as it did.
             dedupe.key_life = job.spec.once.as_ref().and_then(Once::key_life);
         }
+        self.asked_again(number, enqueue.away_max_ms)?;
         if let Some(hub) = enqueue.follower {
+            self.followed_by(number, hub)?;
             self.state.followed.insert((hub, number));
             if !new.followers.contains(&hub) {
                 new.followers.push(hub);

@@ -73,6 +73,16 @@ impl Pull {
 }
 
 impl State {
+    /// When a worker of the pool last asked for jobs here, as far back as workers are shown.
+    pub(super) fn asked_at(&self, pool: &PoolName, now: UnixMs) -> Option<UnixMs> {
+        if self.pull.polls.values().any(|poll| poll.pool == *pool) {
+            return Some(now);
+        }
+        let seen = self.pull.seen.iter();
+        let seen = seen.filter(|((of, _), at)| of == pool && now.since(**at) < WORKER_SEEN_MS);
+        seen.map(|(_, at)| *at).max()
+    }
+
     /// How many more jobs may be leased to workers.
     fn leases_left(&self) -> usize {
         if !self.spread.is_awake() {
@@ -250,7 +260,7 @@ impl<D: Database> Turn<'_, D> {
             let payload: Payload = payload(self.db, id.number())?;
             Ok(Reply::Result { result: payload })
         } else {
-            Err(super::attempt::lease_lost())
+            Err(self.lease_lost(id, token)?)
         };
         self.reply(call, reply);
         Ok(())

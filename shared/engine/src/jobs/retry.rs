@@ -174,6 +174,7 @@ impl<D: Database> Turn<'_, D> {
             keyed: None,
             answer_within_ms: None,
             follower: None,
+            away_max_ms: None,
         };
         match self.accept(call, enqueue)? {
             Ok(job) => {

@@ -30,6 +30,7 @@ pub const STEPS: &[&[&str]] = &[
     super::alias::ALIASES,
     super::backlog::BYTES,
     super::trail::OUTBOX,
+    AWAY,
 ];
 
 const FIRST: &[&str] = &[
@@ -185,3 +186,7 @@ const BATCHES: &[&str] = &[
     "-- jobs::schema
     CREATE INDEX batch_due ON batch(due_at) WHERE due_at IS NOT NULL",
 ];
+
+/// Jobs that are cancelled once nobody follows them, and since when nobody does. No other job has a row.
+const AWAY: &[&str] = &["-- jobs::schema
+    CREATE TABLE away (number INTEGER PRIMARY KEY, max_ms INTEGER NOT NULL, since INTEGER) STRICT"];

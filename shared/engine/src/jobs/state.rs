@@ -10,6 +10,7 @@ use tidegate_protocol::event::{JobState, Progress};
 use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, JobNumber, Seq};
 use tidegate_protocol::time::UnixMs;
 
+use super::away::Away;
 use super::backlog::Backlog;
 use super::batches::Batches;
 use super::gates::{Gate, Gates};
@@ -120,6 +121,7 @@ pub struct State {
     pub(super) aliases: bool,
     /// What was done by hand, as far as the gate has not confirmed it.
     pub(super) trail: Trail,
+    pub(super) away: Away,
 }
 
 impl State {
@@ -162,6 +164,7 @@ impl State {
             batches: Batches::recover(db)?,
             aliases: Self::any_alias(db)?,
             trail: Trail::recover(db, now)?,
+            away: Away::recover(db, now)?,
         };
         let indexed = db.run(columns!("WHERE due_at IS NOT NULL AND state >= 3"), &[])?;
         let young = db.run(
@@ -273,7 +276,8 @@ impl State {
             .chain(self.sweep_at)
             .chain(self.schedules.due)
             .chain(self.batches.due)
-            .chain(self.trail.next_wake());
+            .chain(self.trail.next_wake())
+            .chain(self.away.next_look());
         leases.chain(deliveries).chain(others).min()
     }
 
@@ -330,6 +334,7 @@ impl State {
             && Spread::recover(db)? == self.spread
             && self.batches.mirror(db)?
             && Trail::recover(db, UnixMs(0))? == self.trail
+            && Away::recover(db, UnixMs(0))?.mirrors(&self.away)
             && lanes.iter().eq(self.lanes.iter())
             && backlog == self.backlog)
     }

@@ -2,6 +2,7 @@
 
 mod accepting;
 mod attempts;
+mod away;
 mod batches;
 mod bench;
 mod bounds;

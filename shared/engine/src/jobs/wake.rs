@@ -27,6 +27,7 @@ impl<D: Database> Turn<'_, D> {
             self.lose(number)?;
         }
         self.fail_silent()?;
+        self.look_for_followers()?;
         self.redeliver()?;
         self.raise_watermark()?;
         self.sweep()?;

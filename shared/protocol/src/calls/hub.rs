@@ -68,6 +68,11 @@ pub enum Call {
         /// What is active now.
         description: Description,
     },
+    /// Which of these jobs does a socket follow? Answered by [`Reply::Delivered`].
+    Followed {
+        /// The jobs.
+        jobs: Vec<JobId>,
+    },
 }
 
 /// What a `Hub` object answers.

@@ -86,6 +86,9 @@ pub struct Enqueue {
     pub answer_within_ms: Option<u64>,
     /// The hub that follows the job from its first event.
     pub follower: Option<HubIndex>,
+    /// The job is cancelled once nobody has followed it for so long. `None`: it goes on without. Milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub away_max_ms: Option<u64>,
 }
 
 /// What is done to one job that waits.

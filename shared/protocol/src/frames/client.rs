@@ -12,7 +12,8 @@ use crate::calls::queueing::Priority;
 use crate::error::{Error, ErrorCode};
 use crate::fault::Fault;
 use crate::fields::Fields;
-use crate::ids::{ActionName, IdempotencyKey, JobId, RequestId, Seq, TraceParent};
+use crate::http::{FinishBody, LeaseBody, ReportBody};
+use crate::ids::{ActionName, IdempotencyKey, JobId, PoolName, RequestId, Seq, TraceParent};
 use crate::limits::{
     DELAY_MS_MAX, FRAME_BYTES_MAX, ID_CHARS_MAX, METADATA_ENTRIES_MAX, METADATA_VALUE_BYTES_MAX, QUEUE_TIMEOUT_MS_MAX,
     TIMEOUT_MS_MAX,
@@ -44,6 +45,18 @@ pub enum Start {
     At(UnixMs),
 }
 
+/// What becomes of a job that nobody follows any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum OnDisconnect {
+    /// It goes on.
+    #[default]
+    Continue,
+    /// It is cancelled, once nobody has followed it for the action's `disconnect_grace`.
+    Cancel,
+}
+
 /// A request to run an action: a `request` frame, or the body of `POST /v1/requests`.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
@@ -71,6 +84,8 @@ pub struct Request<'a> {
     pub traceparent: Option<TraceParent>,
     /// The URL of an endpoint that is told of the job's end, where the action allows it.
     pub on_end: Option<String>,
+    /// What becomes of the job where nobody follows it any more; `None`: as the action says.
+    pub on_disconnect: Option<OnDisconnect>,
 }
 
 /// Which job an `attach` means.
@@ -117,6 +132,33 @@ pub enum ClientFrame<'a> {
         /// The new token.
         token: String,
     },
+    /// Give a worker jobs of a pool.
+    Lease {
+        /// The client's id for this frame.
+        id: Option<RequestId>,
+        /// The pool.
+        pool: PoolName,
+        /// What the worker asks for.
+        body: LeaseBody,
+    },
+    /// Something that an attempt says which a worker makes.
+    Attempt {
+        /// The client's id for this frame.
+        id: Option<RequestId>,
+        /// The attempt's own token.
+        attempt_token: String,
+        /// What it says.
+        said: AttemptSaid,
+    },
+}
+
+/// What an attempt says that a worker makes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AttemptSaid {
+    /// A sign of life, with progress or without.
+    Report(ReportBody),
+    /// How it ended.
+    Finish(FinishBody),
 }
 
 impl ClientFrame<'_> {
@@ -124,9 +166,12 @@ impl ClientFrame<'_> {
     pub fn id(&self) -> Option<&RequestId> {
         match self {
             Self::Request(request) => request.id.as_ref(),
-            Self::Attach { id, .. } | Self::Detach { id, .. } | Self::Cancel { id, .. } | Self::Auth { id, .. } => {
-                id.as_ref()
-            }
+            Self::Attach { id, .. }
+            | Self::Detach { id, .. }
+            | Self::Cancel { id, .. }
+            | Self::Auth { id, .. }
+            | Self::Lease { id, .. }
+            | Self::Attempt { id, .. } => id.as_ref(),
         }
     }
 }
@@ -140,7 +185,7 @@ pub struct BadFrame {
     pub error: Error,
 }
 
-const TYPES: [&str; 10] = [
+const TYPES: [&str; 13] = [
     "request",
     "ping",
     "attach",
@@ -151,10 +196,13 @@ const TYPES: [&str; 10] = [
     "publish",
     "presence",
     "auth",
+    "lease",
+    "report",
+    "finish",
 ];
 
 /// The fields of a `request` frame, and of the body of `POST /v1/requests`.
-pub const REQUEST_FIELDS: [&str; 14] = [
+pub const REQUEST_FIELDS: [&str; 15] = [
     "type",
     "id",
     "action",
@@ -169,6 +217,7 @@ pub const REQUEST_FIELDS: [&str; 14] = [
     "run_at",
     "traceparent",
     "on_end",
+    "on_disconnect",
 ];
 
 impl<'a> ClientFrame<'a> {
@@ -223,6 +272,8 @@ impl<'a> ClientFrame<'a> {
                     token: token.unwrap_or_default(),
                 })
             }
+            "lease" => Self::read_lease(fields, id.clone()).map_err(bad),
+            "report" | "finish" => Self::read_attempt(fields, id.clone(), kind).map_err(bad),
             "ping" => Err(bad(Error::new(
                 ErrorCode::ValidationError,
                 format!("A ping is exactly the text {PING}, with nothing else in it."),
@@ -232,6 +283,34 @@ impl<'a> ClientFrame<'a> {
                 format!("The frame type `{other}` is part of the protocol, but not there yet."),
             ))),
         }
+    }
+
+    fn read_lease(mut fields: Fields<'a>, id: Option<RequestId>) -> Result<Self, Error> {
+        fields.refuse_others(&["type", "id", "pool", "body"]);
+        let pool = fields.required_text("pool", "the name of a pool", PoolName::parse);
+        let body = read_body(&mut fields, LeaseBody::parse);
+        fields.finish("The frame cannot be used.")?;
+        let (pool, body) = pool.zip(body).ok_or_else(Error::not_found)?;
+        Ok(Self::Lease { id, pool, body })
+    }
+
+    fn read_attempt(mut fields: Fields<'a>, id: Option<RequestId>, kind: &str) -> Result<Self, Error> {
+        fields.refuse_others(&["type", "id", "attempt_token", "body"]);
+        let token = fields.required_text("attempt_token", "the token of an attempt", |text| {
+            Some(String::from(text))
+        });
+        let said = if kind == "report" {
+            read_body(&mut fields, ReportBody::parse).map(AttemptSaid::Report)
+        } else {
+            read_body(&mut fields, FinishBody::parse).map(AttemptSaid::Finish)
+        };
+        fields.finish("The frame cannot be used.")?;
+        let (attempt_token, said) = token.zip(said).ok_or_else(Error::not_found)?;
+        Ok(Self::Attempt {
+            id,
+            attempt_token,
+            said,
+        })
     }
 
     fn read_attach(mut fields: Fields<'a>, id: Option<RequestId>) -> Result<Self, Error> {
@@ -303,6 +382,11 @@ impl<'a> Request<'a> {
         let start = read_start(&mut fields);
         let traceparent = fields.optional_text("traceparent", TraceParent::EXPECTED, TraceParent::parse);
         let on_end = read_on_end(&mut fields);
+        let on_disconnect = fields.optional_text("on_disconnect", "`continue` or `cancel`", |text| match text {
+            "continue" => Some(OnDisconnect::Continue),
+            "cancel" => Some(OnDisconnect::Cancel),
+            _ => None,
+        });
         let metadata = read_metadata(&mut fields);
         let payload = fields.raw("payload");
         fields.finish("The request cannot be used.")?;
@@ -320,6 +404,7 @@ impl<'a> Request<'a> {
             start,
             traceparent,
             on_end,
+            on_disconnect,
         })
     }
 }
@@ -338,6 +423,24 @@ pub fn reschedule(text: &str) -> Result<Start, Error> {
     let start = read_start(&mut fields);
     fields.finish("The body does not say when.")?;
     Ok(start)
+}
+
+/// Reads what stands in a frame as it would in the body of a call over HTTP; an absent one as an empty one.
+fn read_body<T>(fields: &mut Fields<'_>, parse: impl FnOnce(&str) -> Result<T, Error>) -> Option<T> {
+    match parse(fields.raw("body").map_or("{}", RawValue::get)) {
+        Ok(read) => Some(read),
+        Err(error) => {
+            let below = |fault: Fault| Fault {
+                pointer: format!("/body{}", fault.pointer),
+                ..fault
+            };
+            if error.details.is_empty() {
+                fields.fault("body", "an object", "something else");
+            }
+            fields.faults.extend(error.details.into_iter().map(below));
+            None
+        }
+    }
 }
 
 fn read_start(fields: &mut Fields<'_>) -> Start {

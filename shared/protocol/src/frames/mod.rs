@@ -8,7 +8,10 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub use client::{BadFrame, ClientFrame, Mode, REQUEST_FIELDS, Request, Start, Target, frame_too_large, reschedule};
+pub use client::{
+    AttemptSaid, BadFrame, ClientFrame, Mode, OnDisconnect, REQUEST_FIELDS, Request, Start, Target, frame_too_large,
+    reschedule,
+};
 pub use server::{Limits, ServerFrame, result_url};
 
 /// The subprotocol's name.

@@ -2,11 +2,13 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::event::{Event, Happening, JobState, JsonText, Output, Payload, Progress, Snapshot};
+use crate::http::{LeaseRenewed, LeasedJob};
 use crate::ids::{ConnectionId, JobId, RequestId, Seq, TenantId, UserId};
 use crate::time::UnixMs;
 
@@ -188,6 +190,23 @@ pub enum ServerFrame {
         /// Not before so many milliseconds.
         #[serde(skip_serializing_if = "Option::is_none")]
         after_ms: Option<u64>,
+    },
+    /// Jobs for a worker.
+    Leased {
+        /// The `lease` that this answers.
+        request_id: RequestId,
+        /// The jobs; none where the wait is over.
+        jobs: Vec<LeasedJob>,
+        /// Whether another frame brings more of the same answer.
+        more: bool,
+    },
+    /// An attempt goes on.
+    Renewed {
+        /// The `report` that this answers.
+        request_id: RequestId,
+        /// Until when, and whether its job was cancelled.
+        #[serde(flatten)]
+        lease: LeaseRenewed,
     },
 }
 

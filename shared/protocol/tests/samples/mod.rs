@@ -364,7 +364,10 @@ fn why() -> Why {
             limit: String::new(),
             key: String::new(),
         },
-        Reason::Worker { pool: pool() },
+        Reason::Worker {
+            pool: pool(),
+            asked_at: Some(UnixMs(1_795_244_400_000)),
+        },
     ];
     for reason in &waits_for {
         match reason {
@@ -592,6 +595,7 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             }),
             answer_within_ms: Some(0),
             follower: Some(HubIndex(u16::MAX)),
+            away_max_ms: Some(1),
         }))
     }));
     calls.extend(outcomes().into_iter().map(|outcome| jobs::Call::Finish {
@@ -872,13 +876,15 @@ pub fn hub_calls() -> Vec<hub::Call> {
         hub::Call::Refresh {
             description: description(),
         },
+        hub::Call::Followed { jobs: vec![job()] },
     ];
     for call in &calls {
         match call {
             hub::Call::Request { .. }
             | hub::Call::Batch { .. }
             | hub::Call::Deliver { .. }
-            | hub::Call::Refresh { .. } => {}
+            | hub::Call::Refresh { .. }
+            | hub::Call::Followed { .. } => {}
         }
     }
     calls

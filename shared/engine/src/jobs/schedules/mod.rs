@@ -251,6 +251,7 @@ impl<D: Database> Turn<'_, D> {
             }),
             answer_within_ms: None,
             follower: None,
+            away_max_ms: None,
         };
         self.enqueue(OWN_CALL, enqueue)?;
         Ok(match self.own_reply() {

@@ -85,6 +85,7 @@ pub fn plain() -> Enqueue {
         keyed: None,
         answer_within_ms: None,
         follower: None,
+        away_max_ms: None,
     }
 }
 

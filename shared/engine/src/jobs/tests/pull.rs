@@ -1,5 +1,6 @@
 //! Workers that ask for jobs: who is given which, what holds a job back from them, and what becomes of lost ones.
 
+use alloc::borrow::ToOwned;
 use alloc::vec::Vec;
 
 use tidegate_protocol::ErrorCode;
@@ -426,7 +427,11 @@ fn an_attempt_reads_its_input_under_its_lease_and_no_other() {
 fn the_queue_shows_pools_and_their_workers_and_why_says_what_is_missing() {
     let mut bench = Bench::new();
     let (first, _) = bench.enqueue(pulled());
-    assert_eq!(reasons(&mut bench, first), [Reason::Worker { pool: pool("gpu") }]);
+    let waits = |asked_at| Reason::Worker {
+        pool: pool("gpu"),
+        asked_at,
+    };
+    assert_eq!(reasons(&mut bench, first), [waits(None)]);
     let (second, _) = bench.enqueue(pulled());
     take(&mut bench, 1);
     assert!(reasons(&mut bench, first).is_empty());
@@ -456,4 +461,38 @@ fn a_lane_of_a_pool_keeps_its_name_and_one_without_has_the_name_it_always_had() 
     assert_eq!(name, r#"gpu["a","normal",null,[]]"#);
     assert_eq!(Shape::parse(&name).unwrap(), Shape::of(&pulled().job));
     assert_eq!(Shape::of(&plain().job).name().unwrap(), r#"["a","normal",null,[]]"#);
+}
+
+#[test]
+fn whoever_lost_a_lease_is_told_why() {
+    let mut bench = Bench::new();
+    let why = |bench: &mut Bench, job, token| match bench.finish_as(job, token, success()).0 {
+        Err(error) => error.message.rsplit(": ").next().unwrap().to_owned(),
+        other => panic!("{other:?}"),
+    };
+    let taken = |bench: &mut Bench| {
+        bench.enqueue(pulled());
+        let (call, effects) = bench.send(asks("w", 1, 0));
+        let jobs = leased(call, &effects).unwrap();
+        (jobs[0].job, jobs[0].token)
+    };
+    let (job, token) = taken(&mut bench);
+    bench.later(LEASE_MS);
+    bench.wake();
+    assert_eq!(
+        why(&mut bench, job, token),
+        "it ran out or was given up, and the job waits for its next attempt."
+    );
+    let (call, effects) = bench.send(asks("v", 1, 0));
+    let second = leased(call, &effects).unwrap()[0].token;
+    assert_eq!(
+        why(&mut bench, job, token),
+        "it ran out, and another attempt has taken over."
+    );
+    bench.finish_as(job, second, success()).0.unwrap();
+    assert_eq!(why(&mut bench, job, token), "the job has ended, as succeeded.");
+    let (job, token) = taken(&mut bench);
+    let caller = caller("ann");
+    bench.call(Call::Cancel { job, caller }).0.unwrap();
+    assert_eq!(why(&mut bench, job, token), "the job was cancelled.");
 }

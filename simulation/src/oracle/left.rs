@@ -1,0 +1,125 @@
+//! Jobs that are cancelled once nobody follows them: only those whose every request asked, and none that a socket follows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidegate_engine::database::Database;
+use tidegate_engine::jobs::Effect;
+use tidegate_protocol::calls::jobs::{Call, JobRef};
+use tidegate_protocol::ids::{JobId, JobNumber};
+use tidegate_protocol::time::UnixMs;
+
+use super::once::key_name;
+use super::{CANCELLED, RUNNING, RowView};
+use crate::jobs::{Turn, own_reply};
+use crate::world::{Check, World};
+
+type Rows = BTreeMap<JobNumber, RowView>;
+
+/// What is known of who follows a job that asked to be cancelled without.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Company {
+    /// For how long nobody may follow it. Milliseconds.
+    max_ms: Option<u64>,
+    /// When somebody last came.
+    came_at: u64,
+}
+
+impl World {
+    /// Notes what was asked for, and that nothing is cancelled by an alarm that should not be.
+    pub(super) fn check_left(
+        &mut self,
+        shard: usize,
+        turn: &Turn,
+        effects: &[Effect],
+        before: &Rows,
+        after: &Rows,
+        now: UnixMs,
+    ) -> Check {
+        if let Turn::Handle(id, call) = turn
+            && !matches!(own_reply(*id, effects), Some(Err(_)))
+        {
+            self.note_company(shard, call, before, after, now);
+        }
+        self.check_away_rows(shard, after)?;
+        let Turn::Wake = turn else { return Ok(()) };
+        let stopping = |row: &RowView| row.state == RUNNING && row.controlled;
+        for (number, new) in after {
+            let Some(old) = before.get(number).filter(|old| !old.ended() && !stopping(old)) else {
+                continue;
+            };
+            // A schedule that cancels the old does that by an alarm as well.
+            if (new.state == CANCELLED || stopping(new)) && !self.oracle.ticks.made(old.id) {
+                self.check_company(old.id, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn note_company(&mut self, shard: usize, call: &Call, before: &Rows, after: &Rows, now: UnixMs) {
+        let came: Vec<JobId> = match call {
+            Call::Enqueue(enqueue) => {
+                let tenant = self.shards[shard].tenant;
+                let of_key = key_name(enqueue).and_then(|key| {
+                    let name = (tenant, enqueue.job.action.as_str().to_owned(), key);
+                    self.oracle.keys.get(&name).map(|known| known.job)
+                });
+                let fresh: Vec<JobId> = after
+                    .iter()
+                    .filter(|(number, _)| !before.contains_key(number))
+                    .map(|(_, row)| row.id)
+                    .collect();
+                for job in &fresh {
+                    self.oracle.company.entry(*job).or_default().max_ms = enqueue.away_max_ms;
+                }
+                let again = of_key.filter(|_| fresh.is_empty());
+                if let Some(job) = again.filter(|_| enqueue.away_max_ms.is_none()) {
+                    self.oracle.company.entry(job).or_default().max_ms = None;
+                }
+                fresh.into_iter().chain(again).collect()
+            }
+            Call::Follow {
+                job: JobRef::Id(job), ..
+            }
+            | Call::Watch { job, .. } => vec![*job],
+            _ => Vec::new(),
+        };
+        for job in came {
+            if let Some(company) = self.oracle.company.get_mut(&job) {
+                company.came_at = now.0;
+            }
+        }
+    }
+
+    /// A row for each job that has not ended and whose every request asked, and no other.
+    fn check_away_rows(&self, shard: usize, after: &Rows) -> Check {
+        let rows = self.shards[shard].db.run("SELECT number, max_ms FROM away", &[]);
+        for mut row in rows.map_err(|error| error.message)? {
+            let of = |error: tidegate_engine::database::DatabaseError| error.message;
+            let (number, max_ms) = (JobNumber(row.number().map_err(of)?), row.number().map_err(of)?);
+            let job = after.get(&number).filter(|row| !row.ended());
+            let asked = job.and_then(|job| self.oracle.company.get(&job.id)?.max_ms);
+            if asked != Some(max_ms) {
+                return Err(format!("{job:?} is watched over, which was not asked for: {asked:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// An alarm cancelled this job: everybody who asked for it wanted that, and nobody was there.
+    fn check_company(&mut self, job: JobId, now: UnixMs) -> Check {
+        let company = self.oracle.company.get(&job).copied().unwrap_or_default();
+        let Some(max_ms) = company.max_ms else {
+            return Err(format!("{job} was cancelled by an alarm, and nobody asked for it"));
+        };
+        // The clock may have jumped back since.
+        if company.came_at <= now.0 && now.0 < company.came_at + max_ms {
+            return Err(format!("{job} was cancelled before anybody could come back"));
+        }
+        let followed: BTreeSet<JobId> = self.hubs.iter().flat_map(|hub| hub.follows()).collect();
+        if followed.contains(&job) {
+            return Err(format!("{job} was cancelled although a socket follows it"));
+        }
+        self.counters.jobs_left += 1;
+        Ok(())
+    }
+}
