@@ -917,7 +917,10 @@ async fn a_worker_runs_a_command_for_each_job_and_stops_when_it_is_told_to() {
 #[tokio::test]
 async fn a_followed_call_that_waits_for_a_worker_says_so() {
     let (asked, mut was_asked) = tokio::sync::mpsc::unbounded_channel();
-    let mut fake = Fake::start(move |_| {
+    let mut fake = Fake::start(move |request| {
+        if request.path != "/v1/jobs/job_1/why" {
+            return None;
+        }
         let _told = asked.send(());
         let waits_for = json!([{"kind":"worker","about":{"pool":"gpu"}}]);
         let why = json!({"job_id":"job_1","status":"queued","waits_for":waits_for});
