@@ -967,7 +967,10 @@ async fn a_batch_is_sent_under_its_key_followed_to_its_end_and_cancelled() {
 #[tokio::test]
 async fn a_followed_call_that_waits_for_a_worker_says_so() {
     let (asked, mut was_asked) = tokio::sync::mpsc::unbounded_channel();
-    let mut fake = Fake::start(move |_| {
+    let mut fake = Fake::start(move |request| {
+        if request.path != "/v1/jobs/job_1/why" {
+            return None;
+        }
         let _told = asked.send(());
         let waits_for = json!([{"kind":"worker","about":{"pool":"gpu"}}]);
         let why = json!({"job_id":"job_1","status":"queued","waits_for":waits_for});
