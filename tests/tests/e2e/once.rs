@@ -238,7 +238,7 @@ fn both(between: Between) {
         );
     }
     ended(&client, &next);
-    stage.finish(Some(&job));
+    stage.finish(None);
 }
 
 fn both_last(between: Between) {
@@ -256,13 +256,16 @@ fn both_last(between: Between) {
     stage.interrupt();
     let client = stage.tenant.client("alice");
     let again = ask(&client, &keyed("last", "7", &one, json!(1)));
-    assert_eq!(
-        (job_of(&again), &again["run_at"]),
-        (job.clone(), &second["run_at"]),
-        "{again}"
-    );
+    assert_eq!(job_of(&again), job, "{again}");
+    // The kill may have taken longer than the job waits.
+    if again["status"] == "scheduled" {
+        assert_eq!(
+            again["run_at"], second["run_at"],
+            "it waits no longer for that: {again}"
+        );
+    }
     assert_eq!(ended(&client, &job)["result"], 2, "what was asked last");
-    stage.finish(Some(&job));
+    stage.finish(None);
 }
 
 #[test]

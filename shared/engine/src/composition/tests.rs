@@ -915,7 +915,12 @@ fn requests_of_one_dedupe_key_meet_in_one_object_and_a_sync_one_is_stored_too() 
             now: UnixMs(1_800_000_000_000),
             follower: None,
         };
-        let body = json!({"action": "a", "payload": {"x": x, "n": random}}).to_string();
+        // A client's key beside it changes nothing about the place.
+        let mut body = json!({"action": "a", "payload": {"x": x, "n": random}});
+        if random > 1 {
+            body["idempotency_key"] = json!(format!("k{random}"));
+        }
+        let body = body.to_string();
         let request = Request::parse(&body).unwrap();
         let id = RequestId::parse("r").unwrap();
         match admit(context, &request, &id, Prefer::default(), random).unwrap() {
@@ -926,6 +931,7 @@ fn requests_of_one_dedupe_key_meet_in_one_object_and_a_sync_one_is_stored_too() 
     let places: alloc::collections::BTreeSet<_> = (0..40).map(|x| place("ann", x, 0).0.0).collect();
     assert!(places.len() > 20, "keys are spread: {places:?}");
     for x in 0..40 {
+        assert_eq!(place("ann", x, 1), place("ann", x, 7));
         assert_eq!(place("ann", x, 1), place("ann", x, u64::MAX));
     }
     assert!(

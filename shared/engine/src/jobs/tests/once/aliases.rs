@@ -4,10 +4,10 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use tidegate_protocol::ErrorCode;
-use tidegate_protocol::calls::jobs::{Call, Enqueue, Keyed};
+use tidegate_protocol::calls::jobs::{Call, Enqueue, JobRef, Keyed, Reply};
 use tidegate_protocol::calls::once::{DedupeRule, KeyLife, Once};
 use tidegate_protocol::event::JobState;
-use tidegate_protocol::ids::IdempotencyKey;
+use tidegate_protocol::ids::{ActionName, IdempotencyKey, ShardIndex};
 
 use super::super::super::alias::ALIASES_MAX;
 use super::super::bench::*;
@@ -236,4 +236,37 @@ fn a_further_key_costs_two_rows_and_a_job_with_both_keys_as_much_as_one_with_eit
     assert_eq!(bench.count("SELECT total_changes()") - before - made, 1);
     bench.finish(&first, success()).0.unwrap();
     assert_eq!((made, bench.count("SELECT total_changes()") - before), (1, 3));
+}
+
+/// The key does not say where it lies: whoever attaches by it is sent from object to object.
+#[test]
+fn a_key_is_looked_for_in_each_object_in_turn_and_found_where_it_is() {
+    let mut bench = Bench::new();
+    let (job, _) = bench.enqueue(kept("one", LAST, 1));
+    ask(&mut bench, kept("two", LAST, 2));
+    let attach = |key: &str, at: u16, shards: u16| Call::Follow {
+        job: JobRef::Anywhere {
+            action: ActionName::parse("a").unwrap(),
+            key: IdempotencyKey::parse(key).unwrap(),
+            at: ShardIndex(at),
+            shards,
+        },
+        caller: caller("ann"),
+        hub: HUB,
+        after: None,
+    };
+    for key in ["one", "two"] {
+        match bench.call(attach(key, 1, 3)).0 {
+            Ok(Reply::Following { job: found, .. }) => assert_eq!(found, job),
+            other => panic!("{other:?}"),
+        }
+    }
+    match bench.call(attach("three", 1, 3)).0 {
+        Ok(Reply::Elsewhere { shard, call }) => {
+            assert_eq!((shard, *call), (ShardIndex(2), attach("three", 2, 3)));
+        }
+        other => panic!("{other:?}"),
+    }
+    let last = bench.call(attach("three", 2, 3)).0;
+    assert_eq!(code(&last), ErrorCode::NotFound);
 }
