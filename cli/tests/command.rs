@@ -918,7 +918,7 @@ async fn a_worker_runs_a_command_for_each_job_and_stops_when_it_is_told_to() {
 async fn a_batch_is_sent_under_its_key_followed_to_its_end_and_cancelled() {
     let status = |running: u64, succeeded: u64, failed: u64| {
         json!({"batch_id":"bat_1","user":"u","accepted":2,"waiting":0,"running":running,"succeeded":succeeded,
-            "failed":failed,"cancelled":0,"expired":0,"progress":50.0 * (2 - running) as f64})
+            "failed":failed,"cancelled":0,"expired":0,"progress":100 - 50 * running})
     };
     let looks = std::sync::atomic::AtomicU32::new(0);
     let fake = Fake::start(move |request| {

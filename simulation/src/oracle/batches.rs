@@ -108,7 +108,7 @@ impl World {
             let count = |fits: &dyn Fn(u64) -> bool| jobs.values().filter(|(state, _)| fits(*state)).count() as u64;
             let true_counts = [
                 jobs.len() as u64,
-                count(&|state| state < RUNNING || state > EXPIRED),
+                count(&|state| !(RUNNING..=EXPIRED).contains(&state)),
                 count(&|state| state == RUNNING),
                 count(&|state| state == SUCCEEDED),
                 count(&|state| state == FAILED),
