@@ -379,10 +379,8 @@ impl World {
                     }
                     self.counters.paused += 1;
                 }
-                Call::Resume { scope, .. } => {
-                    if self.oracle.paused.remove(&(shard, scope.clone())) {
-                        self.note_act(shard, AuditWhat::QueueResumed);
-                    }
+                Call::Resume { scope, .. } if self.oracle.paused.remove(&(shard, scope.clone())) => {
+                    self.note_act(shard, AuditWhat::QueueResumed);
                 }
                 _ => {}
             }

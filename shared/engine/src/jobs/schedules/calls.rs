@@ -192,7 +192,7 @@ impl<D: Database> Turn<'_, D> {
         };
         if let Ok(Reply::Backfilled(Backfilled { fired: done @ 1.., .. })) = &reply {
             let counts = AuditCounts {
-                done: (*done).into(),
+                done: *done,
                 refused: 0,
             };
             self.note(caller, AuditWhat::ScheduleBackfilled, of_schedule(name), Some(counts))?;
