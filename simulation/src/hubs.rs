@@ -478,6 +478,9 @@ impl World {
                     },
                 );
             }
+            Effect::Lease { .. } | Effect::Attempt { .. } => {
+                return Err(format!("a client is no worker: {effect:?}"));
+            }
             Effect::Answer { to, reply } => {
                 let Some((client, http)) = self.hubs[hub].http.remove(&to) else {
                     return Err(format!("a caller over HTTP was answered twice: {to:?}"));

@@ -928,12 +928,6 @@ const MUTANTS: &[Mutant] = &[
         "Some(_) => Ok(action),",
     ),
     mutant(
-        "a job that was left is cancelled without a grace",
-        AWAY,
-        "Some(since) if now >= since.plus(max_ms) => {",
-        "Some(_) => {",
-    ),
-    mutant(
         "a request that did not ask for it loses its job",
         AWAY,
         "None => self.stays(number),",

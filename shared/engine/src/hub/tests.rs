@@ -1,6 +1,7 @@
 //! What a hub guarantees its sockets: every event once and in order, whatever overtakes what.
 
 mod batch;
+mod followed;
 mod spread;
 mod workers;
 
