@@ -13,6 +13,11 @@ use crate::load::{Measured, paced};
 use crate::report::{Report, Target};
 use crate::server::System;
 
+/// The row that has a target, and its target.
+pub const RATIO: &str = "a noisy neighbour that floods as well: p99 against alone";
+/// How much later a quiet tenant's jobs may start.
+pub const RATIO_MAX: Target = Target::AtMost(1.5);
+
 const QUIET: &str = "bench-quiet";
 const NOISY: &str = "bench-noisy";
 /// Long jobs that the noisy tenant has running all the time. A socket follows 64 at most.
@@ -69,8 +74,7 @@ pub async fn measure(system: &System, plan: Plan, report: &mut Report) -> Result
     };
     let what = "a noisy neighbour that holds and computes: p99 against alone";
     report.shape(what, "×", &ratio(&held), Target::None);
-    let what = "a noisy neighbour that floods as well: p99 against alone";
-    report.shape(what, "×", &ratio(&flooded), Target::AtMost(1.5));
+    report.shape(RATIO, "×", &ratio(&flooded), RATIO_MAX);
     Ok(())
 }
 
