@@ -10,6 +10,7 @@ mod compared;
 mod data;
 mod demo;
 mod fingerprint;
+mod fuzz;
 mod gates;
 mod names;
 mod openapi;
@@ -72,6 +73,12 @@ const COMMANDS: &[Row] = &[
         "[all|echo|store|jobs|shapes|rows] [--seconds N] [--runs N]",
         "measure against bare JavaScript objects and BullMQ; rows: fail where a job writes too many",
         bench::bench,
+    ),
+    (
+        "fuzz",
+        "[NAME] [--seconds N]",
+        "feed every decoder, or one, with what nobody would send: a minute each",
+        fuzz::fuzz,
     ),
     (
         "data",

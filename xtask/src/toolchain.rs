@@ -220,6 +220,11 @@ pub fn cargo_deny(project: &Project, version: &str) -> Result<()> {
     install(project, "cargo-deny", "cargo-deny", version)
 }
 
+/// `cargo-fuzz`, for `cargo xtask fuzz`.
+pub fn cargo_fuzz(project: &Project, version: &str) -> Result<()> {
+    install(project, "cargo-fuzz", "cargo-fuzz", version)
+}
+
 /// Builds `name` of `package` from crates.io unless it is there in this version.
 fn install(project: &Project, name: &str, package: &str, version: &str) -> Result<()> {
     let is = |printed: String| {

@@ -45,9 +45,16 @@ pub async fn measure(system: &System, plan: Plan, report: &mut Report) -> Result
     }
     tell(report, "steady, 100 jobs/s", &steady);
     tell(report, "bursts of 300 jobs, one a second", &burst);
-    neighbour::measure(system, plan, report).await?;
     throttle::measure(system, plan, report).await?;
-    waves::measure(system, plan, report).await
+    waves::measure(system, plan, report).await?;
+    // Last, because of what it leaves where it fails; and a tenant that got no answer at all is a figure, too.
+    if let Err(error) = neighbour::measure(system, plan, report).await {
+        report.shape(neighbour::RATIO, "×", &[f64::NAN], neighbour::RATIO_MAX);
+        report.note(format!(
+            "A noisy neighbour could not be measured to the end: {error:#}."
+        ));
+    }
+    Ok(())
 }
 
 /// Rows of the time to the start, and of the throughput.
