@@ -20,8 +20,10 @@ type Rows = BTreeMap<JobNumber, RowView>;
 pub(super) struct Company {
     /// For how long nobody may follow it. Milliseconds.
     max_ms: Option<u64>,
-    /// When somebody last came.
+    /// When somebody last came, by the object's clock.
     came_at: u64,
+    /// The same by the one clock that never jumps.
+    truly_came_at: u64,
 }
 
 impl World {
@@ -83,9 +85,10 @@ impl World {
             | Call::Watch { job, .. } => vec![*job],
             _ => Vec::new(),
         };
+        let truly = self.time;
         for job in came {
             if let Some(company) = self.oracle.company.get_mut(&job) {
-                company.came_at = now.0;
+                (company.came_at, company.truly_came_at) = (now.0, truly);
             }
         }
     }
@@ -111,8 +114,9 @@ impl World {
         let Some(max_ms) = company.max_ms else {
             return Err(format!("{job} was cancelled by an alarm, and nobody asked for it"));
         };
-        // The clock may have jumped back since.
-        if company.came_at <= now.0 && now.0 < company.came_at + max_ms {
+        // The object's clock may have jumped back since, and counted the time from then on.
+        let early = company.came_at <= now.0 && now.0 < company.came_at + max_ms;
+        if early && self.time < company.truly_came_at + max_ms {
             return Err(format!("{job} was cancelled before anybody could come back"));
         }
         let followed: BTreeSet<JobId> = self.hubs.iter().flat_map(|hub| hub.follows()).collect();
