@@ -701,7 +701,10 @@ impl World {
                 }
                 _ => Ok(()),
             },
-            Effect::Reply { reply: Err(_), .. } | Effect::RingDoorbell { .. } | Effect::DeleteBlobs { .. } => Ok(()),
+            Effect::Reply { reply: Err(_), .. }
+            | Effect::RingDoorbell { .. }
+            | Effect::DeleteBlobs { .. }
+            | Effect::Tell { .. } => Ok(()),
         }
     }
 

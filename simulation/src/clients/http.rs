@@ -127,6 +127,7 @@ impl World {
             From::Retry { client, job } => self.retried(client, job, reply),
             From::Many { client } => self.changed_many(client, reply),
             From::Worker { shard } => self.worker_told(shard, reply),
+            From::Peer { shard, life, id } => self.peer_answered(shard, life, id, reply),
             From::Nobody => Ok(()),
         }
     }

@@ -166,6 +166,7 @@ impl World {
             | From::Many { client } => Some(self.clients[*client].tenant),
             From::Hub { .. }
             | From::Attempt(_)
+            | From::Peer { .. }
             | From::Worker { .. }
             | From::Gate { .. }
             | From::Grow { .. }

@@ -27,6 +27,7 @@ mod letters;
 mod many;
 mod notes;
 mod once;
+mod places;
 mod pull;
 mod queues;
 mod read;
@@ -37,6 +38,7 @@ mod said;
 mod schedules;
 mod schema;
 mod select;
+mod sharing;
 mod snooze;
 mod spread;
 mod state;
@@ -56,7 +58,7 @@ use tidegate_protocol::Error;
 use tidegate_protocol::calls::executor::Execute;
 use tidegate_protocol::calls::hub::Delivery;
 use tidegate_protocol::calls::jobs::{Call, Reply};
-use tidegate_protocol::ids::{FencingToken, HubIndex, JobId};
+use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, ShardIndex};
 use tidegate_protocol::time::UnixMs;
 
 pub use pull::{LEASED_MAX, POLLS_MAX, WORKER_SEEN_MS};
@@ -138,6 +140,14 @@ pub enum Effect {
         /// Their keys.
         keys: Vec<String>,
     },
+    /// Make a call to another `Jobs` object of the tenant; then [`told`]. Losing it, or the answer, is mended by asking
+    /// again.
+    Tell {
+        /// Which object.
+        shard: ShardIndex,
+        /// The call.
+        call: Box<Call>,
+    },
 }
 
 /// One turn: what it reads from outside, and what it wants done.
@@ -168,7 +178,7 @@ impl<'a, D: Database> Turn<'a, D> {
             return Ok(());
         };
         match call {
-            Call::Enqueue(enqueue) => self.enqueue(id, *enqueue),
+            Call::Enqueue(enqueue) => self.enqueue_asking(id, *enqueue, &[]),
             Call::Follow {
                 job,
                 caller,
@@ -224,6 +234,8 @@ impl<'a, D: Database> Turn<'a, D> {
             Call::Grow(growth) => self.grow(id, growth),
             Call::Lease(asked) => self.lease(id, asked),
             Call::Input { job, token } => self.input(id, job, token),
+            Call::Ask(ask) => self.asked(id, &ask),
+            Call::Recall(recall) => self.recalled(id, &recall),
         }
     }
 
@@ -259,6 +271,7 @@ pub fn handle<D: Database>(
         turn.release_held()?;
     }
     turn.serve()?;
+    turn.share()?;
     Ok(turn.effects)
 }
 
@@ -282,6 +295,7 @@ pub fn wake<D: Database>(
     let mut turn = Turn::new(db, state, now, random);
     turn.wake()?;
     turn.serve()?;
+    turn.share()?;
     Ok(turn.effects)
 }
 
@@ -297,6 +311,27 @@ pub fn tick<D: Database>(
     let mut turn = Turn::new(db, state, now, random);
     turn.tick()?;
     turn.serve()?;
+    turn.share()?;
+    Ok(turn.effects)
+}
+
+/// What `shard` answered to the call of an [`Effect::Tell`]; or that it could not be reached.
+///
+/// Errors: the database's, as for [`handle`].
+pub fn told<D: Database>(
+    db: &D,
+    state: &mut State,
+    now: UnixMs,
+    random: &mut dyn FnMut() -> u64,
+    (shard, call, reply): (ShardIndex, &Call, Result<Reply, Error>),
+) -> Result<Vec<Effect>, DatabaseError> {
+    let mut turn = Turn::new(db, state, now, random);
+    turn.told(shard, call, reply)?;
+    if turn.place_freed {
+        turn.fill()?;
+    }
+    turn.serve()?;
+    turn.share()?;
     Ok(turn.effects)
 }
 

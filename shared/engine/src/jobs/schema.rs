@@ -26,6 +26,7 @@ pub const STEPS: &[&[&str]] = &[
     HISTORY,
     SPREAD,
     RESULTS,
+    PLACES,
 ];
 
 const FIRST: &[&str] = &[
@@ -169,4 +170,15 @@ const RESULTS: &[&str] = &[
     ALTER TABLE job ADD COLUMN result_until INTEGER",
     "-- jobs::schema
     CREATE INDEX job_result ON job(result_until) WHERE result_until IS NOT NULL",
+];
+
+/// The places under limits that the object has given to others of its tenant, a row for each key under which any has some;
+/// and since when it knows each rule.
+const PLACES: &[&str] = &[
+    "-- jobs::schema
+    ALTER TABLE limit_rule ADD COLUMN since INTEGER NOT NULL DEFAULT 0",
+    "-- jobs::schema
+    CREATE TABLE limit_place (
+        name TEXT NOT NULL, key TEXT NOT NULL, given BLOB NOT NULL, PRIMARY KEY (name, key)
+    ) STRICT, WITHOUT ROWID",
 ];

@@ -61,6 +61,11 @@ impl Spread {
         self.place
     }
 
+    /// How many objects there were first.
+    pub fn first(&self) -> u16 {
+        self.history.first().copied().unwrap_or(1)
+    }
+
     /// The number above which its own begin.
     pub fn after(&self) -> JobNumber {
         self.after
@@ -116,7 +121,8 @@ impl<D: Database> Turn<'_, D> {
         let grown = Grown {
             last: self.state.last,
             pauses: self.state.gates.pauses(),
-            settled: self.state.gates.are_settled(),
+            // Places are given by their home, and rates are divided anew: nobody has to come down to anything.
+            settled: true,
         };
         self.reply(call, Ok(Reply::Grown(grown)));
         Ok(())

@@ -254,7 +254,7 @@ impl State {
         } else {
             None
         };
-        let due = due.into_iter().chain(unstored).chain(self.limits_at());
+        let due = due.into_iter().chain(unstored).chain(self.limits_at()).chain(self.next_share());
         let others = due.chain(self.sweep_at).chain(self.schedules.due);
         leases.chain(deliveries).chain(others).min()
     }
@@ -262,7 +262,7 @@ impl State {
     /// When [`super::tick`] is to be called, as long as this instance lives.
     pub fn next_tick(&self) -> Option<UnixMs> {
         let waiters = self.waiters.values().map(|waiter| waiter.deadline);
-        waiters.chain(self.next_poll()).min()
+        waiters.chain(self.next_poll()).chain(self.next_share()).min()
     }
 
     /// When the first schedule is due.

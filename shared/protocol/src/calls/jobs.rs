@@ -12,6 +12,7 @@ use super::Caller;
 use super::executor::{Execute, Outcome, Policy};
 use super::hooks::Hook;
 use super::once::Once;
+use super::places::{Ask, Places, Recall};
 use super::queueing::{PauseScope, Queueing};
 use super::reporting::Notes;
 use super::schedules::Schedule;
@@ -333,6 +334,10 @@ pub enum Call {
         /// The lease that the attempt holds.
         token: FencingToken,
     },
+    /// Another object of the tenant asks for places under a limit whose home this one is, or gives some back.
+    Ask(alloc::boxed::Box<Ask>),
+    /// The home of a limit wants back what this object does not use.
+    Recall(Recall),
 }
 
 /// A worker asks for jobs of its pool.
@@ -444,6 +449,8 @@ pub enum Reply {
         /// The call.
         call: alloc::boxed::Box<Call>,
     },
+    /// The places that an object has under a limit.
+    Places(Places),
 }
 
 /// Calls to one `Jobs` object that travel together, to be answered one by one.

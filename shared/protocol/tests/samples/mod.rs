@@ -11,6 +11,7 @@ use tidegate_protocol::calls::hooks::{Hook, Message, OnEnd};
 use tidegate_protocol::calls::hub::{self, Delivery, Prefer};
 use tidegate_protocol::calls::jobs::{self, Change, Enqueue, Filter, JobRef, Keyed, ManyAction, NewJob, Selection};
 use tidegate_protocol::calls::once::{Dedupe, DedupeRule, Once};
+use tidegate_protocol::calls::places::{Ask, Places, Recall};
 use tidegate_protocol::calls::queueing::{
     ActionPattern, Counted, Pause, PauseScope, Priority, Queueing, Rule, Share, WhenFull,
 };
@@ -514,6 +515,26 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             job: job(),
             token: FencingToken(LARGEST),
         },
+        jobs::Call::Ask(Box::new(Ask {
+            limit: "limit".into(),
+            key: String::new(),
+            rule: Rule::Concurrency { max: u32::MAX },
+            since: UnixMs(LARGEST),
+            shard: ShardIndex(u16::MAX),
+            number: LARGEST,
+            version: LARGEST,
+            places: u32::MAX,
+            want: 0,
+            wait_ms: LARGEST,
+            brief: true,
+            force: false,
+        })),
+        jobs::Call::Recall(Recall {
+            limit: "limit".into(),
+            key: "key".into(),
+            version: LARGEST,
+            force: true,
+        }),
         jobs::Call::Report {
             job: job(),
             token: FencingToken(LARGEST),
@@ -593,7 +614,9 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             | jobs::Call::Output { .. }
             | jobs::Call::Grow(_)
             | jobs::Call::Lease(_)
-            | jobs::Call::Input { .. } => {}
+            | jobs::Call::Input { .. }
+            | jobs::Call::Ask(_)
+            | jobs::Call::Recall(_) => {}
         }
     }
     calls
@@ -751,6 +774,11 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
         deduplicated: true,
         run_at: None,
     }));
+    replies.push(jobs::Reply::Places(Places {
+        places: u32::MAX,
+        version: LARGEST,
+        contended: true,
+    }));
     replies.extend(events().into_iter().map(|event| jobs::Reply::Ended {
         job: job(),
         event,
@@ -781,7 +809,8 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
             | jobs::Reply::Done
             | jobs::Reply::History(_)
             | jobs::Reply::Grown(_)
-            | jobs::Reply::Elsewhere { .. } => {}
+            | jobs::Reply::Elsewhere { .. }
+            | jobs::Reply::Places(_) => {}
         }
     }
     replies
