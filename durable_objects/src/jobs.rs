@@ -225,6 +225,7 @@ impl Shell {
                 Effect::Deliver { hub, delivery } => self.deliver(hub, delivery),
                 Effect::RingDoorbell { job } => self.ring(job),
                 Effect::DeleteBlobs { keys } => self.delete(keys),
+                Effect::Tell { shard, call } => self.tell(shard, *call),
             }
         }
         self.execute(attempts);
@@ -334,6 +335,24 @@ impl Shell {
         self.run(|_, memory, now, _| {
             jobs::undelivered(memory, now, &deliveries);
             Ok(Vec::new())
+        });
+    }
+
+    /// Calls another object of the tenant, and decides what its answer changes.
+    fn tell(self: &Rc<Self>, to: ShardIndex, call: Call) {
+        let Some((tenant, _)) = &self.name else { return };
+        let name = ObjectName::Jobs(tenant.clone(), to);
+        let shell = self.clone();
+        self.state.wait_until(async move {
+            let batch = Batch {
+                calls: vec![call.clone()],
+            };
+            let answered = remote::jobs_batch(&shell.env, &name, &batch).await;
+            let reply = answered.and_then(|replies| match replies.into_iter().next() {
+                Some(answered) => answered.into_result(),
+                None => Err(Error::new(ErrorCode::InternalError, "An object answered nothing.")),
+            });
+            shell.run(|db, memory, now, random| jobs::told(db, memory, now, random, (to, &call, reply)));
         });
     }
 

@@ -430,8 +430,8 @@ impl World {
             if state.running() != 0 || state.waiting() != 0 {
                 return Err(format!("at rest, {} run and {} wait", state.running(), state.waiting()));
             }
-            if state.unused_places() != 0 {
-                return Err(format!("at rest, {} places are held for nothing", state.unused_places()));
+            if let Some(unused) = state.unused_places() {
+                return Err(format!("at rest, shard {shard} has places for nothing: {unused}"));
             }
         }
         Ok(())

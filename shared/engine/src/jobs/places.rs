@@ -139,6 +139,9 @@ pub(super) struct Places {
     pub grants: BTreeMap<LimitKey, Grant>,
     /// Keys to be looked at before the turn ends.
     touched: BTreeSet<LimitKey>,
+    /// Keys whose home is elsewhere and of which the object has more than its jobs hold: what these are kept for may go in
+    /// any turn.
+    unused: BTreeSet<LimitKey>,
     /// When keys are to be looked at although nothing happens.
     due: BTreeMap<LimitKey, UnixMs>,
     dues: BTreeSet<(UnixMs, LimitKey)>,
@@ -237,6 +240,20 @@ impl Places {
             }
         }
         self.touch(key);
+    }
+
+    /// Whether the object has more of a key than its jobs hold.
+    pub fn note_unused(&mut self, key: &LimitKey, is_unused: bool) {
+        if is_unused {
+            self.unused.insert(key.clone());
+        } else {
+            self.unused.remove(key);
+        }
+    }
+
+    /// Keys of which the object has more than its jobs hold are looked at in every turn.
+    pub fn touch_unused(&mut self) {
+        self.touched.extend(self.unused.iter().cloned());
     }
 
     /// The key is looked at before the turn ends.

@@ -8,11 +8,14 @@
 //! waits for is the later of the two: so those that wait for each other cannot stand in a circle. Any other is recalled.
 
 use alloc::boxed::Box;
+#[cfg(feature = "native")]
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::jobs::{Call, Enqueue, Reply};
 use tidegate_protocol::calls::places::{Ask, Places as Answer, Recall};
 use tidegate_protocol::calls::queueing::{Counted, WhenFull};
+use tidegate_protocol::calls::spread::Place;
 use tidegate_protocol::ids::{PoolName, ShardIndex};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
@@ -48,13 +51,12 @@ impl State {
         self.gates.places.next_due()
     }
 
-    /// Places of keys whose home is elsewhere that no attempt holds.
+    /// A key whose home is elsewhere and of which no attempt holds all that the object has, in words.
     #[cfg(feature = "native")]
-    pub fn unused_places(&self) -> u32 {
-        let grants = self.gates.places.grants.iter();
-        grants
-            .map(|(key, grant)| grant.places.saturating_sub(self.gates.held(key)))
-            .sum()
+    pub fn unused_places(&self) -> Option<String> {
+        let mut grants = self.gates.places.grants.iter();
+        let unused = grants.find(|(key, grant)| grant.places > self.gates.held(key));
+        unused.map(|(key, grant)| alloc::format!("{key:?}: {grant:?}"))
     }
 
     fn is_asked(&self, pool: &str, now: UnixMs) -> bool {
@@ -117,6 +119,7 @@ impl<D: Database> Turn<'_, D> {
             return Ok(());
         }
         self.touch_standing_where_freed();
+        self.state.gates.places.touch_unused();
         for _ in 0..ROUNDS_MAX {
             let came = self.state.lanes.take_came();
             let (now, places) = (self.now, &mut self.state.gates.places);
@@ -175,6 +178,7 @@ impl<D: Database> Turn<'_, D> {
             }
         }
         self.state.gates.places.grants.remove(key);
+        self.state.gates.places.note_unused(key, false);
         self.state.gates.places.set_due(key, None);
     }
 
@@ -217,6 +221,7 @@ impl<D: Database> Turn<'_, D> {
             }
         }
         let parks = self.state.gates.places.parks(key);
+        self.state.gates.places.note_unused(key, grant.places > held);
         let waits = grant.retry_at.filter(|at| *at > self.now && !parks);
         let want = if waits.is_none() && grant.places <= held {
             jobs.min(WANT_MAX)
@@ -261,6 +266,8 @@ impl<D: Database> Turn<'_, D> {
             rule,
             since,
             shard: self.state.gates.shard(),
+            home,
+            first: self.state.spread.first(),
             number,
             version: grant.version,
             // What an object that has lost its memory holds is known by its attempts.
@@ -289,7 +296,12 @@ impl<D: Database> Turn<'_, D> {
             limit: ask.limit.clone(),
             key: ask.key.clone(),
         };
-        if self.state.gates.home_elsewhere(&key).is_some() {
+        self.learn_its_place(Place {
+            shard: ask.home,
+            shards: ask.first,
+        })?;
+        // Two that disagree about how the tenant began would disagree about the homes of limits.
+        if self.state.spread.first() != ask.first || self.state.gates.home_elsewhere(&key).is_some() {
             self.reply(call, Err(not_now()));
             return Ok(());
         }
@@ -533,7 +545,8 @@ impl<D: Database> Turn<'_, D> {
         let deadlines = line.into_iter().flat_map(|line| &line.waiters).filter_map(|w| w.deadline);
         let recall_at = line.filter(|_| !holders.is_empty()).and_then(|line| line.recall_at);
         let credit_until = line.filter(|line| line.credit > 0).map(|line| line.credit_until);
-        let due = deadlines.chain(recall_at).chain(credit_until).min();
+        // What has passed waits for something to happen.
+        let due = deadlines.chain(recall_at).chain(credit_until).filter(|at| *at > now).min();
         places.set_due(key, due);
         Ok(())
     }

@@ -130,12 +130,17 @@ impl<D: Database> Turn<'_, D> {
 
     /// The place that a hub tells, where nobody told one before: that of a tenant which began with several objects.
     pub(super) fn learn_place(&mut self, queueing: &Queueing) -> Result<(), DatabaseError> {
-        if queueing.place.shards < 2 || !self.state.spread.history.is_empty() {
+        self.learn_its_place(queueing.place)
+    }
+
+    /// The place that another object of the tenant tells, or a hub.
+    pub(super) fn learn_its_place(&mut self, place: Place) -> Result<(), DatabaseError> {
+        if place.shards < 2 || !self.state.spread.history.is_empty() {
             return Ok(());
         }
         self.know(Spread {
-            place: queueing.place,
-            history: alloc::vec![queueing.place.shards],
+            place,
+            history: alloc::vec![place.shards],
             ..Spread::default()
         })
     }

@@ -41,6 +41,10 @@ pub struct Ask {
     pub since: UnixMs,
     /// Who asks.
     pub shard: ShardIndex,
+    /// Who is asked, as the home of the key in a tenant that began with so many shards.
+    pub home: ShardIndex,
+    /// How many shards the tenant began with, as whoever asks knows it.
+    pub first: u16,
     /// The asker's number for this question: it takes the answer to its latest alone.
     pub number: u64,
     /// The version of what it was last given; zero where it does not know.

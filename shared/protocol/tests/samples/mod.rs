@@ -521,6 +521,8 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             rule: Rule::Concurrency { max: u32::MAX },
             since: UnixMs(LARGEST),
             shard: ShardIndex(u16::MAX),
+            home: ShardIndex(0),
+            first: u16::MAX,
             number: LARGEST,
             version: LARGEST,
             places: u32::MAX,
