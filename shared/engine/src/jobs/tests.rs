@@ -14,6 +14,7 @@ mod limits_of_time;
 mod many;
 mod once;
 mod order;
+mod places;
 mod pull;
 mod recovery;
 mod retention;
