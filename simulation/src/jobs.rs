@@ -315,7 +315,15 @@ impl World {
                 }
                 let id = self.id();
                 let life = self.shards[shard].life;
-                self.tellings.insert(id, Telling { shard, life, to, call: call.clone() });
+                self.tellings.insert(
+                    id,
+                    Telling {
+                        shard,
+                        life,
+                        to,
+                        call: call.clone(),
+                    },
+                );
                 let at = self.tenants[self.shards[shard].tenant].first_shard + usize::from(to.0);
                 self.call_jobs(at, *call, From::Peer { shard, life, id })?;
             }
@@ -406,7 +414,10 @@ impl World {
         let object = &self.shards[shard];
         let busy = !object.calls.is_empty()
             || object.outboxes.values().any(|outbox| outbox.in_flight.is_some())
-            || self.tellings.values().any(|telling| telling.shard == shard && telling.life == object.life)
+            || self
+                .tellings
+                .values()
+                .any(|telling| telling.shard == shard && telling.life == object.life)
             || self
                 .attempts
                 .values()

@@ -299,7 +299,8 @@ impl Gates {
     /// Places of a key that this object, its home, has neither given nor in use.
     pub fn free(&self, key: &LimitKey) -> u32 {
         let max = self.at_once(&key.limit).unwrap_or(0);
-        max.saturating_sub(self.held(key)).saturating_sub(self.places.taken(key))
+        max.saturating_sub(self.held(key))
+            .saturating_sub(self.places.taken(key))
     }
 
     fn has_place_under(&self, key: &LimitKey, max: u32) -> bool {

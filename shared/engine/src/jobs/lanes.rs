@@ -435,7 +435,9 @@ impl Lanes {
             Gate::Paused(_) => false,
         });
         self.counting.contains_key(key)
-            && beyond.flat_map(|(_, row)| row.in_order()).any(|name| self.counts(name, key))
+            && beyond
+                .flat_map(|(_, row)| row.in_order())
+                .any(|name| self.counts(name, key))
     }
 
     fn counts(&self, name: &LaneName, key: &LimitKey) -> bool {

@@ -40,8 +40,8 @@ pub(super) struct Grant {
     pub told: u32,
     /// Whether its home has said so since this object woke up.
     pub known: bool,
-    /// The question under way, and until when an answer may come.
-    pub asked: Option<(u64, UnixMs)>,
+    /// The question under way: its number, until when an answer may come, and how many places it said there are.
+    pub asked: Option<(u64, UnixMs, u32)>,
     /// Not to be asked for before.
     pub retry_at: Option<UnixMs>,
     /// How often in a row asking came to nothing.
@@ -80,7 +80,9 @@ pub(super) struct Waiter {
     pub brief: bool,
     /// Whether the oldest job of someone is to be ended for it.
     pub force: bool,
-    /// Whether all others were asked to give back what they do not use since it came.
+    /// Whether all others are asked to give back what they do not use since it came …
+    pub asking_around: bool,
+    /// … and whether they have answered.
     pub asked_around: bool,
 }
 

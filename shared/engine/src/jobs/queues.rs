@@ -169,7 +169,8 @@ impl Queues {
         places: bool,
         asked: impl Fn(&str) -> bool,
     ) -> bool {
-        self.starting(places, asked).any(|lanes| lanes.stands_beyond(key, &wanted))
+        self.starting(places, asked)
+            .any(|lanes| lanes.stands_beyond(key, &wanted))
     }
 
     /// A gate may have opened.

@@ -194,12 +194,13 @@ impl<D: Database> Turn<'_, D> {
             return;
         };
         let mut grant = grant;
-        if let Some((_, until)) = grant.asked {
-            if self.now < until {
+        if let Some((_, until, said)) = grant.asked {
+            if self.now < until && grant.places >= said {
                 return;
             }
+            // It is asked anew: the answer is lost, or there are fewer places by now than it was told of.
             grant.asked = None;
-            grant.tries += 1;
+            grant.tries += u32::from(self.now >= until);
         }
         let keeps = if grant.places <= held {
             grant.places
@@ -231,7 +232,11 @@ impl<D: Database> Turn<'_, D> {
         let says = want > 0 || ((grant.places < grant.told || !grant.known) && (unused || waits.is_none()));
         let places = &mut self.state.gates.places;
         if says {
-            let under_way = places.grants.values().filter(|grant| grant.asked.is_some()).take(ASKS_MAX);
+            let under_way = places
+                .grants
+                .values()
+                .filter(|grant| grant.asked.is_some())
+                .take(ASKS_MAX);
             if under_way.count() >= ASKS_MAX {
                 // Answers to the others are on their way.
                 places.grants.insert(key.clone(), grant);
@@ -277,7 +282,7 @@ impl<D: Database> Turn<'_, D> {
             brief,
             force: want > 0 && core::mem::take(&mut grant.force),
         };
-        grant.asked = Some((number, until));
+        grant.asked = Some((number, until, ask.places));
         if want > 0 {
             grant.retry_at = None;
         }
@@ -331,6 +336,7 @@ impl<D: Database> Turn<'_, D> {
             deadline: Some(self.now.plus(ask.wait_ms)),
             brief: ask.brief,
             force: ask.force,
+            asking_around: false,
             asked_around: false,
         };
         let waiting: usize = places.lines.values().map(|line| line.waiters.len()).sum();
@@ -416,6 +422,7 @@ impl<D: Database> Turn<'_, D> {
                 deadline: None,
                 brief: parks,
                 force: false,
+                asking_around: false,
                 asked_around: false,
             });
         }
@@ -452,7 +459,8 @@ impl<D: Database> Turn<'_, D> {
             }
         }
         self.decide_parked(key)?;
-        self.wait_for_places(key)
+        self.wait_for_places(key)?;
+        self.decide_parked(key)
     }
 
     fn give_to(
@@ -503,18 +511,25 @@ impl<D: Database> Turn<'_, D> {
         // One that waits for what it has itself has nothing to give back.
         let others = |shard: ShardIndex| over || line.waiters.iter().any(|waiter| !waiter.is_of(shard));
         let asked: Vec<_> = holders.iter().filter(|given| others(given.shard)).collect();
-        let hasty = line.waiters.iter().any(|w| (w.brief || w.force) && !w.asked_around);
-        let is_time = line.recall_at.is_none_or(|at| at <= now) || (hasty && line.recalling.is_empty());
+        if line.recalling.is_empty() {
+            for waiter in &mut line.waiters {
+                waiter.asked_around |= waiter.asking_around;
+            }
+        }
+        let hasty = line.waiters.iter().any(|w| (w.brief || w.force) && !w.asking_around);
+        let is_time = hasty || line.recall_at.is_none_or(|at| at <= now);
         let mut recalls = Vec::new();
-        if is_time && !asked.is_empty() {
+        if asked.is_empty() {
+            for waiter in &mut line.waiters {
+                (waiter.asking_around, waiter.asked_around) = (true, true);
+            }
+        } else if is_time {
             for given in asked {
                 line.recalling.insert(given.shard);
                 recalls.push((given.shard, given.version));
             }
+            line.waiters.iter_mut().for_each(|waiter| waiter.asking_around = true);
             line.recalls += 1;
-        }
-        if line.recalling.is_empty() {
-            line.waiters.iter_mut().for_each(|waiter| waiter.asked_around = true);
         }
         let tries = line.recalls;
         let forced = line.waiters.iter_mut().find(|w| w.force && w.asked_around);
@@ -542,11 +557,18 @@ impl<D: Database> Turn<'_, D> {
         }
         let places = &mut self.state.gates.places;
         let line = places.lines.get(key);
-        let deadlines = line.into_iter().flat_map(|line| &line.waiters).filter_map(|w| w.deadline);
+        let deadlines = line
+            .into_iter()
+            .flat_map(|line| &line.waiters)
+            .filter_map(|w| w.deadline);
         let recall_at = line.filter(|_| !holders.is_empty()).and_then(|line| line.recall_at);
         let credit_until = line.filter(|line| line.credit > 0).map(|line| line.credit_until);
         // What has passed waits for something to happen.
-        let due = deadlines.chain(recall_at).chain(credit_until).filter(|at| *at > now).min();
+        let due = deadlines
+            .chain(recall_at)
+            .chain(credit_until)
+            .filter(|at| *at > now)
+            .min();
         places.set_due(key, due);
         Ok(())
     }
@@ -678,7 +700,7 @@ impl<D: Database> Turn<'_, D> {
         let Some(grant) = places.grants.get_mut(&key) else {
             return Ok(());
         };
-        if grant.asked.is_none_or(|(number, _)| number != ask.number) {
+        if grant.asked.is_none_or(|(number, ..)| number != ask.number) {
             return Ok(());
         }
         grant.asked = None;
@@ -768,6 +790,7 @@ impl<D: Database> Turn<'_, D> {
             .filter(|(_, parked)| parked.key == *key)
             .map(|(call, _)| *call)
             .collect();
+        self.state.gates.places.touch(key);
         for call in calls {
             let Some(parked) = self.state.gates.places.parked.remove(&call) else {
                 continue;
@@ -800,6 +823,7 @@ impl<D: Database> Turn<'_, D> {
             deadline: None,
             brief: false,
             force: true,
+            asking_around: false,
             asked_around: false,
         });
         self.state.gates.places.touch(key);
@@ -808,5 +832,9 @@ impl<D: Database> Turn<'_, D> {
 }
 
 fn not_now() -> Error {
-    Error::new(ErrorCode::Unavailable, "A limit that shards share could not be asked for.").retry_after(1000)
+    Error::new(
+        ErrorCode::Unavailable,
+        "A limit that shards share could not be asked for.",
+    )
+    .retry_after(1000)
 }

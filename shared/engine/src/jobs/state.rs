@@ -254,7 +254,11 @@ impl State {
         } else {
             None
         };
-        let due = due.into_iter().chain(unstored).chain(self.limits_at()).chain(self.next_share());
+        let due = due
+            .into_iter()
+            .chain(unstored)
+            .chain(self.limits_at())
+            .chain(self.next_share());
         let others = due.chain(self.sweep_at).chain(self.schedules.due);
         leases.chain(deliveries).chain(others).min()
     }

@@ -68,7 +68,9 @@ impl Net {
     fn turn(&mut self, shard: usize, what: impl FnOnce(&mut Bench, &mut dyn FnMut() -> u64) -> Vec<Effect>) {
         let random = &mut self.random;
         let mut draw = || {
-            *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             *random ^ (*random >> 33)
         };
         let bench = &mut self.shards[shard];
@@ -111,7 +113,10 @@ impl Net {
         self.asked.insert((shard, id), (from, call.clone()));
         self.turn(shard, |bench, draw| {
             let (state, now) = (&mut bench.state, bench.now);
-            bench.db.transaction(|db| handle(db, state, now, draw, [(id, call)])).unwrap()
+            bench
+                .db
+                .transaction(|db| handle(db, state, now, draw, [(id, call)]))
+                .unwrap()
         });
         (shard, id)
     }
@@ -134,7 +139,10 @@ impl Net {
                 when_full: *when_full,
             })
             .collect();
-        let names: Vec<_> = limits.iter().map(|(limit, key, ..)| ((*limit).into(), (*key).into())).collect();
+        let names: Vec<_> = limits
+            .iter()
+            .map(|(limit, key, ..)| ((*limit).into(), (*key).into()))
+            .collect();
         for (name, (_, _, max, _)) in names.iter().zip(limits) {
             self.max.insert(name.clone(), *max as usize);
         }
@@ -146,7 +154,10 @@ impl Net {
         // Known before it starts: the limits of a job are looked at in its first turn.
         self.turn(shard, |bench, draw| {
             let (state, now) = (&mut bench.state, bench.now);
-            bench.db.transaction(|db| handle(db, state, now, draw, [(id, call)])).unwrap()
+            bench
+                .db
+                .transaction(|db| handle(db, state, now, draw, [(id, call)]))
+                .unwrap()
         });
         for job in self.jobs(shard).into_iter().filter(|job| !before.contains(job)) {
             self.limits.insert(job, names.clone());
@@ -156,7 +167,11 @@ impl Net {
 
     fn jobs(&self, shard: usize) -> Vec<JobId> {
         let rows = self.shards[shard].state.rows.values().map(|job| job.id);
-        let ran = self.running.iter().filter(|(at, _)| *at == shard).map(|(_, execute)| execute.job);
+        let ran = self
+            .running
+            .iter()
+            .filter(|(at, _)| *at == shard)
+            .map(|(_, execute)| execute.job);
         let mut all: Vec<JobId> = rows.chain(ran).collect();
         all.sort_unstable();
         all.dedup();
@@ -215,7 +230,12 @@ impl Net {
         let gone: Vec<_> = self.asked.keys().filter(|(at, _)| *at == shard).copied().collect();
         for key in gone {
             if let Some((Some(from), call)) = self.asked.remove(&key) {
-                self.wires.push(Message::Answer(from, shard, call, Err(Error::new(ErrorCode::Unavailable, "died"))));
+                self.wires.push(Message::Answer(
+                    from,
+                    shard,
+                    call,
+                    Err(Error::new(ErrorCode::Unavailable, "died")),
+                ));
             }
         }
     }
@@ -235,7 +255,17 @@ impl Net {
             for (_, execute) in self.running.clone().into_iter().filter(|(at, _)| *at == shard) {
                 let (job, token) = (execute.job, execute.token);
                 let (progress, checkpoint, notes) = (None, None, None);
-                self.call(None, shard, Call::Report { job, token, progress, checkpoint, notes });
+                self.call(
+                    None,
+                    shard,
+                    Call::Report {
+                        job,
+                        token,
+                        progress,
+                        checkpoint,
+                        notes,
+                    },
+                );
             }
             if self.shards[shard].next_wake().is_some_and(|at| at <= now) {
                 self.wake(shard);
@@ -244,10 +274,18 @@ impl Net {
     }
 
     fn settle(&mut self) {
-        while !self.wires.is_empty() {
+        for _ in 0..1000 {
+            if self.wires.is_empty() {
+                return;
+            }
             let message = self.wires.remove(0);
             self.deliver(message);
         }
+        let calls = self.wires.iter().map(|message| match message {
+            Message::Call(from, to, call) => alloc::format!("{from:?} asks {to}: {call:?}"),
+            Message::Answer(to, by, _, reply) => alloc::format!("{by} answers {to:?}: {reply:?}"),
+        });
+        panic!("they never stop: {:?}", calls.collect::<Vec<_>>());
     }
 
     /// Without faults everything comes to its end: all jobs run, and all places come back but those that a crash left

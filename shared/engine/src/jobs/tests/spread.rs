@@ -332,7 +332,10 @@ fn a_new_object_asks_the_home_of_a_limit_which_stays_where_it_was() {
         accepted(ask_for(&mut old, limited(rule)));
     }
     assert_eq!(old.executed().len(), 4);
-    assert!(grow(&mut old, told(0, &[1, 2], Standing::Open)), "nobody has to come down to a part");
+    assert!(
+        grow(&mut old, told(0, &[1, 2], Standing::Open)),
+        "nobody has to come down to a part"
+    );
     let mut new = Shard::new();
     grow(&mut new, told(1, &[1, 2], Standing::Asleep));
     grow(&mut new, told(1, &[1, 2], Standing::Limited));
