@@ -73,8 +73,10 @@ pub(super) struct Gates {
 impl Gates {
     /// Reads what is stored: the rules, the rates' arrival times, the pauses. Who holds which place comes later.
     pub fn recover(db: &impl Database) -> Result<Self, DatabaseError> {
-        let mut gates = Self::default();
-        gates.places = Places::recover(db)?;
+        let mut gates = Self {
+            places: Places::recover(db)?,
+            ..Self::default()
+        };
         gates.divide(&Spread::recover(db)?);
         for mut row in db.run("-- gates::recover\nSELECT name, rule, since FROM limit_rule", &[])? {
             let (name, rule) = (row.text()?, from_blob(&row.blob()?)?);

@@ -20,14 +20,16 @@ use super::bench::*;
 use crate::jobs::{CallId, Effect, handle, told, wake};
 
 type Answered = Result<Reply, Error>;
+/// An object, in one of its lives.
+type Life = (usize, u64);
 
 /// Something on its way.
 #[derive(Clone)]
 enum Message {
     /// A call: from whom, in which of its lives, to whom.
-    Call(Option<(usize, u64)>, usize, Call),
+    Call(Option<Life>, usize, Call),
     /// The answer of an object to a call.
-    Answer((usize, u64), usize, Call, Answered),
+    Answer(Life, usize, Call, Answered),
 }
 
 /// All objects of a tenant.
@@ -37,7 +39,7 @@ struct Net {
     /// What runs, and where.
     running: Vec<(usize, Execute)>,
     /// What waits for an answer, and who asked.
-    asked: BTreeMap<(usize, CallId), (Option<(usize, u64)>, Call)>,
+    asked: BTreeMap<(usize, CallId), (Option<Life>, Call)>,
     /// Answers to calls from outside.
     answers: BTreeMap<(usize, CallId), Answered>,
     wires: Vec<Message>,
@@ -107,7 +109,7 @@ impl Net {
         }
     }
 
-    fn call(&mut self, from: Option<(usize, u64)>, shard: usize, call: Call) -> (usize, CallId) {
+    fn call(&mut self, from: Option<Life>, shard: usize, call: Call) -> (usize, CallId) {
         self.calls += 1;
         let id = CallId(self.calls);
         self.asked.insert((shard, id), (from, call.clone()));
