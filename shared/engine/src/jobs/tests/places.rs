@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 use tidegate_protocol::calls::executor::Execute;
 use tidegate_protocol::calls::jobs::{Call, Enqueue, Reply};
-use tidegate_protocol::calls::places::home_of;
+use tidegate_protocol::calls::places::{Ask, Places, home_of};
 use tidegate_protocol::calls::queueing::{Counted, Rule, WhenFull};
 use tidegate_protocol::calls::spread::Place;
 use tidegate_protocol::event::JobState;
@@ -428,6 +428,46 @@ fn a_grant_that_its_object_forgot_is_recalled_for_another() {
     net.settle();
     assert_eq!(net.running.len(), 1);
     net.drain();
+}
+
+#[test]
+fn a_word_from_before_the_last_answer_gives_nothing_back() {
+    let home = home_of("one", "k", 4);
+    let mut net = Net::new(4);
+    let mut ask = |shard: u16, want: u32, version: u64| {
+        let ask = Ask {
+            limit: "one".into(),
+            key: "k".into(),
+            rule: Rule::Concurrency { max: 1 },
+            since: net.shards[0].now,
+            shard: ShardIndex(shard),
+            home,
+            first: 4,
+            number: 1,
+            version,
+            places: 0,
+            want,
+            wait_ms: 1000,
+            brief: false,
+            force: false,
+        };
+        let call = net.call(None, usize::from(home.0), Call::Ask(Box::new(ask)));
+        net.answers.get(&call).map(|answer| match answer {
+            Ok(Reply::Places(Places { places, version, .. })) => (*places, *version),
+            other => panic!("{other:?}"),
+        })
+    };
+    let [one, two] = [(home.0 + 1) % 4, (home.0 + 2) % 4];
+    let (places, first) = ask(one, 1, 0).unwrap();
+    assert_eq!(places, 1);
+    // It has lost the answer, and asks again; what it gave back in between comes late.
+    let (places, second) = ask(one, 1, 0).unwrap();
+    assert_eq!(places, 1);
+    assert_ne!(first, second);
+    assert_eq!(ask(one, 0, first).unwrap().0, 1, "it may be in use");
+    assert_eq!(ask(two, 1, 0), None, "nothing is free");
+    let third = ask(one, 0, 0).unwrap().1;
+    assert_eq!(ask(one, 0, third).unwrap().0, 0);
 }
 
 #[derive(Debug, Clone)]
