@@ -236,6 +236,7 @@ impl Shell {
                 Effect::DeleteBlobs { keys } => self.delete(keys),
                 Effect::Record { entries } => self.record(entries),
                 Effect::Probe { hub, job, at } => probes.entry(hub).or_default().push((job, at)),
+                Effect::Tell { shard, call } => self.tell(shard, *call),
             }
         }
         for (hub, asked) in probes {
@@ -367,6 +368,24 @@ impl Shell {
                 Ok(_) => {}
                 Err(error) => log_error("a hub was not asked", error),
             }
+        });
+    }
+
+    /// Calls another object of the tenant, and decides what its answer changes.
+    fn tell(self: &Rc<Self>, to: ShardIndex, call: Call) {
+        let Some((tenant, _)) = &self.name else { return };
+        let name = ObjectName::Jobs(tenant.clone(), to);
+        let shell = self.clone();
+        self.state.wait_until(async move {
+            let batch = Batch {
+                calls: vec![call.clone()],
+            };
+            let answered = remote::jobs_batch(&shell.env, &name, &batch).await;
+            let reply = answered.and_then(|replies| match replies.into_iter().next() {
+                Some(answered) => answered.into_result(),
+                None => Err(Error::new(ErrorCode::InternalError, "An object answered nothing.")),
+            });
+            shell.run(|db, memory, now, random| jobs::told(db, memory, now, random, (to, &call, reply)));
         });
     }
 

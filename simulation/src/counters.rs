@@ -219,8 +219,12 @@ counters! {
     records_doubled,
     /// Things done by hand of which the audit trail told in the end.
     acts_told,
-    /// Growths that waited for an object to come down to its part of a limit.
-    growths_unsettled,
+    /// Places under limits that objects asked each other for.
+    places_asked,
+    /// Places that objects gave back unasked.
+    places_returned,
+    /// Places that the home of a limit wanted back.
+    places_recalled,
     /// Spreads that were refused.
     spreads_refused,
     /// Calls that a sealed object handed on.

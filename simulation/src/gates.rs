@@ -133,7 +133,6 @@ impl World {
         let awaited = awaited
             .iter()
             .any(|effect| matches!(effect, Effect::Grow { step: of, growth } if *of == step && growth.shard == shard));
-        self.counters.growths_unsettled += u64::from(step == Step::Settling && !grown.settled);
         let (before, after) = (self.fault(60), self.fault(60));
         let turn = self.gates[gate].db.transaction(|db| {
             let effects = tenancy::grown(db, step, shard, grown)?;

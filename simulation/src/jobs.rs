@@ -9,10 +9,10 @@ use tidegate_engine::jobs::{self, CallId, Effect, STEPS, State};
 use tidegate_protocol::Error;
 use tidegate_protocol::calls::hub::Delivery;
 use tidegate_protocol::calls::jobs::{Call, Reply};
-use tidegate_protocol::ids::{HubIndex, JobId, TenantId};
+use tidegate_protocol::ids::{HubIndex, JobId, ShardIndex, TenantId};
 use tidegate_protocol::time::UnixMs;
 
-use crate::world::{Check, Event, From, World, describe};
+use crate::world::{Check, Event, From, Telling, World, describe};
 
 /// The batches on their way to one hub.
 #[derive(Default)]
@@ -47,6 +47,12 @@ pub enum Turn {
     Handle(CallId, Box<Call>),
     Wake,
     Tick,
+    /// Another object of the tenant answered.
+    Told {
+        by: ShardIndex,
+        call: Box<Call>,
+        reply: Result<Reply, Error>,
+    },
     Delivered {
         hub: HubIndex,
         deliveries: Vec<Delivery>,
@@ -183,6 +189,7 @@ impl World {
                 Turn::Handle(id, call) => jobs::handle(db, &mut state, now, &mut random, [(id, *call)])?,
                 Turn::Wake => jobs::wake(db, &mut state, now, &mut random)?,
                 Turn::Tick => jobs::tick(db, &mut state, now, &mut random)?,
+                Turn::Told { by, call, reply } => jobs::told(db, &mut state, now, &mut random, (by, &call, reply))?,
                 Turn::Delivered {
                     hub,
                     deliveries,
@@ -322,6 +329,26 @@ impl World {
             }
             Effect::Record { entries } => self.tell_gate(shard, entries),
             Effect::Probe { hub, job, at } => self.ask_hub(shard, hub, (job, at)),
+            Effect::Tell { shard: to, call } => {
+                match &*call {
+                    Call::Ask(ask) if ask.want > 0 => self.counters.places_asked += 1,
+                    Call::Ask(_) => self.counters.places_returned += 1,
+                    _ => self.counters.places_recalled += 1,
+                }
+                let id = self.id();
+                let life = self.shards[shard].life;
+                self.tellings.insert(
+                    id,
+                    Telling {
+                        shard,
+                        life,
+                        to,
+                        call: call.clone(),
+                    },
+                );
+                let at = self.tenants[self.shards[shard].tenant].first_shard + usize::from(to.0);
+                self.call_jobs(at, *call, From::Peer { shard, life, id })?;
+            }
             Effect::DeleteBlobs { keys } => {
                 self.check_deleted(shard, &keys)?;
                 self.delete(shard, &keys)?;
@@ -423,6 +450,17 @@ impl World {
         self.turn(shard, turn, false)
     }
 
+    /// Another object answered, or could not be reached.
+    pub fn peer_answered(&mut self, shard: usize, life: u64, id: u64, reply: Result<Reply, Error>) -> Check {
+        let Some(Telling { to: by, call, .. }) = self.tellings.remove(&id) else {
+            return Ok(());
+        };
+        if !self.shards[shard].lives(life) {
+            return Ok(());
+        }
+        self.turn(shard, Turn::Told { by, call, reply }, false)
+    }
+
     /// The object loses its memory, and everything that waited in it.
     pub fn crash_jobs(&mut self, shard: usize) {
         let object = &mut self.shards[shard];
@@ -445,6 +483,10 @@ impl World {
             || object.telling > 0
             || object.outboxes.values().any(|outbox| outbox.in_flight.is_some())
             || self
+                .tellings
+                .values()
+                .any(|telling| telling.shard == shard && telling.life == object.life)
+            || self
                 .attempts
                 .values()
                 .any(|attempt| attempt.shard == shard && attempt.life == object.life && !attempt.away);
@@ -466,6 +508,9 @@ impl World {
         for state in object.state.iter().chain([&found]) {
             if state.running() != 0 || state.waiting() != 0 {
                 return Err(format!("at rest, {} run and {} wait", state.running(), state.waiting()));
+            }
+            if let Some(unused) = state.unused_places() {
+                return Err(format!("at rest, shard {shard} has places for nothing: {unused}"));
             }
         }
         Ok(())
@@ -505,9 +550,12 @@ fn name(turn: &Turn) -> &'static str {
             Call::Lease(_) => "lease",
             Call::Input { .. } => "input",
             Call::Batch { .. } => "batch",
+            Call::Ask(_) => "ask",
+            Call::Recall(_) => "recall",
         },
         Turn::Wake => "wake",
         Turn::Tick => "tick",
+        Turn::Told { .. } => "told",
         Turn::Delivered { .. } => "delivered",
         Turn::Undelivered { .. } => "undelivered",
         Turn::Recorded { .. } => "recorded",

@@ -175,7 +175,8 @@ impl World {
             | From::Retry { .. }
             | From::Many { .. }
             | From::Batch { .. }
-            | From::Worker { .. } => 0,
+            | From::Worker { .. }
+            | From::Peer { .. } => 0,
         };
         let latest = self.latest_call.entry((shard, sender)).or_insert(0);
         if number < *latest {

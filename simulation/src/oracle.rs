@@ -726,7 +726,8 @@ impl World {
             | Effect::RingDoorbell { .. }
             | Effect::DeleteBlobs { .. }
             | Effect::Record { .. }
-            | Effect::Probe { .. } => Ok(()),
+            | Effect::Probe { .. }
+            | Effect::Tell { .. } => Ok(()),
         }
     }
 

@@ -42,13 +42,13 @@ pub const TENANTS: [&str; 2] = ["acme", "bolt"];
 /// Idempotency keys are few, so that they meet.
 pub const KEYS: u64 = 3;
 
-/// Jobs of `work`, `back` and `away` that run at once in a tenant.
-pub const RUNNING_MAX: usize = 6;
+/// Jobs of `work`, `back` and `away` that run at once in a tenant: fewer than it may have objects.
+pub const RUNNING_MAX: usize = 3;
 /// Jobs of `work` of one user that run at once.
-pub const USER_RUNNING_MAX: usize = 4;
-/// Objects that a tenant's jobs may be spread over in the end. No limit may be smaller.
+pub const USER_RUNNING_MAX: usize = 2;
+/// Objects that a tenant's jobs may be spread over in the end. No throttle may be smaller.
 pub const SHARDS_MAX: u16 = 4;
-const _: () = assert!(USER_RUNNING_MAX >= SHARDS_MAX as usize && BRIEF_UNITS >= SHARDS_MAX as u64);
+const _: () = assert!(RUNNING_MAX < SHARDS_MAX as usize && BRIEF_UNITS >= SHARDS_MAX as u64);
 /// Starts of `brief` in a tenant: so many at once after a pause …
 pub const BRIEF_BURST: u32 = 4;
 /// … and one more in this time. Milliseconds.

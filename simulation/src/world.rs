@@ -53,6 +53,7 @@ pub enum From {
     Many { client: usize },
     Batch { client: usize, foreign: bool },
     Worker { shard: usize },
+    Peer { shard: usize, life: u64, id: u64 },
     Nobody,
 }
 
@@ -218,6 +219,14 @@ impl Event {
     }
 }
 
+/// A call of one `Jobs` object to another that is not answered yet.
+pub struct Telling {
+    pub shard: usize,
+    pub life: u64,
+    pub to: ShardIndex,
+    pub call: Box<Call>,
+}
+
 /// A tenant, and where its objects are.
 pub struct Tenant {
     pub id: TenantId,
@@ -252,6 +261,8 @@ pub struct World {
     pub blobs: BTreeMap<String, JsonText>,
     pub next_id: u64,
     pub latest_call: BTreeMap<(usize, usize), u64>,
+    /// What objects tell each other, until they are answered.
+    pub tellings: BTreeMap<u64, Telling>,
     queue: BTreeMap<(u64, u64), Event>,
 }
 
@@ -315,6 +326,7 @@ impl World {
             blobs: BTreeMap::new(),
             next_id: 0,
             latest_call: BTreeMap::new(),
+            tellings: BTreeMap::new(),
             queue: BTreeMap::new(),
         };
         for (number, name) in TENANTS.into_iter().enumerate() {
@@ -752,5 +764,6 @@ pub fn describe(effect: &Effect) -> &'static str {
         Effect::DeleteBlobs { .. } => "delete",
         Effect::Record { .. } => "record",
         Effect::Probe { .. } => "probe",
+        Effect::Tell { .. } => "tell",
     }
 }

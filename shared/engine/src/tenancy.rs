@@ -204,7 +204,7 @@ pub fn handle(
             };
             write(db, &description)?;
             let description = read(db)?.unwrap_or(description);
-            schedules::replace(db, version, &schedules)?;
+            schedules::replace(db, version, schedules, scale)?;
             let refresh = Effect::Refresh {
                 description: description.clone(),
             };

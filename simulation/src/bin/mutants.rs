@@ -65,6 +65,8 @@ const AUDIT: &str = "shared/engine/src/audit.rs";
 const TRAIL: &str = "shared/engine/src/jobs/trail.rs";
 const AWAY: &str = "shared/engine/src/jobs/away.rs";
 const FOLLOWED: &str = "shared/engine/src/hub/followed.rs";
+const PLACES: &str = "shared/engine/src/jobs/places.rs";
+const SHARING: &str = "shared/engine/src/jobs/sharing.rs";
 
 const MUTANTS: &[Mutant] = &[
     mutant(
@@ -153,6 +155,42 @@ const MUTANTS: &[Mutant] = &[
         "let rings = due.is_none() && !pulled && !dispatch.starts_at_once();",
     ),
     mutant(
+        "an object starts under a shared limit without a place",
+        GATES,
+        "max.min(self.places.granted(key))",
+        "max",
+    ),
+    mutant(
+        "a home takes back places on a word from before its last answer",
+        PLACES,
+        "if version == latest && places < given {",
+        "if places < given {",
+    ),
+    mutant(
+        "a home forgets in a crash what it has given",
+        PLACES,
+        "places.ledger.insert(LimitKey { limit, key }, from_blob(&row.blob()?)?);",
+        "let _: (LimitKey, Vec<Given>) = (LimitKey { limit, key }, from_blob(&row.blob()?)?);",
+    ),
+    mutant(
+        "a recalled object takes the answer to what it asked before",
+        SHARING,
+        "older than this. grant.asked = None;",
+        "older than this.",
+    ),
+    mutant(
+        "a home goes before those who wait",
+        PLACES,
+        "Some(line) if line.has_others() => false,",
+        "Some(line) if line.has_others() => free > 0,",
+    ),
+    mutant(
+        "places that are not used are never given back",
+        SHARING,
+        "let unused = keeps < grant.places;",
+        "let unused = keeps < grant.places && keeps > 1 << 30;",
+    ),
+    mutant(
         "a sealed object takes a new key",
         SPREAD,
         ".filter(|_| of_key && !replaces)",
@@ -201,16 +239,10 @@ const MUTANTS: &[Mutant] = &[
         "Self::Waking => Some(Self::Beginning),",
     ),
     mutant(
-        "limits are open in a new object at once",
+        "throttles are open in a new object at once",
         GATES,
-        "if self.opened_at.is_none() {",
-        "if self.opened_at.is_none() && now.0 == 0 {",
-    ),
-    mutant(
-        "limits open before the others have come down to their part",
-        GROWTH,
-        "if step == Step::Settling && !grown.settled {",
-        "if step == Step::Settling && !grown.settled && grown.last.0 == u64::MAX {",
+        "Some(Rule::Rate { .. }) if self.opened_at.is_none() => false,",
+        "Some(Rule::Rate { .. }) if self.opened_at.is_none() && now.0 == 0 => false,",
     ),
     mutant(
         "a sealed object keeps its old part of every limit",
@@ -737,14 +769,14 @@ const MUTANTS: &[Mutant] = &[
     mutant(
         "a limit has one place too many",
         GATES,
-        "self.held(key) < max",
-        "self.held(key) <= max",
+        "return self.held(key) < max;",
+        "return self.held(key) <= max;",
     ),
     mutant(
         "the first rule of a limit holds for ever",
         GATES,
-        "if self.rules.get(&counted.limit) == Some(&counted.rule) {",
-        "if self.rules.contains_key(&counted.limit) {",
+        "if self.whole(&counted.limit) != Some(counted.rule) {",
+        "if self.whole(&counted.limit).is_none() {",
     ),
     mutant(
         "a throttle stores its first start alone",
@@ -876,7 +908,7 @@ const MUTANTS: &[Mutant] = &[
     mutant(
         "a worker that waits is woken by calls alone",
         STATE,
-        "waiters.chain(self.next_poll()).min()",
+        "waiters.chain(self.next_poll()).chain(self.next_share()).min()",
         "waiters.min()",
     ),
     mutant(

@@ -144,6 +144,7 @@ impl World {
             From::Many { client } => self.changed_many(client, reply),
             From::Batch { client, foreign } => self.batch_told(client, foreign, reply),
             From::Worker { shard } => self.worker_told(shard, reply),
+            From::Peer { shard, life, id } => self.peer_answered(shard, life, id, reply),
             From::Nobody => Ok(()),
         }
     }

@@ -174,6 +174,7 @@ impl World {
             | From::Batch { client, .. } => Some(self.clients[*client].tenant),
             From::Hub { .. }
             | From::Attempt(_)
+            | From::Peer { .. }
             | From::Worker { .. }
             | From::Gate { .. }
             | From::Grow { .. }

@@ -282,15 +282,12 @@ fn read_limit(name: &str, value: &Value, pointer: &str, scale: Scale, faults: &m
         (None, throttle) => throttle,
         (Some(_), Some(_)) => None,
     };
-    let whole = match rule {
-        Some(Rule::Concurrency { max }) => Some(("concurrency", max)),
-        Some(Rule::Rate { units, .. }) => Some(("throttle", units)),
-        None => None,
-    };
-    if let Some((field, whole)) = whole.filter(|(_, whole)| *whole < scale.shards.into()) {
-        // Each object keeps its part, and a part of nothing would hold its jobs for ever.
+    if let Some(Rule::Rate { units, .. }) = rule
+        && units < scale.shards.into()
+    {
+        // Each object keeps its part of a rate, and a part of nothing would hold its jobs for ever.
         let expected = format!("at least the number of shards, {}", scale.shards);
-        fields.fault(field, expected, &whole.to_string());
+        fields.fault("throttle", expected, &units.to_string());
     }
     let cost = read_cost(&mut fields, given.1);
     let when_full = match fields.one_of("when_full", &["wait", "refuse", "replace"]) {

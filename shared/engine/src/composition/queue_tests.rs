@@ -236,10 +236,13 @@ fn what_is_no_path_is_refused() {
 }
 
 #[test]
-fn a_limit_smaller_than_the_number_of_shards_would_hold_some_jobs_for_ever() {
-    let queue = json!({ "limits": { "a": { "concurrency": 3 } } });
+fn a_throttle_smaller_than_the_number_of_shards_would_hold_some_jobs_for_ever() {
+    let queue = json!({ "limits": { "a": { "throttle": { "units": 3, "per": "1s" } } } });
     let error = compile(&document(&queue, 4), MANIFESTS).unwrap_err();
-    assert_eq!(error.details[0].pointer, "/queue/limits/a/concurrency");
+    assert_eq!(error.details[0].pointer, "/queue/limits/a/throttle");
+    // Places of jobs that run at once are given by one object, however many there are.
+    let queue = json!({ "limits": { "a": { "concurrency": 1 } } });
+    compile(&document(&queue, 4), MANIFESTS).unwrap();
 }
 
 proptest! {
@@ -247,15 +250,15 @@ proptest! {
 
     /// Over all shards the parts are the whole: never more is admitted, and nothing is wasted.
     #[test]
-    fn the_parts_of_a_limit_add_up_to_it(shards in 1_u16..40, more in 0_u32..1000) {
+    fn the_parts_of_a_throttle_add_up_to_it(shards in 1_u16..40, more in 0_u32..1000) {
         let max = u32::from(shards) + more;
-        let queue = json!({ "limits": { "a": { "concurrency": max } } });
+        let queue = json!({ "limits": { "a": { "throttle": { "units": max, "per": "1s" } } } });
         let parts: Vec<u32> = (0..shards)
             .map(|shard| {
                 let queueing = queueing(&queue, &Ask { shard, shards, ..ASK }).unwrap();
                 match queueing.limits[0].rule {
-                    Rule::Concurrency { max } => queueing.place.part(max),
-                    Rule::Rate { .. } => 0,
+                    Rule::Rate { units, .. } => queueing.place.part(units),
+                    Rule::Concurrency { .. } => 0,
                 }
             })
             .collect();

@@ -15,6 +15,8 @@ use tidegate_protocol::calls::hooks::Hook;
 use tidegate_protocol::calls::hub::Prefer;
 use tidegate_protocol::calls::jobs::{Enqueue, Keyed, NewJob};
 use tidegate_protocol::calls::once::Once;
+use tidegate_protocol::calls::places::{KEPT_TOGETHER_MAX, partition_of};
+use tidegate_protocol::calls::queueing::{Queueing, Rule};
 use tidegate_protocol::calls::spread::Spreads;
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::event::{JsonText, Payload};
@@ -177,6 +179,11 @@ pub fn admit(
     // decides: the same request, sent again under its key, says the same.
     let key = request.idempotency_key.as_ref().map(IdempotencyKey::as_str);
     let dedupe = once.as_ref().and_then(Once::dedupe).map(|dedupe| dedupe.key.as_str());
+    let scale = Scale {
+        shards: context.spreads.shards(),
+        ..context.plan.scale
+    };
+    let mut queueing = action.queue.queueing(&input, request.priority, ShardIndex(0), scale)?;
     let (partition, shard) = match dedupe.or(key) {
         Some(key) => {
             let hash = fnv1a(&[action.name.as_str().as_bytes(), key.as_bytes()]);
@@ -184,15 +191,12 @@ pub fn admit(
             (partition, context.spreads.for_key(partition))
         }
         None => {
-            let partition = Partition::of_hash(random);
+            let together = kept_together(&queueing).filter(|_| scale.shards > 1);
+            let partition = together.unwrap_or_else(|| Partition::of_hash(random));
             (partition, context.spreads.for_new(partition))
         }
     };
-    let scale = Scale {
-        shards: context.spreads.shards(),
-        ..context.plan.scale
-    };
-    let queueing = action.queue.queueing(&input, request.priority, shard, scale)?;
+    queueing.place.shard = shard;
     let hook = hook_of(action, request)?;
     let keyed = request.idempotency_key.clone().map(|key| Keyed {
         key,
@@ -226,6 +230,17 @@ pub fn admit(
         enqueue: alloc::boxed::Box::new(enqueue),
         answers,
     })
+}
+
+/// The partition of a job whose first limit with a key allows few at once: that of the key, whose home is the object of
+/// that partition, so that no other has to be asked.
+fn kept_together(queueing: &Queueing) -> Option<Partition> {
+    let mut limits = queueing.limits.iter();
+    let first = limits.find(|counted| match counted.rule {
+        Rule::Concurrency { max } => !counted.key.is_empty() && max <= KEPT_TOGETHER_MAX,
+        Rule::Rate { .. } => false,
+    })?;
+    Some(partition_of(&first.limit, &first.key))
 }
 
 /// Who is told of the job's end.

@@ -154,8 +154,8 @@ impl Hub {
                 | jobs::Reply::Leased { .. }
                 | jobs::Reply::Continue { .. }
                 | jobs::Reply::Grown(_)
-                | jobs::Reply::Elsewhere { .. }
-                | jobs::Reply::Batch(_),
+                | jobs::Reply::Batch(_)
+                | jobs::Reply::Places(_),
             ) => effects.push(send_error(to, Some(request_id), unexpected(), now)),
         }
     }
@@ -293,6 +293,7 @@ fn http_reply(request_id: RequestId, reply: jobs::Reply) -> Reply {
         | jobs::Reply::Grown(_)
         | jobs::Reply::Elsewhere { .. }
         | jobs::Reply::Batch(_)
+        | jobs::Reply::Places(_)
         | jobs::Reply::Done => Reply::Answer {
             request_id,
             result: Err(unexpected()),

@@ -172,11 +172,11 @@ impl<D: Database> Turn<'_, D> {
             }
             Gate::Limit(key) => key,
         };
-        if self.state.spread.opened_at().is_none() {
+        let rule = self.state.gates.rule(&key.limit)?;
+        if self.state.spread.opened_at().is_none() && matches!(rule, Rule::Rate { .. }) {
             let LimitKey { limit, key } = key;
             return Some(Reason::Growing { limit, key });
         }
-        let rule = self.state.gates.rule(&key.limit)?;
         Some(match rule {
             Rule::Concurrency { max } => Reason::Limit {
                 max,
@@ -265,27 +265,38 @@ impl<D: Database> Turn<'_, D> {
             let Some(Rule::Concurrency { max }) = self.state.gates.rule(&key.limit) else {
                 continue;
             };
-            let message = format!("A newer job took its place under the limit `{}`.", counted.limit);
-            let error = Error::new(ErrorCode::Cancelled, message);
-            while self.state.gates.held(&key) >= max {
-                let what = Happening::Failed { error: error.clone() };
-                let oldest = self.holders(&key).next().cloned();
-                if let Some(job) = oldest {
-                    if let Some(lease) = self.state.running.get(&job.id.number()) {
-                        let token = lease.token;
-                        self.effects.push(Effect::Abandon { job: job.id, token });
-                    }
-                    self.end(job, JobState::Cancelled, what)?;
-                } else if let Some((job, token)) = self.unstored_holder(&key) {
-                    self.effects.push(Effect::Abandon { job, token });
-                    self.end_unstored(job.number(), what);
-                } else {
-                    break;
+            if self.state.gates.is_shared(&key) {
+                if !self.state.gates.lets(&Gate::Limit(key.clone()), shape, self.now) {
+                    self.replace_shared(&key)?;
                 }
+                continue;
+            }
+            while self.state.gates.held(&key) >= max && self.end_oldest(&key)? {
                 self.place_freed = true;
             }
         }
         Ok(())
+    }
+
+    /// Ends the oldest job that runs under a limit, for a newer one. False where none does.
+    pub(super) fn end_oldest(&mut self, key: &LimitKey) -> Result<bool, DatabaseError> {
+        let message = format!("A newer job took its place under the limit `{}`.", key.limit);
+        let error = Error::new(ErrorCode::Cancelled, message);
+        let what = Happening::Failed { error };
+        let oldest = self.holders(key).next().cloned();
+        if let Some(job) = oldest {
+            if let Some(lease) = self.state.running.get(&job.id.number()) {
+                let token = lease.token;
+                self.effects.push(Effect::Abandon { job: job.id, token });
+            }
+            self.end(job, JobState::Cancelled, what)?;
+        } else if let Some((job, token)) = self.unstored_holder(key) {
+            self.effects.push(Effect::Abandon { job, token });
+            self.end_unstored(job.number(), what);
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     /// A job without a row that holds a place under a limit, and its token.

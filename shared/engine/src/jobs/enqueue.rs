@@ -13,6 +13,7 @@ use tidegate_protocol::{Error, ErrorCode};
 use super::alias::Holder;
 use super::backlog::{Count, payload_bytes};
 use super::batches::refused;
+use super::gates::LimitKey;
 use super::lanes::Shape;
 use super::once::{Earlier, Leaves};
 use super::row::{FIRST, Job};
@@ -25,6 +26,21 @@ use crate::database::{Database, DatabaseError};
 const FIRST_TOKEN: FencingToken = FencingToken(1);
 
 impl<D: Database> Turn<'_, D> {
+    /// Accepts a job as [`Self::enqueue`] does; where a limit would refuse it, once other objects were asked for the
+    /// places of all its keys but `asked`.
+    pub(super) fn enqueue_asking(
+        &mut self,
+        call: CallId,
+        enqueue: Enqueue,
+        asked: &[LimitKey],
+    ) -> Result<(), DatabaseError> {
+        self.learn_place(&enqueue.job.queueing)?;
+        match self.park(call, enqueue, asked)? {
+            Some(enqueue) => self.enqueue(call, enqueue),
+            None => Ok(()),
+        }
+    }
+
     /// Accepts a job, or finds the one that its key names.
     pub(super) fn enqueue(&mut self, call: CallId, mut enqueue: Enqueue) -> Result<(), DatabaseError> {
         self.learn_place(&enqueue.job.queueing)?;
@@ -114,6 +130,8 @@ impl<D: Database> Turn<'_, D> {
         self.join_batch(&job)?;
         self.cancel_when_left(number, enqueue.away_max_ms)?;
         self.wait(&job)?;
+        // Where objects share what it counts under, one of them is to be asked.
+        self.place_freed |= due.is_none() && shape.limits().any(|(key, _)| self.state.gates.is_shared(key));
         if rings {
             self.effects.push(Effect::RingDoorbell { job: id });
         }
@@ -165,7 +183,7 @@ impl<D: Database> Turn<'_, D> {
 
     /// The rules that a job's limits come with hold from now on.
     pub(super) fn learn_limits(&mut self, queueing: &Queueing) -> Result<(), DatabaseError> {
-        if self.state.gates.learn(self.db, &queueing.limits)? {
+        if self.state.gates.learn(self.db, self.now, &queueing.limits)? {
             self.state.lanes.all_opened();
             self.place_freed = true;
         }

@@ -7,12 +7,14 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use tidegate_protocol::calls::places::home_of;
 use tidegate_protocol::calls::queueing::{Counted, Pause, PauseScope, Rule};
 use tidegate_protocol::calls::spread::Place;
-use tidegate_protocol::ids::{PoolName, UserId};
+use tidegate_protocol::ids::{PoolName, ShardIndex, UserId};
 use tidegate_protocol::time::UnixMs;
 
 use super::lanes::Shape;
+use super::places::Places;
 use super::spread::Spread;
 use crate::database::{Database, DatabaseError, Value, from_blob, to_blob};
 
@@ -51,7 +53,8 @@ const ARRIVALS_SWEPT: usize = 8192;
 /// Every gate that may be closed.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Gates {
-    rules: BTreeMap<String, Rule>,
+    /// Each rule, and since when the object knows it.
+    rules: BTreeMap<String, (Rule, UnixMs)>,
     held: BTreeMap<LimitKey, u32>,
     /// Attempts under way that workers make, by their pool.
     pulled: BTreeMap<PoolName, u32>,
@@ -59,17 +62,25 @@ pub(super) struct Gates {
     pauses: BTreeMap<PauseScope, (UserId, UnixMs)>,
     /// The object's part of each rule.
     place: Place,
-    /// Since when limits have room here; `None`: not yet. Zero: always.
+    /// Since when rates have room here; `None`: not yet. Zero: always.
     opened_at: Option<UnixMs>,
+    /// How many objects the tenant began with: they keep count of its limits.
+    first: u16,
+    /// What objects give each other of the limits on jobs that run at once.
+    pub places: Places,
 }
 
 impl Gates {
     /// Reads what is stored: the rules, the rates' arrival times, the pauses. Who holds which place comes later.
     pub fn recover(db: &impl Database) -> Result<Self, DatabaseError> {
-        let mut gates = Self::default();
+        let mut gates = Self {
+            places: Places::recover(db)?,
+            ..Self::default()
+        };
         gates.divide(&Spread::recover(db)?);
-        for mut row in db.run("-- gates::recover\nSELECT name, rule FROM limit_rule", &[])? {
-            gates.rules.insert(row.text()?, from_blob(&row.blob()?)?);
+        for mut row in db.run("-- gates::recover\nSELECT name, rule, since FROM limit_rule", &[])? {
+            let (name, rule) = (row.text()?, from_blob(&row.blob()?)?);
+            gates.rules.insert(name, (rule, UnixMs(row.number()?)));
         }
         let rows = db.run(
             "-- gates::recover\nSELECT name, key, arrival_us FROM limit_arrival",
@@ -87,21 +98,38 @@ impl Gates {
     }
 
     /// Takes over the rules that came with a job. A row for each that is new or another.
-    pub fn learn(&mut self, db: &impl Database, limits: &[Counted]) -> Result<bool, DatabaseError> {
+    pub fn learn(&mut self, db: &impl Database, now: UnixMs, limits: &[Counted]) -> Result<bool, DatabaseError> {
         let mut changed = false;
         for counted in limits {
-            if self.rules.get(&counted.limit) == Some(&counted.rule) {
-                continue;
+            if self.whole(&counted.limit) != Some(counted.rule) {
+                changed = true;
+                self.learn_rule(db, &counted.limit, counted.rule, now)?;
             }
-            changed = true;
-            self.rules.insert(counted.limit.clone(), counted.rule);
-            db.run(
-                "-- gates::learn
-                INSERT INTO limit_rule (name, rule) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET rule = excluded.rule",
-                &[Value::Text(&counted.limit), Value::Blob(&to_blob(&counted.rule)?)],
-            )?;
         }
         Ok(changed)
+    }
+
+    /// Takes over a rule that holds since `since`. One row.
+    pub fn learn_rule(
+        &mut self,
+        db: &impl Database,
+        limit: &str,
+        rule: Rule,
+        since: UnixMs,
+    ) -> Result<(), DatabaseError> {
+        self.rules.insert(limit.into(), (rule, since));
+        self.places.touch_limit(limit);
+        db.run(
+            "-- gates::learn
+            INSERT INTO limit_rule (name, rule, since) VALUES (?, ?, ?)
+            ON CONFLICT (name) DO UPDATE SET rule = excluded.rule, since = excluded.since",
+            &[
+                Value::Text(limit),
+                Value::Blob(&to_blob(&rule)?),
+                Value::Number(since.0),
+            ],
+        )?;
+        Ok(())
     }
 
     /// Holds back what `pause` says. One row.
@@ -167,10 +195,11 @@ impl Gates {
         Ok(())
     }
 
-    /// Counts the places of an attempt that is under way already.
+    /// Counts the places of an attempt that starts, or is under way already.
     pub fn hold(&mut self, shape: &Shape) {
         for (key, _) in shape.limits() {
             *self.held.entry(key.clone()).or_default() += 1;
+            self.places.started(key);
         }
         if let Some(pool) = shape.pool() {
             *self.pulled.entry(pool.clone()).or_default() += 1;
@@ -182,8 +211,13 @@ impl Gates {
         for (key, _) in shape.limits() {
             if let Some(held) = self.held.get_mut(key) {
                 *held = held.saturating_sub(1);
-                if *held == 0 {
+                let left = *held;
+                if left == 0 {
                     self.held.remove(key);
+                }
+                if self.is_shared(key) {
+                    let elsewhere = self.home_elsewhere(key).is_some();
+                    self.places.ended(key, left, elsewhere);
                 }
             }
         }
@@ -215,11 +249,11 @@ impl Gates {
         self.held.get(key).copied().unwrap_or(0)
     }
 
-    /// What a limit allows in this object: its part.
+    /// What a limit allows in this object: of a rate its part, of jobs that run at once what the tenant may.
     pub fn rule(&self, limit: &str) -> Option<Rule> {
         let place = self.place;
-        Some(match *self.rules.get(limit)? {
-            Rule::Concurrency { max } => Rule::Concurrency { max: place.part(max) },
+        Some(match self.whole(limit)? {
+            Rule::Concurrency { max } => Rule::Concurrency { max },
             Rule::Rate { units, per_ms, burst } => Rule::Rate {
                 units: place.part(units),
                 per_ms,
@@ -230,21 +264,65 @@ impl Gates {
 
     /// What a limit allows in the whole tenant.
     pub fn whole(&self, limit: &str) -> Option<Rule> {
+        self.rules.get(limit).map(|(rule, _)| *rule)
+    }
+
+    /// The rule of the whole tenant, and since when the object knows it.
+    pub fn known_rule(&self, limit: &str) -> Option<(Rule, UnixMs)> {
         self.rules.get(limit).copied()
+    }
+
+    /// How many jobs may run at once under a limit in the whole tenant; `None`: it is no such limit.
+    pub fn at_once(&self, limit: &str) -> Option<u32> {
+        match self.whole(limit)? {
+            Rule::Concurrency { max } => Some(max),
+            Rule::Rate { .. } => None,
+        }
+    }
+
+    /// The object that keeps count of a key; `None`: this one.
+    pub fn home_elsewhere(&self, key: &LimitKey) -> Option<ShardIndex> {
+        if self.place.shards < 2 {
+            return None;
+        }
+        Some(home_of(&key.limit, &key.key, self.first)).filter(|home| *home != self.place.shard)
+    }
+
+    /// This object's index.
+    pub fn shard(&self) -> ShardIndex {
+        self.place.shard
+    }
+
+    /// Whether objects share the places of a key.
+    pub fn is_shared(&self, key: &LimitKey) -> bool {
+        self.places.are_shared() && self.at_once(&key.limit).is_some()
+    }
+
+    /// Places of a key that this object, its home, has neither given nor in use.
+    pub fn free(&self, key: &LimitKey) -> u32 {
+        let max = self.at_once(&key.limit).unwrap_or(0);
+        max.saturating_sub(self.held(key))
+            .saturating_sub(self.places.taken(key))
+    }
+
+    fn has_place_under(&self, key: &LimitKey, max: u32) -> bool {
+        if !self.places.are_shared() {
+            return self.held(key) < max;
+        }
+        match self.home_elsewhere(key) {
+            Some(_) => self.held(key) < max.min(self.places.granted(key)),
+            None => self.places.is_own_turn(key, self.free(key)),
+        }
     }
 
     /// The object has this place among others from now on.
     pub fn divide(&mut self, spread: &Spread) {
         self.place = spread.place();
         self.opened_at = spread.opened_at();
-    }
-
-    /// Whether no limit is held by more attempts than the object's part allows.
-    pub fn are_settled(&self) -> bool {
-        self.held.iter().all(|(key, held)| match self.rule(&key.limit) {
-            Some(Rule::Concurrency { max }) => *held <= max,
-            Some(Rule::Rate { .. }) | None => true,
-        })
+        self.first = spread.first();
+        if self.place.shards > 1 {
+            self.places.share();
+        }
     }
 
     /// How far the starts of a rate have got. An object that joins others begins with its part of the burst used up:
@@ -278,11 +356,9 @@ impl Gates {
     }
 
     fn has_room(&self, key: &LimitKey, cost: u32, now: UnixMs) -> bool {
-        if self.opened_at.is_none() {
-            return false;
-        }
         match self.rule(&key.limit) {
-            Some(Rule::Concurrency { max }) => self.held(key) < max,
+            Some(Rule::Concurrency { max }) => self.has_place_under(key, max),
+            Some(Rule::Rate { .. }) if self.opened_at.is_none() => false,
             // A part of nothing, by a rule from before there were so many objects: the next rule gives it more.
             Some(Rule::Rate { units: 0, .. }) => false,
             Some(Rule::Rate { .. }) => self.room_at(key, cost).is_none_or(|at| at <= now),

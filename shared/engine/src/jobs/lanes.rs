@@ -252,6 +252,10 @@ pub(super) struct Lanes {
     jobs: u64,
     /// Jobs that wait, by action.
     actions: BTreeMap<ActionName, u64>,
+    /// Lanes, by what they count under.
+    counting: BTreeMap<LimitKey, u64>,
+    /// Keys that several objects share at whose gates lanes have come to stand since somebody looked.
+    came: Vec<LimitKey>,
 }
 
 impl Lanes {
@@ -292,6 +296,9 @@ impl Lanes {
             head,
             spot: Spot::Early,
         };
+        for (key, _) in shape.limits() {
+            *self.counting.entry(key.clone()).or_default() += 1;
+        }
         self.early.insert((head, name.clone()));
         self.lanes.insert(name, lane);
     }
@@ -339,6 +346,14 @@ impl Lanes {
         };
         self.leave(&name);
         let Some(lane) = self.lanes.remove(&name) else { return };
+        for (key, _) in lane.shape.limits() {
+            if let Some(lanes) = self.counting.get_mut(key) {
+                *lanes = lanes.saturating_sub(1);
+                if *lanes == 0 {
+                    self.counting.remove(key);
+                }
+            }
+        }
         if let Some(standing) = self.standings.get_mut(&lane.share) {
             standing.lanes = standing.lanes.saturating_sub(1);
             if standing.lanes == 0 {
@@ -376,9 +391,57 @@ impl Lanes {
             {
                 self.openings.insert((at, gate.clone()));
             }
+            if let Gate::Limit(key) = &gate
+                && gates.is_shared(key)
+            {
+                self.came.push(key.clone());
+            }
             self.leave(&name);
             self.stand(&name, Spot::At(gate));
         }
+    }
+
+    /// Keys that several objects share at whose gates lanes have come to stand since the last time.
+    pub fn take_came(&mut self) -> Vec<LimitKey> {
+        core::mem::take(&mut self.came)
+    }
+
+    /// Every key of a limit at whose gate a lane stands.
+    pub fn keys_held(&self) -> impl Iterator<Item = &LimitKey> {
+        self.held.keys().filter_map(|gate| match gate {
+            Gate::Limit(key) => Some(key),
+            Gate::Paused(_) => None,
+        })
+    }
+
+    /// How many jobs the lanes hold that stand at a gate.
+    pub fn jobs_at(&self, gate: &Gate) -> u64 {
+        let lanes = self.held.get(gate).into_iter().flat_map(Row::in_order);
+        let jobs = lanes.filter_map(|name| self.lanes.get(name)).map(|lane| lane.jobs);
+        jobs.sum()
+    }
+
+    /// Whether a lane whose head's time has come counts under `key`.
+    pub fn needs(&self, key: &LimitKey) -> bool {
+        let rows = || core::iter::once(&self.ready).chain(self.held.values());
+        self.counting.contains_key(key) && rows().flat_map(Row::in_order).any(|name| self.counts(name, key))
+    }
+
+    /// Whether a lane that counts under `key` stands at the gate of a later key of which `wanted` says so.
+    pub fn stands_beyond(&self, key: &LimitKey, wanted: impl Fn(&LimitKey) -> bool) -> bool {
+        let beyond = self.held.iter().filter(|(gate, _)| match gate {
+            Gate::Limit(other) => other > key && wanted(other),
+            Gate::Paused(_) => false,
+        });
+        self.counting.contains_key(key)
+            && beyond
+                .flat_map(|(_, row)| row.in_order())
+                .any(|name| self.counts(name, key))
+    }
+
+    fn counts(&self, name: &LaneName, key: &LimitKey) -> bool {
+        let lane = self.lanes.get(name);
+        lane.is_some_and(|lane| lane.shape.limits().any(|(own, _)| own == key))
     }
 
     fn first_ready(&self, only: Option<&[ActionName]>) -> Option<&LaneName> {

@@ -32,6 +32,7 @@ mod lost;
 mod many;
 mod notes;
 mod once;
+mod places;
 mod pull;
 mod queues;
 mod read;
@@ -42,6 +43,7 @@ mod said;
 mod schedules;
 mod schema;
 mod select;
+mod sharing;
 mod snooze;
 mod spread;
 mod state;
@@ -63,7 +65,7 @@ use tidegate_protocol::calls::executor::Execute;
 use tidegate_protocol::calls::hub::Delivery;
 use tidegate_protocol::calls::jobs::{Call, Reply};
 use tidegate_protocol::calls::tenant::Recorded;
-use tidegate_protocol::ids::{FencingToken, HubIndex, JobId};
+use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, ShardIndex};
 use tidegate_protocol::time::UnixMs;
 
 pub use away::{PROBE_MS_MAX, PROBE_MS_MIN};
@@ -160,6 +162,14 @@ pub enum Effect {
         /// The moment of the question, which tells its answer from others.
         at: UnixMs,
     },
+    /// Make a call to another `Jobs` object of the tenant; then [`told`]. Losing it, or the answer, is mended by asking
+    /// again.
+    Tell {
+        /// Which object.
+        shard: ShardIndex,
+        /// The call.
+        call: Box<Call>,
+    },
 }
 
 /// One turn: what it reads from outside, and what it wants done.
@@ -193,7 +203,7 @@ impl<'a, D: Database> Turn<'a, D> {
             return Ok(());
         };
         match call {
-            Call::Enqueue(enqueue) => self.enqueue(id, *enqueue),
+            Call::Enqueue(enqueue) => self.enqueue_asking(id, *enqueue, &[]),
             Call::Follow {
                 job,
                 caller,
@@ -250,6 +260,8 @@ impl<'a, D: Database> Turn<'a, D> {
             Call::Lease(asked) => self.lease(id, asked),
             Call::Input { job, token } => self.input(id, job, token),
             Call::Batch { batch, caller, ask } => self.ask_batch(id, &batch, &caller, ask),
+            Call::Ask(ask) => self.asked(id, &ask),
+            Call::Recall(recall) => self.recalled(id, &recall),
         }
     }
 
@@ -288,6 +300,7 @@ pub fn handle<D: Database>(
     turn.serve()?;
     turn.write_batches()?;
     turn.tell_noted()?;
+    turn.share()?;
     Ok(turn.effects)
 }
 
@@ -313,6 +326,7 @@ pub fn wake<D: Database>(
     turn.serve()?;
     turn.write_batches()?;
     turn.tell_again()?;
+    turn.share()?;
     Ok(turn.effects)
 }
 
@@ -329,6 +343,28 @@ pub fn tick<D: Database>(
     turn.tick()?;
     turn.serve()?;
     turn.write_batches()?;
+    turn.share()?;
+    Ok(turn.effects)
+}
+
+/// What `shard` answered to the call of an [`Effect::Tell`]; or that it could not be reached.
+///
+/// Errors: the database's, as for [`handle`].
+pub fn told<D: Database>(
+    db: &D,
+    state: &mut State,
+    now: UnixMs,
+    random: &mut dyn FnMut() -> u64,
+    (shard, call, reply): (ShardIndex, &Call, Result<Reply, Error>),
+) -> Result<Vec<Effect>, DatabaseError> {
+    let mut turn = Turn::new(db, state, now, random);
+    turn.told(shard, call, reply)?;
+    if turn.place_freed {
+        turn.fill()?;
+    }
+    turn.serve()?;
+    turn.write_batches()?;
+    turn.share()?;
     Ok(turn.effects)
 }
 

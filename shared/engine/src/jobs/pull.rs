@@ -65,6 +65,13 @@ impl Pull {
         }
     }
 
+    /// Whether a worker waits for jobs of `pool`, or asked for some a moment ago and may again.
+    pub fn is_asked(&self, pool: &PoolName, now: UnixMs) -> bool {
+        let seen = self.seen.range((pool.clone(), String::new())..);
+        let mut seen = seen.take_while(|((of, _), _)| of == pool);
+        seen.any(|(_, at)| now.since(*at) < WORKER_SEEN_MS) || self.polls.values().any(|poll| poll.pool == *pool)
+    }
+
     fn waits_at(&self, pool: &PoolName, worker: &str) -> bool {
         self.polls
             .values()
@@ -162,6 +169,7 @@ impl<D: Database> Turn<'_, D> {
             jobs: Vec::new(),
         };
         self.state.pull.polls.insert(call, poll);
+        self.touch_standing();
         Ok(())
     }
 

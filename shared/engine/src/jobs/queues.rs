@@ -4,11 +4,12 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use tidegate_protocol::ids::{ActionName, PoolName};
 use tidegate_protocol::time::UnixMs;
 
-use super::gates::{Gate, Gates};
+use super::gates::{Gate, Gates, LimitKey};
 use super::lanes::{LaneName, Lanes, Shape};
 
 /// All lanes with waiting jobs.
@@ -125,6 +126,46 @@ impl Queues {
     /// See [`Lanes::may_wait_beside`], of those that the executor runs.
     pub fn may_wait_beside(&self, shape: &Shape) -> bool {
         self.own.may_wait_beside(shape)
+    }
+
+    /// See [`Lanes::take_came`].
+    pub fn take_came(&mut self) -> Vec<LimitKey> {
+        self.all_mut().flat_map(Lanes::take_came).collect()
+    }
+
+    /// Every key of a limit at whose gate a lane stands.
+    pub fn keys_held(&self) -> Vec<LimitKey> {
+        self.all().flat_map(Lanes::keys_held).cloned().collect()
+    }
+
+    /// The lanes from which jobs start by now: the executor's where it has a place, and those of the pools for which
+    /// workers wait.
+    fn starting<'a>(&'a self, places: bool, asked: impl Fn(&str) -> bool + 'a) -> impl Iterator<Item = &'a Lanes> {
+        let own = places.then_some(&self.own).into_iter();
+        let pools = self.pools.iter().filter(move |(pool, _)| asked(pool));
+        own.chain(pools.map(|(_, lanes)| lanes))
+    }
+
+    /// How many jobs stand at a gate, of those that may start by now; see [`Self::starting`].
+    pub fn jobs_at(&self, gate: &Gate, places: bool, asked: impl Fn(&str) -> bool) -> u64 {
+        self.starting(places, asked).map(|lanes| lanes.jobs_at(gate)).sum()
+    }
+
+    /// See [`Lanes::needs`] and [`Self::starting`].
+    pub fn needs(&self, key: &LimitKey, places: bool, asked: impl Fn(&str) -> bool) -> bool {
+        self.starting(places, asked).any(|lanes| lanes.needs(key))
+    }
+
+    /// See [`Lanes::stands_beyond`] and [`Self::starting`].
+    pub fn stands_beyond(
+        &self,
+        key: &LimitKey,
+        wanted: impl Fn(&LimitKey) -> bool,
+        places: bool,
+        asked: impl Fn(&str) -> bool,
+    ) -> bool {
+        self.starting(places, asked)
+            .any(|lanes| lanes.stands_beyond(key, &wanted))
     }
 
     /// A gate may have opened.

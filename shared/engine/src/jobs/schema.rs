@@ -31,6 +31,7 @@ pub const STEPS: &[&[&str]] = &[
     super::backlog::BYTES,
     super::trail::OUTBOX,
     AWAY,
+    PLACES,
 ];
 
 const FIRST: &[&str] = &[
@@ -190,3 +191,14 @@ const BATCHES: &[&str] = &[
 /// Jobs that are cancelled once nobody follows them, and since when nobody does. No other job has a row.
 const AWAY: &[&str] = &["-- jobs::schema
     CREATE TABLE away (number INTEGER PRIMARY KEY, max_ms INTEGER NOT NULL, since INTEGER) STRICT"];
+
+/// The places under limits that the object has given to others of its tenant, a row for each key under which any has some;
+/// and since when it knows each rule.
+const PLACES: &[&str] = &[
+    "-- jobs::schema
+    ALTER TABLE limit_rule ADD COLUMN since INTEGER NOT NULL DEFAULT 0",
+    "-- jobs::schema
+    CREATE TABLE limit_place (
+        name TEXT NOT NULL, key TEXT NOT NULL, given BLOB NOT NULL, PRIMARY KEY (name, key)
+    ) STRICT, WITHOUT ROWID",
+];

@@ -61,6 +61,11 @@ impl Spread {
         self.place
     }
 
+    /// How many objects there were first.
+    pub fn first(&self) -> u16 {
+        self.history.first().copied().unwrap_or(1)
+    }
+
     /// The number above which its own begin.
     pub fn after(&self) -> JobNumber {
         self.after
@@ -116,7 +121,8 @@ impl<D: Database> Turn<'_, D> {
         let grown = Grown {
             last: self.state.last,
             pauses: self.state.gates.pauses(),
-            settled: self.state.gates.are_settled(),
+            // Places are given by their home, and rates are divided anew: nobody has to come down to anything.
+            settled: true,
         };
         self.reply(call, Ok(Reply::Grown(grown)));
         Ok(())
@@ -124,12 +130,17 @@ impl<D: Database> Turn<'_, D> {
 
     /// The place that a hub tells, where nobody told one before: that of a tenant which began with several objects.
     pub(super) fn learn_place(&mut self, queueing: &Queueing) -> Result<(), DatabaseError> {
-        if queueing.place.shards < 2 || !self.state.spread.history.is_empty() {
+        self.learn_its_place(queueing.place)
+    }
+
+    /// The place that another object of the tenant tells, or a hub.
+    pub(super) fn learn_its_place(&mut self, place: Place) -> Result<(), DatabaseError> {
+        if place.shards < 2 || !self.state.spread.history.is_empty() {
             return Ok(());
         }
         self.know(Spread {
-            place: queueing.place,
-            history: alloc::vec![queueing.place.shards],
+            place,
+            history: alloc::vec![place.shards],
             ..Spread::default()
         })
     }

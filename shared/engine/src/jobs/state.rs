@@ -271,7 +271,11 @@ impl State {
         } else {
             None
         };
-        let due = due.into_iter().chain(unstored).chain(self.limits_at());
+        let due = due
+            .into_iter()
+            .chain(unstored)
+            .chain(self.limits_at())
+            .chain(self.next_share());
         let others = due
             .chain(self.sweep_at)
             .chain(self.schedules.due)
@@ -285,7 +289,7 @@ impl State {
     pub fn next_tick(&self) -> Option<UnixMs> {
         let waiters = self.waiters.values().map(|waiter| waiter.deadline);
         let waiters = waiters.chain(self.batches.next_deadline());
-        waiters.chain(self.next_poll()).min()
+        waiters.chain(self.next_poll()).chain(self.next_share()).min()
     }
 
     /// When the first schedule is due.

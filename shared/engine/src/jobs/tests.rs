@@ -18,6 +18,7 @@ mod limits_of_time;
 mod many;
 mod once;
 mod order;
+mod places;
 mod pull;
 mod recovery;
 mod retention;

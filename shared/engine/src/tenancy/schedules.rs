@@ -6,6 +6,7 @@
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::schedules::Schedule;
+use tidegate_protocol::calls::tenant::Scale;
 
 use super::Effect;
 use crate::database::{Database, DatabaseError, Value, from_blob, to_blob};
@@ -14,7 +15,18 @@ use crate::database::{Database, DatabaseError, Value, from_blob, to_blob};
 pub const RETELL_MS: u64 = 5_000;
 
 /// The schedules of a new version. Where there never were any, there is nothing to tell.
-pub(super) fn replace(db: &impl Database, version: u64, schedules: &[Schedule]) -> Result<(), DatabaseError> {
+///
+/// Their jobs say how the tenant is spread now, not how the composition wants it to be: an object that hears it too early
+/// would look for the homes of limits where they are not.
+pub(super) fn replace(
+    db: &impl Database,
+    version: u64,
+    mut schedules: Vec<Schedule>,
+    scale: Scale,
+) -> Result<(), DatabaseError> {
+    for schedule in &mut schedules {
+        schedule.job.queueing.place.shards = scale.shards;
+    }
     let known = db.run(
         "-- tenancy::schedules::replace\nSELECT 1 FROM schedules WHERE id = 1",
         &[],

@@ -12,6 +12,7 @@ use super::Caller;
 use super::executor::{Execute, Outcome, Policy};
 use super::hooks::Hook;
 use super::once::Once;
+use super::places::{Ask, Places, Recall};
 use super::queueing::{PauseScope, Queueing};
 use super::reporting::Notes;
 use super::schedules::Schedule;
@@ -374,6 +375,10 @@ pub enum BatchAsk {
         /// Whose batch it is.
         owner: UserId,
     },
+    /// Another object of the tenant asks for places under a limit whose home this one is, or gives some back.
+    Ask(alloc::boxed::Box<Ask>),
+    /// The home of a limit wants back what this object does not use.
+    Recall(Recall),
 }
 
 /// A worker asks for jobs of its pool.
@@ -488,6 +493,8 @@ pub enum Reply {
     /// How the jobs of a batch stand that lie here: a [`crate::http::BatchView`], as text, because it is read once, by the
     /// Worker, which sums up those of all objects.
     Batch(JsonText),
+    /// The places that an object has under a limit.
+    Places(Places),
 }
 
 /// Calls to one `Jobs` object that travel together, to be answered one by one.

@@ -6,6 +6,7 @@ pub mod hooks;
 pub mod hub;
 pub mod jobs;
 pub mod once;
+pub mod places;
 pub mod queueing;
 pub mod reporting;
 pub mod schedules;

@@ -14,6 +14,7 @@ use tidegate_protocol::calls::jobs::{
     self, BatchAsk, Change, Enqueue, Filter, JobRef, Keyed, ManyAction, NewJob, Selection, Sort,
 };
 use tidegate_protocol::calls::once::{Dedupe, DedupeRule, KeyLife, Once};
+use tidegate_protocol::calls::places::{Ask, Places, Recall};
 use tidegate_protocol::calls::queueing::{
     ActionPattern, Bounds, Counted, Pause, PauseScope, Priority, Queueing, Rule, Share, WhenFull,
 };
@@ -549,6 +550,28 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             job: job(),
             token: FencingToken(LARGEST),
         },
+        jobs::Call::Ask(Box::new(Ask {
+            limit: "limit".into(),
+            key: String::new(),
+            rule: Rule::Concurrency { max: u32::MAX },
+            since: UnixMs(LARGEST),
+            shard: ShardIndex(u16::MAX),
+            home: ShardIndex(0),
+            first: u16::MAX,
+            number: LARGEST,
+            version: LARGEST,
+            places: u32::MAX,
+            want: 0,
+            wait_ms: LARGEST,
+            brief: true,
+            force: false,
+        })),
+        jobs::Call::Recall(Recall {
+            limit: "limit".into(),
+            key: "key".into(),
+            version: LARGEST,
+            force: true,
+        }),
         jobs::Call::Report {
             job: job(),
             token: FencingToken(LARGEST),
@@ -640,7 +663,9 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             | jobs::Call::Grow(_)
             | jobs::Call::Lease(_)
             | jobs::Call::Input { .. }
-            | jobs::Call::Batch { .. } => {}
+            | jobs::Call::Batch { .. }
+            | jobs::Call::Ask(_)
+            | jobs::Call::Recall(_) => {}
         }
     }
     calls
@@ -800,6 +825,11 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
         deduplicated: true,
         run_at: None,
     }));
+    replies.push(jobs::Reply::Places(Places {
+        places: u32::MAX,
+        version: LARGEST,
+        contended: true,
+    }));
     replies.extend(events().into_iter().map(|event| jobs::Reply::Ended {
         job: job(),
         event,
@@ -831,7 +861,8 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
             | jobs::Reply::History(_)
             | jobs::Reply::Grown(_)
             | jobs::Reply::Elsewhere { .. }
-            | jobs::Reply::Batch(_) => {}
+            | jobs::Reply::Batch(_)
+            | jobs::Reply::Places(_) => {}
         }
     }
     replies

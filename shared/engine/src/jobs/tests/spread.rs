@@ -8,6 +8,7 @@ use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::executor::Execute;
 use tidegate_protocol::calls::jobs::{Call, Enqueue, JobRef, Reply};
 use tidegate_protocol::calls::once::{Dedupe, DedupeRule, KeyLife, Once};
+use tidegate_protocol::calls::places::home_of;
 use tidegate_protocol::calls::queueing::{Counted, Pause, PauseScope, Rule, WhenFull};
 use tidegate_protocol::calls::spread::{Growth, Place, Standing, owner};
 use tidegate_protocol::event::JobState;
@@ -16,6 +17,7 @@ use tidegate_protocol::ids::{JobId, JobNumber, Partition, ShardIndex, UserId};
 use tidegate_protocol::{Error, ErrorCode};
 
 use super::bench::*;
+use crate::jobs::Effect;
 
 /// An object, and what it has started.
 struct Shard {
@@ -327,49 +329,41 @@ fn a_new_object_starts_nothing_until_it_knows_what_is_paused() {
 }
 
 #[test]
-fn a_limit_opens_in_a_new_object_once_the_others_have_come_down_to_their_part() {
+fn a_new_object_asks_the_home_of_a_limit_which_stays_where_it_was() {
     let rule = Rule::Concurrency { max: 4 };
     let mut old = Shard::new();
     for _ in 0..4 {
         accepted(ask_for(&mut old, limited(rule)));
     }
-    let running = old.executed();
-    assert_eq!(running.len(), 4);
-    assert!(!grow(&mut old, told(0, &[1, 2], Standing::Open)), "it holds all of it");
+    assert_eq!(old.executed().len(), 4);
+    assert!(
+        grow(&mut old, told(0, &[1, 2], Standing::Open)),
+        "nobody has to come down to a part"
+    );
     let mut new = Shard::new();
     grow(&mut new, told(1, &[1, 2], Standing::Asleep));
     grow(&mut new, told(1, &[1, 2], Standing::Limited));
-    let waits = accepted(ask_for(&mut new, limited(rule)));
-    assert!(new.executed().is_empty());
-    let reason = Reason::Growing {
-        limit: "l".into(),
-        key: "k".into(),
-    };
-    assert_eq!(new.waits_for(waits), [reason]);
-    assert_eq!(new.state.next_wake(), None, "the gate wakes it");
+    let (reply, effects) = new.bench.call(Call::Enqueue(Box::new(limited(rule))));
+    let waits = accepted(reply);
+    assert!(executions(&effects).is_empty());
+    let asked = effects.iter().find_map(|effect| match effect {
+        Effect::Tell { shard, call } => Some((*shard, call.clone())),
+        _ => None,
+    });
+    let (home, call) = asked.expect("the home is asked");
+    assert_eq!(home, ShardIndex(0));
+    let reason = |waits_for: Vec<Reason>| matches!(waits_for.as_slice(), [Reason::Limit { max: 4, .. }]);
+    assert!(reason(new.waits_for(waits)));
+    assert!(new.state.next_wake().is_some(), "it asks again where it hears nothing");
     // What counts under no limit starts at once.
     accepted(ask_for(&mut new, plain()));
     assert_eq!(new.executed().len(), 1);
-    // The old one starts no more than its part, and says when it is there; a hub's old idea of the spread changes nothing.
-    let mut stale = limited(rule);
-    stale.job.queueing.place = Place::default();
-    let next = accepted(ask_for(&mut old, stale));
-    for (ended, settled) in [(1, false), (2, true)] {
-        old.end(running[ended - 1]);
-        assert_eq!(grow(&mut old, told(0, &[1, 2], Standing::Open)), settled);
-        assert_eq!(old.get(next).status, JobState::Queued, "two run already");
-    }
-    old.end(running[2]);
-    assert_eq!(old.get(next).status, JobState::Running);
-    grow(&mut new, told(1, &[1, 2], Standing::Open));
-    for _ in 0..3 {
-        accepted(ask_for(&mut new, limited(rule)));
-    }
-    assert_eq!(
-        new.executed().len(),
-        3,
-        "its part is two, beside the one without a limit"
-    );
+    // The home has given all it has to its own, and answers as one of them ends.
+    let (id, effects) = old.bench.send(*call);
+    assert!(replies(&effects).is_empty());
+    let execute = old.started[0].clone();
+    let effects = old.bench.finish(&execute, success()).1;
+    assert!(matches!(replies(&effects).get(&id), Some(Ok(Reply::Places(places))) if places.places == 1));
 }
 
 #[test]
@@ -412,7 +406,9 @@ fn a_hub_tells_the_first_objects_of_a_tenant_their_place_and_no_other() {
     for _ in 0..3 {
         accepted(ask_for(&mut bench, in_partition(of(1, 2), LOST)));
     }
-    assert_eq!(bench.executed().len(), 2, "its part");
+    let home = home_of("l", "k", 2);
+    let expected = if home == ShardIndex(1) { 3 } else { 0 };
+    assert_eq!(bench.executed().len(), expected, "its home is {home:?}");
     assert_eq!(bench.state.spread.place().shards, 2);
     grow(&mut bench, told(1, &[2, 4], Standing::Open));
     accepted(ask_for(&mut bench, of(1, 2)));
