@@ -199,5 +199,6 @@ pub(super) fn filter(filter: &Filter) -> AuditFilter {
         code: filter.code,
         created_after: filter.created_after,
         created_before: filter.created_before,
+        batch: filter.batch.clone(),
     }
 }
