@@ -642,6 +642,8 @@ impl World {
             }
             Outcome::Unfinished => self.counters.unfinished += 1,
             Outcome::Snoozed { .. } if facts.stop_by.is_some() => {}
+            // The place that it left was free: it goes on at once.
+            Outcome::Snoozed { ms: 0 } if state == Some(RUNNING) => self.counters.snoozed += 1,
             Outcome::Snoozed { ms } => {
                 if state != Some(SCHEDULED) {
                     return Err(format!("{job} put itself off, and its state is {state:?}"));
