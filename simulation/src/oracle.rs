@@ -584,7 +584,12 @@ impl World {
             let code = reply.as_ref().err().map(|error| error.code);
             let row = |rows: &BTreeMap<JobNumber, RowView>| rows.get(&job.number()).copied();
             // The answer to an outcome that counted may have been lost: said again, it is done already.
-            let again = outcome.is_some() && facts.said.as_ref().map(|(t, o)| (*t, o)) == outcome.map(|o| (token, o));
+            let again = match (&facts.said, outcome) {
+                // For how long an attempt put itself off is no part of what is known of its end.
+                (Some((of, Outcome::Snoozed { .. })), Some(Outcome::Snoozed { .. })) => *of == token,
+                (Some((of, said)), Some(outcome)) => *of == token && said == outcome,
+                _ => false,
+            };
             let refused = code == Some(ErrorCode::LeaseLost) || (again && reply.is_ok());
             if !refused || row(before) != row(after) || effects.len() != 1 {
                 return Err(format!(
