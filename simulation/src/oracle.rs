@@ -86,9 +86,9 @@ struct Facts {
     action: Option<ActionName>,
     /// The token of the attempt whose outcome is awaited.
     open: Option<FencingToken>,
-    /// The latest outcome that counted.
     /// The key that its action found in its request.
     dedupe: Option<String>,
+    /// The latest outcome that counted.
     said: Option<(FencingToken, Outcome)>,
     last_token: u64,
     attempt: u32,

@@ -145,7 +145,6 @@ pub enum Event {
         call: tenant::Call,
         from: Option<(usize, u64)>,
     },
-    /// The alarm of a gate.
     /// An object tells its gate what was done by hand.
     Record {
         shard: usize,
@@ -158,6 +157,7 @@ pub enum Event {
         life: u64,
         number: Option<u64>,
     },
+    /// The alarm of a gate.
     Retell {
         gate: usize,
     },
