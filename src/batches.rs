@@ -3,8 +3,8 @@
 
 use tidegate_durable_objects::platform::now;
 use tidegate_durable_objects::remote;
-use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::jobs::{BatchAsk, Call, Reply};
+use tidegate_protocol::calls::{Caller, Principal};
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::http::BatchView;
 use tidegate_protocol::ids::{BatchId, ObjectName, ShardIndex};
@@ -13,6 +13,7 @@ use tidegate_protocol::{Error, ErrorCode};
 use worker::{Env, Request, Response};
 
 use crate::answer;
+use crate::audit::acting;
 use crate::jobs::{queries, query_number, unexpected};
 use crate::tenants::reach;
 
@@ -22,7 +23,7 @@ use crate::tenants::reach;
 pub async fn show(request: &Request, env: &Env, principal: &Principal, batch: &str) -> Result<Response, Error> {
     let wait = query_number(&queries(request)?, "wait", WAIT_SECONDS_MAX)?;
     let until = now().plus(wait.unwrap_or(0) * 1000);
-    let parts = Parts::of(env, principal, batch).await?;
+    let parts = Parts::of(env, principal, principal.caller(), batch).await?;
     // What one object waits for has ended by the time that the next is asked, so that they can be asked in turn.
     let ask = || BatchAsk::Show {
         wait_ms: until.since(now()),
@@ -34,8 +35,8 @@ pub async fn show(request: &Request, env: &Env, principal: &Principal, batch: &s
 /// `POST /v1/batches/{id}:cancel`: ends what has not ended, and answers with how the batch stands then.
 ///
 /// Errors: `NOT_FOUND`, `FORBIDDEN`. After `UNAVAILABLE` a part may be cancelled, and the call is to be made again.
-pub async fn cancel(env: &Env, principal: &Principal, batch: &str) -> Result<Response, Error> {
-    let parts = Parts::of(env, principal, batch).await?;
+pub async fn cancel(request: &Request, env: &Env, principal: &Principal, batch: &str) -> Result<Response, Error> {
+    let parts = Parts::of(env, principal, acting(request, principal), batch).await?;
     let whole = parts.ask(|| BatchAsk::Show { wait_ms: 0 }).await?;
     let owner = whole.ok_or_else(Error::not_found)?.user;
     let ask = || BatchAsk::Cancel { owner: owner.clone() };
@@ -47,17 +48,19 @@ pub async fn cancel(env: &Env, principal: &Principal, batch: &str) -> Result<Res
 struct Parts<'a> {
     env: &'a Env,
     principal: &'a Principal,
+    caller: Caller,
     batch: BatchId,
     shards: u16,
 }
 
 impl<'a> Parts<'a> {
-    async fn of(env: &'a Env, principal: &'a Principal, batch: &str) -> Result<Self, Error> {
+    async fn of(env: &'a Env, principal: &'a Principal, caller: Caller, batch: &str) -> Result<Self, Error> {
         let batch = BatchId::parse(batch).ok_or_else(Error::not_found)?;
         let shards = reach(env, &principal.tenant).await?;
         Ok(Self {
             env,
             principal,
+            caller,
             batch,
             shards,
         })
@@ -70,7 +73,7 @@ impl<'a> Parts<'a> {
             let name = ObjectName::Jobs(self.principal.tenant.clone(), ShardIndex(shard));
             let call = Call::Batch {
                 batch: self.batch.clone(),
-                caller: self.principal.caller(),
+                caller: self.caller.clone(),
                 ask: ask(),
             };
             match remote::jobs(self.env, &name, call).await {

@@ -98,7 +98,7 @@ async fn serve(
         Route::Requests => requests::create(request, env, principal).await,
         Route::Batch => batch::create(request, env, principal).await,
         Route::BatchView(batch) => batches::show(request, env, &principal, &batch).await,
-        Route::BatchCancel(batch) => batches::cancel(env, &principal, &batch).await,
+        Route::BatchCancel(batch) => batches::cancel(request, env, &principal, &batch).await,
         Route::Jobs => jobs::list(request, env, &principal).await,
         Route::Job(job) => jobs::show(request, env, &principal, &job).await,
         Route::JobEvents(job) => jobs::events(request, env, &principal, &job).await,

@@ -86,9 +86,9 @@ struct Facts {
     action: Option<ActionName>,
     /// The token of the attempt whose outcome is awaited.
     open: Option<FencingToken>,
-    /// The latest outcome that counted.
     /// The key that its action found in its request.
     dedupe: Option<String>,
+    /// The latest outcome that counted.
     said: Option<(FencingToken, Outcome)>,
     last_token: u64,
     attempt: u32,
@@ -584,7 +584,12 @@ impl World {
             let code = reply.as_ref().err().map(|error| error.code);
             let row = |rows: &BTreeMap<JobNumber, RowView>| rows.get(&job.number()).copied();
             // The answer to an outcome that counted may have been lost: said again, it is done already.
-            let again = outcome.is_some() && facts.said.as_ref().map(|(t, o)| (*t, o)) == outcome.map(|o| (token, o));
+            let again = match (&facts.said, outcome) {
+                // For how long an attempt put itself off is no part of what is known of its end.
+                (Some((of, Outcome::Snoozed { .. })), Some(Outcome::Snoozed { .. })) => *of == token,
+                (Some((of, said)), Some(outcome)) => *of == token && said == outcome,
+                _ => false,
+            };
             let refused = code == Some(ErrorCode::LeaseLost) || (again && reply.is_ok());
             if !refused || row(before) != row(after) || effects.len() != 1 {
                 return Err(format!(
@@ -642,6 +647,8 @@ impl World {
             }
             Outcome::Unfinished => self.counters.unfinished += 1,
             Outcome::Snoozed { .. } if facts.stop_by.is_some() => {}
+            // The place that it left was free: it goes on at once.
+            Outcome::Snoozed { ms: 0 } if state == Some(RUNNING) => self.counters.snoozed += 1,
             Outcome::Snoozed { ms } => {
                 if state != Some(SCHEDULED) {
                     return Err(format!("{job} put itself off, and its state is {state:?}"));

@@ -146,7 +146,6 @@ pub enum Event {
         call: tenant::Call,
         from: Option<(usize, u64)>,
     },
-    /// The alarm of a gate.
     /// An object tells its gate what was done by hand.
     Record {
         shard: usize,
@@ -159,6 +158,7 @@ pub enum Event {
         life: u64,
         number: Option<u64>,
     },
+    /// The alarm of a gate.
     Retell {
         gate: usize,
     },

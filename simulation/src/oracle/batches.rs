@@ -132,9 +132,10 @@ impl World {
         if let Turn::Handle(call, _) = turn
             && let Some(Ok(Reply::Batch(text))) = own_reply(*call, effects)
         {
-            let told: BatchView = serde_json::from_str(text.as_str()).map_err(|error| error.to_string())?;
-            if !views.contains(&told) {
-                return Err(format!("{told:?} was said, and it is {views:?}"));
+            // As text: reading a number back may change its last digit.
+            let is_told = |view: &BatchView| serde_json::to_string(view).is_ok_and(|view| view == text.as_str());
+            if !views.iter().any(is_told) {
+                return Err(format!("{} was said, and it is {views:?}", text.as_str()));
             }
         }
         Ok(())

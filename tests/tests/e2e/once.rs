@@ -29,7 +29,8 @@ fn stage(between: Between) -> Stage {
     actions["open"] = json!({ "run": "core.delay", "mode": "async", "lease": "2s", "dedupe": dedupe("until_ended") });
     actions["newest"] = json!({ "run": "core.echo", "mode": "async", "dedupe": dedupe("replace_waiting") });
     actions["last"] = json!({ "run": "core.echo", "mode": "async", "dedupe": dedupe("keep_last") });
-    actions["last"]["dedupe"]["wait"] = json!("6s");
+    // Longer than a killed server takes to come back, on a busy machine too.
+    actions["last"]["dedupe"]["wait"] = json!("12s");
     let once = json!({ "attempts": 1 });
     let freed = json!({ "ttl": "1h", "failed": "free" });
     actions["freed"] = json!({ "run": "core.fail", "mode": "async", "retry": once, "idempotency": freed });

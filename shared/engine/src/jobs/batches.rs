@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::jobs::{BatchAsk, Reply};
 use tidegate_protocol::event::{JobState, JsonText};
-use tidegate_protocol::http::BatchView;
+use tidegate_protocol::http::{AuditCounts, AuditFilter, AuditTarget, AuditWhat, BatchView};
 use tidegate_protocol::ids::{BatchId, JobNumber, UserId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
@@ -387,13 +387,30 @@ impl<D: Database> Turn<'_, D> {
             && batch.cancelled_at.is_none()
         {
             batch.cancelled_at = Some(now);
-            batch.cancel_after = (batch.open() > 0).then(|| JobNumber(batch.first.0.saturating_sub(1)));
+            let open = batch.open();
+            batch.cancel_after = (open > 0).then(|| JobNumber(batch.first.0.saturating_sub(1)));
             self.cancel_next(id, TURN_ROWS_MAX)?;
+            if open > 0 {
+                self.note_cancelled(caller, id, open)?;
+            }
         }
         Ok(match self.batch(id)?.cloned() {
             Some(batch) => shown(&self.state.view_of(id, &batch)),
             None => Err(Error::not_found()),
         })
+    }
+
+    fn note_cancelled(&mut self, caller: &Caller, id: &BatchId, open: u64) -> Result<(), DatabaseError> {
+        let filter = AuditFilter {
+            batch: Some(id.clone()),
+            ..AuditFilter::default()
+        };
+        let target = AuditTarget {
+            filter: Some(filter),
+            ..AuditTarget::default()
+        };
+        let counts = AuditCounts { done: open, refused: 0 };
+        self.note(caller, AuditWhat::BatchCancelled, target, Some(counts))
     }
 
     /// Goes on with the cancel of a batch: ends `limit` jobs at most, and says how many it has ended.

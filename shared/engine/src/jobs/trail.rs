@@ -13,7 +13,7 @@ use tidegate_protocol::http::{AuditCounts, AuditEntry, AuditFilter, AuditTarget,
 use tidegate_protocol::ids::JobId;
 use tidegate_protocol::time::UnixMs;
 
-use super::{Effect, REDELIVERY_MS, State, Turn};
+use super::{Effect, REDELIVERY_MS, Turn};
 use crate::audit::written;
 use crate::database::{Database, DatabaseError, Value};
 use tidegate_protocol::calls::jobs::Filter;
@@ -76,13 +76,6 @@ impl Trail {
     /// When the object must be woken to tell again what is not confirmed.
     pub fn next_wake(self) -> Option<UnixMs> {
         (!self.is_told()).then_some(self.retry_at)
-    }
-}
-
-impl State {
-    /// Whether the gate has confirmed everything that was done by hand.
-    pub fn trail_is_told(&self) -> bool {
-        self.trail.is_told()
     }
 }
 
@@ -199,5 +192,6 @@ pub(super) fn filter(filter: &Filter) -> AuditFilter {
         code: filter.code,
         created_after: filter.created_after,
         created_before: filter.created_before,
+        batch: filter.batch.clone(),
     }
 }

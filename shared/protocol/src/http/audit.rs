@@ -10,7 +10,7 @@ use crate::calls::audit::{Act, Via};
 use crate::calls::queueing::PauseScope;
 use crate::error::ErrorCode;
 use crate::event::{JobState, JsonText};
-use crate::ids::{ActionName, JobId, RequestId, Revision, ScheduleName, TraceParent, UserId};
+use crate::ids::{ActionName, BatchId, JobId, RequestId, Revision, ScheduleName, TraceParent, UserId};
 use crate::time::UnixMs;
 
 /// Jobs that an entry names at most; its counts tell of all.
@@ -70,6 +70,8 @@ acts! {
     DeadLettersRedriven = "dead_letters.redriven",
     /// Dead letters were taken out of the list.
     DeadLettersDiscarded = "dead_letters.discarded",
+    /// What had not ended of a batch was cancelled.
+    BatchCancelled = "batch.cancelled",
 }
 
 impl AuditWhat {
@@ -87,6 +89,7 @@ impl AuditWhat {
                 | Self::JobsCancelled
                 | Self::DeadLettersRedriven
                 | Self::DeadLettersDiscarded
+                | Self::BatchCancelled
         )
     }
 }
@@ -124,6 +127,9 @@ pub struct AuditFilter {
     /// Only accepted before this moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_before: Option<UnixMs>,
+    /// Only of this batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchId>,
 }
 
 /// What it was done to.

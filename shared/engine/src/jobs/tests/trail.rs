@@ -6,13 +6,14 @@ use alloc::vec::Vec;
 
 use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::audit::{Act, Via};
-use tidegate_protocol::calls::jobs::{Call, Change, ManyAction, Selection};
+use tidegate_protocol::calls::jobs::{BatchAsk, Call, Change, ManyAction, Selection};
 use tidegate_protocol::calls::queueing::PauseScope;
 use tidegate_protocol::calls::tenant::Recorded;
 use tidegate_protocol::http::{AuditCounts, AuditEntry, AuditWhat};
 use tidegate_protocol::ids::{JobId, RequestId, ShardIndex};
 
 use super::super::{Effect, REDELIVERY_MS, recorded};
+use super::batches;
 use super::bench::*;
 use crate::audit;
 use crate::database::native::Native;
@@ -237,4 +238,28 @@ fn a_plain_jobs_life_writes_nothing_of_it() {
     let (_, effects) = bench.finish(&execute, success());
     assert_eq!(acts(&effects), []);
     assert_eq!(bench.count("SELECT count(*) FROM audit_outbox"), 0);
+}
+
+#[test]
+fn the_cancel_of_a_batch_is_an_entry_that_names_it_and_a_second_one_is_none() {
+    let mut bench = Bench::new();
+    for _ in 0..3 {
+        bench.start(batches::of_batch(1));
+    }
+    let cancel = || Call::Batch {
+        batch: batches::id(1),
+        caller: operator(),
+        ask: BatchAsk::Cancel {
+            owner: caller("ann").user,
+        },
+    };
+    let (_, effects) = bench.call(cancel());
+    let entry = &read(&told(&effects))[0];
+    assert_eq!(entry.what, AuditWhat::BatchCancelled);
+    assert_eq!(entry.counts, Some(AuditCounts { done: 3, refused: 0 }));
+    let named = entry.target.filter.as_ref().and_then(|filter| filter.batch.clone());
+    assert_eq!(named, Some(batches::id(1)));
+    confirm(&mut bench, &told(&effects));
+    let (_, effects) = bench.call(cancel());
+    assert_eq!(acts(&effects), []);
 }
