@@ -154,6 +154,7 @@ impl Hub {
                 | jobs::Reply::Leased { .. }
                 | jobs::Reply::Continue { .. }
                 | jobs::Reply::Grown(_)
+                | jobs::Reply::Elsewhere { .. }
                 | jobs::Reply::Batch(_)
                 | jobs::Reply::Places(_),
             ) => effects.push(send_error(to, Some(request_id), unexpected(), now)),

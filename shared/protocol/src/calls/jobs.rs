@@ -360,6 +360,10 @@ pub enum Call {
         /// What is asked.
         ask: BatchAsk,
     },
+    /// Another object of the tenant asks for places under a limit whose home this one is, or gives some back.
+    Ask(alloc::boxed::Box<Ask>),
+    /// The home of a limit wants back what this object does not use.
+    Recall(Recall),
 }
 
 /// What is asked about a batch.
@@ -375,10 +379,6 @@ pub enum BatchAsk {
         /// Whose batch it is.
         owner: UserId,
     },
-    /// Another object of the tenant asks for places under a limit whose home this one is, or gives some back.
-    Ask(alloc::boxed::Box<Ask>),
-    /// The home of a limit wants back what this object does not use.
-    Recall(Recall),
 }
 
 /// A worker asks for jobs of its pool.
