@@ -21,7 +21,7 @@ pub mod upstream;
 use std::time::{Duration, Instant};
 
 /// How long anything that should happen soon may take. Generous: the machine may be busy with other tests.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(40);
 
 /// Asks `probe` until it gives something, for [`SOON`] at most; `what` names it where it never comes.
 pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {

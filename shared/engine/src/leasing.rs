@@ -200,7 +200,8 @@ mod tests {
             shards in 1_u16..40, max in 1_u32..60, chance: u64, holder in 0_u16..40, comes_ms in 0_u64..10_000
         ) {
             let holder = holder % shards;
-            let mut search = Search::new(shards, max, NOW.plus(20_000), chance);
+            // Long enough to come round once more after the job has come.
+            let mut search = Search::new(shards, max, NOW.plus(10_000 + 40 * SLICE_MS), chance);
             let mut now = NOW;
             let comes = NOW.plus(comes_ms);
             let mut all = BTreeSet::new();

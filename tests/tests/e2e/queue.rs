@@ -111,7 +111,7 @@ fn jobs_of_several_shards_are_listed_in_either_order() {
 }
 
 /// When a job ended, in milliseconds. Days are all that is needed of the date: a test lasts no month.
-fn ended_at(job: &Value) -> u64 {
+pub(crate) fn ended_at(job: &Value) -> u64 {
     let text = job["ended_at"].as_str().expect("it has ended");
     let numbers: Vec<u64> = text
         .split(|c: char| !c.is_ascii_digit())
