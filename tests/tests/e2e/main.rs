@@ -30,6 +30,7 @@ mod panics;
 mod queue;
 mod report;
 mod schedules;
+mod shared_limits;
 mod socket_workers;
 mod spill;
 mod tenants;
