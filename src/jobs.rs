@@ -8,7 +8,7 @@ use tidegate_protocol::calls::{Caller, Principal};
 use tidegate_protocol::event::Payload;
 use tidegate_protocol::fault::{escape_pointer, shorten};
 use tidegate_protocol::frames::{self, ServerFrame, Start};
-use tidegate_protocol::http::JobPage;
+use tidegate_protocol::http::{JobPage, Why};
 use tidegate_protocol::ids::{JobId, JobNumber, ObjectName, RequestId, Seq, ShardIndex};
 use tidegate_protocol::limits::{BODY_BYTES_MAX, WAIT_SECONDS_MAX};
 use tidegate_protocol::{Error, ErrorCode, Fault};
@@ -135,16 +135,32 @@ pub async fn reschedule(request: &mut Request, env: &Env, principal: &Principal,
     change(request, env, principal, job, Change::Reschedule(at)).await
 }
 
-/// `GET /v1/jobs/{id}/why`: what the job waits for.
+/// `GET /v1/jobs/{id}/why`: what the job waits for. Its object knows which jobs there hold a limit; the others are asked
+/// for theirs.
 ///
 /// Errors: `NOT_FOUND`.
 pub async fn why(env: &Env, principal: &Principal, job: &str) -> Result<Response, Error> {
     let (job, name) = find(env, principal, job).await?;
     let caller = principal.caller();
-    match remote::jobs(env, &name, Call::Why { job, caller }).await? {
-        Reply::Why(why) => answer::json(&why, 200),
-        _ => Err(unexpected()),
+    let Reply::Why(text) = remote::jobs(env, &name, Call::Why { job, caller }).await? else {
+        return Err(unexpected());
+    };
+    let mut why: Why = serde_json::from_str(text.as_str()).map_err(|_| unexpected())?;
+    for full in why.full_limits() {
+        for shard in 0..reach(env, &principal.tenant).await? {
+            let object = ObjectName::Jobs(principal.tenant.clone(), ShardIndex(shard));
+            if object == name {
+                continue;
+            }
+            let (limit, key) = full.clone();
+            let caller = principal.caller();
+            match remote::jobs(env, &object, Call::Holders { limit, key, caller }).await? {
+                Reply::Holders(jobs) => why.add_holders(&full, jobs),
+                _ => return Err(unexpected()),
+            }
+        }
     }
+    answer::json(&why, 200)
 }
 
 /// `GET /v1/jobs/{id}/result`: the result, streamed where it is large.

@@ -528,6 +528,7 @@ fn name(turn: &Turn) -> &'static str {
             Call::Result { .. } => "result",
             Call::List { .. } => "list",
             Call::Why { .. } => "why",
+            Call::Holders { .. } => "holders",
             Call::Pause { .. } => "pause",
             Call::Resume { .. } => "resume",
             Call::Queue { .. } => "queue",

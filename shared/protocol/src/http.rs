@@ -5,6 +5,7 @@ mod audit;
 mod batch;
 mod bulk;
 mod ended;
+mod why;
 mod workers;
 
 use alloc::collections::BTreeMap;
@@ -24,6 +25,7 @@ pub use bulk::{
     REDRIVES_PER_SECOND_MAX, Rate, RetryRequest,
 };
 pub use ended::{EndedJob, JobEnded};
+pub use why::{Reason, Why};
 
 pub use workers::{LEASE_WAIT_MS_MAX, LEASED_JOBS_MAX, LeaseBody, LeasedJob, LeasedJobs, PoolQueue, WorkerSeen};
 
@@ -32,7 +34,7 @@ use crate::calls::schedules::Overlap;
 use crate::error::Error;
 use crate::event::{JobState, JsonText, Progress};
 use crate::fault::Fault;
-use crate::ids::{ActionName, BatchId, JobId, PoolName, RequestId, ScheduleName, Seq, StreamName, UserId};
+use crate::ids::{ActionName, BatchId, JobId, RequestId, ScheduleName, Seq, StreamName, UserId};
 use crate::time::UnixMs;
 
 /// The namespace of the problem types: one for each error code, explained in `docs/errors/`.
@@ -138,94 +140,6 @@ pub struct JobPage {
     /// Where the next page begins; absent at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
-}
-
-/// One thing that a job waits for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case", tag = "kind", content = "about")]
-pub enum Reason {
-    /// Its own time.
-    Delayed {
-        /// When it may start.
-        until: UnixMs,
-    },
-    /// Its next attempt, after one that failed.
-    Retrying {
-        /// When it may start.
-        until: UnixMs,
-    },
-    /// The queue's doorbell.
-    Doorbell {
-        /// When it starts without one.
-        until: UnixMs,
-    },
-    /// Someone paused it.
-    Paused(Pause),
-    /// Someone paused this very job.
-    PausedAlone {
-        /// Who did it.
-        by: UserId,
-        /// Since when.
-        since: UnixMs,
-    },
-    /// A limit of jobs that run at once.
-    Limit {
-        /// The limit.
-        limit: String,
-        /// The key, where the limit has keys.
-        key: String,
-        /// How many may run.
-        max: u32,
-        /// Jobs that run under it, the first of them.
-        held_by: Vec<JobId>,
-    },
-    /// A limit of starts over time.
-    Throttled {
-        /// The limit.
-        limit: String,
-        /// The key, where the limit has keys.
-        key: String,
-        /// When there is room for the next start.
-        until: UnixMs,
-    },
-    /// A place of the queue itself.
-    Places {
-        /// How many run, and may.
-        running: u32,
-    },
-    /// Jobs of the same kind that came before.
-    Behind {
-        /// How many.
-        ahead: u64,
-    },
-    /// A limit, in an object that has joined others: they still hold more than their new part of it.
-    Growing {
-        /// The limit.
-        limit: String,
-        /// The key, where the limit has keys.
-        key: String,
-    },
-    /// A worker of a pool that asks for it.
-    Worker {
-        /// The pool.
-        pool: PoolName,
-        /// When a worker of the pool last asked for work; absent where none did of late.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        asked_at: Option<UnixMs>,
-    },
-}
-
-/// Why a job is not running.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Why {
-    /// The job.
-    pub job_id: JobId,
-    /// Its state.
-    pub status: JobState,
-    /// What it waits for; empty for one that runs or has ended.
-    pub waits_for: Vec<Reason>,
 }
 
 /// How many jobs of an action wait.

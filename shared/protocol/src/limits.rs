@@ -30,6 +30,8 @@ pub const METADATA_VALUE_BYTES_MAX: usize = 1024;
 pub const OBJECT_KEY_BYTES_MAX: usize = 900;
 /// Jobs one socket follows at once. Each takes about 100 bytes of the 16 KiB that a sleeping socket keeps.
 pub const FOLLOWS_MAX: usize = 64;
+/// Jobs named that hold places under a limit which another waits for.
+pub const HOLDERS_SHOWN_MAX: usize = 10;
 /// The longest a request may ask to be waited for. Seconds.
 pub const WAIT_SECONDS_MAX: u64 = 60;
 /// How far away `delay_ms` and `run_at` may lie: ten years. Milliseconds.

@@ -52,7 +52,14 @@ impl World {
                 }
             }
             ("error", None, _) => self.error_seen(client, &request, text),
-            ("welcome" | "ok" | "goodbye", _, _) => Ok(()),
+            ("ok", _, _) => {
+                let client = &mut self.clients[client];
+                if let Some(job) = client.detaching.remove(&request) {
+                    client.following.retain(|(_, other)| *other != job);
+                }
+                Ok(())
+            }
+            ("welcome" | "goodbye", _, _) => Ok(()),
             _ => Err(format!("an unexpected frame: {text}")),
         }
     }

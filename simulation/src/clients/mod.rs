@@ -65,6 +65,9 @@ pub struct Client {
     attaching: BTreeMap<String, Option<JobId>>,
     /// Attaches that need not be told anything any more: one that missed nothing, and was given up before anything came.
     given_up: BTreeSet<String>,
+    /// Jobs that it detached from, each by its request: until that is answered, an earlier answer may still say that it
+    /// follows them.
+    detaching: BTreeMap<String, JobId>,
     /// Requests for what belongs to others.
     intrusions: BTreeSet<String>,
     http: BTreeSet<u64>,
@@ -89,6 +92,7 @@ impl Client {
             following: BTreeSet::new(),
             attaching: BTreeMap::new(),
             given_up: BTreeSet::new(),
+            detaching: BTreeMap::new(),
             intrusions: BTreeSet::new(),
             http: BTreeSet::new(),
             batches: BTreeSet::new(),
@@ -124,6 +128,7 @@ impl Client {
         self.following.clear();
         self.attaching.clear();
         self.given_up.clear();
+        self.detaching.clear();
     }
 }
 /// The value of a field of a frame: text without its quotes, or a number.

@@ -153,6 +153,7 @@ impl World {
         detached.following.retain(|(_, other)| *other != job);
         let of_it = detached.attaching.iter().filter(|(_, other)| **other == Some(job));
         detached.given_up.extend(of_it.map(|(request, _)| request.clone()));
+        detached.detaching.insert(id.clone(), job);
         self.send_up(
             socket,
             format!("{{\"type\":\"detach\",\"id\":\"{id}\",\"job_id\":\"{job}\"}}"),

@@ -5,7 +5,7 @@ use tidegate_tests::http::Client;
 use tidegate_tests::socket::job_of;
 use tidegate_tests::stage::{Between, Stage};
 use tidegate_tests::tenant::composition;
-use tidegate_tests::unique;
+use tidegate_tests::{eventually, unique};
 
 use crate::queue::ended_at;
 use crate::three_ways;
@@ -43,6 +43,34 @@ fn interrupt(stage: &mut Stage) {
         }
     }
     stage.interrupt();
+}
+
+/// What is said of a job names the one that holds the limit, on whatever shard it runs.
+#[test]
+fn a_job_that_waits_says_who_holds_the_limit_on_another_shard() {
+    let stage = stage(Between::Nothing, &json!({ "actions": "slow", "concurrency": 1 }));
+    let client = stage.tenant.client("alice");
+    let holder = start(&client, 60_000);
+    let waiting: Vec<String> = (0..8).map(|_| start(&client, 1)).collect();
+    for job in &waiting {
+        eventually("the limit it waits for", || {
+            let why = client.get(&format!("/v1/jobs/{job}/why")).json(200);
+            let reasons = why["waits_for"].as_array().expect("a list");
+            let limit = reasons.iter().find(|reason| reason["kind"] == "limit")?;
+            (limit["about"]["held_by"] == json!([holder])).then_some(())
+        });
+    }
+    // Who may not see the holder is not told of it.
+    let other = stage.tenant.client("bob");
+    let own = start(&other, 1);
+    let why = other.get(&format!("/v1/jobs/{own}/why")).json(200);
+    assert_eq!(why["waits_for"][0]["about"]["held_by"], json!([]), "{why}");
+    client
+        .post(&format!("/v1/jobs/{holder}:cancel"), &json!(null))
+        .json(202);
+    for job in waiting.iter() {
+        assert_eq!(ended(&client, job)["status"], "succeeded");
+    }
 }
 
 /// A request for a job of so many milliseconds. Its key decides which shard it lies on, by chance.

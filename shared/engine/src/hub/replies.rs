@@ -156,7 +156,8 @@ impl Hub {
                 | jobs::Reply::Grown(_)
                 | jobs::Reply::Elsewhere { .. }
                 | jobs::Reply::Batch(_)
-                | jobs::Reply::Places(_),
+                | jobs::Reply::Places(_)
+                | jobs::Reply::Holders(_),
             ) => effects.push(send_error(to, Some(request_id), unexpected(), now)),
         }
     }
@@ -295,6 +296,7 @@ fn http_reply(request_id: RequestId, reply: jobs::Reply) -> Reply {
         | jobs::Reply::Elsewhere { .. }
         | jobs::Reply::Batch(_)
         | jobs::Reply::Places(_)
+        | jobs::Reply::Holders(_)
         | jobs::Reply::Done => Reply::Answer {
             request_id,
             result: Err(unexpected()),

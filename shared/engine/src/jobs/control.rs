@@ -1,6 +1,7 @@
 //! Holding jobs back and letting them go, and saying what a job waits for.
 
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::Caller;
@@ -9,6 +10,7 @@ use tidegate_protocol::calls::queueing::{Counted, Pause, PauseScope, Queueing, R
 use tidegate_protocol::event::{Happening, JobState, JsonText};
 use tidegate_protocol::http::{ActionQueue, AuditTarget, AuditWhat, QueueView, Reason, Why};
 use tidegate_protocol::ids::{FencingToken, JobId, JobNumber};
+use tidegate_protocol::limits::HOLDERS_SHOWN_MAX;
 use tidegate_protocol::{Error, ErrorCode};
 
 use super::change::Control;
@@ -18,8 +20,6 @@ use super::row::Job;
 use super::{CallId, Effect, PAUSES_MAX, Turn};
 use crate::database::{Database, DatabaseError, Value};
 
-/// Jobs named that hold the places of a limit.
-const HOLDERS_SHOWN_MAX: usize = 10;
 /// Actions shown of a queue.
 const ACTIONS_SHOWN_MAX: usize = 100;
 
@@ -180,12 +180,7 @@ impl<D: Database> Turn<'_, D> {
         Some(match rule {
             Rule::Concurrency { max } => Reason::Limit {
                 max,
-                held_by: self
-                    .holders(&key)
-                    .filter(|job| caller.may_read(&job.spec.user))
-                    .map(|job| job.id)
-                    .take(HOLDERS_SHOWN_MAX)
-                    .collect(),
+                held_by: self.visible_holders(&key, caller),
                 limit: key.limit,
                 key: key.key,
             },
@@ -195,6 +190,21 @@ impl<D: Database> Turn<'_, D> {
                 key: key.key,
             },
         })
+    }
+
+    /// Says which jobs here hold places under a limit.
+    pub(super) fn holders_here(&mut self, call: CallId, limit: String, key: String, caller: &Caller) {
+        let holders = self.visible_holders(&LimitKey { limit, key }, caller);
+        self.reply(call, Ok(Reply::Holders(holders)));
+    }
+
+    /// Jobs that hold a place under a limit and that the caller may see, the oldest first.
+    fn visible_holders(&self, key: &LimitKey, caller: &Caller) -> Vec<JobId> {
+        self.holders(key)
+            .filter(|job| caller.may_read(&job.spec.user))
+            .map(|job| job.id)
+            .take(HOLDERS_SHOWN_MAX)
+            .collect()
     }
 
     /// Running jobs that hold a place under a limit, the oldest first.

@@ -260,6 +260,10 @@ impl<'a, D: Database> Turn<'a, D> {
             Call::Lease(asked) => self.lease(id, asked),
             Call::Input { job, token } => self.input(id, job, token),
             Call::Batch { batch, caller, ask } => self.ask_batch(id, &batch, &caller, ask),
+            Call::Holders { limit, key, caller } => {
+                self.holders_here(id, limit, key, &caller);
+                Ok(())
+            }
             Call::Ask(ask) => self.asked(id, &ask),
             Call::Recall(recall) => self.recalled(id, &recall),
         }
@@ -298,9 +302,9 @@ pub fn handle<D: Database>(
         turn.release_held()?;
     }
     turn.serve()?;
+    turn.share()?;
     turn.write_batches()?;
     turn.tell_noted()?;
-    turn.share()?;
     Ok(turn.effects)
 }
 
@@ -324,9 +328,9 @@ pub fn wake<D: Database>(
     let mut turn = Turn::new(db, state, now, random);
     turn.wake()?;
     turn.serve()?;
+    turn.share()?;
     turn.write_batches()?;
     turn.tell_again()?;
-    turn.share()?;
     Ok(turn.effects)
 }
 
@@ -342,8 +346,8 @@ pub fn tick<D: Database>(
     let mut turn = Turn::new(db, state, now, random);
     turn.tick()?;
     turn.serve()?;
-    turn.write_batches()?;
     turn.share()?;
+    turn.write_batches()?;
     Ok(turn.effects)
 }
 
@@ -363,8 +367,8 @@ pub fn told<D: Database>(
         turn.fill()?;
     }
     turn.serve()?;
-    turn.write_batches()?;
     turn.share()?;
+    turn.write_batches()?;
     Ok(turn.effects)
 }
 

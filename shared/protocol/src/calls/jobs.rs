@@ -360,6 +360,15 @@ pub enum Call {
         /// What is asked.
         ask: BatchAsk,
     },
+    /// Say which jobs here hold places under a limit, for the sum of all objects.
+    Holders {
+        /// The limit.
+        limit: String,
+        /// Its key; empty where it has none.
+        key: String,
+        /// Who asks.
+        caller: Caller,
+    },
     /// Another object of the tenant asks for places under a limit whose home this one is, or gives some back.
     Ask(alloc::boxed::Box<Ask>),
     /// The home of a limit wants back what this object does not use.
@@ -495,6 +504,8 @@ pub enum Reply {
     Batch(JsonText),
     /// The places that an object has under a limit.
     Places(Places),
+    /// Jobs that run under a limit, the oldest first; at most [`crate::limits::HOLDERS_SHOWN_MAX`].
+    Holders(Vec<JobId>),
 }
 
 /// Calls to one `Jobs` object that travel together, to be answered one by one.

@@ -498,6 +498,11 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             job: job(),
             caller: caller(),
         },
+        jobs::Call::Holders {
+            limit: String::from("each"),
+            key: String::from("acme"),
+            caller: caller(),
+        },
         jobs::Call::Pause {
             scope: PauseScope::Tenant,
             caller: caller(),
@@ -642,6 +647,7 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             | jobs::Call::Result { .. }
             | jobs::Call::List { .. }
             | jobs::Call::Why { .. }
+            | jobs::Call::Holders { .. }
             | jobs::Call::Pause { .. }
             | jobs::Call::Resume { .. }
             | jobs::Call::Queue { .. }
@@ -825,6 +831,7 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
         deduplicated: true,
         run_at: None,
     }));
+    replies.push(jobs::Reply::Holders(vec![job()]));
     replies.push(jobs::Reply::Places(Places {
         places: u32::MAX,
         version: LARGEST,
@@ -862,7 +869,8 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
             | jobs::Reply::Grown(_)
             | jobs::Reply::Elsewhere { .. }
             | jobs::Reply::Batch(_)
-            | jobs::Reply::Places(_) => {}
+            | jobs::Reply::Places(_)
+            | jobs::Reply::Holders(_) => {}
         }
     }
     replies
