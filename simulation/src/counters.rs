@@ -111,6 +111,8 @@ counters! {
     retried,
     /// Notes of an attempt that came a second time.
     notes_doubled,
+    /// Attempts whose start has a place among the events of their job.
+    starts_kept,
     /// Text that reached a client.
     output_seen,
     /// Runs that went on in another run.

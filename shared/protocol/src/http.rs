@@ -127,6 +127,9 @@ pub struct Job {
     /// The batch that it is of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_id: Option<BatchId>,
+    /// When the attempt under way began, or the last one; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<UnixMs>,
 }
 
 /// A page of jobs, newest first.

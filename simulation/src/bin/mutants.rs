@@ -65,6 +65,7 @@ const AUDIT: &str = "shared/engine/src/audit.rs";
 const TRAIL: &str = "shared/engine/src/jobs/trail.rs";
 const AWAY: &str = "shared/engine/src/jobs/away.rs";
 const FOLLOWED: &str = "shared/engine/src/hub/followed.rs";
+const STARTED: &str = "shared/engine/src/jobs/started.rs";
 
 const MUTANTS: &[Mutant] = &[
     mutant(
@@ -956,6 +957,24 @@ const MUTANTS: &[Mutant] = &[
         AWAY,
         "if waited_for.contains(&number) || !job.followers.is_empty() {",
         "if !job.followers.is_empty() {",
+    ),
+    mutant(
+        "a new attempt began with the one before",
+        ATTEMPT,
+        "job.started_at = Some(self.now);",
+        "job.started_at = job.started_at.or(Some(self.now));",
+    ),
+    mutant(
+        "each run of an attempt is a start of it",
+        ATTEMPT,
+        "let begun = if counts {",
+        "let begun = if counts || job.attempt > 0 {",
+    ),
+    mutant(
+        "a start has no place where all events are kept",
+        STARTED,
+        "!= Durability::All",
+        "!= Durability::All || job.attempt > 1",
     ),
 ];
 

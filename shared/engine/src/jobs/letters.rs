@@ -127,7 +127,11 @@ fn dead_letter(job: Job) -> Option<DeadLetter> {
             at: event.at,
             error,
         }),
-        Happening::Progress(_) | Happening::Output(_) | Happening::Completed { .. } | Happening::Failed { .. } => None,
+        Happening::Progress(_)
+        | Happening::Output(_)
+        | Happening::Started
+        | Happening::Completed { .. }
+        | Happening::Failed { .. } => None,
     });
     Some(DeadLetter {
         job_id: job.id,

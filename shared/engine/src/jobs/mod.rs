@@ -44,6 +44,7 @@ mod schema;
 mod select;
 mod snooze;
 mod spread;
+mod started;
 mod state;
 mod stored;
 mod time_limits;

@@ -31,6 +31,7 @@ pub const STEPS: &[&[&str]] = &[
     super::backlog::BYTES,
     super::trail::OUTBOX,
     AWAY,
+    super::started::STARTED,
 ];
 
 const FIRST: &[&str] = &[

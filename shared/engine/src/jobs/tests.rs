@@ -26,6 +26,7 @@ mod said;
 mod schedules;
 mod showing;
 mod spread;
+mod started;
 mod trail;
 mod versions;
 

@@ -164,6 +164,7 @@ pub fn events() -> Vec<Event> {
         Happening::Failed {
             error: Error::new(ErrorCode::Cancelled, ""),
         },
+        Happening::Started,
     ];
     for happening in &happenings {
         match happening {
@@ -171,7 +172,8 @@ pub fn events() -> Vec<Event> {
             | Happening::Retrying { .. }
             | Happening::Completed { .. }
             | Happening::Failed { .. }
-            | Happening::Output(_) => {}
+            | Happening::Output(_)
+            | Happening::Started => {}
         }
     }
     let event = |what| Event {
@@ -690,6 +692,7 @@ fn shown() -> Job {
         redriven_from: None,
         redriven_to: Some(job()),
         batch_id: Some(batch()),
+        started_at: Some(LAST_MOMENT),
     }
 }
 
