@@ -379,6 +379,7 @@ impl World {
                     };
                     self.note_grown(shard, growth, &grown.pauses)?;
                 }
+                Call::DoorbellLost { job } => self.note_lost_doorbell(shard, *job, &before, &after)?,
                 Call::Pause { scope, .. } => {
                     if self.oracle.paused.insert((shard, scope.clone())) {
                         self.note_act(shard, AuditWhat::QueuePaused);

@@ -65,6 +65,7 @@ const AUDIT: &str = "shared/engine/src/audit.rs";
 const TRAIL: &str = "shared/engine/src/jobs/trail.rs";
 const AWAY: &str = "shared/engine/src/jobs/away.rs";
 const FOLLOWED: &str = "shared/engine/src/hub/followed.rs";
+const DOORBELLS: &str = "shared/engine/src/jobs/doorbells.rs";
 const STARTED: &str = "shared/engine/src/jobs/started.rs";
 
 const MUTANTS: &[Mutant] = &[
@@ -975,6 +976,30 @@ const MUTANTS: &[Mutant] = &[
         STARTED,
         "!= Durability::All",
         "!= Durability::All || job.attempt > 1",
+    ),
+    mutant(
+        "a lost doorbell is not noted",
+        DOORBELLS,
+        "if self.load(id)?.is_some() {",
+        "if false {",
+    ),
+    mutant(
+        "what is noted of a doorbell outlives its job",
+        WAKE,
+        "if any_doorbell {",
+        "if false {",
+    ),
+    mutant(
+        "a list of two kinds goes on behind what it has not looked at",
+        SELECT,
+        "self.numbers.retain(|number| way(number) <= way(end));",
+        "let _ = end;",
+    ),
+    mutant(
+        "a doorbell from the dead does not ring",
+        DOORBELLS,
+        "self.start(call, id)",
+        "self.start(call, JobId::new(id.number(), !id.tail()))",
     ),
 ];
 

@@ -19,6 +19,7 @@ mod batches;
 mod cancel;
 mod change;
 mod control;
+mod doorbells;
 mod enqueue;
 mod follow;
 mod gates;
@@ -251,6 +252,7 @@ impl<'a, D: Database> Turn<'a, D> {
             Call::Lease(asked) => self.lease(id, asked),
             Call::Input { job, token } => self.input(id, job, token),
             Call::Batch { batch, caller, ask } => self.ask_batch(id, &batch, &caller, ask),
+            Call::DoorbellLost { job } => self.doorbell_lost(id, job),
         }
     }
 
@@ -296,7 +298,11 @@ pub fn handle<D: Database>(
 fn starts_a_job(call: &Call) -> bool {
     matches!(
         call,
-        Call::Enqueue(_) | Call::Start { .. } | Call::TriggerSchedule { .. } | Call::Backfill { .. }
+        Call::Enqueue(_)
+            | Call::Start { .. }
+            | Call::DoorbellLost { .. }
+            | Call::TriggerSchedule { .. }
+            | Call::Backfill { .. }
     )
 }
 

@@ -97,7 +97,7 @@ impl<D: Database> Turn<'_, D> {
     /// A page of jobs. A page looks at a bounded number of rows, so that it may be short, or even empty,
     /// and still have a cursor.
     pub(super) fn list(&mut self, call: CallId, caller: &Caller, filter: &Filter) -> Result<(), DatabaseError> {
-        let found = self.select(Source::Jobs, filter, Whose::readable(caller, filter))?;
+        let found = self.select(Source::Jobs, filter, &Whose::readable(caller, filter))?;
         let mut page = JobPage {
             jobs: Vec::with_capacity(found.numbers.len()),
             cursor: found.cursor(),

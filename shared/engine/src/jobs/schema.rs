@@ -32,6 +32,7 @@ pub const STEPS: &[&[&str]] = &[
     super::trail::OUTBOX,
     AWAY,
     super::started::STARTED,
+    super::doorbells::LOST_DOORBELLS,
 ];
 
 const FIRST: &[&str] = &[

@@ -8,6 +8,7 @@ mod bench;
 mod bounds;
 mod changing;
 mod dispatch;
+mod doorbells;
 mod ends;
 mod handed_over;
 mod history;

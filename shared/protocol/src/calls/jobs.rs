@@ -359,6 +359,11 @@ pub enum Call {
         /// What is asked.
         ask: BatchAsk,
     },
+    /// A doorbell that the platform's queue could not bring: as [`Call::Start`], and noted for the dead letters.
+    DoorbellLost {
+        /// The job.
+        job: JobId,
+    },
 }
 
 /// What is asked about a batch.

@@ -25,8 +25,8 @@ use tidegate_protocol::calls::versions::RevisionRule;
 use tidegate_protocol::calls::{Answered, Caller, Principal};
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Output, Payload, Progress, Snapshot};
 use tidegate_protocol::http::{
-    Accepted, ActionQueue, AttemptError, Backfilled, BulkItem, DeadLetter, DeadLetterPage, Job, JobPage, PoolQueue,
-    QueueView, Reason, Why, WorkerSeen,
+    Accepted, ActionQueue, AttemptError, Backfilled, BulkItem, DeadLetter, DeadLetterPage, Job, JobPage, LostDoorbell,
+    PoolQueue, QueueView, Reason, Why, WorkerSeen,
 };
 use tidegate_protocol::ids::{
     ActionName, BatchId, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, PoolName, RequestId,
@@ -513,6 +513,7 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
         },
         jobs::Call::Queue { caller: caller() },
         jobs::Call::Start { job: job() },
+        jobs::Call::DoorbellLost { job: job() },
         jobs::Call::SetSchedules {
             version: LARGEST,
             schedules: schedules(),
@@ -642,7 +643,8 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             | jobs::Call::Grow(_)
             | jobs::Call::Lease(_)
             | jobs::Call::Input { .. }
-            | jobs::Call::Batch { .. } => {}
+            | jobs::Call::Batch { .. }
+            | jobs::Call::DoorbellLost { .. } => {}
         }
     }
     calls
@@ -783,6 +785,12 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
                     error: error(),
                 }],
                 redriven_from: Some(job()),
+                status: JobState::Succeeded,
+                doorbell: Some(LostDoorbell {
+                    times: LARGEST,
+                    first_at: UnixMs(0),
+                    last_at: LAST_MOMENT,
+                }),
             }],
             cursor: Some(String::from("1")),
         }),
