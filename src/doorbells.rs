@@ -7,8 +7,40 @@ use tidegate_protocol::calls::jobs::Call;
 use tidegate_protocol::ids::{JobId, ObjectName};
 use worker::{Env, MessageBatch, MessageExt};
 
-/// The queue of the doorbells that nobody answered.
-const DEAD: &str = "tidegate-doorbells-dead";
+/// Where a doorbell comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// The queue of the doorbells.
+    Queue,
+    /// The queue of those that nobody answered.
+    Dead,
+}
+
+impl Source {
+    /// The source that the queue of this name is.
+    fn of(queue: &str) -> Self {
+        match queue {
+            "tidegate-doorbells-dead" => Self::Dead,
+            _ => Self::Queue,
+        }
+    }
+
+    /// What is asked of the job's object: a dead doorbell is rung once more, and noted there.
+    const fn call(self, job: JobId) -> Call {
+        match self {
+            Self::Queue => Call::Start { job },
+            Self::Dead => Call::DoorbellLost { job },
+        }
+    }
+
+    /// What the log calls a doorbell from here.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Queue => "a doorbell",
+            Self::Dead => "a dead doorbell",
+        }
+    }
+}
 
 /// Characters of a message that cannot be read, in the log.
 const SHOWN_CHARS_MAX: usize = 80;
@@ -16,29 +48,23 @@ const SHOWN_CHARS_MAX: usize = 80;
 /// Rings each doorbell of a batch. A message that cannot be read is dropped: its job starts by its alarm.
 ///
 /// One from the queue of the dead rings once more, like any other: its job starts, has started long since, or waits for
-/// something else. Where its object is still not reached, the alarm of that object is left, which no doorbell is needed for.
+/// something else. That it was dead is noted with the job, for the list of dead letters. Where its object is still not reached, the alarm of that object is left, which no doorbell is needed for.
 pub async fn handle(batch: &MessageBatch<serde_json::Value>, env: &Env) {
-    let place = if batch.queue() == DEAD {
-        "a dead doorbell"
-    } else {
-        "a doorbell"
-    };
+    let source = Source::of(&batch.queue());
     for message in batch.raw_iter() {
         let body = message.body();
         let Some((name, job)) = body.as_string().as_deref().and_then(parse) else {
-            log_error(place, format!("not of the form `<object> <job>`: {}", shown(&body)));
+            log_error(
+                source.name(),
+                format!("not of the form `<object> <job>`: {}", shown(&body)),
+            );
             message.ack();
             continue;
         };
-        match remote::jobs(env, &name, Call::Start { job }).await {
-            Ok(_) => {
-                if place == "a dead doorbell" {
-                    worker::console_log!("{place} of {job} rang after all");
-                }
-                message.ack();
-            }
+        match remote::jobs(env, &name, source.call(job)).await {
+            Ok(_) => message.ack(),
             Err(error) => {
-                log_error(place, error);
+                log_error(source.name(), error);
                 message.retry();
             }
         }
@@ -75,6 +101,16 @@ mod tests {
     fn what_cannot_be_read_is_shown_on_one_line_and_no_further_than_its_beginning() {
         assert_eq!(bounded("a\nb\u{7}"), "a\\nb\\u{7}");
         assert_eq!(bounded(&"\u{1F514}".repeat(1000)).chars().count(), SHOWN_CHARS_MAX);
+    }
+
+    #[test]
+    fn a_doorbell_of_the_dead_is_noted_and_any_other_only_rung() {
+        let job = JobId::parse("job_0000000000a000001").unwrap();
+        assert_eq!(Source::of("tidegate-doorbells").call(job), Call::Start { job });
+        assert_eq!(
+            Source::of("tidegate-doorbells-dead").call(job),
+            Call::DoorbellLost { job }
+        );
     }
 
     #[test]

@@ -442,6 +442,7 @@ fn write_events(frames: &[(Seq, ServerFrame)]) -> Vec<u8> {
             ServerFrame::Progress { .. } => "progress",
             ServerFrame::Retrying { .. } => "retrying",
             ServerFrame::Output { .. } => "output",
+            ServerFrame::Started { .. } => "started",
             ServerFrame::Complete { .. } => "complete",
             ServerFrame::Snapshot { .. } => "snapshot",
             ServerFrame::Error { .. } => "error",

@@ -502,7 +502,7 @@ pub struct LetterFilter {
     /// Of this user; another's needs the scope `jobs:read`, to change them `jobs:write`.
     #[arg(long)]
     pub user: Option<String>,
-    /// Failed with this code, such as UPSTREAM_ERROR.
+    /// Failed with this code, such as UPSTREAM_ERROR; DOORBELL_LOST for jobs whose doorbell alone was lost.
     #[arg(long)]
     pub code: Option<String>,
     /// Accepted at this moment or later, such as 2026-11-21T07:00:00Z.

@@ -89,7 +89,8 @@ impl Exit {
             | ErrorCode::PreconditionFailed
             | ErrorCode::UpstreamError
             | ErrorCode::ProcessingFailed
-            | ErrorCode::InternalError => Self::Failed,
+            | ErrorCode::InternalError
+            | ErrorCode::DoorbellLost => Self::Failed,
         }
     }
 

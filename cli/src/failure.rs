@@ -141,7 +141,8 @@ fn remedy(code: ErrorCode) -> Option<&'static str> {
         | ErrorCode::Timeout
         | ErrorCode::Cancelled
         | ErrorCode::ProcessingFailed
-        | ErrorCode::InternalError => None,
+        | ErrorCode::InternalError
+        | ErrorCode::DoorbellLost => None,
     }
 }
 

@@ -227,6 +227,7 @@ fn event(output: Output, update: &Update) {
         Update::Progress(event) => output.event("progress", event),
         Update::Retrying(event) => output.event("retrying", event),
         Update::Output(event) => output.event("output", event),
+        Update::Started(event) => output.event("started", event),
         Update::Snapshot(event) => output.event("snapshot", event),
         Update::CancelRefused(error) => output.event("cancel_refused", &json!({"error": error})),
         Update::TokenExpiring { expires_at } => output.event("auth_expiring", &json!({"expires_at": expires_at})),

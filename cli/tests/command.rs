@@ -460,7 +460,8 @@ async fn jobs_are_shown_listed_cancelled_and_read() {
     let fake = Fake::start(|request| {
         let job = |status: &str| {
             json!({"job_id":"job_1","action":"a.b","user":"ada","status":status,"attempt":1,"seq":3,
-                "progress":{"percentage":50,"message":"half"},"metadata":{"k":"v"},"created_at":"2026-11-21T07:00:00.000Z"})
+                "progress":{"percentage":50,"message":"half"},"metadata":{"k":"v"},"created_at":"2026-11-21T07:00:00.000Z",
+                "started_at":"2026-11-21T07:00:01.000Z"})
         };
         match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/v1/jobs/job_1") => Some(Reply::json(200, &job("running"))),
@@ -477,6 +478,8 @@ async fn jobs_are_shown_listed_cancelled_and_read() {
     let ended = run(&fake, &["job", "show", "job_1"]).await;
     assert_eq!(ended.code, 0);
     assert!(ended.stdout.contains("progress  50.0 % half"), "{}", ended.stdout);
+    let started = "started   2026-11-21T07:00:01.000Z";
+    assert!(ended.stdout.contains(started), "{}", ended.stdout);
     assert_eq!(run(&fake, &["job", "show", "job_1", "--wait", "30s"]).await.code, 5);
     let ended = run(&fake, &["job", "list", "--status", "running", "--limit", "1"]).await;
     assert!(

@@ -111,6 +111,10 @@ counters! {
     retried,
     /// Notes of an attempt that came a second time.
     notes_doubled,
+    /// Doorbells that came out of the queue of the dead.
+    doorbells_dead,
+    /// Attempts whose start has a place among the events of their job.
+    starts_kept,
     /// Text that reached a client.
     output_seen,
     /// Runs that went on in another run.

@@ -310,6 +310,21 @@ impl World {
             Effect::RingDoorbell { job } => {
                 if self.fault(150) {
                     self.counters.doorbells_lost += 1;
+                    // What the queue gives up comes out of the queue of the dead, later, or not at all.
+                    if self.fault(500) {
+                        let (ms, number) = (self.latency() + self.random.below(60_000), self.id());
+                        let call = Box::new(Call::DoorbellLost { job });
+                        let from = From::Nobody;
+                        self.after(
+                            ms,
+                            Event::ToJobs {
+                                shard,
+                                call,
+                                from,
+                                number,
+                            },
+                        );
+                    }
                     return Ok(());
                 }
                 let again = self.fault(100);
@@ -553,6 +568,7 @@ fn name(turn: &Turn) -> &'static str {
             Call::Batch { .. } => "batch",
             Call::Ask(_) => "ask",
             Call::Recall(_) => "recall",
+            Call::DoorbellLost { .. } => "doorbell lost",
         },
         Turn::Wake => "wake",
         Turn::Tick => "tick",

@@ -6,6 +6,7 @@ mod changed;
 mod left;
 mod notes;
 mod once;
+mod started;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -48,6 +49,7 @@ pub(crate) struct RowView {
     created_at: u64,
     /// Whether someone holds it back, or has cancelled its attempt.
     controlled: bool,
+    started_at: Option<u64>,
 }
 
 /// How states are stored.
@@ -281,6 +283,7 @@ impl Oracle {
         }
         let right_before = before.filter(|before| before.seq.next() == event.seq);
         notes::check_output(job, right_before, event)?;
+        started::check_told(job, &facts.events, event)?;
         let percentage = |event: &Event| match &event.what {
             Happening::Progress(progress) => Some((event.attempt, progress.percentage)),
             _ => None,
@@ -305,7 +308,7 @@ fn read_rows(db: &impl Database) -> Result<BTreeMap<JobNumber, RowView>, String>
     let rows = db
         .run(
             "SELECT number, tail, state, due_at, token, attempt, seq, expires_at, changed_at, give_up_at, discarded_at,
-                created_at, control IS NOT NULL, redriven_to
+                created_at, control IS NOT NULL, started_at, redriven_to
             FROM job ORDER BY number",
             &[],
         )
@@ -325,6 +328,7 @@ fn read_rows(db: &impl Database) -> Result<BTreeMap<JobNumber, RowView>, String>
         let discarded_at = number()?;
         let created_at = number()?.unwrap_or_default();
         let controlled = number()? == Some(1);
+        let started_at = number()?;
         let redriven_to = row.optional_text().map_err(|error| error.message)?;
         let redriven_to = redriven_to.and_then(|text| JobId::parse(&text));
         views.insert(
@@ -343,6 +347,7 @@ fn read_rows(db: &impl Database) -> Result<BTreeMap<JobNumber, RowView>, String>
                 discarded_at,
                 created_at,
                 controlled,
+                started_at,
             },
         );
     }
@@ -357,6 +362,7 @@ impl World {
         let before = self.oracle.rows.remove(&shard).unwrap_or_default();
         let after = read_rows(&self.shards[shard].db)?;
         self.check_rows(shard, turn, &before, &after, now)?;
+        self.check_starts(&before, &after, now)?;
         if let Turn::Handle(_, call) = turn
             && let Call::Enqueue(enqueue) = &**call
         {
@@ -373,6 +379,7 @@ impl World {
                     };
                     self.note_grown(shard, growth, &grown.pauses)?;
                 }
+                Call::DoorbellLost { job } => self.note_lost_doorbell(shard, *job, &before, &after)?,
                 Call::Pause { scope, .. } => {
                     if self.oracle.paused.insert((shard, scope.clone())) {
                         self.note_act(shard, AuditWhat::QueuePaused);

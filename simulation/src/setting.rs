@@ -214,6 +214,11 @@ pub const GRACE_MS: u64 = 2500;
 /// How long a job may be without followers whose request asked for that. Milliseconds.
 pub const LEFT_MS: u64 = 3000;
 
+/// Whether each event of an action's jobs is kept.
+pub fn keeps_all(action: &str) -> bool {
+    action == "late"
+}
+
 /// Whether an action's cancelled attempts have a grace of [`GRACE_MS`].
 fn graceful(action: &str) -> bool {
     matches!(action, "work" | "late")
@@ -276,7 +281,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
             },
             sharing: Sharing::Alone,
             reporting: Reporting {
-                durability: if name == "late" {
+                durability: if keeps_all(name) {
                     Durability::All
                 } else {
                     Durability::Last

@@ -81,7 +81,7 @@ fn line(event: &JsonText) -> Option<String> {
             let offset = number("/offset").unwrap_or(0);
             format!("{} at {offset}: {}", text("/stream"), text("/chunk").trim_end())
         }
-        "complete" => String::new(),
+        "complete" | "started" => String::new(),
         _ => error(),
     };
     let attempt = number("/attempt").map(|attempt| format!("attempt {attempt} "));
@@ -108,6 +108,10 @@ mod tests {
             (
                 r#"{"type":"retrying","seq":4,"attempt":1,"next_attempt_at":"U","error":{"code":"C","message":"m"},"timestamp":"T"}"#,
                 "4 T attempt 1 retrying C: m; the next attempt not before U",
+            ),
+            (
+                r#"{"type":"started","seq":5,"attempt":2,"timestamp":"T"}"#,
+                "5 T attempt 2 started",
             ),
             (
                 r#"{"type":"complete","seq":5,"attempt":2,"result":1,"timestamp":"T"}"#,

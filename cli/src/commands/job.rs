@@ -212,6 +212,7 @@ fn describe(job: &JobView) -> String {
         ("metadata", (!notes.is_empty()).then(|| notes.join(" "))),
         ("created", time(job.created_at)),
         ("run at", time(job.run_at)),
+        ("started", time(job.started_at)),
         ("ended", time(job.ended_at)),
         ("expires", time(job.expires_at)),
         ("error", job.error.as_ref().map(ToString::to_string)),

@@ -84,7 +84,12 @@ async fn list(client: &Client, filter: &JobFilter, output: Output) -> Result<Exi
         output.say("No dead letters.");
     }
     for letter in &page.dead_letters {
-        let failed = letter.failed_at.map(|time| time.to_string()).unwrap_or_default();
+        let lost = letter.doorbell.and_then(|doorbell| doorbell.last_at);
+        let failed = letter
+            .failed_at
+            .or(lost)
+            .map(|time| time.to_string())
+            .unwrap_or_default();
         let line = format!(
             "{}  {failed:<24}  {}  {} attempts  {}  {}",
             letter.job_id.as_str(),

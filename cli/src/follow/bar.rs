@@ -75,6 +75,7 @@ impl Bar {
                     // What happens once stays above the bar.
                     Update::Acknowledged(_)
                     | Update::Retrying(_)
+                    | Update::Started(_)
                     | Update::CancelRefused(_)
                     | Update::Reconnecting { attempt: 1, .. } => bar.println(&text),
                     Update::Reconnecting { .. }

@@ -56,6 +56,10 @@ pub fn line(update: &Update) -> Option<String> {
                 event.attempt, error.code, error.message
             )
         }
+        Update::Started(event) => {
+            let when = event.timestamp.map(|at| format!(" at {at}")).unwrap_or_default();
+            format!("attempt {} started{when}", event.attempt)
+        }
         Update::Snapshot(event) => {
             let message = event.message.as_deref().unwrap_or_default();
             let gap = if event.gap {
@@ -99,5 +103,13 @@ mod tests {
         let text = r#"{"job_id":"j","seq":1,"percentage":1,"message":"a\u001b[2Jb\nc"}"#;
         let event = serde_json::from_str(text).unwrap();
         assert_eq!(line(&Update::Progress(event)).unwrap(), "  1.0 % a[2Jbc");
+    }
+
+    #[test]
+    fn the_start_of_an_attempt_is_told_with_its_moment() {
+        let text = r#"{"job_id":"j","seq":2,"attempt":3,"timestamp":"2026-11-21T07:00:00.000Z"}"#;
+        let event = serde_json::from_str(text).unwrap();
+        let told = "attempt 3 started at 2026-11-21T07:00:00.000Z";
+        assert_eq!(line(&Update::Started(event)).unwrap(), told);
     }
 }

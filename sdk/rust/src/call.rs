@@ -188,6 +188,10 @@ impl Call {
                 true => Reaction::update(Update::Output(event)),
                 false => Reaction::Nothing,
             },
+            Answer::Started(event) => match self.news(&event.job_id, event.seq) {
+                true => Reaction::update(Update::Started(event)),
+                false => Reaction::Nothing,
+            },
             Answer::Complete(completed) => Reaction::end(Outcome::Completed(completed)),
             Answer::Snapshot(snapshot) => self.snapshot(snapshot),
             Answer::Error(Failure {

@@ -210,6 +210,7 @@ impl Handle {
             Update::Progress(event) => Some((&event.job_id, event.seq)),
             Update::Retrying(event) => Some((&event.job_id, event.seq)),
             Update::Output(event) => Some((&event.job_id, event.seq)),
+            Update::Started(event) => Some((&event.job_id, event.seq)),
             Update::Snapshot(event) => Some((&event.job_id, event.seq)),
             Update::Ended(outcome) => {
                 self.over = true;

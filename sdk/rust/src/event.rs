@@ -50,6 +50,21 @@ pub struct Progress {
     pub timestamp: Option<UnixMs>,
 }
 
+/// An attempt began. Told of a job of which each event is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Started {
+    /// The job.
+    pub job_id: JobId,
+    /// The event's place in the job's history.
+    pub seq: Seq,
+    /// The attempt, from 1.
+    #[serde(default)]
+    pub attempt: u32,
+    /// When it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<UnixMs>,
+}
+
 /// An attempt failed, another follows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Retrying {
@@ -198,6 +213,8 @@ pub enum Update {
     Retrying(Retrying),
     /// An attempt wrote text.
     Output(Written),
+    /// An attempt began.
+    Started(Started),
     /// Where the job stands, in place of events that were not seen, or to begin with where a followed job has none.
     Snapshot(Snapshot),
     /// A wish to cancel was refused; the job goes on, or has ended already.

@@ -9,7 +9,7 @@ use tidegate_protocol::ids::Seq;
 use tidegate_protocol::time::UnixMs;
 
 use crate::error::ApiError;
-use crate::event::{Acknowledged, Completed, Progress, Retrying, Snapshot, Written};
+use crate::event::{Acknowledged, Completed, Progress, Retrying, Snapshot, Started, Written};
 use crate::ids::JobId;
 
 /// What the server says of itself at the start of a connection.
@@ -99,6 +99,8 @@ pub enum Answer {
     Retrying(Retrying),
     /// An attempt wrote text.
     Output(Written),
+    /// An attempt began.
+    Started(Started),
     /// The job ended with a result.
     Complete(Completed),
     /// Where the job stands.
@@ -118,6 +120,7 @@ impl Answer {
             Self::Progress(event) => Some(&event.job_id),
             Self::Retrying(event) => Some(&event.job_id),
             Self::Output(event) => Some(&event.job_id),
+            Self::Started(event) => Some(&event.job_id),
             Self::Complete(event) => Some(&event.job_id),
             Self::Snapshot(event) => Some(&event.job_id),
             Self::Error(failure) => failure.job_id.as_ref(),
@@ -180,6 +183,7 @@ impl ServerFrame {
             "progress" => Answer::Progress(of(text)?),
             "retrying" => Answer::Retrying(of(text)?),
             "output" => Answer::Output(of(text)?),
+            "started" => Answer::Started(of(text)?),
             "complete" => Answer::Complete(of(text)?),
             "snapshot" => Answer::Snapshot(of(text)?),
             "error" => Answer::Error(of(text)?),
@@ -259,6 +263,13 @@ mod tests {
                 attempt: 1,
                 next_attempt_at: UnixMs(5),
                 error: error.clone(),
+            },
+            Sent::Started {
+                request_id: request_id(),
+                job_id: job_id(),
+                seq: Seq(2),
+                attempt: 1,
+                timestamp: UnixMs(5),
             },
             Sent::Error {
                 request_id: Some(request_id()),

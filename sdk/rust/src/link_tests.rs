@@ -292,6 +292,7 @@ fn seq_of(update: &Update) -> Option<u64> {
     match update {
         Update::Progress(event) => Some(event.seq.0),
         Update::Retrying(event) => Some(event.seq.0),
+        Update::Started(event) => Some(event.seq.0),
         Update::Snapshot(event) => Some(event.seq.0),
         _ => None,
     }

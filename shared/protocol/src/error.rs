@@ -111,6 +111,8 @@ error_codes! {
     Unavailable = "UNAVAILABLE", 503, Later;
     /// A fault of ours. Nothing inside leaks out.
     InternalError = "INTERNAL_ERROR", 500, Later;
+    /// The platform's queue gave up a job's doorbell. Only among the dead letters: no request is answered with it.
+    DoorbellLost = "DOORBELL_LOST", 409, Never;
 }
 
 /// A limit of time, as the details of a `TIMEOUT` name it.

@@ -187,7 +187,7 @@ pub struct Event {
     pub seq: Seq,
     /// The attempt it belongs to, from 1; 0 before the first.
     pub attempt: u32,
-    /// When it was stored.
+    /// When it was stored; of the start of an attempt, when that began.
     pub at: UnixMs,
     /// What happened.
     pub what: Happening,
@@ -218,6 +218,8 @@ pub enum Happening {
     },
     /// An attempt wrote text.
     Output(Output),
+    /// An attempt began, at the event's own moment. Only in the history of a job of which each event is kept.
+    Started,
 }
 
 /// Text that an attempt wrote to one of its job's streams.
@@ -236,7 +238,7 @@ impl Happening {
     /// Whether this is the job's one terminal event.
     pub const fn is_terminal(&self) -> bool {
         match self {
-            Self::Progress(_) | Self::Retrying { .. } | Self::Output(_) => false,
+            Self::Progress(_) | Self::Retrying { .. } | Self::Output(_) | Self::Started => false,
             Self::Completed { .. } | Self::Failed { .. } => true,
         }
     }

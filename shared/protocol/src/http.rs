@@ -21,7 +21,7 @@ pub use audit::{
 };
 pub use batch::{BatchAnswer, BatchFormat, BatchItem, BatchView, split_batch};
 pub use bulk::{
-    AttemptError, BULK_JOBS_MAX, BulkAnswer, BulkItem, BulkRequest, DeadLetter, DeadLetterPage,
+    AttemptError, BULK_JOBS_MAX, BulkAnswer, BulkItem, BulkRequest, DeadLetter, DeadLetterPage, LostDoorbell,
     REDRIVES_PER_SECOND_MAX, Rate, RetryRequest,
 };
 pub use ended::{EndedJob, JobEnded};
@@ -129,6 +129,9 @@ pub struct Job {
     /// The batch that it is of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_id: Option<BatchId>,
+    /// When the attempt under way began, or the last one; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<UnixMs>,
 }
 
 /// A page of jobs, newest first.

@@ -67,6 +67,8 @@ const AWAY: &str = "shared/engine/src/jobs/away.rs";
 const FOLLOWED: &str = "shared/engine/src/hub/followed.rs";
 const PLACES: &str = "shared/engine/src/jobs/places.rs";
 const SHARING: &str = "shared/engine/src/jobs/sharing.rs";
+const DOORBELLS: &str = "shared/engine/src/jobs/doorbells.rs";
+const STARTED: &str = "shared/engine/src/jobs/started.rs";
 
 const MUTANTS: &[Mutant] = &[
     mutant(
@@ -988,6 +990,48 @@ const MUTANTS: &[Mutant] = &[
         AWAY,
         "if waited_for.contains(&number) || !job.followers.is_empty() {",
         "if !job.followers.is_empty() {",
+    ),
+    mutant(
+        "a new attempt began with the one before",
+        ATTEMPT,
+        "job.started_at = Some(self.now);",
+        "job.started_at = job.started_at.or(Some(self.now));",
+    ),
+    mutant(
+        "each run of an attempt is a start of it",
+        ATTEMPT,
+        "let begun = if counts {",
+        "let begun = if counts || job.attempt > 0 {",
+    ),
+    mutant(
+        "a start has no place where all events are kept",
+        STARTED,
+        "!= Durability::All",
+        "!= Durability::All || job.attempt > 1",
+    ),
+    mutant(
+        "a lost doorbell is not noted",
+        DOORBELLS,
+        "if self.load(id)?.is_some() {",
+        "if false {",
+    ),
+    mutant(
+        "what is noted of a doorbell outlives its job",
+        WAKE,
+        "if any_doorbell {",
+        "if false {",
+    ),
+    mutant(
+        "a list of two kinds goes on behind what it has not looked at",
+        SELECT,
+        "self.numbers.retain(|number| way(number) <= way(end));",
+        "let _ = end;",
+    ),
+    mutant(
+        "a doorbell from the dead does not ring",
+        DOORBELLS,
+        "self.start(call, id)",
+        "self.start(call, JobId::new(id.number(), !id.tail()))",
     ),
 ];
 

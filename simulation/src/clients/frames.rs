@@ -41,7 +41,7 @@ impl World {
                 stream.seq = stream.seq.min(seq.saturating_sub(1));
                 self.told(client, request, job, seq, false)
             }
-            ("progress" | "retrying" | "output" | "complete" | "error", Some(job), Some(seq)) => {
+            ("progress" | "retrying" | "output" | "started" | "complete" | "error", Some(job), Some(seq)) => {
                 self.event_seen(client, request, job, seq, text)
             }
             ("response", _, _) => {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_engine::database::{Database, Value, from_blob};
+use tidegate_engine::database::{Database, Row, Value, from_blob};
 use tidegate_engine::jobs::Effect;
 use tidegate_protocol::calls::jobs::{Call, ManyAction, Reply};
 use tidegate_protocol::event::{Happening, JsonText, Payload};
@@ -103,10 +103,11 @@ impl World {
             }
             (Call::DeadLetters { caller, .. }, Some(Ok(Reply::DeadLetters(page)))) => {
                 let own = |row: &&RowView| self.oracle.jobs[&row.id].user.as_ref() == Some(&caller.user);
+                let lost = self.lost_doorbells(shard)?;
                 let dead: Vec<JobId> = after
                     .values()
                     .filter(own)
-                    .filter(|row| row.dead())
+                    .filter(|row| row.dead() || lost.contains(&row.id.number()))
                     .map(|row| row.id)
                     .collect();
                 check_letters(page, &dead)?;
@@ -154,6 +155,25 @@ impl World {
             facts.limited_from(now);
         }
         Ok(made)
+    }
+
+    /// A doorbell came out of the queue of the dead: it is noted with its job, where that is there.
+    pub(super) fn note_lost_doorbell(&mut self, shard: usize, job: JobId, before: &Rows, after: &Rows) -> Check {
+        self.counters.doorbells_dead += 1;
+        let there = |rows: &Rows| rows.get(&job.number()).is_some_and(|row| row.id == job);
+        let noted = self.lost_doorbells(shard)?.contains(&job.number());
+        if there(before) && there(after) && !noted {
+            return Err(format!("{job} lost its doorbell, and nobody is told"));
+        }
+        Ok(())
+    }
+
+    /// The jobs of which a lost doorbell is noted.
+    fn lost_doorbells(&self, shard: usize) -> Result<BTreeSet<JobNumber>, String> {
+        let rows = self.shards[shard].db.run("SELECT number FROM lost_doorbell", &[]);
+        let numbers = rows.map_err(|error| error.message)?.into_iter();
+        let number = |mut row: Row| row.number().map(JobNumber).map_err(|error| error.message);
+        numbers.map(number).collect()
     }
 
     /// Whether an old job has no payload any more.

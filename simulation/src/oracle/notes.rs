@@ -61,7 +61,8 @@ impl World {
         };
         let orphans = count(
             "SELECT (SELECT count(*) FROM output WHERE number NOT IN (SELECT number FROM job))
-                + (SELECT count(*) FROM event WHERE number NOT IN (SELECT number FROM job))",
+                + (SELECT count(*) FROM event WHERE number NOT IN (SELECT number FROM job))
+                + (SELECT count(*) FROM lost_doorbell WHERE number NOT IN (SELECT number FROM job))",
             &[],
         )?;
         let longest = count(

@@ -12,6 +12,7 @@ use crate::three_ways;
 
 three_ways! {
     an_auto_job_starts_at_once_or_by_its_doorbell(super::auto);
+    a_doorbell_that_the_queue_lost_is_seen_and_its_job_is_not_lost(super::lost);
 }
 
 /// A job that waits for its doorbell starts without it after 30 s: what is done sooner was rung.
@@ -64,6 +65,56 @@ fn auto(between: Between) {
         // A doorbell may die with the server; then its time brings the job to its attempt.
         assert!(begun.elapsed() < RUNG_WITHIN, "{:?}", begun.elapsed());
     }
+    stage.finish(None);
+}
+
+fn lost(between: Between) {
+    let mut stage = Stage::new(between, None);
+    stage.tenant.put_composition(&dispatched("queue", json!({})));
+    let client = stage.tenant.client("alice");
+    let job = job_of(&work(&client, 10));
+    succeeded(&client, &job);
+    // Not before the job's own doorbell is done with: what is looked at is the one of the dead.
+    assert_eq!(client.get("/v1/dead-letters").json(200)["dead_letters"], json!([]));
+    // An object to which a message was delivered by hand cannot be evicted for a while: that comes before.
+    stage.interrupt();
+    let bell = format!("t:{}:jobs:0 {job}", stage.tenant.id);
+    for _ in 0..2 {
+        let message = json!([{ "type": "text", "body": bell }]);
+        let done = stage.tenant.server.deliver("tidegate-doorbells-dead", &message);
+        assert_eq!(
+            (&done["outcome"], &done["retries"]),
+            (&json!("ok"), &json!([])),
+            "{done}"
+        );
+    }
+    if between == Between::Kill {
+        stage.interrupt();
+    }
+    let client = stage.tenant.client("alice");
+    let page = client.get("/v1/dead-letters").json(200);
+    let letter = &page["dead_letters"][0];
+    assert_eq!(page["dead_letters"].as_array().map(Vec::len), Some(1), "{page}");
+    assert_eq!(
+        (&letter["job_id"], &letter["status"]),
+        (&json!(job), &json!("succeeded"))
+    );
+    assert_eq!(letter["error"]["code"], "DOORBELL_LOST", "{letter}");
+    assert_eq!(letter["doorbell"]["times"], 2, "{letter}");
+    assert!(
+        letter["doorbell"]["last_at"].is_string() && letter["failed_at"].is_null(),
+        "{letter}"
+    );
+    let others = client.get("/v1/dead-letters?code=UPSTREAM_ERROR").json(200);
+    assert_eq!(others["dead_letters"], json!([]));
+    let one = json!({ "ids": [job] });
+    let redriven = client.post("/v1/dead-letters:redrive", &one).json(200);
+    assert_eq!(redriven["jobs"][0]["error"]["code"], "CONFLICT", "{redriven}");
+    let discarded = client.post("/v1/dead-letters:discard", &one).json(200);
+    assert_eq!(discarded["jobs"], json!([{ "job_id": job }]), "{discarded}");
+    assert_eq!(client.get("/v1/dead-letters").json(200)["dead_letters"], json!([]));
+    // The job stays as it ended.
+    succeeded(&client, &job);
     stage.finish(None);
 }
 

@@ -134,7 +134,7 @@ fn all_events(between: Between) {
     stage.interrupt();
     let client = stage.tenant.client("alice");
     ended(&client, &job);
-    ended(&client, &failed);
+    let failed_job = ended(&client, &failed);
     let (mut events, mut after) = (Vec::new(), json!(0));
     loop {
         let page = stored(&client, &job, &format!("?after={after}"));
@@ -162,7 +162,12 @@ fn all_events(between: Between) {
         .iter()
         .filter_map(|e| e["type"].as_str())
         .collect();
-    assert_eq!(kinds, ["retrying", "error"], "{page}");
+    // Each attempt has one start, however many runs it took.
+    assert_eq!(kinds, ["started", "retrying", "started", "error"], "{page}");
+    assert_eq!(failed_job["started_at"], page["events"][2]["timestamp"], "{failed_job}");
+    assert!(
+        failed_job["started_at"].is_string() && failed_job["started_at"].as_str() <= failed_job["ended_at"].as_str()
+    );
     stage.finish(None);
 }
 

@@ -115,7 +115,8 @@ fn list(schemas: &mut Schemas) -> Operation {
     )
     .about(
         "A job that failed for good is a dead letter until it is redriven, discarded or forgotten. Seen as jobs are: \
-        others' take the scope `jobs:read` or `jobs:write`. Beside the filters named here, `metadata.<name>` takes the \
+        others' take the scope `jobs:read` or `jobs:write`. A job whose doorbell the platform's queue lost is listed, too, \
+        whatever became of it, with the code `DOORBELL_LOST`, until that is discarded or the job is forgotten. Beside the filters named here, `metadata.<name>` takes the \
         value that a note must have. A page may be short, or even empty, and still have a cursor.",
     )
     .parameter(
@@ -129,7 +130,7 @@ fn list(schemas: &mut Schemas) -> Operation {
         "query",
         "code",
         schemas.of::<ErrorCode>(),
-        "Only jobs that failed with this code.",
+        "Only jobs that failed with this code; with `DOORBELL_LOST`, those of which a lost doorbell is noted.",
     )
     .parameter("query", "batch", schemas.of::<BatchId>(), "Only jobs of this batch.");
     paged(schemas, list)
@@ -197,7 +198,7 @@ fn redrive(schemas: &mut Schemas) -> Operation {
     )
     .about(
         "Each by a new job with `redriven_from`; the old one stays as it ended. A job that was redriven already is \
-        answered with the same new job. Others' jobs take the scope `jobs:write`.",
+        answered with the same new job. One that has not failed, whose doorbell alone was lost, is a `CONFLICT`. Others' jobs take the scope `jobs:write`.",
     );
     several(schemas, operation, properties).refused(&[of(NotFound)])
 }
@@ -211,7 +212,10 @@ fn discard(schemas: &mut Schemas) -> Operation {
         "dead-letters",
         "Takes dead letters out of the list",
     )
-    .about("The jobs stay as they ended, and can still be retried one by one.");
+    .about(
+        "The jobs stay as they ended, and can still be retried one by one. Of a job whose doorbell was lost, what is noted \
+        of that goes.",
+    );
     several(schemas, operation, properties)
 }
 

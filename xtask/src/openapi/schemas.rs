@@ -18,7 +18,9 @@ use tidegate_protocol::time::UnixMs;
 /// Where the schemas stand in the document.
 const PLACE: &str = "#/components/schemas/";
 /// The frames that are events of a job.
-const EVENTS: [&str; 6] = ["progress", "retrying", "output", "complete", "snapshot", "error"];
+const EVENTS: [&str; 7] = [
+    "progress", "retrying", "output", "complete", "snapshot", "error", "started",
+];
 
 /// The schemas that were asked for.
 pub struct Schemas(SchemaGenerator);

@@ -10,7 +10,7 @@ use tidegate_protocol::time::UnixMs;
 use super::types::{Job, JobFilter};
 use super::{Ask, Http};
 use crate::error::{ApiError, Error};
-use crate::ids::JobId;
+use crate::ids::{JobId, Status};
 
 /// An attempt that failed before the last one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,7 +25,22 @@ pub struct AttemptError {
     pub error: ApiError,
 }
 
-/// A job that failed for good, and that nobody has redriven or discarded yet.
+/// A doorbell of a job that the platform's queue could not bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostDoorbell {
+    /// How often one came out of the queue of the dead; one that came twice counts twice.
+    #[serde(default)]
+    pub times: u64,
+    /// When the first of them came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_at: Option<UnixMs>,
+    /// When the last of them came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_at: Option<UnixMs>,
+}
+
+/// A job that failed for good, and that nobody has redriven or discarded yet; or one whose doorbell the platform's queue
+/// lost, which nobody has discarded yet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetter {
     /// The job.
@@ -50,7 +65,7 @@ pub struct DeadLetter {
     /// How many attempts were made.
     #[serde(default)]
     pub attempts: u32,
-    /// Why it failed.
+    /// Why it failed; `DOORBELL_LOST` where it is here for its doorbell alone.
     pub error: ApiError,
     /// Why earlier attempts failed, oldest first, as far as that is kept.
     #[serde(default)]
@@ -58,6 +73,12 @@ pub struct DeadLetter {
     /// The ended job that this one did again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redriven_from: Option<JobId>,
+    /// The job's state: it may have succeeded where its doorbell alone was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+    /// What is noted of its doorbell, where the platform's queue lost one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doorbell: Option<LostDoorbell>,
 }
 
 /// A page of dead letters, newest first.

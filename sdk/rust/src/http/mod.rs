@@ -27,7 +27,7 @@ use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::Seq;
 use tokio::time::{sleep, timeout};
 
-pub use self::again::{AttemptError, Bulk, BulkAnswer, BulkItem, DeadLetter, DeadLetterPage};
+pub use self::again::{AttemptError, Bulk, BulkAnswer, BulkItem, DeadLetter, DeadLetterPage, LostDoorbell};
 pub use self::audit::{AuditCounts, AuditEntry, AuditFilter, AuditPage, AuditWho};
 pub use self::batch::{BatchAnswer, BatchItem, BatchStatus};
 pub use self::body::Download;

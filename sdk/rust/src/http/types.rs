@@ -145,6 +145,9 @@ pub struct Job {
     /// The batch that it is of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_id: Option<BatchId>,
+    /// When the attempt under way began, or the last one; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<UnixMs>,
 }
 
 /// A page of jobs.
@@ -342,8 +345,10 @@ mod tests {
     #[test]
     fn what_the_server_writes_of_a_job_the_client_reads() {
         let text = r#"{"job_id":"job_1","request_id":"r","action":"a","user":"u","status":"running","attempt":1,"seq":4,
-            "progress":{"percentage":12.5,"metadata":{"rows":1}},"metadata":{"k":"v"},"created_at":"2026-11-21T07:00:00.000Z","new":{}}"#;
+            "progress":{"percentage":12.5,"metadata":{"rows":1}},"metadata":{"k":"v"},"created_at":"2026-11-21T07:00:00.000Z","started_at":"2026-11-21T07:00:01.000Z",
+            "new":{}}"#;
         let job: Job = serde_json::from_str(text).unwrap();
+        assert_eq!(job.started_at, UnixMs::parse("2026-11-21T07:00:01Z"));
         assert_eq!(
             (job.seq, job.status.as_str(), job.progress.percentage),
             (Seq(4), "running", 12.5)

@@ -233,9 +233,11 @@ fn ended_state(event: &Event) -> JobState {
         Happening::Failed { error } if error.code == ErrorCode::Cancelled => JobState::Cancelled,
         Happening::Failed { error } if error.code == ErrorCode::Expired => JobState::Expired,
         Happening::Failed { .. } => JobState::Failed,
-        Happening::Completed { .. } | Happening::Progress(_) | Happening::Output(_) | Happening::Retrying { .. } => {
-            JobState::Succeeded
-        }
+        Happening::Completed { .. }
+        | Happening::Progress(_)
+        | Happening::Output(_)
+        | Happening::Started
+        | Happening::Retrying { .. } => JobState::Succeeded,
     }
 }
 
@@ -269,7 +271,9 @@ fn http_reply(request_id: RequestId, reply: jobs::Reply) -> Reply {
                     result: Payload::Stored { .. },
                 } => (Ok(JsonText::null()), Some(result_url(job))),
                 Happening::Failed { error } => (Err(error), None),
-                Happening::Progress(_) | Happening::Output(_) | Happening::Retrying { .. } => (Err(unexpected()), None),
+                Happening::Progress(_) | Happening::Output(_) | Happening::Started | Happening::Retrying { .. } => {
+                    (Err(unexpected()), None)
+                }
             };
             Reply::Answer {
                 request_id,

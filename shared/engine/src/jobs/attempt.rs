@@ -136,12 +136,21 @@ impl<D: Database> Turn<'_, D> {
         if counts {
             job.attempt += 1;
             job.progress = Progress::default();
+            job.started_at = Some(self.now);
             self.limit_again(&mut job)?;
         }
         job.state = JobState::Running;
         job.token = FencingToken(job.token.0 + 1);
         job.changed_at = self.now;
+        let begun = if counts {
+            self.note_start(&mut job, self.now)?
+        } else {
+            None
+        };
         self.save(&job)?;
+        if let Some(event) = begun {
+            self.tell(&job, &event)?;
+        }
         // The row's entry in the index may lie beyond this lease: that of a doorbell that rang before its grace was over.
         let until = self.now.plus(job.spec.policy.lease_ms);
         let lease = Lease {

@@ -256,6 +256,7 @@ impl<D: Database> Turn<'_, D> {
             job.progress = unstored.progress.clone().unwrap_or_default();
             job.checkpoint.clone_from(&unstored.checkpoint);
         }
+        self.note_start(&mut job, started_at)?;
         // A recovery looks at rows above the watermark and at indexed ones: this row must be one of them.
         if id.number() <= self.state.watermark {
             job.due_at = Some(self.now);
@@ -335,6 +336,7 @@ pub(super) fn fresh(id: JobId, now: UnixMs, enqueue: &Enqueue) -> Job {
         control: None,
         reported: None,
         payload_bytes: payload_bytes(&enqueue.job.payload),
+        started_at: None,
     }
 }
 
@@ -345,6 +347,7 @@ fn started(job: Job, at: UnixMs) -> Job {
         token: FIRST_TOKEN,
         attempt: 1,
         attempt_until,
+        started_at: Some(at),
         ..job
     }
 }

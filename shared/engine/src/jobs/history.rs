@@ -68,7 +68,12 @@ pub(super) struct Page {
 impl<D: Database> Turn<'_, D> {
     /// Notes that `what` happened to `job`: as [`Job::append`], and in the history where each event is kept.
     pub(super) fn record(&mut self, job: &mut Job, what: Happening) -> Result<Event, DatabaseError> {
-        let event = job.append(self.now, what)?;
+        self.record_at(job, self.now, what)
+    }
+
+    /// As [`Self::record`], of what happened at `at`.
+    pub(super) fn record_at(&mut self, job: &mut Job, at: UnixMs, what: Happening) -> Result<Event, DatabaseError> {
+        let event = job.append(at, what)?;
         if job.spec.policy.reporting.durability == Durability::All && !event.what.is_terminal() {
             let body = to_blob(&event)?;
             self.db.run(

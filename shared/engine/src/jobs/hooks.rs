@@ -112,7 +112,7 @@ fn told(job: &Job, event: &Event, on_end: &OnEnd) -> Option<JsonText> {
         } if on_end.include_result && value.as_str().len() <= PAYLOAD_ROW_BYTES_MAX => result = Some(value.clone()),
         Happening::Completed { .. } => url = Some(result_url(job.id)),
         Happening::Failed { error: cause } => error = Some(cause.clone()),
-        Happening::Progress(_) | Happening::Retrying { .. } | Happening::Output(_) => {}
+        Happening::Progress(_) | Happening::Retrying { .. } | Happening::Output(_) | Happening::Started => {}
     }
     JsonText::of(&JobEnded {
         specversion: "1.0".into(),
@@ -135,6 +135,7 @@ fn told(job: &Job, event: &Event, on_end: &OnEnd) -> Option<JsonText> {
             result_url: url,
             error,
             redriven_from: job.spec.redriven_from,
+            started_at: job.started_at,
         },
     })
 }

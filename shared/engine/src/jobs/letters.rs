@@ -8,12 +8,13 @@ use alloc::vec::Vec;
 use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::jobs::{Filter, Reply};
 use tidegate_protocol::event::{Happening, JobState};
-use tidegate_protocol::http::{AttemptError, DeadLetter, DeadLetterPage};
+use tidegate_protocol::http::{AttemptError, DeadLetter, DeadLetterPage, LostDoorbell};
 use tidegate_protocol::ids::{JobId, JobNumber};
 use tidegate_protocol::{Error, ErrorCode};
 
+use super::doorbells::{forget_lost_doorbell, lost_doorbell};
 use super::row::Job;
-use super::select::{Source, Whose};
+use super::select::Whose;
 use super::{CallId, Turn};
 use crate::database::{Database, DatabaseError, Value, to_blob};
 use tidegate_protocol::event::{JsonText, Payload};
@@ -21,14 +22,15 @@ use tidegate_protocol::event::{JsonText, Payload};
 impl<D: Database> Turn<'_, D> {
     /// A page of dead letters, newest first. Like every page it looks at a bounded number of rows.
     pub(super) fn dead_letters(&mut self, call: CallId, caller: &Caller, filter: &Filter) -> Result<(), DatabaseError> {
-        let found = self.select(Source::DeadLetters, filter, Whose::readable(caller, filter))?;
+        let found = self.letters(filter, &Whose::readable(caller, filter))?;
         let mut page = DeadLetterPage {
             dead_letters: Vec::with_capacity(found.numbers.len()),
             cursor: found.cursor(),
         };
         for number in found.numbers {
-            page.dead_letters
-                .extend(self.load_number(number)?.and_then(dead_letter));
+            if let Some(job) = self.load_number(number)? {
+                page.dead_letters.extend(self.letter_of(job)?);
+            }
         }
         self.reply(call, Ok(Reply::DeadLetters(page)));
         Ok(())
@@ -46,15 +48,23 @@ impl<D: Database> Turn<'_, D> {
             Ok(job) => job,
             Err(error) => return Ok(Err(error)),
         };
-        if let Err(error) = check_dead(&job) {
-            return Ok(Err(error));
-        }
-        if let Some(next) = redriven_to(self.db, id.number())? {
+        // What is noted of a lost doorbell goes whatever became of the job.
+        let noted = lost_doorbell(self.db, id.number())?.is_some();
+        let mut refusal = check_dead(&job).err();
+        if refusal.is_none()
+            && let Some(next) = redriven_to(self.db, id.number())?
+        {
             let message = alloc::format!("The job was redriven already, as {next}.");
-            return Ok(Err(Error::new(ErrorCode::Conflict, message)));
+            refusal = Some(Error::new(ErrorCode::Conflict, message));
         }
-        if dry_run {
-            return Ok(Ok(false));
+        match refusal {
+            Some(error) if !noted => return Ok(Err(error)),
+            _ if dry_run => return Ok(Ok(false)),
+            _ if noted => forget_lost_doorbell(self.db, id.number())?,
+            _ => {}
+        }
+        if refusal.is_some() {
+            return Ok(Ok(true));
         }
         let discarded = self.db.run(
             "-- jobs::discard
@@ -62,7 +72,7 @@ impl<D: Database> Turn<'_, D> {
             WHERE number = CAST(? AS INTEGER) AND discarded_at IS NULL RETURNING number",
             &[Value::Number(self.now.0), Value::Number(id.number().0)],
         )?;
-        Ok(Ok(!discarded.is_empty()))
+        Ok(Ok(noted || !discarded.is_empty()))
     }
 }
 
@@ -117,30 +127,34 @@ pub(super) fn set_redriven_to(
     Ok(())
 }
 
-fn dead_letter(job: Job) -> Option<DeadLetter> {
-    let Some(Happening::Failed { error }) = job.outcome.map(|event| event.what) else {
-        return None;
-    };
+/// The letter of a job that failed with `error`, or of which that is to be told.
+pub(super) fn letter(job: Job, error: Error, doorbell: Option<LostDoorbell>) -> DeadLetter {
     let earlier = job.log.into_iter().filter_map(|event| match event.what {
         Happening::Retrying { error, .. } => Some(AttemptError {
             attempt: event.attempt,
             at: event.at,
             error,
         }),
-        Happening::Progress(_) | Happening::Output(_) | Happening::Completed { .. } | Happening::Failed { .. } => None,
+        Happening::Progress(_)
+        | Happening::Output(_)
+        | Happening::Started
+        | Happening::Completed { .. }
+        | Happening::Failed { .. } => None,
     });
-    Some(DeadLetter {
+    DeadLetter {
         job_id: job.id,
         request_id: job.spec.request_id,
         action: job.spec.action,
         user: job.spec.user,
         metadata: job.spec.metadata,
         created_at: job.created_at,
-        failed_at: job.ended_at,
+        failed_at: job.ended_at.filter(|_| job.state == JobState::Failed),
         expires_at: job.expires_at,
         attempts: job.attempt,
         error,
         earlier_errors: earlier.collect(),
         redriven_from: job.spec.redriven_from,
-    })
+        status: job.state,
+        doorbell,
+    }
 }

@@ -54,11 +54,15 @@ impl<D: Database> Turn<'_, D> {
                 (ids, None, false)
             }
             Selection::Filter(filter) => {
-                let source = match action {
-                    ManyAction::Redrive { .. } | ManyAction::Discard => Source::DeadLetters,
-                    ManyAction::Cancel => Source::Open,
+                let whose = Whose::changeable(caller, &filter);
+                let found = match action {
+                    // What only lost its doorbell is not to be done again, unless one asks for just that: and is told so.
+                    ManyAction::Redrive { .. } if filter.code != Some(ErrorCode::DoorbellLost) => {
+                        self.select(Source::DeadLetters, &filter, &whose)?
+                    }
+                    ManyAction::Redrive { .. } | ManyAction::Discard => self.letters(&filter, &whose)?,
+                    ManyAction::Cancel => self.select(Source::Open, &filter, &whose)?,
                 };
-                let found = self.select(source, &filter, Whose::changeable(caller, &filter))?;
                 let mut ids = Vec::with_capacity(found.numbers.len());
                 for number in found.numbers {
                     ids.extend(self.load_number(number)?.map(|job| job.id));
@@ -130,7 +134,7 @@ impl<D: Database> Turn<'_, D> {
         let refusal = match self.changeable(id, caller, "Redriving")? {
             Err(error) => error,
             Ok(job) => match check_dead(&job) {
-                Err(error) => error,
+                Err(error) => self.not_failed(&job, error)?,
                 Ok(()) => {
                     let run_at = slots.next();
                     let redriven = if dry_run {

@@ -19,6 +19,7 @@ mod batches;
 mod cancel;
 mod change;
 mod control;
+mod doorbells;
 mod enqueue;
 mod follow;
 mod gates;
@@ -46,6 +47,7 @@ mod select;
 mod sharing;
 mod snooze;
 mod spread;
+mod started;
 mod state;
 mod stored;
 mod time_limits;
@@ -266,6 +268,7 @@ impl<'a, D: Database> Turn<'a, D> {
             }
             Call::Ask(ask) => self.asked(id, &ask),
             Call::Recall(recall) => self.recalled(id, &recall),
+            Call::DoorbellLost { job } => self.doorbell_lost(id, job),
         }
     }
 
@@ -312,7 +315,11 @@ pub fn handle<D: Database>(
 fn starts_a_job(call: &Call) -> bool {
     matches!(
         call,
-        Call::Enqueue(_) | Call::Start { .. } | Call::TriggerSchedule { .. } | Call::Backfill { .. }
+        Call::Enqueue(_)
+            | Call::Start { .. }
+            | Call::DoorbellLost { .. }
+            | Call::TriggerSchedule { .. }
+            | Call::Backfill { .. }
     )
 }
 

@@ -30,7 +30,8 @@ impl Job {
                 result: Payload::Stored { .. },
             }) => url = Some(result_url(self.id)),
             Some(Happening::Failed { error: cause }) => error = Some(cause.clone()),
-            Some(Happening::Progress(_) | Happening::Output(_) | Happening::Retrying { .. }) | None => {}
+            Some(Happening::Progress(_) | Happening::Output(_) | Happening::Started | Happening::Retrying { .. })
+            | None => {}
         }
         http::Job {
             job_id: self.id,
@@ -54,6 +55,7 @@ impl Job {
             redriven_from: self.spec.redriven_from,
             redriven_to: None,
             batch_id: self.spec.batch.clone(),
+            started_at: self.started_at,
         }
     }
 }
@@ -79,9 +81,13 @@ impl<D: Database> Turn<'_, D> {
             Some(job) => match job.outcome.map(|event| event.what) {
                 Some(Happening::Completed { result }) => Ok(Reply::Result { result }),
                 Some(Happening::Failed { error }) => Err(error),
-                Some(Happening::Progress(_) | Happening::Output(_) | Happening::Retrying { .. }) | None => Err(
-                    Error::new(ErrorCode::Conflict, "The job has not ended: it has no result yet."),
-                ),
+                Some(
+                    Happening::Progress(_) | Happening::Output(_) | Happening::Started | Happening::Retrying { .. },
+                )
+                | None => Err(Error::new(
+                    ErrorCode::Conflict,
+                    "The job has not ended: it has no result yet.",
+                )),
             },
         };
         self.reply(call, reply);
@@ -91,7 +97,7 @@ impl<D: Database> Turn<'_, D> {
     /// A page of jobs. A page looks at a bounded number of rows, so that it may be short, or even empty,
     /// and still have a cursor.
     pub(super) fn list(&mut self, call: CallId, caller: &Caller, filter: &Filter) -> Result<(), DatabaseError> {
-        let found = self.select(Source::Jobs, filter, Whose::readable(caller, filter))?;
+        let found = self.select(Source::Jobs, filter, &Whose::readable(caller, filter))?;
         let mut page = JobPage {
             jobs: Vec::with_capacity(found.numbers.len()),
             cursor: found.cursor(),

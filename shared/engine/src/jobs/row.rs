@@ -54,6 +54,8 @@ pub(super) struct Job {
     pub reported: Option<Reported>,
     /// The size of the input, wherever that lies.
     pub payload_bytes: u64,
+    /// When the attempt under way began, or the last one. Not known of one that began before this was kept.
+    pub started_at: Option<UnixMs>,
 }
 
 /// The order in which states are stored. Those that wait come first, so that a comparison finds them.
@@ -92,7 +94,7 @@ macro_rules! columns {
             $more,
             "number, tail, state, due_at, created_at, spec, token, attempt, attempt_until, losses, seq, progress, \
              log, followers, checkpoint, changed_at, ended_at, expires_at, outcome, give_up_at, snoozes, control, \
-             reported, payload_bytes FROM job ",
+             reported, payload_bytes, started_at FROM job ",
             $rest
         )
     };
@@ -128,6 +130,7 @@ impl Job {
             control: row.optional_blob()?.map(|bytes| from_blob(&bytes)).transpose()?,
             reported: row.optional_blob()?.map(|bytes| from_blob(&bytes)).transpose()?,
             payload_bytes: row.number()?,
+            started_at: row.optional_number()?.map(UnixMs),
         })
     }
 
@@ -162,12 +165,14 @@ impl Job {
             .as_ref()
             .map_or(Value::Null, |id| Value::Text(id.as_str()));
         let outcome = self.outcome.as_ref().map(to_blob).transpose()?;
+        let reported = self.reported.as_ref().map(to_blob).transpose()?;
         db.run(
             "-- jobs::insert
             INSERT INTO job (number, tail, state, due_at, user, action, key, fingerprint, created_at, spec, payload,
                 token, attempt, attempt_until, losses, seq, progress, log, followers, checkpoint, changed_at,
-                ended_at, expires_at, outcome, give_up_at, snoozes, lane, dedupe, batch, payload_bytes)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                ended_at, expires_at, outcome, give_up_at, snoozes, lane, dedupe, batch, payload_bytes,
+                started_at, reported)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             &[
                 Value::Number(self.id.number().0),
                 Value::Number(u64::from(self.id.tail())),
@@ -199,6 +204,8 @@ impl Job {
                 dedupe,
                 batch,
                 Value::Number(self.payload_bytes),
+                Value::optional(self.started_at.map(|at| at.0)),
+                reported.as_deref().map_or(Value::Null, Value::Blob),
             ],
         )?;
         Ok(())
@@ -213,7 +220,7 @@ impl Job {
             "-- jobs::update
             UPDATE job SET state = ?, token = ?, attempt = ?, attempt_until = ?, losses = ?, seq = ?, progress = ?,
                 log = ?, followers = ?, checkpoint = ?, changed_at = ?, ended_at = ?, expires_at = ?, outcome = ?,
-                snoozes = ?, control = ?, reported = ?
+                snoozes = ?, control = ?, reported = ?, started_at = ?
             WHERE number = CAST(? AS INTEGER)",
             &[
                 Value::Number(state_number(self.state)),
@@ -233,6 +240,7 @@ impl Job {
                 Value::Number(self.snoozes),
                 control.as_deref().map_or(Value::Null, Value::Blob),
                 reported.as_deref().map_or(Value::Null, Value::Blob),
+                Value::optional(self.started_at.map(|at| at.0)),
                 Value::Number(self.id.number().0),
             ],
         )?;
@@ -273,7 +281,7 @@ impl Job {
     /// else is kept, because a dead letter shows it.
     fn keeps(&self, what: &Happening) -> bool {
         match what {
-            Happening::Output(_) => false,
+            Happening::Output(_) | Happening::Started => false,
             Happening::Progress(_) => self.spec.policy.reporting.durability == Durability::Last,
             Happening::Retrying { .. } | Happening::Completed { .. } | Happening::Failed { .. } => true,
         }

@@ -32,6 +32,8 @@ pub const STEPS: &[&[&str]] = &[
     super::trail::OUTBOX,
     AWAY,
     PLACES,
+    super::started::STARTED,
+    super::doorbells::LOST_DOORBELLS,
 ];
 
 const FIRST: &[&str] = &[

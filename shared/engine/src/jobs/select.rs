@@ -31,6 +31,8 @@ pub(super) enum Source {
     Open,
     /// Failed ones that are neither redriven nor discarded, by their own index.
     DeadLetters,
+    /// Those of which a lost doorbell is noted, by its table.
+    LostDoorbells,
 }
 
 /// Whose jobs are searched.
@@ -72,6 +74,31 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// This and another search for the same filter as one, as far as both have come. A job that both have found is there once.
+    pub fn with(mut self, other: Self, filter: &Filter) -> Self {
+        // The way to a job in the order of the filter.
+        let way = |number: &JobNumber| match filter.sort {
+            Sort::Newest => TOP.saturating_sub(number.0),
+            Sort::Oldest => number.0,
+        };
+        let mut below = [self.below, other.below].into_iter().flatten().min_by_key(way);
+        self.numbers.extend(other.numbers);
+        self.numbers.sort_by_key(way);
+        self.numbers.dedup();
+        if let Some(end) = &below {
+            self.numbers.retain(|number| way(number) <= way(end));
+        }
+        let limit = found_max(filter);
+        if self.numbers.len() > limit {
+            self.numbers.truncate(limit);
+            below = self.numbers.last().copied();
+        }
+        Self {
+            numbers: self.numbers,
+            below,
+        }
+    }
+
     /// Where the next page begins, as clients are given it.
     pub fn cursor(&self) -> Option<String> {
         self.below.map(|number| number.0.to_string())
@@ -103,7 +130,7 @@ macro_rules! select {
                     THEN CASE WHEN ?5 IS NULL THEN x'' ELSE spec END END,
                 CASE WHEN ?6 IS NOT NULL AND state = 5 THEN outcome END
             FROM (
-                SELECT number, state, user, action, spec, outcome, batch FROM job ",
+                SELECT number, state, user, action, spec, outcome, batch FROM ",
             $from,
             $range,
             " ORDER BY number ",
@@ -117,15 +144,16 @@ macro_rules! select {
 impl<D: Database> Turn<'_, D> {
     /// The jobs that fit, in the order that the filter asks for. The moments of a filter are held against the jobs' numbers, which tell when they
     /// were accepted.
-    pub(super) fn select(&self, source: Source, filter: &Filter, whose: Whose) -> Result<Found, DatabaseError> {
+    pub(super) fn select(&self, source: Source, filter: &Filter, whose: &Whose) -> Result<Found, DatabaseError> {
         let [newest_first, oldest_first] = match source {
-            Source::Jobs => select!("WHERE"),
-            Source::Open => select!("WHERE (state < 4 OR state = 8) AND"),
+            Source::Jobs => select!("job WHERE"),
+            Source::Open => select!("job WHERE (state < 4 OR state = 8) AND"),
             Source::DeadLetters => {
-                select!("INDEXED BY job_dead WHERE state = 5 AND redriven_to IS NULL AND discarded_at IS NULL AND")
+                select!("job INDEXED BY job_dead WHERE state = 5 AND redriven_to IS NULL AND discarded_at IS NULL AND")
             }
+            Source::LostDoorbells => select!("lost_doorbell CROSS JOIN job USING (number) WHERE"),
         };
-        let user = match &whose {
+        let user = match whose {
             Whose::Everyone => Value::Null,
             Whose::Only(user) => Value::Text(user.as_str()),
             Whose::Nobody => {
@@ -136,7 +164,7 @@ impl<D: Database> Turn<'_, D> {
             }
         };
         let action = filter.action.as_ref();
-        let limit = usize::try_from(filter.limit.clamp(1, FOUND_MAX)).unwrap_or(1);
+        let limit = found_max(filter);
         let mut floor = filter.created_after.map_or(0, first_number);
         let mut top = filter.created_before.map_or(TOP, first_number);
         if let Some(batch) = &filter.batch {
@@ -196,6 +224,11 @@ impl<D: Database> Turn<'_, D> {
         let below = Some(JobNumber(below));
         Ok(Found { numbers, below })
     }
+}
+
+/// How many jobs a search finds at most.
+fn found_max(filter: &Filter) -> usize {
+    usize::try_from(filter.limit.clamp(1, FOUND_MAX)).unwrap_or(1)
 }
 
 /// Whether the rest of a row, after its number, is what the filter asks for.

@@ -8,6 +8,7 @@ mod bench;
 mod bounds;
 mod changing;
 mod dispatch;
+mod doorbells;
 mod ends;
 mod handed_over;
 mod history;
@@ -27,6 +28,7 @@ mod said;
 mod schedules;
 mod showing;
 mod spread;
+mod started;
 mod trail;
 mod versions;
 

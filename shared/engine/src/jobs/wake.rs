@@ -6,6 +6,7 @@ use tidegate_protocol::calls::hub::Delivery;
 use tidegate_protocol::event::{Happening, Payload};
 use tidegate_protocol::ids::JobNumber;
 
+use super::doorbells::{any_lost_doorbell, forget_lost_doorbell};
 use super::follow::stored_key;
 use super::history::{forget, sweepable};
 use super::row::set_due;
@@ -123,12 +124,16 @@ impl<D: Database> Turn<'_, D> {
             &[Value::Number(self.now.0), Value::Number(limit)],
         )?;
         let full = u64::try_from(rows.len()).unwrap_or(u64::MAX) >= limit;
+        let any_doorbell = any_lost_doorbell(self.db)?;
         let mut keys = Vec::new();
         let full = self.sweep_results(&mut keys)? || full;
         for mut row in rows {
             let number = JobNumber(row.number()?);
             self.state.undelivered.remove(&number);
             self.forget_aliases(number)?;
+            if any_doorbell {
+                forget_lost_doorbell(self.db, number)?;
+            }
             let payload: Payload = from_blob(&row.blob()?)?;
             keys.extend(stored_key(&payload).map(Into::into));
             let outcome = row.optional_blob()?;

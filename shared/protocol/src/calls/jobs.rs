@@ -373,6 +373,11 @@ pub enum Call {
     Ask(alloc::boxed::Box<Ask>),
     /// The home of a limit wants back what this object does not use.
     Recall(Recall),
+    /// A doorbell that the platform's queue could not bring: as [`Call::Start`], and noted for the dead letters.
+    DoorbellLost {
+        /// The job.
+        job: JobId,
+    },
 }
 
 /// What is asked about a batch.

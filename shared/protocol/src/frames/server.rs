@@ -208,6 +208,19 @@ pub enum ServerFrame {
         #[serde(flatten)]
         lease: LeaseRenewed,
     },
+    /// An attempt began. Only of a job of which each event is kept.
+    Started {
+        /// The request or attach that this answers.
+        request_id: RequestId,
+        /// The job.
+        job_id: JobId,
+        /// The event's place.
+        seq: Seq,
+        /// The attempt.
+        attempt: u32,
+        /// When it began.
+        timestamp: UnixMs,
+    },
 }
 
 impl ServerFrame {
@@ -276,6 +289,13 @@ impl ServerFrame {
                 seq,
                 attempt,
                 output: output.clone(),
+                timestamp,
+            },
+            Happening::Started => Self::Started {
+                request_id,
+                job_id,
+                seq,
+                attempt,
                 timestamp,
             },
         }

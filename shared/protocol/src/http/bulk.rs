@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::calls::jobs::Filter;
 use crate::error::Error;
-use crate::event::JsonText;
+use crate::event::{JobState, JsonText};
 use crate::fault::{Fault, escape_pointer};
 use crate::fields::Fields;
 use crate::ids::{ActionName, JobId, RequestId, UserId};
@@ -33,7 +33,25 @@ pub struct AttemptError {
     pub error: Error,
 }
 
-/// A job that failed for good, and that nobody has redriven or discarded yet.
+/// A doorbell of a job that the platform's queue could not bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LostDoorbell {
+    /// How often one came out of the queue of the dead; one that came twice counts twice.
+    pub times: u64,
+    /// When the first of them came.
+    pub first_at: UnixMs,
+    /// When the last of them came.
+    pub last_at: UnixMs,
+}
+
+/// What a letter of a version without the field told of.
+const fn failed() -> JobState {
+    JobState::Failed
+}
+
+/// A job that failed for good, and that nobody has redriven or discarded yet; or one whose doorbell the platform's queue
+/// lost, which nobody has discarded yet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeadLetter {
@@ -57,13 +75,19 @@ pub struct DeadLetter {
     pub expires_at: Option<UnixMs>,
     /// How many attempts were made.
     pub attempts: u32,
-    /// Why it failed.
+    /// Why it failed; `DOORBELL_LOST` where it is here for its doorbell alone.
     pub error: Error,
     /// Why earlier attempts failed, oldest first, as far as that is kept.
     pub earlier_errors: Vec<AttemptError>,
     /// The ended job that this one did again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redriven_from: Option<JobId>,
+    /// The job's state: it may have succeeded where its doorbell alone was lost.
+    #[serde(default = "failed")]
+    pub status: JobState,
+    /// What is noted of its doorbell, where the platform's queue lost one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doorbell: Option<LostDoorbell>,
 }
 
 /// A page of dead letters, newest first.

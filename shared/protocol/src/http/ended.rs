@@ -65,4 +65,7 @@ pub struct EndedJob {
     /// The ended job that this one did again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redriven_from: Option<JobId>,
+    /// When its last attempt began; absent where none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<UnixMs>,
 }

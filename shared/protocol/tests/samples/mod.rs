@@ -26,8 +26,8 @@ use tidegate_protocol::calls::versions::RevisionRule;
 use tidegate_protocol::calls::{Answered, Caller, Principal};
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Output, Payload, Progress, Snapshot};
 use tidegate_protocol::http::{
-    Accepted, ActionQueue, AttemptError, Backfilled, BulkItem, DeadLetter, DeadLetterPage, Job, JobPage, PoolQueue,
-    QueueView, Reason, Why, WorkerSeen,
+    Accepted, ActionQueue, AttemptError, Backfilled, BulkItem, DeadLetter, DeadLetterPage, Job, JobPage, LostDoorbell,
+    PoolQueue, QueueView, Reason, Why, WorkerSeen,
 };
 use tidegate_protocol::ids::{
     ActionName, BatchId, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, PoolName, RequestId,
@@ -165,6 +165,7 @@ pub fn events() -> Vec<Event> {
         Happening::Failed {
             error: Error::new(ErrorCode::Cancelled, ""),
         },
+        Happening::Started,
     ];
     for happening in &happenings {
         match happening {
@@ -172,7 +173,8 @@ pub fn events() -> Vec<Event> {
             | Happening::Retrying { .. }
             | Happening::Completed { .. }
             | Happening::Failed { .. }
-            | Happening::Output(_) => {}
+            | Happening::Output(_)
+            | Happening::Started => {}
         }
     }
     let event = |what| Event {
@@ -517,6 +519,7 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
         },
         jobs::Call::Queue { caller: caller() },
         jobs::Call::Start { job: job() },
+        jobs::Call::DoorbellLost { job: job() },
         jobs::Call::SetSchedules {
             version: LARGEST,
             schedules: schedules(),
@@ -670,6 +673,7 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             | jobs::Call::Lease(_)
             | jobs::Call::Input { .. }
             | jobs::Call::Batch { .. }
+            | jobs::Call::DoorbellLost { .. }
             | jobs::Call::Ask(_)
             | jobs::Call::Recall(_) => {}
         }
@@ -721,6 +725,7 @@ fn shown() -> Job {
         redriven_from: None,
         redriven_to: Some(job()),
         batch_id: Some(batch()),
+        started_at: Some(LAST_MOMENT),
     }
 }
 
@@ -811,6 +816,12 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
                     error: error(),
                 }],
                 redriven_from: Some(job()),
+                status: JobState::Succeeded,
+                doorbell: Some(LostDoorbell {
+                    times: LARGEST,
+                    first_at: UnixMs(0),
+                    last_at: LAST_MOMENT,
+                }),
             }],
             cursor: Some(String::from("1")),
         }),

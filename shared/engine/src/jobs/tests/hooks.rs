@@ -120,6 +120,7 @@ fn an_end_and_its_message_are_one_turn() {
     assert_eq!((&data["result"], &data["metadata"]), (&json!(42), &json!({ "k": "v" })));
     assert_eq!((&data["status"], &data["user"]), (&json!("succeeded"), &json!("ann")));
     assert_eq!((&data["result_url"], &data["error"]), (&Value::Null, &Value::Null));
+    assert_eq!(data["started_at"], json!(bench.now), "it began as it was accepted");
     let found = hooks(&mut bench);
     assert_eq!((found.len(), found[0].job_id), (1, telling.job));
     assert_eq!(found[0].metadata["job_id"], execute.job.to_string());
