@@ -1022,10 +1022,10 @@ const MUTANTS: &[Mutant] = &[
         "if false {",
     ),
     mutant(
-        "a list of two kinds goes on behind what it has not looked at",
+        "a list of two kinds goes on behind what it has not shown",
         SELECT,
-        "self.numbers.retain(|number| way(number) <= way(end));",
-        "let _ = end;",
+        "below = self.numbers.last().copied();",
+        "",
     ),
     mutant(
         "a doorbell from the dead does not ring",
