@@ -21,6 +21,7 @@ use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 use worker::{DurableObject, Env, Request, Response, Result, State, durable_object, wasm_bindgen};
 
+use crate::breath::Breath;
 use crate::outbox::Outbox;
 use crate::platform::{deployment_key, log_error, now, random, unavailable};
 use crate::remote::{self, Callee};
@@ -32,6 +33,9 @@ use crate::trace::Trace;
 const DELIVERY_ATTEMPTS: u32 = 3;
 /// Attempts that share one invocation of the executor at most. What ends the invocation ends all of them.
 const INVOCATION_ATTEMPTS_MAX: usize = 32;
+/// Held calls that are decided after one look at sockets and timers. The ends of so many attempts start as many, which is
+/// some ten milliseconds of work.
+const RELEASED_CALLS_MAX: usize = 32;
 
 /// One shard of a tenant's job queue.
 #[durable_object(alarm)]
@@ -52,6 +56,9 @@ struct Shell {
     asking: RefCell<BTreeMap<CallId, oneshot::Sender<core::result::Result<Reply, Error>>>>,
     next_call: Cell<u64>,
     outboxes: RefCell<BTreeMap<HubIndex, Rc<Outbox<Delivery>>>>,
+    breath: Breath,
+    /// Calls that wait until sockets and timers were looked at.
+    held: RefCell<Vec<(CallId, Call)>>,
     trace: Rc<Trace>,
 }
 
@@ -76,6 +83,8 @@ impl DurableObject for Jobs {
             asking: RefCell::new(BTreeMap::new()),
             next_call: Cell::new(0),
             outboxes: RefCell::new(BTreeMap::new()),
+            breath: Breath::default(),
+            held: RefCell::new(Vec::new()),
         });
         Self {
             shell: AssertUnwindSafe(shell),
@@ -115,7 +124,7 @@ impl DurableObject for Jobs {
 }
 
 impl Shell {
-    /// Answers the calls of one batch, all decided in one transaction.
+    /// Answers the calls of one batch.
     async fn answer(self: &Rc<Self>, batch: Batch) -> Vec<Answered<Reply>> {
         let mut receivers = Vec::with_capacity(batch.calls.len());
         let mut calls = Vec::with_capacity(batch.calls.len());
@@ -127,7 +136,7 @@ impl Shell {
             calls.push((id, call));
         }
         self.trace.asked(&calls);
-        self.run(|db, memory, now, random| jobs::handle(db, memory, now, random, calls));
+        self.take(calls);
         let mut answers = Vec::with_capacity(receivers.len());
         for receiver in receivers {
             let reply = receiver.await.unwrap_or_else(|_| {
@@ -136,6 +145,42 @@ impl Shell {
             answers.push(reply.into());
         }
         answers
+    }
+
+    /// Decides calls in one transaction: at once, or, where sockets and timers have gone unseen for too long, after a look at
+    /// them, together with all the calls that come before it. The calls of all jobs come through here, so that none of them
+    /// can keep the process to themselves.
+    fn take(self: &Rc<Self>, calls: Vec<(CallId, Call)>) {
+        let now = now();
+        let is_first = self.held.borrow().is_empty();
+        if is_first && !self.breath.is_due(now) {
+            if self.breath.watch(now) {
+                let shell = self.clone();
+                self.state.wait_until(async move { shell.breath.take().await });
+            }
+            self.run(|db, memory, now, random| jobs::handle(db, memory, now, random, calls));
+            return;
+        }
+        self.held.borrow_mut().extend(calls);
+        if is_first {
+            let shell = self.clone();
+            self.state.wait_until(async move { shell.release().await });
+        }
+    }
+
+    /// Decides the calls that are held, in the order in which they came, some after each look.
+    async fn release(self: &Rc<Self>) {
+        let mut is_over = false;
+        while !is_over {
+            self.breath.take().await;
+            // They stay until the last of them are taken: what comes in between comes after them.
+            let mut held = self.held.borrow_mut();
+            let count = held.len().min(RELEASED_CALLS_MAX);
+            let calls: Vec<_> = held.drain(..count).collect();
+            is_over = held.is_empty();
+            drop(held);
+            self.run(|db, memory, now, random| jobs::handle(db, memory, now, random, calls));
+        }
     }
 
     /// One turn: reads the clock once, decides inside one transaction, sets the alarm, carries out the effects. `false`: it
@@ -271,8 +316,7 @@ impl Shell {
                 let outcome = outcome.clone();
                 (shell.next_call_id(), Call::Finish { job, token, outcome })
             };
-            let calls: Vec<_> = leases.into_iter().map(finish).collect();
-            shell.run(|db, memory, now, random| jobs::handle(db, memory, now, random, calls));
+            shell.take(leases.into_iter().map(finish).collect());
         });
     }
 
