@@ -6,39 +6,36 @@
 
 use std::cell::Cell;
 
-use tidegate_protocol::time::UnixMs;
-
 use crate::timer::sleep;
 
-/// How long may be worked without a look at sockets and timers. Milliseconds. Looking costs some hundredth of one.
-const UNSEEN_MS_MAX: u64 = 5;
+/// Calls that one object decides between two looks. The ends of so many attempts start as many, which is some ten
+/// milliseconds of work. Counted, not timed: only the object that has so much to do waits, and the clock may stand still.
+pub const CALLS_MAX: usize = 32;
 
-/// Whether the loop still comes to look.
+/// How much was done since the loop looked at sockets and timers.
 #[derive(Default)]
 pub struct Breath {
-    /// When the timer was set that has not fired yet.
-    since: Cell<Option<UnixMs>>,
+    calls: Cell<usize>,
 }
 
 impl Breath {
-    /// Whether there was no look for so long that one has to be waited for, with [`Self::take`].
-    pub fn is_due(&self, now: UnixMs) -> bool {
-        self.since.get().is_some_and(|since| now.since(since) >= UNSEEN_MS_MAX)
+    /// Whether so much was done that a look has to be waited for, with [`Self::take`].
+    pub fn is_due(&self) -> bool {
+        self.calls.get() >= CALLS_MAX
     }
 
-    /// Begins to watch, unless it is watched already: `true` asks for a [`Self::take`] that nobody waits for.
+    /// Counts what is done now. `true`, after a look: the next one has to be watched for, by a [`Self::take`] that nobody
+    /// waits for.
     #[must_use]
-    pub fn watch(&self, now: UnixMs) -> bool {
-        let begins = self.since.get().is_none();
-        if begins {
-            self.since.set(Some(now));
-        }
-        begins
+    pub fn count(&self, calls: usize) -> bool {
+        let before = self.calls.get();
+        self.calls.set(before.saturating_add(calls));
+        before == 0
     }
 
     /// Ends once the loop has looked at sockets and timers.
     pub async fn take(&self) {
         sleep(0).await;
-        self.since.set(None);
+        self.calls.set(0);
     }
 }

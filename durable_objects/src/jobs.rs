@@ -2,7 +2,7 @@
 #![expect(missing_docs, reason = "the attribute macro makes public methods without comments")]
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
@@ -21,7 +21,7 @@ use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 use worker::{DurableObject, Env, Request, Response, Result, State, durable_object, wasm_bindgen};
 
-use crate::breath::Breath;
+use crate::breath::{self, Breath};
 use crate::outbox::Outbox;
 use crate::platform::{deployment_key, log_error, now, random, unavailable};
 use crate::remote::{self, Callee};
@@ -33,9 +33,6 @@ use crate::trace::Trace;
 const DELIVERY_ATTEMPTS: u32 = 3;
 /// Attempts that share one invocation of the executor at most. What ends the invocation ends all of them.
 const INVOCATION_ATTEMPTS_MAX: usize = 32;
-/// Held calls that are decided after one look at sockets and timers. The ends of so many attempts start as many, which is
-/// some ten milliseconds of work.
-const RELEASED_CALLS_MAX: usize = 32;
 
 /// One shard of a tenant's job queue.
 #[durable_object(alarm)]
@@ -57,8 +54,8 @@ struct Shell {
     next_call: Cell<u64>,
     outboxes: RefCell<BTreeMap<HubIndex, Rc<Outbox<Delivery>>>>,
     breath: Breath,
-    /// Calls that wait until sockets and timers were looked at.
-    held: RefCell<Vec<(CallId, Call)>>,
+    /// Batches that wait until sockets and timers were looked at.
+    held: RefCell<VecDeque<Vec<(CallId, Call)>>>,
     trace: Rc<Trace>,
 }
 
@@ -84,7 +81,7 @@ impl DurableObject for Jobs {
             next_call: Cell::new(0),
             outboxes: RefCell::new(BTreeMap::new()),
             breath: Breath::default(),
-            held: RefCell::new(Vec::new()),
+            held: RefCell::new(VecDeque::new()),
         });
         Self {
             shell: AssertUnwindSafe(shell),
@@ -147,39 +144,45 @@ impl Shell {
         answers
     }
 
-    /// Decides calls in one transaction: at once, or, where sockets and timers have gone unseen for too long, after a look at
-    /// them, together with all the calls that come before it. The calls of all jobs come through here, so that none of them
-    /// can keep the process to themselves.
+    /// Decides the calls of a batch in one transaction: at once, or, where much was decided without a look at sockets and timers, after one,
+    /// together with others that come before it. The calls of all jobs come through here, so that none of them can keep the
+    /// process to themselves.
     fn take(self: &Rc<Self>, calls: Vec<(CallId, Call)>) {
-        let now = now();
         let is_first = self.held.borrow().is_empty();
-        if is_first && !self.breath.is_due(now) {
-            if self.breath.watch(now) {
-                let shell = self.clone();
-                self.state.wait_until(async move { shell.breath.take().await });
-            }
-            self.run(|db, memory, now, random| jobs::handle(db, memory, now, random, calls));
-            return;
+        if is_first && !self.breath.is_due() {
+            return self.decide(calls);
         }
-        self.held.borrow_mut().extend(calls);
+        self.held.borrow_mut().push_back(calls);
         if is_first {
             let shell = self.clone();
             self.state.wait_until(async move { shell.release().await });
         }
     }
 
-    /// Decides the calls that are held, in the order in which they came, some after each look.
+    fn decide(self: &Rc<Self>, calls: Vec<(CallId, Call)>) {
+        if self.breath.count(calls.len()) {
+            let shell = self.clone();
+            self.state.wait_until(async move { shell.breath.take().await });
+        }
+        self.run(|db, memory, now, random| jobs::handle(db, memory, now, random, calls));
+    }
+
+    /// Decides the batches that are held, in the order in which they came, some after each look.
     async fn release(self: &Rc<Self>) {
         let mut is_over = false;
         while !is_over {
             self.breath.take().await;
-            // They stay until the last of them are taken: what comes in between comes after them.
             let mut held = self.held.borrow_mut();
-            let count = held.len().min(RELEASED_CALLS_MAX);
-            let calls: Vec<_> = held.drain(..count).collect();
+            let mut calls = Vec::new();
+            while calls.len() < breath::CALLS_MAX
+                && let Some(batch) = held.pop_front()
+            {
+                calls.extend(batch);
+            }
+            // What comes in between comes after those that are left.
             is_over = held.is_empty();
             drop(held);
-            self.run(|db, memory, now, random| jobs::handle(db, memory, now, random, calls));
+            self.decide(calls);
         }
     }
 
