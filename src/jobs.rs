@@ -8,7 +8,7 @@ use tidegate_protocol::calls::{Caller, Principal};
 use tidegate_protocol::event::Payload;
 use tidegate_protocol::fault::{escape_pointer, shorten};
 use tidegate_protocol::frames::{self, ServerFrame, Start};
-use tidegate_protocol::http::{JobPage, Why};
+use tidegate_protocol::http::{JobPage, SpreadWhy};
 use tidegate_protocol::ids::{JobId, JobNumber, ObjectName, RequestId, Seq, ShardIndex};
 use tidegate_protocol::limits::{BODY_BYTES_MAX, WAIT_SECONDS_MAX};
 use tidegate_protocol::{Error, ErrorCode, Fault};
@@ -145,7 +145,7 @@ pub async fn why(env: &Env, principal: &Principal, job: &str) -> Result<Response
     let Reply::Why(text) = remote::jobs(env, &name, Call::Why { job, caller }).await? else {
         return Err(unexpected());
     };
-    let mut why: Why = serde_json::from_str(text.as_str()).map_err(|_| unexpected())?;
+    let mut why = SpreadWhy::read(&text).ok_or_else(unexpected)?;
     for full in why.full_limits() {
         for shard in 0..reach(env, &principal.tenant).await? {
             let object = ObjectName::Jobs(principal.tenant.clone(), ShardIndex(shard));

@@ -37,7 +37,7 @@ struct Plan {
     runs: usize,
 }
 
-const USAGE: &str = "tidegate-bench [all|echo|store|jobs|shapes|rows] [--seconds N] [--runs N]";
+const USAGE: &str = "tidegate-bench [all|echo|store|jobs|progress|shapes|neighbour|rows] [--seconds N] [--runs N]";
 const SECONDS_DEFAULT: f64 = 3.0;
 /// As few as a median should have.
 const RUNS_DEFAULT: usize = 5;
@@ -64,7 +64,7 @@ fn run() -> Result<bool> {
         match word.as_str() {
             "--seconds" => seconds = number()?.parse()?,
             "--runs" => runs = number()?.parse()?,
-            "all" | "echo" | "store" | "jobs" | "shapes" | "rows" => what = word,
+            "all" | "echo" | "store" | "jobs" | "progress" | "shapes" | "neighbour" | "rows" => what = word,
             _ => bail!("there is no {word:?}: {USAGE}"),
         }
     }
@@ -97,10 +97,16 @@ async fn measure(what: &str, plan: Plan) -> Result<bool> {
     }
     if wanted("jobs") {
         jobs::measure(&system, plan, &mut report).await?;
+    }
+    if wanted("jobs") || wanted("progress") {
         progress::measure(&system, plan, &mut report).await?;
     }
     if wanted("shapes") {
         shapes::measure(&system, plan, &mut report).await?;
+    }
+    // Last, because of what it leaves where it fails.
+    if wanted("shapes") || wanted("neighbour") {
+        shapes::measure_neighbour(&system, plan, &mut report).await;
     }
     report.print();
     Ok(passed)

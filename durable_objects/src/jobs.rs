@@ -2,7 +2,7 @@
 #![expect(missing_docs, reason = "the attribute macro makes public methods without comments")]
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
@@ -21,6 +21,7 @@ use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 use worker::{DurableObject, Env, Request, Response, Result, State, durable_object, wasm_bindgen};
 
+use crate::breath::{self, Breath};
 use crate::outbox::Outbox;
 use crate::platform::{deployment_key, log_error, now, random, unavailable};
 use crate::remote::{self, Callee};
@@ -52,6 +53,9 @@ struct Shell {
     asking: RefCell<BTreeMap<CallId, oneshot::Sender<core::result::Result<Reply, Error>>>>,
     next_call: Cell<u64>,
     outboxes: RefCell<BTreeMap<HubIndex, Rc<Outbox<Delivery>>>>,
+    breath: Breath,
+    /// Batches that wait until sockets and timers were looked at.
+    held: RefCell<VecDeque<Vec<(CallId, Call)>>>,
     trace: Rc<Trace>,
 }
 
@@ -76,6 +80,8 @@ impl DurableObject for Jobs {
             asking: RefCell::new(BTreeMap::new()),
             next_call: Cell::new(0),
             outboxes: RefCell::new(BTreeMap::new()),
+            breath: Breath::default(),
+            held: RefCell::new(VecDeque::new()),
         });
         Self {
             shell: AssertUnwindSafe(shell),
@@ -115,7 +121,7 @@ impl DurableObject for Jobs {
 }
 
 impl Shell {
-    /// Answers the calls of one batch, all decided in one transaction.
+    /// Answers the calls of one batch.
     async fn answer(self: &Rc<Self>, batch: Batch) -> Vec<Answered<Reply>> {
         let mut receivers = Vec::with_capacity(batch.calls.len());
         let mut calls = Vec::with_capacity(batch.calls.len());
@@ -127,7 +133,7 @@ impl Shell {
             calls.push((id, call));
         }
         self.trace.asked(&calls);
-        self.run(|db, memory, now, random| jobs::handle(db, memory, now, random, calls));
+        self.take(calls);
         let mut answers = Vec::with_capacity(receivers.len());
         for receiver in receivers {
             let reply = receiver.await.unwrap_or_else(|_| {
@@ -136,6 +142,48 @@ impl Shell {
             answers.push(reply.into());
         }
         answers
+    }
+
+    /// Decides the calls of a batch in one transaction: at once, or, where much was decided without a look at sockets and timers, after one,
+    /// together with others that come before it. The calls of all jobs come through here, so that none of them can keep the
+    /// process to themselves.
+    fn take(self: &Rc<Self>, calls: Vec<(CallId, Call)>) {
+        let is_first = self.held.borrow().is_empty();
+        if is_first && !self.breath.is_due() {
+            return self.decide(calls);
+        }
+        self.held.borrow_mut().push_back(calls);
+        if is_first {
+            let shell = self.clone();
+            self.state.wait_until(async move { shell.release().await });
+        }
+    }
+
+    fn decide(self: &Rc<Self>, calls: Vec<(CallId, Call)>) {
+        if self.breath.count(calls.len()) {
+            let shell = self.clone();
+            self.state.wait_until(async move { shell.breath.take().await });
+        }
+        self.run(|db, memory, now, random| jobs::handle(db, memory, now, random, calls));
+    }
+
+    /// Decides the batches that are held, in the order in which they came, some after each look.
+    async fn release(self: &Rc<Self>) {
+        let mut is_over = false;
+        while !is_over {
+            self.breath.take().await;
+            let mut held = self.held.borrow_mut();
+            let mut calls = Vec::new();
+            while calls.len() < breath::CALLS_MAX
+                && let Some(batch) = held.pop_front()
+            {
+                calls.extend(batch);
+            }
+            // What comes in between comes after those that are left.
+            is_over = held.is_empty();
+            drop(held);
+            self.decide(calls);
+        }
     }
 
     /// One turn: reads the clock once, decides inside one transaction, sets the alarm, carries out the effects. `false`: it
@@ -272,8 +320,7 @@ impl Shell {
                 let outcome = outcome.clone();
                 (shell.next_call_id(), Call::Finish { job, token, outcome })
             };
-            let calls: Vec<_> = leases.into_iter().map(finish).collect();
-            shell.run(|db, memory, now, random| jobs::handle(db, memory, now, random, calls));
+            shell.take(leases.into_iter().map(finish).collect());
         });
     }
 

@@ -47,14 +47,17 @@ pub async fn measure(system: &System, plan: Plan, report: &mut Report) -> Result
     tell(report, "bursts of 300 jobs, one a second", &burst);
     throttle::measure(system, plan, report).await?;
     waves::measure(system, plan, report).await?;
-    // Last, because of what it leaves where it fails; and a tenant that got no answer at all is a figure, too.
+    Ok(())
+}
+
+/// Measures a quiet tenant beside a noisy one. A tenant that got no answer at all is a figure, too.
+pub async fn measure_neighbour(system: &System, plan: Plan, report: &mut Report) {
     if let Err(error) = neighbour::measure(system, plan, report).await {
         report.shape(neighbour::RATIO, "×", &[f64::NAN], neighbour::RATIO_MAX);
         report.note(format!(
             "A noisy neighbour could not be measured to the end: {error:#}."
         ));
     }
-    Ok(())
 }
 
 /// Rows of the time to the start, and of the throughput.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::calls::queueing::Pause;
-use crate::event::JobState;
+use crate::event::{JobState, JsonText};
 use crate::ids::{JobId, PoolName, UserId};
 use crate::limits::HOLDERS_SHOWN_MAX;
 use crate::time::UnixMs;
@@ -99,35 +99,72 @@ pub struct Why {
     pub waits_for: Vec<Reason>,
 }
 
-impl Why {
+/// The same, as far as it is read where the parts of several objects are put together: each reason stays as its object
+/// wrote it, but for those who hold a limit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SpreadWhy {
+    job_id: JobId,
+    status: JobState,
+    waits_for: Vec<JsonText>,
+}
+
+/// A [`Reason::Limit`].
+#[derive(Serialize, Deserialize)]
+struct FullLimit {
+    kind: String,
+    about: FullLimitAbout,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FullLimitAbout {
+    limit: String,
+    key: String,
+    max: u32,
+    held_by: Vec<JobId>,
+}
+
+impl FullLimit {
+    fn read(reason: &JsonText) -> Option<Self> {
+        serde_json::from_str::<Self>(reason.as_str())
+            .ok()
+            .filter(|reason| reason.kind == "limit")
+    }
+}
+
+impl SpreadWhy {
+    /// Reads what an object says of a job.
+    pub fn read(why: &JsonText) -> Option<Self> {
+        serde_json::from_str(why.as_str()).ok()
+    }
+
     /// The limits that are full, with their keys, of which other objects may name further holders.
     pub fn full_limits(&self) -> Vec<(String, String)> {
-        let full = |reason: &Reason| match reason {
-            Reason::Limit {
-                limit,
-                key,
-                max,
-                held_by,
-            } if held_by.len() < HOLDERS_SHOWN_MAX.min(usize::try_from(*max).unwrap_or(usize::MAX)) => {
-                Some((limit.clone(), key.clone()))
-            }
-            _ => None,
+        let full = |about: &FullLimitAbout| {
+            let shown_max = HOLDERS_SHOWN_MAX.min(usize::try_from(about.max).unwrap_or(usize::MAX));
+            about.held_by.len() < shown_max
         };
-        self.waits_for.iter().filter_map(full).collect()
+        let limits = self.waits_for.iter().filter_map(FullLimit::read);
+        limits
+            .filter(|limit| full(&limit.about))
+            .map(|limit| (limit.about.limit, limit.about.key))
+            .collect()
     }
 
     /// Takes in what another object says of the jobs that hold a limit: the oldest stay first.
     pub fn add_holders(&mut self, of: &(String, String), jobs: Vec<JobId>) {
         for reason in &mut self.waits_for {
-            if let Reason::Limit {
-                limit, key, held_by, ..
-            } = reason
-                && (&*limit, &*key) == (&of.0, &of.1)
-            {
-                held_by.extend(jobs);
-                held_by.sort_unstable();
-                held_by.dedup();
-                held_by.truncate(HOLDERS_SHOWN_MAX);
+            let Some(mut limit) = FullLimit::read(reason) else {
+                continue;
+            };
+            let about = &mut limit.about;
+            if (&about.limit, &about.key) == (&of.0, &of.1) {
+                about.held_by.extend(jobs);
+                about.held_by.sort_unstable();
+                about.held_by.dedup();
+                about.held_by.truncate(HOLDERS_SHOWN_MAX);
+                if let Some(text) = JsonText::of(&limit) {
+                    *reason = text;
+                }
                 return;
             }
         }
@@ -150,11 +187,27 @@ mod tests {
             max,
             held_by: held_by.iter().copied().map(job).collect(),
         };
+        let until = UnixMs(1_800_000_000_000);
+        let throttled = Reason::Throttled {
+            limit: "each".into(),
+            key: "acme".into(),
+            until,
+        };
         Why {
             job_id: job(99),
             status: JobState::Queued,
-            waits_for: alloc::vec![Reason::Behind { ahead: 1 }, limit("each"), limit("all")],
+            waits_for: alloc::vec![Reason::Behind { ahead: 1 }, throttled, limit("each"), limit("all")],
         }
+    }
+
+    fn spread(why: &Why) -> SpreadWhy {
+        SpreadWhy::read(&JsonText::of(why).expect("it can be written")).expect("it can be read")
+    }
+
+    /// As the client reads it.
+    fn told(why: &SpreadWhy) -> Why {
+        let text = JsonText::of(why).expect("it can be written");
+        serde_json::from_str(text.as_str()).expect("it is a `Why` again")
     }
 
     fn held_by(why: &Why, index: usize) -> &[JobId] {
@@ -165,23 +218,30 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_adds_to_stays_as_it_was() {
+        let why = why(4, &[5]);
+        assert_eq!(told(&spread(&why)), why);
+    }
+
+    #[test]
     fn holders_of_other_objects_join_their_limit_oldest_first() {
-        let mut why = why(4, &[5]);
+        let mut why = spread(&why(4, &[5]));
         let full = why.full_limits();
         assert_eq!(full, [("each".into(), "acme".into()), ("all".into(), "acme".into())]);
         why.add_holders(&full[1], alloc::vec![job(9), job(2), job(5)]);
-        assert_eq!(held_by(&why, 1), [job(5)], "another limit");
-        assert_eq!(held_by(&why, 2), [job(2), job(5), job(9)]);
+        let told = told(&why);
+        assert_eq!(held_by(&told, 2), [job(5)], "another limit");
+        assert_eq!(held_by(&told, 3), [job(2), job(5), job(9)]);
     }
 
     #[test]
     fn nobody_is_asked_for_more_holders_than_there_can_be_or_are_shown() {
-        assert!(why(1, &[5]).full_limits().is_empty());
+        assert!(spread(&why(1, &[5])).full_limits().is_empty());
         let many: Vec<u64> = (0..10).collect();
-        assert!(why(50, &many).full_limits().is_empty());
-        let mut why = why(50, &many[..9]);
+        assert!(spread(&why(50, &many)).full_limits().is_empty());
+        let mut why = spread(&why(50, &many[..9]));
         let full = why.full_limits();
         why.add_holders(&full[0], alloc::vec![job(20), job(21)]);
-        assert_eq!(held_by(&why, 1).len(), HOLDERS_SHOWN_MAX);
+        assert_eq!(held_by(&told(&why), 2).len(), HOLDERS_SHOWN_MAX);
     }
 }
