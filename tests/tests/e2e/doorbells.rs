@@ -196,9 +196,13 @@ fn rows_of_one(tenant: &Tenant, dispatch: &str) -> u64 {
             .ask("Jobs", &format!("t:{}:jobs:0", tenant.id), "/rows-written");
         rows.parse().expect("a number")
     };
-    let before = written();
-    succeeded(&client, &job_of(&work(&client, 1)));
-    written() - before
+    let of_one = |_| {
+        let before = written();
+        succeeded(&client, &job_of(&work(&client, 1)));
+        written() - before
+    };
+    // An alarm that comes in between writes a row of its own: not with every one of them.
+    (0..5).map(of_one).min().unwrap_or_default()
 }
 
 #[test]
