@@ -2,7 +2,7 @@
 //! whoever stays or leaves.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tidegate_tests::socket::job_of;
@@ -81,10 +81,12 @@ fn around_the_deadline(play: impl Fn(&Tenant, u64) + Sync) {
     });
 }
 
-/// Far from the deadline there is one right form of answer; near it, both are.
-fn assert_form(spilled: bool, ms: u64) {
+/// Far from the deadline there is one right form of answer; near it, both are. `asked` says when it was asked: a busy
+/// machine may come to the deadline with an early outcome as well, and never before it.
+fn assert_form(spilled: bool, ms: u64, asked: Instant) {
+    let late = asked.elapsed() >= Duration::from_millis(DEADLINE_MS);
     match ms {
-        0..=100 => assert!(!spilled, "an outcome after {ms} ms is answered on the spot"),
+        0..=100 => assert!(!spilled || late, "an outcome after {ms} ms is answered on the spot"),
         1000.. => assert!(spilled, "an outcome after {ms} ms comes as a job"),
         _ => {}
     }
@@ -94,9 +96,10 @@ fn assert_form(spilled: bool, ms: u64) {
 fn an_outcome_near_the_deadline_runs_once_on_a_socket() {
     around_the_deadline(|tenant, ms| {
         let mut socket = tenant.socket("alice");
+        let asked = Instant::now();
         let request = socket.ask(hit());
         let first = socket.answer(&request);
-        assert_form(first["type"] == "acknowledgment", ms);
+        assert_form(first["type"] == "acknowledgment", ms, asked);
         if first["type"] == "acknowledgment" {
             let end = socket.end(&request);
             assert_eq!(end["type"], "complete", "{end}");
@@ -111,8 +114,9 @@ fn an_outcome_near_the_deadline_runs_once_on_a_socket() {
 fn an_outcome_near_the_deadline_runs_once_over_http() {
     around_the_deadline(|tenant, ms| {
         let client = tenant.client("alice");
+        let asked = Instant::now();
         let answer = client.post("/v1/requests", &hit());
-        assert_form(answer.status == 202, ms);
+        assert_form(answer.status == 202, ms, asked);
         if answer.status == 202 {
             let job = job_of(&answer.json(202));
             let done = client.get(&format!("/v1/jobs/{job}?wait=30")).json(200);
@@ -129,8 +133,9 @@ fn an_outcome_near_the_deadline_runs_once_with_a_key() {
         let client = tenant.client("alice");
         let mut body = hit();
         body["idempotency_key"] = json!(unique());
+        let asked = Instant::now();
         let answer = client.post("/v1/requests", &body);
-        assert_form(answer.status == 202, ms);
+        assert_form(answer.status == 202, ms, asked);
         let data = if answer.status == 202 {
             let job = job_of(&answer.json(202));
             client.get(&format!("/v1/jobs/{job}?wait=30")).json(200)["result"].clone()
