@@ -55,6 +55,19 @@ impl Stage {
         }
     }
 
+    /// The same with a server of its own in any case: for flows that the platform's queue is part of. Its consumer refers to
+    /// each object of a batch until the batch is done, and waits for one that is being evicted: two flows that share a
+    /// batch would wait for each other.
+    pub fn with_its_own_queue(between: Between) -> Self {
+        let tenant = Tenant::new(Arc::new(Server::start()));
+        tenant.compose(None);
+        Self {
+            tenant,
+            between,
+            constructed: None,
+        }
+    }
+
     /// What comes between two steps, happens. Sockets are gone after a kill: [`Stage::socket`] and [`Stage::resume`]
     /// bring them back.
     ///

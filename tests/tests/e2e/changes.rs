@@ -28,13 +28,13 @@ fn paused(between: Between) {
     let client = stage.tenant.client("alice");
     let job = enqueue(
         &client,
-        json!({ "action": "slow", "payload": { "ms": 1 }, "delay_ms": 400 }),
+        json!({ "action": "slow", "payload": { "ms": 1 }, "delay_ms": 3000 }),
     );
     let shown = client.post(&format!("/v1/jobs/{job}:pause"), &json!({})).json(200);
     assert_eq!(shown["status"], "paused", "{shown}");
     stage.interrupt();
     let client = stage.tenant.client("alice");
-    std::thread::sleep(Duration::from_millis(600));
+    std::thread::sleep(Duration::from_millis(3200));
     let shown = client.get(&format!("/v1/jobs/{job}")).json(200);
     assert_eq!(shown["status"], "paused", "{shown}");
     let listed = client.get("/v1/jobs?status=paused").json(200);

@@ -39,7 +39,7 @@ fn succeeded(client: &Client, job: &str) {
 }
 
 fn auto(between: Between) {
-    let mut stage = Stage::new(between, None);
+    let mut stage = Stage::with_its_own_queue(between);
     let one = json!({ "limits": { "one": { "actions": "work", "concurrency": 1 } } });
     stage.tenant.put_composition(&dispatched("auto", one));
     let client = stage.tenant.client("alice");
@@ -69,7 +69,7 @@ fn auto(between: Between) {
 }
 
 fn lost(between: Between) {
-    let mut stage = Stage::new(between, None);
+    let mut stage = Stage::with_its_own_queue(between);
     stage.tenant.put_composition(&dispatched("queue", json!({})));
     let client = stage.tenant.client("alice");
     let job = job_of(&work(&client, 10));
