@@ -95,7 +95,7 @@ pub enum Cause {
         /// How many.
         ahead: u64,
     },
-    /// A limit, in a shard that has joined others: they still hold more than their new part of it.
+    /// A throttle, in a shard that has joined others before the growth is over.
     Growing {
         /// The limit.
         limit: String,

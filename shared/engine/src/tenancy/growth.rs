@@ -2,11 +2,11 @@
 //!
 //! 1. **Waking**: the new objects learn of each other, and sleep: they take jobs and start none.
 //! 2. **Sealing**: the old ones learn of the new ones. From that turn on each takes no new key of a partition that it
-//!    has lost, numbers its jobs in its own, and keeps within its new part of every limit. It tells what is paused.
-//! 3. **Beginning**: the new objects learn what is paused, and start what counts under no limit. Then the new spread is
+//!    has lost, numbers its jobs in its own, and keeps within its new part of every throttle. It tells what is paused.
+//! 3. **Beginning**: the new objects learn what is paused, and start what counts under no throttle. Then the new spread is
 //!    published: whoever knows it finds every object ready for it, and whoever does not is told by a sealed one.
-//! 4. **Settling**: the old objects are asked until what they hold of every limit has come down to their new part.
-//! 5. **Opening**: the new objects start what counts under limits.
+//! 4. **Settling**: the old objects confirm once more. Nothing has to come down: places are given by the home of each key.
+//! 5. **Opening**: the new objects start what counts under throttles.
 //!
 //! The step and who has confirmed it are rows. A confirmation of an earlier step, or a second one, changes nothing.
 

@@ -135,7 +135,7 @@ impl Place {
 pub enum Standing {
     /// It takes jobs and starts none: it does not know yet what is paused.
     Asleep,
-    /// It starts what counts under no limit: others may still hold more than their new part of one.
+    /// It starts what counts under no throttle: others may still start by more than their new part of one.
     Limited,
     /// Everything.
     #[default]

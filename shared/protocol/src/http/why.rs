@@ -70,7 +70,7 @@ pub enum Reason {
         /// How many.
         ahead: u64,
     },
-    /// A limit, in an object that has joined others: they still hold more than their new part of it.
+    /// A throttle, in an object that has joined others before the growth is over.
     Growing {
         /// The limit.
         limit: String,
