@@ -153,9 +153,7 @@ fn worker_build(project: &Project, kind: Kind, unwinds: bool) -> Command {
         ]),
     };
     build.env("PATH", path_with_npm(project)).env("RUST_BACKTRACE", "0");
-    build
-        .env("WASM_OPT_BIN", project.npm_bin("wasm-opt"))
-        .env("ESBUILD_BIN", project.npm_bin("esbuild"));
+    build.env("ESBUILD_BIN", project.npm_bin("esbuild"));
     let bindgen = project.tool("wasm-bindgen");
     if is_version(&bindgen, &project.wasm_bindgen_version()) {
         build.env("WASM_BINDGEN_BIN", bindgen);

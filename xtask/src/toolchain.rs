@@ -143,7 +143,7 @@ fn npm_packages(project: &Project) -> Result<()> {
         say("npm packages: there");
         return Ok(());
     }
-    say("npm packages (wrangler, workerd, Node.js, binaryen, esbuild): npm ci");
+    say("npm packages (wrangler, workerd, Node.js, esbuild): npm ci");
     run(
         command(project, npm()).args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]),
         NO_NPM,
@@ -178,14 +178,14 @@ fn node_works(project: &Project) -> Result<()> {
             NODE_MIN.1
         );
     }
-    for name in ["workerd", "esbuild", "wasm-opt"] {
+    for name in ["workerd", "esbuild"] {
         let mut program = command(project, project.npm_bin(name));
         output(program.arg("--version").env("PATH", path_with_npm(project))).with_context(|| {
             format!("{name} from npm does not start on this machine; delete node_modules and run `cargo xtask toolchain --again`")
         })?;
     }
     say(format!(
-        "Node.js {}.{}, workerd, esbuild, wasm-opt: they start",
+        "Node.js {}.{}, workerd, esbuild: they start",
         version.0, version.1
     ));
     Ok(())
