@@ -1,5 +1,6 @@
 //! `/v1/jobs`: a job, its events and its result. What a token may not see is not there.
 
+use futures_util::future::join_all;
 use futures_util::stream;
 use tidegate_durable_objects::platform::{now, random, unavailable};
 use tidegate_durable_objects::remote;
@@ -146,19 +147,29 @@ pub async fn why(env: &Env, principal: &Principal, job: &str) -> Result<Response
         return Err(unexpected());
     };
     let mut why = SpreadWhy::read(&text).ok_or_else(unexpected)?;
-    for full in why.full_limits() {
-        for shard in 0..reach(env, &principal.tenant).await? {
-            let object = ObjectName::Jobs(principal.tenant.clone(), ShardIndex(shard));
-            if object == name {
-                continue;
-            }
-            let (limit, key) = full.clone();
-            let caller = principal.caller();
-            match remote::jobs(env, &object, Call::Holders { limit, key, caller }).await? {
-                Reply::Holders(jobs) => why.add_holders(&full, jobs),
-                _ => return Err(unexpected()),
-            }
+    let full_limits = why.full_limits();
+    // Most jobs wait for no limit: then nobody else has to be asked.
+    let shards = if full_limits.is_empty() {
+        0
+    } else {
+        reach(env, &principal.tenant).await?
+    };
+    let others = (0..shards).map(|shard| ObjectName::Jobs(principal.tenant.clone(), ShardIndex(shard)));
+    let others: Vec<ObjectName> = others.filter(|object| *object != name).collect();
+    let questions = full_limits
+        .iter()
+        .flat_map(|full| others.iter().map(move |object| (full, object)));
+    let asked = questions.map(|(full, object)| async move {
+        let (limit, key) = full.clone();
+        let caller = principal.caller();
+        match remote::jobs(env, object, Call::Holders { limit, key, caller }).await? {
+            Reply::Holders(jobs) => Ok((full, jobs)),
+            _ => Err(unexpected()),
         }
+    });
+    for answered in join_all(asked).await {
+        let (full, jobs) = answered?;
+        why.add_holders(full, jobs);
     }
     answer::json(&why, 200)
 }

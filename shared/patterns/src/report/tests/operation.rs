@@ -16,7 +16,7 @@ use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
 use crate::operation::{Context, Done, Incoming, Invocation, Opened, Outgoing, Reader};
-use crate::report::summarize::{Pace, Request, summarize};
+use crate::report::summarize::{BUSY_BYTES_MAX, Pace, Request, summarize};
 
 /// A storage and a job in memory.
 #[derive(Default)]
@@ -181,7 +181,7 @@ fn written(memory: &Memory, key: &str) -> String {
 #[test]
 fn others_have_a_turn_however_much_the_storage_gives_at_once() {
     let bytes = zips(60_000, 500);
-    let least = bytes.len() / (256 * 1024);
+    let least = bytes.len() / BUSY_BYTES_MAX;
     assert!(least >= 4, "{least}");
     let mut results = Vec::new();
     for chunk_bytes in [1000, 100_000, usize::MAX] {
@@ -192,7 +192,7 @@ fn others_have_a_turn_however_much_the_storage_gives_at_once() {
             run_bytes: u64::MAX,
         };
         results.push(result(run(&memory, PAYLOAD, pace).unwrap())["rows"].clone());
-        // A turn for each 256 KiB; more where the bytes come in pieces that do not fill them.
+        // A turn for each so many bytes; more where the bytes come in pieces that do not fill them.
         let turns = memory.turns.get();
         assert!((least..=2 * least).contains(&turns), "{turns} for {chunk_bytes}");
     }
