@@ -2,11 +2,12 @@
 #![expect(missing_docs, reason = "the attribute macro makes public methods without comments")]
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 use futures_channel::oneshot;
+use tidegate_engine::breath::{Breath, Step};
 use tidegate_engine::database::{DatabaseError, migrate};
 use tidegate_engine::jobs::{self, CallId, Effect, State as Memory};
 use tidegate_identity::internal::executor_tag;
@@ -21,7 +22,6 @@ use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 use worker::{DurableObject, Env, Request, Response, Result, State, durable_object, wasm_bindgen};
 
-use crate::breath::{self, Breath};
 use crate::outbox::Outbox;
 use crate::platform::{deployment_key, log_error, now, random, unavailable};
 use crate::remote::{self, Callee};
@@ -53,9 +53,8 @@ struct Shell {
     asking: RefCell<BTreeMap<CallId, oneshot::Sender<core::result::Result<Reply, Error>>>>,
     next_call: Cell<u64>,
     outboxes: RefCell<BTreeMap<HubIndex, Rc<Outbox<Delivery>>>>,
-    breath: Breath,
-    /// Batches that wait until sockets and timers were looked at.
-    held: RefCell<VecDeque<Vec<(CallId, Call)>>>,
+    /// The calls of all jobs come through it, so that none of them can keep the process to themselves.
+    breath: RefCell<Breath<(CallId, Call)>>,
     trace: Rc<Trace>,
 }
 
@@ -80,8 +79,9 @@ impl DurableObject for Jobs {
             asking: RefCell::new(BTreeMap::new()),
             next_call: Cell::new(0),
             outboxes: RefCell::new(BTreeMap::new()),
-            breath: Breath::default(),
-            held: RefCell::new(VecDeque::new()),
+            breath: RefCell::new(Breath::new(jobs::COST_MAX, jobs::COST_EARLY, |(_, call)| {
+                jobs::cost(call)
+            })),
         });
         Self {
             shell: AssertUnwindSafe(shell),
@@ -144,46 +144,33 @@ impl Shell {
         answers
     }
 
-    /// Decides the calls of a batch in one transaction: at once, or, where much was decided without a look at sockets and timers, after one,
-    /// together with others that come before it. The calls of all jobs come through here, so that none of them can keep the
-    /// process to themselves.
+    /// Decides calls, as many in one transaction as there is room for before the next look at sockets and timers.
     fn take(self: &Rc<Self>, calls: Vec<(CallId, Call)>) {
-        let is_first = self.held.borrow().is_empty();
-        if is_first && !self.breath.is_due() {
-            return self.decide(calls);
-        }
-        self.held.borrow_mut().push_back(calls);
-        if is_first {
+        let step = self.breath.borrow_mut().take(calls);
+        if self.decide(step) {
             let shell = self.clone();
-            self.state.wait_until(async move { shell.release().await });
+            self.state.wait_until(async move { shell.look().await });
         }
     }
 
-    fn decide(self: &Rc<Self>, calls: Vec<(CallId, Call)>) {
-        if self.breath.count(calls.len()) {
-            let shell = self.clone();
-            self.state.wait_until(async move { shell.breath.take().await });
-        }
-        self.run(|db, memory, now, random| jobs::handle(db, memory, now, random, calls));
-    }
-
-    /// Decides the batches that are held, in the order in which they came, some after each look.
-    async fn release(self: &Rc<Self>) {
-        let mut is_over = false;
-        while !is_over {
-            self.breath.take().await;
-            let mut held = self.held.borrow_mut();
-            let mut calls = Vec::new();
-            while calls.len() < breath::CALLS_MAX
-                && let Some(batch) = held.pop_front()
-            {
-                calls.extend(batch);
+    /// Decides what was held back, some after each look, until there is no need to look.
+    async fn look(self: &Rc<Self>) {
+        loop {
+            sleep(0).await;
+            let step = self.breath.borrow_mut().looked();
+            if !self.decide(step) {
+                return;
             }
-            // What comes in between comes after those that are left.
-            is_over = held.is_empty();
-            drop(held);
-            self.decide(calls);
         }
+    }
+
+    /// Whether sockets and timers are to be looked at.
+    fn decide(self: &Rc<Self>, step: Step<(CallId, Call)>) -> bool {
+        let Step { now: calls, look } = step;
+        if !calls.is_empty() {
+            self.run(|db, memory, now, random| jobs::handle(db, memory, now, random, calls));
+        }
+        look
     }
 
     /// One turn: reads the clock once, decides inside one transaction, sets the alarm, carries out the effects. `false`: it

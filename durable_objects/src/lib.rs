@@ -5,10 +5,10 @@
 //! by revision ([`plans`]), and the outside as an operation sees it ([`runtime`]).
 
 pub mod attempts;
-mod breath;
 mod gathering;
 pub mod hub;
 pub mod jobs;
+mod object_reader;
 mod outbox;
 pub mod plans;
 pub mod platform;

@@ -1,5 +1,7 @@
 //! Typed calls to objects: one POST, one CBOR body each way.
 
+use std::cell::RefCell;
+
 use js_sys::{Object, Promise, Reflect, Uint8Array};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -83,8 +85,15 @@ pub async fn post(
 /// The bytes of a call, and of its answer. What they mean is read and written by functions that are no part of an
 /// asynchronous one: those are compiled again wherever they are used.
 async fn exchange(env: &Env, name: &ObjectName, call: Vec<u8>) -> Result<Vec<u8>, Error> {
-    let callee: Callee = stub(env, name)?.into_rpc();
-    let (status, bytes) = post(&callee, "http://object/call", None, &call)
+    exchange_with(&callee(env, name)?, &call).await
+}
+
+fn callee(env: &Env, name: &ObjectName) -> Result<Callee, Error> {
+    Ok(stub(env, name)?.into_rpc())
+}
+
+async fn exchange_with(callee: &Callee, call: &[u8]) -> Result<Vec<u8>, Error> {
+    let (status, bytes) = post(callee, "http://object/call", None, call)
         .await
         .map_err(unavailable("a call to an object"))?;
     if status != 200 {
@@ -141,6 +150,45 @@ pub async fn jobs_batch(
     batch: &jobs::Batch,
 ) -> Result<Vec<Answered<jobs::Reply>>, Error> {
     read_jobs(&exchange(env, name, write_jobs(name, batch)?).await?)
+}
+
+/// The way to one object, for many calls, which looks it up by its name once. It must not outlive the invocation that it was
+/// made in.
+pub struct Way {
+    name: ObjectName,
+    /// Made by the first call, and again by the one after a failure: a stub that has broken stays broken.
+    callee: RefCell<Option<Callee>>,
+}
+
+impl Way {
+    /// The way to the object `name`.
+    pub fn new(name: ObjectName) -> Self {
+        Self {
+            name,
+            callee: RefCell::new(None),
+        }
+    }
+
+    /// The object.
+    pub fn name(&self) -> &ObjectName {
+        &self.name
+    }
+
+    /// As [`jobs_batch`].
+    pub async fn jobs_batch(&self, env: &Env, batch: &jobs::Batch) -> Result<Vec<Answered<jobs::Reply>>, Error> {
+        read_jobs(&self.exchange(env, write_jobs(&self.name, batch)?).await?)
+    }
+
+    async fn exchange(&self, env: &Env, call: Vec<u8>) -> Result<Vec<u8>, Error> {
+        let kept = self.callee.borrow_mut().take();
+        let callee = match kept {
+            Some(callee) => callee,
+            None => callee(env, &self.name)?,
+        };
+        let bytes = exchange_with(&callee, &call).await?;
+        *self.callee.borrow_mut() = Some(callee);
+        Ok(bytes)
+    }
 }
 
 /// Calls a `Jobs` object, and where that leads on to another, the other one. Each has a higher index than the one before.

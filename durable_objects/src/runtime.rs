@@ -13,7 +13,7 @@ use tidegate_engine::jobs::payload_name;
 use tidegate_engine::progress::Thinner;
 use tidegate_identity::webhook::WebhookSecret;
 use tidegate_patterns::endpoint;
-use tidegate_patterns::operation::{Callback, Context, Done, Facts, Incoming, Invocation, Opened, Outgoing, Reader};
+use tidegate_patterns::operation::{Callback, Context, Done, Facts, Incoming, Invocation, Opened, Outgoing};
 use tidegate_protocol::calls::executor::{Assignment, Execute, Outcome};
 use tidegate_protocol::calls::jobs;
 use tidegate_protocol::calls::reporting::MetadataPatch;
@@ -24,11 +24,10 @@ use tidegate_protocol::ids::{FencingToken, JobId, ObjectName, StreamName, Tenant
 use tidegate_protocol::limits::{RESULT_BYTES_MAX, RESULT_ROW_BYTES_MAX};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
-use worker::{
-    AbortController, Bucket, ByteStream, Env, Fetch, Fetcher, Headers, Method, Request, RequestInit, RequestRedirect,
-};
+use worker::{AbortController, Bucket, Env, Fetch, Fetcher, Headers, Method, Request, RequestInit, RequestRedirect};
 
 use crate::gathering::Gathering;
+use crate::object_reader::ObjectReader;
 use crate::platform::{deployment_key, log_error, now, unavailable};
 use crate::reports::Reports;
 use crate::{attempts, plans, storage, timer};
@@ -200,19 +199,6 @@ impl Runtime {
     }
 }
 
-/// The bytes of an object.
-pub struct ObjectReader(ByteStream);
-
-impl Reader for ObjectReader {
-    async fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
-        match self.0.next().await {
-            None => Ok(None),
-            Some(Ok(bytes)) => Ok(Some(bytes)),
-            Some(Err(cause)) => Err(unavailable("reading an object")(cause)),
-        }
-    }
-}
-
 impl Context for Runtime {
     type Reader = ObjectReader;
 
@@ -309,7 +295,7 @@ impl Context for Runtime {
                     _ => Ok(Some(Opened {
                         size: head.size(),
                         etag: head.etag(),
-                        reader: ObjectReader(empty()?),
+                        reader: ObjectReader::empty(),
                     })),
                 };
             }
@@ -324,7 +310,7 @@ impl Context for Runtime {
             return Err(replaced());
         }
         let Some(body) = object.body() else { return Ok(None) };
-        let reader = ObjectReader(body.stream().map_err(unavailable("opening an object"))?);
+        let reader = ObjectReader::new(body)?;
         Ok(Some(Opened {
             size: object.size(),
             etag: object.etag(),
@@ -411,12 +397,6 @@ async fn within(request: Outgoing, worker: Option<Fetcher>) -> Result<Incoming, 
 
 fn replaced() -> Error {
     Error::new(ErrorCode::Conflict, "The object was replaced while it was being read.")
-}
-
-fn empty() -> Result<ByteStream, Error> {
-    let mut response = worker::Response::from_bytes(Vec::new()).map_err(unavailable("an empty stream"))?;
-    let stream = response.stream();
-    stream.map_err(unavailable("an empty stream"))
 }
 
 async fn exchange(

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use tidegate_engine::composition::Plan;
-use tidegate_engine::hub::{Effect, Hub as Memory, Moment};
+use tidegate_engine::hub::{Hub as Memory, Moment};
 use tidegate_protocol::calls::tenant::{self, Description};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
@@ -78,12 +78,12 @@ impl Shell {
         Ok(known)
     }
 
-    pub(super) fn decide(
+    pub(super) fn decide<R>(
         &self,
         known: &Known,
         now: UnixMs,
-        decide: impl FnOnce(&mut Memory, &mut Moment<'_>, &Plan) -> Vec<Effect>,
-    ) -> Vec<Effect> {
+        decide: impl FnOnce(&mut Memory, &mut Moment<'_>, &Plan) -> R,
+    ) -> R {
         let mut chance = random;
         let mut moment = Moment {
             now,

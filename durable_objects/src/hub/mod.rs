@@ -13,7 +13,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 use futures_channel::oneshot;
-use tidegate_engine::hub::{BatchHeaders, CallId, HttpId, Hub as Memory};
+use tidegate_engine::hub::{BATCH_PART_MAX, CallId, HttpId, Hub as Memory};
 use tidegate_protocol::calls::Answered;
 use tidegate_protocol::calls::hub::{Call, Reply};
 use tidegate_protocol::calls::jobs;
@@ -29,6 +29,7 @@ use crate::platform::now;
 use crate::remote;
 use crate::sockets::{Sockets, attached};
 use crate::sql::ObjectDatabase;
+use crate::timer::sleep;
 
 /// How old the hub's idea of the active composition may be before it asks again, beside its work. The gate tells of
 /// every change at once; this mends a message that was lost. Milliseconds.
@@ -190,14 +191,28 @@ impl Shell {
             } => {
                 let known = self.active().await?;
                 let (id, receiver) = self.http_caller();
-                let effects = self.decide(&known, now(), |memory, moment, plan| {
-                    let headers = BatchHeaders {
-                        idempotency_key: idempotency_key.as_deref(),
-                        traceparent: traceparent.as_deref(),
-                    };
-                    memory.batch(moment, plan, id, &principal, &items, headers)
+                let key = idempotency_key.as_deref();
+                let begun = self.decide(&known, now(), |memory, moment, _| {
+                    memory.begin_batch(moment, id, &principal, items.len(), key)
                 });
-                self.perform(effects);
+                let mut parts = match begun {
+                    Ok(parts) => parts,
+                    Err(error) => {
+                        self.asking.borrow_mut().remove(&id);
+                        return Err(error);
+                    }
+                };
+                let mut rest = items.chunks(BATCH_PART_MAX).peekable();
+                while let Some(items) = rest.next() {
+                    let effects = self.decide(&known, now(), |memory, moment, plan| {
+                        memory.batch_part(moment, plan, &principal, &mut parts, items, traceparent.as_deref())
+                    });
+                    self.perform(effects);
+                    if rest.peek().is_some() {
+                        // Sockets and timers are looked at meanwhile.
+                        sleep(0).await;
+                    }
+                }
                 answered(receiver).await
             }
             Call::Request {

@@ -9,6 +9,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod audit;
+pub mod breath;
 pub mod composition;
 pub mod database;
 mod digest;

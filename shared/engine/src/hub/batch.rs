@@ -1,4 +1,6 @@
 //! A batch of requests over HTTP: each is admitted as any other, and the answers are gathered in their order.
+//!
+//! A thousand of them are some thirty milliseconds of work. Whoever shares the thread has a turn between its parts.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -34,16 +36,20 @@ struct Gathering {
     id: BatchId,
 }
 
-/// What comes with a batch beside its requests: the headers of the call.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct BatchHeaders<'a> {
-    /// `Idempotency-Key`: names the batch, and each request in it that has no key of its own.
-    pub idempotency_key: Option<&'a str>,
-    /// `traceparent`, where a request has none of its own.
-    pub traceparent: Option<&'a str>,
+/// Requests of a batch that are admitted in one turn at most: one or two milliseconds of work.
+pub const BATCH_PART_MAX: usize = 64;
+
+/// A batch that has begun, and the parts of it that are still to be admitted.
+#[derive(Debug)]
+pub struct BatchParts {
+    from: HttpId,
+    named: Named,
+    /// The place of the next request.
+    next: usize,
 }
 
 /// The batch that its requests come as, and whether the client has named it.
+#[derive(Debug)]
 struct Named {
     id: BatchId,
     by_key: bool,
@@ -84,36 +90,48 @@ impl Named {
 pub(super) struct Batches(BTreeMap<HttpId, Gathering>);
 
 impl Hub {
-    /// A batch of requests over HTTP. Each becomes a job, or is refused by itself.
-    pub fn batch(
+    /// Begins a batch of `count` requests over HTTP, which follow in their order by [`Self::batch_part`]. `key` is the header
+    /// `Idempotency-Key`: it names the batch, and each request in it that has no key of its own.
+    ///
+    /// Errors: `VALIDATION_ERROR` for the key.
+    pub fn begin_batch(
         &mut self,
         moment: &mut Moment<'_>,
-        plan: &Plan,
         from: HttpId,
         principal: &Principal,
-        items: &[String],
-        headers: BatchHeaders<'_>,
-    ) -> Vec<Effect> {
-        let named = match Named::new(moment, principal, headers.idempotency_key) {
-            Ok(named) => named,
-            Err(error) => {
-                let reply = Err(error);
-                return vec![Effect::Answer { to: from, reply }];
-            }
-        };
-        let mut effects = Vec::new();
+        count: usize,
+        key: Option<&str>,
+    ) -> Result<BatchParts, Error> {
+        let named = Named::new(moment, principal, key)?;
         let gathering = Gathering {
-            answers: vec![None; items.len()],
-            missing: items.len(),
+            answers: vec![None; count],
+            missing: count,
             data_bytes: 0,
             id: named.id.clone(),
         };
         self.batches.0.insert(from, gathering);
-        for (index, item) in items.iter().enumerate() {
-            let asker = Asker::Item(from, index);
-            match self.admit_item(moment, plan, principal, item, headers.traceparent, (&named, index)) {
+        Ok(BatchParts { from, named, next: 0 })
+    }
+
+    /// Admits the next requests of a batch: each becomes a job, or is refused by itself. The batch is answered once all of
+    /// its requests are. `traceparent` is that of the call, for requests that have none of their own.
+    pub fn batch_part(
+        &mut self,
+        moment: &mut Moment<'_>,
+        plan: &Plan,
+        principal: &Principal,
+        parts: &mut BatchParts,
+        items: &[String],
+        traceparent: Option<&str>,
+    ) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for item in items {
+            let index = parts.next;
+            parts.next += 1;
+            let asker = Asker::Item(parts.from, index);
+            match self.admit_item(moment, plan, principal, item, traceparent, (&parts.named, index)) {
                 Ok((request_id, admitted)) => self.dispatch(asker, request_id, admitted, &mut effects),
-                Err(error) => self.gather(from, index, Err(error), &mut effects),
+                Err(error) => self.gather(parts.from, index, Err(error), &mut effects),
             }
         }
         effects

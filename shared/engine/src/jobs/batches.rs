@@ -436,17 +436,32 @@ impl<D: Database> Turn<'_, D> {
                 Value::Number(SCAN_ROWS_MAX),
             ],
         )?;
-        let more = u64::try_from(rows.len()).unwrap_or(u64::MAX) >= SCAN_ROWS_MAX;
-        let (mut stopped, mut full) = (0, false);
+        let mut found = Vec::with_capacity(rows.len());
         for mut row in rows {
+            found.push((JobNumber(row.number()?), row.optional_number()?.is_some()));
+        }
+        let packs = &self.state.packs;
+        let packed = packs.between(
+            JobNumber(after.0.saturating_add(1)),
+            JobNumber(last.0.saturating_add(1)),
+        );
+        let scan = usize::try_from(SCAN_ROWS_MAX).unwrap_or(usize::MAX);
+        found.extend(
+            packed
+                .take(scan)
+                .map(|number| (number, packs.batch_of(number) == Some(id))),
+        );
+        found.sort_unstable();
+        found.truncate(scan);
+        let more = found.len() >= scan;
+        let (mut stopped, mut full) = (0, false);
+        for (number, of_batch) in found {
             if stopped >= limit {
                 full = true;
                 break;
             }
-            after = JobNumber(row.number()?);
-            if row.optional_number()?.is_some()
-                && let Some(job) = self.load_number(after)?
-            {
+            after = number;
+            if of_batch && let Some(job) = self.load_number(after)? {
                 self.stop(job)?;
                 stopped += 1;
             }

@@ -233,7 +233,8 @@ impl<D: Database> Turn<'_, D> {
                 Value::Number(job.id.number().0),
             ],
         )?;
-        rows.into_iter().next().map_or(Ok(0), |mut row| row.number())
+        let stored = rows.into_iter().next().map_or(Ok(0), |mut row| row.number())?;
+        Ok(stored + self.state.packs.ahead(&shape.name()?, due, job.id.number()))
     }
 
     /// Why a job cannot be accepted, where one of its limits refuses what it has no room for.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use tidegate_protocol::calls::jobs::{Enqueue, NewJob, Reply};
 use tidegate_protocol::calls::queueing::Queueing;
 use tidegate_protocol::event::{JobState, JsonText, Payload, Progress};
-use tidegate_protocol::ids::{FencingToken, JobId, JobNumber};
+use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, JobNumber};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
@@ -16,6 +16,7 @@ use super::batches::refused;
 use super::gates::LimitKey;
 use super::lanes::Shape;
 use super::once::{Earlier, Leaves};
+use super::packing::is_plain;
 use super::row::{FIRST, Job};
 use super::state::{Lease, Unstored, Waiter, Waiting};
 use super::time_limits::limited_within;
@@ -44,6 +45,10 @@ impl<D: Database> Turn<'_, D> {
     /// Accepts a job, or finds the one that its key names.
     pub(super) fn enqueue(&mut self, call: CallId, mut enqueue: Enqueue) -> Result<(), DatabaseError> {
         self.learn_place(&enqueue.job.queueing)?;
+        let is_plain = is_plain(&enqueue);
+        if !is_plain {
+            self.write_packs()?;
+        }
         if let Some(keyed) = &enqueue.keyed
             && let Some(holder) = self.named_or_freed(enqueue.job.action.as_str(), keyed.key.as_str())?
         {
@@ -126,7 +131,11 @@ impl<D: Database> Turn<'_, D> {
             None => (JobState::Queued, Some(self.now)),
         };
         self.limit(&mut job);
-        job.insert(self.db, &enqueue.job.payload, enqueue.keyed.as_ref())?;
+        if is_plain && !rings && job.give_up_at.is_none() {
+            self.pack(&job, &enqueue.job.payload)?;
+        } else {
+            job.insert(self.db, &enqueue.job.payload, enqueue.keyed.as_ref())?;
+        }
         self.join_batch(&job)?;
         self.cancel_when_left(number, enqueue.away_max_ms)?;
         self.wait(&job)?;
@@ -309,15 +318,27 @@ pub(super) fn acknowledgment(job: &Job, deduplicated: bool) -> Reply {
 }
 
 pub(super) fn fresh(id: JobId, now: UnixMs, enqueue: &Enqueue) -> Job {
+    let spec = NewJob {
+        payload: Payload::Inline(JsonText::null()),
+        ..enqueue.job.clone()
+    };
+    waiting_job(id, now, spec, enqueue.follower, payload_bytes(&enqueue.job.payload))
+}
+
+/// A job as it is before anything has happened to it.
+pub(super) fn waiting_job(
+    id: JobId,
+    created_at: UnixMs,
+    spec: NewJob,
+    follower: Option<HubIndex>,
+    payload_bytes: u64,
+) -> Job {
     Job {
         id,
         state: JobState::Queued,
         due_at: None,
-        created_at: now,
-        spec: NewJob {
-            payload: Payload::Inline(JsonText::null()),
-            ..enqueue.job.clone()
-        },
+        created_at,
+        spec,
         token: FencingToken(0),
         attempt: 0,
         attempt_until: UnixMs(0),
@@ -325,9 +346,9 @@ pub(super) fn fresh(id: JobId, now: UnixMs, enqueue: &Enqueue) -> Job {
         seq: FIRST,
         progress: Progress::default(),
         log: Vec::new(),
-        followers: enqueue.follower.into_iter().collect(),
+        followers: follower.into_iter().collect(),
         checkpoint: None,
-        changed_at: now,
+        changed_at: created_at,
         ended_at: None,
         expires_at: None,
         outcome: None,
@@ -335,7 +356,7 @@ pub(super) fn fresh(id: JobId, now: UnixMs, enqueue: &Enqueue) -> Job {
         snoozes: 0,
         control: None,
         reported: None,
-        payload_bytes: payload_bytes(&enqueue.job.payload),
+        payload_bytes,
         started_at: None,
     }
 }

@@ -1,11 +1,14 @@
 //! The heads of lanes, read ahead within one turn.
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
 
 use tidegate_protocol::event::Payload;
+use tidegate_protocol::ids::JobNumber;
 use tidegate_protocol::time::UnixMs;
 
 use super::lanes::LaneName;
+use super::packs::Packs;
 use super::row::{Job, columns};
 use crate::database::{Database, DatabaseError, Value, from_blob};
 
@@ -17,10 +20,10 @@ impl Heads {
         Self(BTreeMap::new())
     }
 
-    /// The first job of a lane. Reads up to `ahead` rows where none is left of those read before.
+    /// The first job of a lane. Reads up to `ahead` jobs where none is left of those read before.
     pub fn take(
         &mut self,
-        db: &impl Database,
+        (db, packs): (&impl Database, &Packs),
         lane: &LaneName,
         now: UnixMs,
         ahead: u64,
@@ -39,6 +42,7 @@ impl Heads {
                 let payload = from_blob(&row.blob()?)?;
                 heads.push_back((Job::read(row)?, payload));
             }
+            add_packed(heads, (db, packs), lane, now, ahead)?;
         }
         Ok(heads.pop_front())
     }
@@ -47,4 +51,33 @@ impl Heads {
     pub fn next_due(&self, lane: &LaneName) -> Option<UnixMs> {
         self.0.get(lane)?.front()?.0.due_at
     }
+}
+
+/// Adds the packed jobs that are among the first `ahead` of a lane. `heads` holds those that have rows.
+fn add_packed(
+    heads: &mut VecDeque<(Job, Payload)>,
+    (db, packs): (&impl Database, &Packs),
+    lane: &LaneName,
+    now: UnixMs,
+    ahead: u64,
+) -> Result<(), DatabaseError> {
+    let packed = packs.first_of(lane, now, ahead);
+    if packed.is_empty() {
+        return Ok(());
+    }
+    let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
+    let place = |(job, _): &(Job, Payload)| (job.due_at, job.id.number());
+    let mut order: Vec<_> = heads.iter().map(place).collect();
+    order.extend(packed.iter().map(|(due, number)| (Some(*due), *number)));
+    order.sort_unstable();
+    order.truncate(ahead);
+    let chosen = |place: &(Option<UnixMs>, JobNumber)| order.binary_search(place).is_ok();
+    let packed = packed
+        .into_iter()
+        .filter(|(due, number)| chosen(&(Some(*due), *number)));
+    let numbers: Vec<JobNumber> = packed.map(|(_, number)| number).collect();
+    heads.extend(packs.load_all(db, &numbers)?);
+    heads.make_contiguous().sort_by_key(place);
+    heads.truncate(ahead);
+    Ok(())
 }

@@ -19,6 +19,7 @@ mod batches;
 mod cancel;
 mod change;
 mod control;
+mod cost;
 mod doorbells;
 mod enqueue;
 mod follow;
@@ -33,6 +34,8 @@ mod lost;
 mod many;
 mod notes;
 mod once;
+mod packing;
+mod packs;
 mod places;
 mod pull;
 mod queues;
@@ -70,7 +73,11 @@ use tidegate_protocol::calls::tenant::Recorded;
 use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, ShardIndex};
 use tidegate_protocol::time::UnixMs;
 
+#[cfg(feature = "native")]
+pub use packs::{Packed, packed};
+
 pub use away::{PROBE_MS_MAX, PROBE_MS_MIN};
+pub use cost::{COST_EARLY, COST_MAX, cost};
 pub use pull::{LEASED_MAX, POLLS_MAX, WORKER_SEEN_MS};
 pub use retry::payload_name;
 pub use schedules::{CATCH_UP_TIMES_MAX, COUNTED_TIMES_MAX, FULL_QUEUE_MS, TURN_TIMES_MAX};
@@ -185,6 +192,8 @@ struct Turn<'a, D> {
     place_freed: bool,
     /// Whether something was noted in this turn for the audit trail.
     noted: bool,
+    /// Packs that are not written yet.
+    filling: packing::Filling,
 }
 
 impl<'a, D: Database> Turn<'a, D> {
@@ -197,6 +206,7 @@ impl<'a, D: Database> Turn<'a, D> {
             effects: Vec::new(),
             place_freed: false,
             noted: false,
+            filling: packing::Filling::new(),
         }
     }
 
@@ -275,6 +285,25 @@ impl<'a, D: Database> Turn<'a, D> {
     fn reply(&mut self, call: CallId, reply: Result<Reply, Error>) {
         self.effects.push(Effect::Reply { call, reply });
     }
+
+    /// What is to be done to the world. An attempt that was given up in the turn in which it began, because a later call
+    /// cancelled its job or took its place, is not made.
+    fn into_effects(self) -> Vec<Effect> {
+        let mut effects = self.effects;
+        let given_up = effects.iter().filter_map(|effect| match effect {
+            Effect::Abandon { job, token } => Some((*job, *token)),
+            _ => None,
+        });
+        for lease in given_up.collect::<Vec<_>>() {
+            let before = effects.len();
+            effects
+                .retain(|effect| !matches!(effect, Effect::Execute(execute) if (execute.job, execute.token) == lease));
+            if effects.len() < before {
+                effects.retain(|effect| !matches!(effect, Effect::Abandon { job, token } if (*job, *token) == lease));
+            }
+        }
+        effects
+    }
 }
 
 /// Answers calls in one turn, in their order; each now or in a later turn, by an [`Effect::Reply`] for its id. A place
@@ -296,8 +325,12 @@ pub fn handle<D: Database>(
         if turn.place_freed && starts_a_job(&call) {
             turn.fill()?;
         }
+        if !matches!(call, Call::Enqueue(_)) {
+            turn.write_packs()?;
+        }
         turn.call(id, call)?;
     }
+    turn.write_packs()?;
     if turn.place_freed {
         turn.fill()?;
     }
@@ -306,9 +339,10 @@ pub fn handle<D: Database>(
     }
     turn.serve()?;
     turn.share()?;
+    turn.drop_spent_packs()?;
     turn.write_batches()?;
     turn.tell_noted()?;
-    Ok(turn.effects)
+    Ok(turn.into_effects())
 }
 
 /// Whether a call may take a place that an earlier one of the same turn has freed.
@@ -338,7 +372,7 @@ pub fn wake<D: Database>(
     turn.share()?;
     turn.write_batches()?;
     turn.tell_again()?;
-    Ok(turn.effects)
+    Ok(turn.into_effects())
 }
 
 /// The timer of this instance: calls that have waited long enough. Nothing is lost where it never comes.
@@ -355,7 +389,7 @@ pub fn tick<D: Database>(
     turn.serve()?;
     turn.share()?;
     turn.write_batches()?;
-    Ok(turn.effects)
+    Ok(turn.into_effects())
 }
 
 /// What `shard` answered to the call of an [`Effect::Tell`]; or that it could not be reached.
@@ -376,7 +410,7 @@ pub fn told<D: Database>(
     turn.serve()?;
     turn.share()?;
     turn.write_batches()?;
-    Ok(turn.effects)
+    Ok(turn.into_effects())
 }
 
 /// A hub took these events; it has no socket that follows the jobs of `not_followed`.
@@ -407,7 +441,7 @@ pub fn recorded<D: Database>(
     let mut random = || 0;
     let mut turn = Turn::new(db, state, now, &mut random);
     turn.recorded(number)?;
-    Ok(turn.effects)
+    Ok(turn.into_effects())
 }
 
 /// A hub could not be reached with these events. The terminal ones are sent again by an alarm.

@@ -75,7 +75,7 @@ pub(super) fn state_number(state: JobState) -> u64 {
     (0..).zip(STATES).find(|(_, s)| *s == state).map_or(0, |(n, _)| n)
 }
 
-fn state_of(number: u64) -> Result<JobState, DatabaseError> {
+pub(super) fn state_of(number: u64) -> Result<JobState, DatabaseError> {
     (0..)
         .zip(STATES)
         .find(|(n, _)| *n == number)

@@ -34,6 +34,7 @@ pub const STEPS: &[&[&str]] = &[
     PLACES,
     super::started::STARTED,
     super::doorbells::LOST_DOORBELLS,
+    super::packs::PACKS,
 ];
 
 const FIRST: &[&str] = &[

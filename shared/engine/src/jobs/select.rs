@@ -205,11 +205,16 @@ impl<D: Database> Turn<'_, D> {
                     filter.batch.as_ref().map_or(Value::Null, |id| Value::Text(id.as_str())),
                 ],
             )?;
-            let count = u64::try_from(rows.len()).unwrap_or(CHUNK_ROWS);
+            let chunk = self.with_packed(rows, source, filter.sort, below, end)?;
+            let count = u64::try_from(chunk.len()).unwrap_or(CHUNK_ROWS);
             looked_at += count;
-            for mut row in rows {
-                below = row.number()?;
-                if fits(row, filter)? {
+            for (number, row) in chunk {
+                below = number;
+                let fits = match row {
+                    Some(row) => fits(row, filter)?,
+                    None => self.packed_fits(JobNumber(number), filter, whose)?,
+                };
+                if fits {
                     numbers.push(JobNumber(below));
                 }
                 if numbers.len() >= limit {
@@ -223,6 +228,64 @@ impl<D: Database> Turn<'_, D> {
         }
         let below = Some(JobNumber(below));
         Ok(Found { numbers, below })
+    }
+
+    /// The next jobs of a search that stands at `below` and goes to `end`: `rows`, without their numbers, and among them the
+    /// packed ones, which have none.
+    fn with_packed(
+        &self,
+        rows: Vec<Row>,
+        source: Source,
+        sort: Sort,
+        below: u64,
+        end: u64,
+    ) -> Result<Vec<(u64, Option<Row>)>, DatabaseError> {
+        let mut chunk = Vec::with_capacity(rows.len());
+        for mut row in rows {
+            chunk.push((row.number()?, Some(row)));
+        }
+        if source == Source::DeadLetters {
+            return Ok(chunk);
+        }
+        let packs = &self.state.packs;
+        let most = usize::try_from(CHUNK_ROWS).unwrap_or(usize::MAX);
+        let packed = |number: JobNumber| (number.0, None);
+        match sort {
+            Sort::Newest => {
+                let before = packs.between(JobNumber(end), JobNumber(below));
+                chunk.extend(before.rev().take(most).map(packed));
+                chunk.sort_by_key(|(number, _)| core::cmp::Reverse(*number));
+            }
+            Sort::Oldest => {
+                let after = packs.between(JobNumber(below.saturating_add(1)), JobNumber(end));
+                chunk.extend(after.take(most).map(packed));
+                chunk.sort_by_key(|(number, _)| *number);
+            }
+        }
+        chunk.truncate(most);
+        Ok(chunk)
+    }
+
+    /// Whether a packed job is what is asked for.
+    fn packed_fits(&self, number: JobNumber, filter: &Filter, whose: &Whose) -> Result<bool, DatabaseError> {
+        let batch = self.state.packs.batch_of(number);
+        if filter.code.is_some() || filter.batch.as_ref().is_some_and(|id| batch != Some(id)) {
+            return Ok(false);
+        }
+        let Some((job, _)) = self.state.packs.load(self.db, number)? else {
+            return Ok(false);
+        };
+        let spec = &job.spec;
+        let noted = |(name, value)| spec.metadata.get(name) == Some(value);
+        let own = match whose {
+            Whose::Everyone => true,
+            Whose::Only(user) => *user == spec.user,
+            Whose::Nobody => false,
+        };
+        Ok(filter.status.is_none_or(|status| status == job.state)
+            && filter.action.as_ref().is_none_or(|action| *action == spec.action)
+            && own
+            && filter.metadata.iter().all(noted))
     }
 }
 

@@ -121,8 +121,6 @@ impl<D: Database> Turn<'_, D> {
         let grown = Grown {
             last: self.state.last,
             pauses: self.state.gates.pauses(),
-            // Places are given by their home, and rates are divided anew: nobody has to come down to anything.
-            settled: true,
         };
         self.reply(call, Ok(Reply::Grown(grown)));
         Ok(())

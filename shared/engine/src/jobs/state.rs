@@ -15,9 +15,11 @@ use super::backlog::Backlog;
 use super::batches::Batches;
 use super::gates::{Gate, Gates};
 use super::lanes::Shape;
+use super::packing::PACK_JOBS_MIN;
+use super::packs::Packs;
 use super::pull::Pull;
 use super::queues::Queues;
-use super::row::{Job, columns};
+use super::row::{Job, columns, state_number};
 use super::schedules::Watch;
 use super::spread::Spread;
 use super::trail::Trail;
@@ -122,6 +124,10 @@ pub struct State {
     /// What was done by hand, as far as the gate has not confirmed it.
     pub(super) trail: Trail,
     pub(super) away: Away,
+    /// Waiting jobs that have no rows of their own.
+    pub(super) packs: Packs,
+    /// How many jobs a pack holds at least.
+    pub(super) pack_jobs_min: usize,
 }
 
 impl State {
@@ -143,7 +149,9 @@ impl State {
         let last = JobNumber(one("-- jobs::recover\nSELECT max(number) FROM job")?.unwrap_or(0)).max(watermark);
         let spread = Spread::recover(db)?;
         name_lanes(db, watermark)?;
-        let (lanes, backlog) = recover_lanes(db, now)?;
+        let packs = Packs::recover(db)?;
+        let last = last.max(packs.last().unwrap_or_default());
+        let (lanes, backlog) = recover_lanes(db, now, &packs)?;
         let mut state = Self {
             last: last.max(spread.after()),
             watermark,
@@ -165,13 +173,22 @@ impl State {
             aliases: Self::any_alias(db)?,
             trail: Trail::recover(db, now)?,
             away: Away::recover(db, now)?,
+            packs,
+            pack_jobs_min: PACK_JOBS_MIN,
         };
         let indexed = db.run(columns!("WHERE due_at IS NOT NULL AND state >= 3"), &[])?;
         let young = db.run(
             columns!("WHERE number > CAST(? AS INTEGER) AND due_at IS NULL AND state >= 3"),
             &[Value::Number(watermark.0)],
         )?;
-        for job in Job::all(indexed)?.into_iter().chain(Job::all(young)?) {
+        let mut found = Job::all(indexed)?;
+        found.extend(Job::all(young)?);
+        // And what has left a pack since an alarm last gave entries to what runs.
+        for number in state.packs.gone().filter(|number| *number <= watermark) {
+            let job = Job::load_number(db, number)?;
+            found.extend(job.filter(|job| job.due_at.is_none() && state_number(job.state) >= 3));
+        }
+        for job in found {
             state.remember(job, now);
         }
         state.sweep_at =
@@ -312,6 +329,13 @@ impl State {
         self.lanes.jobs()
     }
 
+    /// Packs even a job that would lie in its pack alone, until this memory is lost. For checks: it shows with one call a
+    /// turn what else takes many.
+    #[cfg(feature = "native")]
+    pub fn pack_each(&mut self) {
+        self.pack_jobs_min = 1;
+    }
+
     /// Whether what is remembered of rows is what they hold, for every running job and no other.
     ///
     /// Errors: the database's.
@@ -333,8 +357,10 @@ impl State {
             .map(|lease| &lease.shape)
             .chain(unstored)
             .for_each(|shape| gates.hold(shape));
-        let (lanes, backlog) = recover_lanes(db, UnixMs(0))?;
-        Ok(gates == self.gates
+        let packs = Packs::recover(db)?;
+        let (lanes, backlog) = recover_lanes(db, UnixMs(0), &packs)?;
+        Ok(packs == self.packs
+            && gates == self.gates
             && Spread::recover(db)? == self.spread
             && self.batches.mirror(db)?
             && Trail::recover(db, UnixMs(0))? == self.trail
@@ -372,7 +398,7 @@ fn name_lanes(db: &impl Database, watermark: JobNumber) -> Result<(), DatabaseEr
 }
 
 /// The lanes of all jobs that wait, and how much that is.
-fn recover_lanes(db: &impl Database, now: UnixMs) -> Result<(Queues, Backlog), DatabaseError> {
+fn recover_lanes(db: &impl Database, now: UnixMs, packs: &Packs) -> Result<(Queues, Backlog), DatabaseError> {
     let mut lanes = Queues::default();
     let mut backlog = Backlog::new(now);
     backlog.recover_paused(db)?;
@@ -387,6 +413,11 @@ fn recover_lanes(db: &impl Database, now: UnixMs) -> Result<(Queues, Backlog), D
         let shape = Shape::parse(&name)?;
         backlog.add(shape.action(), waiting);
         lanes.add_many(&name, &shape, head, waiting.jobs);
+    }
+    for (name, head, waiting) in packs.each() {
+        let shape = Shape::parse(name)?;
+        backlog.add(shape.action(), waiting);
+        lanes.add_many(name, &shape, head, waiting.jobs);
     }
     Ok((lanes, backlog))
 }

@@ -2,7 +2,7 @@
 //!
 //! Every change of a row that a running job may have goes through here, so that memory and row stay the same.
 
-use tidegate_protocol::event::JobState;
+use tidegate_protocol::event::{JobState, Payload};
 use tidegate_protocol::ids::{JobId, JobNumber};
 use tidegate_protocol::time::UnixMs;
 
@@ -22,13 +22,23 @@ impl<D: Database> Turn<'_, D> {
     pub(super) fn load_number(&self, number: JobNumber) -> Result<Option<Job>, DatabaseError> {
         match self.state.rows.get(&number) {
             Some(job) => Ok(Some(job.clone())),
+            None if self.state.packs.holds(number) => Ok(self.state.packs.load(self.db, number)?.map(|(job, _)| job)),
             None => Ok(Job::load_number(self.db, number)?.map(|job| job.faded(self.now))),
         }
     }
 
-    /// Writes what can change of a job, but not `due_at`. One row.
+    /// Writes what can change of a job, but not `due_at`. One row. A job that waits in a pack leaves it.
     pub(super) fn save(&mut self, job: &Job) -> Result<(), DatabaseError> {
-        job.update(self.db)?;
+        self.save_with(job, None)
+    }
+
+    /// The same, where the job's input may be known.
+    pub(super) fn save_with(&mut self, job: &Job, payload: Option<&Payload>) -> Result<(), DatabaseError> {
+        if self.state.packs.holds(job.id.number()) {
+            self.leave_pack(job, payload)?;
+        } else {
+            job.update(self.db)?;
+        }
         if job.state == JobState::Running {
             self.state.rows.insert(job.id.number(), job.clone());
         } else {
@@ -76,6 +86,7 @@ impl<D: Database> Turn<'_, D> {
             &[Value::Text(lane)],
         )?;
         let head = rows.into_iter().next().map(|mut row| row.number()).transpose()?;
-        Ok(head.map(UnixMs))
+        let packed = self.state.packs.head(lane);
+        Ok(head.map(UnixMs).into_iter().chain(packed).min())
     }
 }

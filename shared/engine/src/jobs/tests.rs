@@ -19,6 +19,7 @@ mod limits_of_time;
 mod many;
 mod once;
 mod order;
+mod packs;
 mod places;
 mod pull;
 mod recovery;

@@ -105,7 +105,8 @@ impl<D: Database> Turn<'_, D> {
                 &[Value::Number(self.state.last.0)],
             )?;
         }
-        Ok(())
+        // Whatever has left a pack is found without it from here on.
+        self.state.packs.settle(self.db)
     }
 
     /// Deletes jobs past their retention, a bounded number at a time, with what they own in object storage.

@@ -5,8 +5,7 @@
 //!    has lost, numbers its jobs in its own, and keeps within its new part of every throttle. It tells what is paused.
 //! 3. **Beginning**: the new objects learn what is paused, and start what counts under no throttle. Then the new spread is
 //!    published: whoever knows it finds every object ready for it, and whoever does not is told by a sealed one.
-//! 4. **Settling**: the old objects confirm once more. Nothing has to come down: places are given by the home of each key.
-//! 5. **Opening**: the new objects start what counts under throttles.
+//! 4. **Opening**: the new objects start what counts under throttles.
 //!
 //! The step and who has confirmed it are rows. A confirmation of an earlier step, or a second one, changes nothing.
 
@@ -35,9 +34,9 @@ pub enum Step {
     Sealing,
     /// The new objects learn what is paused.
     Beginning,
-    /// The old objects come down to their part of every limit.
-    Settling,
-    /// The new objects may start what counts under limits.
+    /// The new objects may start what counts under throttles. Older code stored a step before this one, in which nothing was
+    /// left to do.
+    #[serde(alias = "settling")]
     Opening,
 }
 
@@ -46,8 +45,7 @@ impl Step {
         match self {
             Self::Waking => Some(Self::Sealing),
             Self::Sealing => Some(Self::Beginning),
-            Self::Beginning => Some(Self::Settling),
-            Self::Settling => Some(Self::Opening),
+            Self::Beginning => Some(Self::Opening),
             Self::Opening => None,
         }
     }
@@ -56,7 +54,7 @@ impl Step {
         match self {
             Self::Waking => Standing::Asleep,
             Self::Beginning => Standing::Limited,
-            Self::Sealing | Self::Settling | Self::Opening => Standing::Open,
+            Self::Sealing | Self::Opening => Standing::Open,
         }
     }
 }
@@ -79,7 +77,7 @@ impl UnderWay {
     /// Whom the step is for.
     fn addressed(&self) -> impl Iterator<Item = ShardIndex> {
         let shards = match self.step {
-            Step::Sealing | Step::Settling => 0..self.from,
+            Step::Sealing => 0..self.from,
             Step::Waking | Step::Beginning | Step::Opening => self.from..self.to,
         };
         shards.map(ShardIndex)
@@ -115,7 +113,7 @@ impl Growing {
         // The old ones know their own.
         let after = match step {
             Step::Beginning | Step::Opening => under_way.last,
-            Step::Waking | Step::Sealing | Step::Settling => JobNumber(0),
+            Step::Waking | Step::Sealing => JobNumber(0),
         };
         let missing = under_way.addressed().filter(|shard| !under_way.done.contains(shard));
         let tell = |shard| Effect::Grow {
@@ -231,10 +229,6 @@ pub fn grown(db: &impl Database, step: Step, shard: ShardIndex, grown: Grown) ->
     else {
         return Ok(Vec::new());
     };
-    if step == Step::Settling && !grown.settled {
-        // Asked again by the alarm.
-        return Ok(Vec::new());
-    }
     if step == Step::Sealing {
         under_way.last = under_way.last.max(grown.last);
         for pause in grown.pauses {
@@ -322,11 +316,10 @@ mod tests {
         told.iter().map(|(_, growth)| growth.shard.0).collect()
     }
 
-    fn answer(last: u64, settled: bool) -> Grown {
+    fn answer(last: u64) -> Grown {
         Grown {
             last: JobNumber(last),
             pauses: Vec::new(),
-            settled,
         }
     }
 
@@ -335,7 +328,7 @@ mod tests {
         let mut effects = Vec::new();
         for (step, growth) in told {
             assert_eq!(effects, [], "only the last one lets it go on");
-            effects = grown(db, *step, growth.shard, answer(growth.shard.0.into(), true)).unwrap();
+            effects = grown(db, *step, growth.shard, answer(growth.shard.0.into())).unwrap();
         }
         effects
     }
@@ -364,15 +357,15 @@ mod tests {
         };
         let paused = Grown {
             pauses: alloc::vec![pause.clone()],
-            ..answer(77, false)
+            ..answer(77)
         };
         assert_eq!(grown(&db, Step::Sealing, ShardIndex(1), paused.clone()).unwrap(), []);
         // What is confirmed twice, or late, changes nothing; what is missing is told again.
         assert_eq!(grown(&db, Step::Sealing, ShardIndex(1), paused).unwrap(), []);
-        assert_eq!(grown(&db, Step::Waking, ShardIndex(2), answer(99, true)).unwrap(), []);
+        assert_eq!(grown(&db, Step::Waking, ShardIndex(2), answer(99)).unwrap(), []);
         assert_eq!(shards(&told(&ungrown(&db).unwrap())), [0]);
 
-        let beginning = told(&grown(&db, Step::Sealing, ShardIndex(0), answer(5, true)).unwrap());
+        let beginning = told(&grown(&db, Step::Sealing, ShardIndex(0), answer(5)).unwrap());
         assert_eq!(shards(&beginning), [2, 3]);
         assert!(
             beginning
@@ -390,19 +383,27 @@ mod tests {
             description: after.clone()
         }));
 
-        let settling = told(&effects);
-        assert_eq!((settling[0].0, shards(&settling)), (Step::Settling, [0, 1].to_vec()));
-        assert_eq!(grown(&db, Step::Settling, ShardIndex(0), answer(0, true)).unwrap(), []);
-        assert_eq!(grown(&db, Step::Settling, ShardIndex(1), answer(0, false)).unwrap(), []);
-        assert_eq!(shards(&told(&ungrown(&db).unwrap())), [1], "it is asked again");
-        let opening = told(&grown(&db, Step::Settling, ShardIndex(1), answer(0, true)).unwrap());
+        let opening = told(&effects);
+        assert!(opening.iter().all(|(step, _)| *step == Step::Opening));
         assert!(opening.iter().all(|(_, growth)| growth.standing == Standing::Open));
         assert_eq!(shards(&opening), [2, 3]);
-        assert!(told(&confirm(&db, &opening)).is_empty());
+        assert_eq!(grown(&db, Step::Opening, ShardIndex(2), answer(0)).unwrap(), []);
+        assert_eq!(
+            shards(&told(&ungrown(&db).unwrap())),
+            [3],
+            "who has not confirmed is told again"
+        );
+        assert!(told(&grown(&db, Step::Opening, ShardIndex(3), answer(0)).unwrap()).is_empty());
         assert_eq!(ungrown(&db).unwrap(), []);
         assert_eq!(describe(&db).growing_to, None);
         // The next one tells the whole history.
         assert_eq!(told(&activate(&db, 5).unwrap())[0].1.history, [2, 4, 5]);
+    }
+
+    #[test]
+    fn a_growth_that_older_code_left_behind_goes_on() {
+        let step: Step = from_blob(&to_blob(&"settling").unwrap()).unwrap();
+        assert_eq!(step, Step::Opening);
     }
 
     #[test]

@@ -166,8 +166,6 @@ pub struct Grown {
     pub last: JobNumber,
     /// What is paused there.
     pub pauses: Vec<Pause>,
-    /// Whether it holds no more of any limit than its new part.
-    pub settled: bool,
 }
 
 #[cfg(test)]

@@ -795,7 +795,6 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
         jobs::Reply::Grown(Grown {
             last: JobNumber(LARGEST),
             pauses: vec![pause()],
-            settled: true,
         }),
         jobs::Reply::Batch(JsonText::parse("{}").unwrap()),
         jobs::Reply::DeadLetters(DeadLetterPage {

@@ -27,12 +27,21 @@ impl Bench {
             now: self.now,
             random: &mut random,
         };
-        let headers = BatchHeaders {
-            idempotency_key: key,
-            traceparent: None,
+        let from = (BATCH, principal, items.len());
+        let mut parts = match self.hub.begin_batch(&mut moment, from.0, from.1, from.2, key) {
+            Ok(parts) => parts,
+            Err(error) => {
+                let reply = Err(error);
+                return vec![Effect::Answer { to: BATCH, reply }];
+            }
         };
-        self.hub
-            .batch(&mut moment, &self.plan, BATCH, principal, &items, headers)
+        // Where it is cut makes no difference.
+        let items = items.chunks(2);
+        let parts = items.map(|items| {
+            self.hub
+                .batch_part(&mut moment, &self.plan, principal, &mut parts, items, None)
+        });
+        parts.collect::<Vec<_>>().concat()
     }
 }
 
@@ -230,4 +239,45 @@ fn a_batch_with_a_key_names_itself_and_its_requests_the_same_each_time() {
         panic!("{refused:?}")
     };
     assert_eq!(error.code, ErrorCode::ValidationError);
+}
+
+#[test]
+fn a_batch_is_answered_after_its_last_part_alone() {
+    let mut bench = Bench::new();
+    let alice = principal(u64::MAX >> 12);
+    let items: Vec<String> = (0..3)
+        .map(|n| format!(r#"{{"action":"work","payload":{n}}}"#))
+        .collect();
+    let mut random = || 7;
+    let mut moment = Moment {
+        now: bench.now,
+        random: &mut random,
+    };
+    let mut parts = bench
+        .hub
+        .begin_batch(&mut moment, BATCH, &alice, items.len(), None)
+        .unwrap();
+    let mut ended = None;
+    for (number, part) in items.chunks(2).enumerate() {
+        assert_eq!(ended, None, "a part is missing");
+        let effects = bench
+            .hub
+            .batch_part(&mut moment, &bench.plan, &alice, &mut parts, part, None);
+        let asked = enqueued(&effects);
+        assert_eq!(asked.len(), part.len());
+        for (place, (call, _)) in asked.iter().enumerate() {
+            let job = u64::try_from(2 * number + place).unwrap();
+            ended = answers(&bench.hub.replied(bench.now, *call, Ok(acknowledged(job))));
+        }
+    }
+    let jobs: Vec<u64> = ended.unwrap().into_iter().map(accepted_job).collect();
+    assert_eq!(jobs, [0, 1, 2]);
+}
+
+/// The number of the job that a request of a batch became.
+fn accepted_job(answer: Answered<HubReply>) -> u64 {
+    match answer {
+        Answered::Reply(HubReply::Accepted(accepted)) => accepted.job_id.number().0,
+        other => panic!("{other:?}"),
+    }
 }

@@ -181,13 +181,17 @@ fn a_full_limit_refuses_where_it_says_so_and_nothing_is_consumed() {
     bench.start(under(&[refusing()]));
 }
 
+/// One job at once for the key, the newest.
+fn replacing() -> Counted {
+    Counted {
+        when_full: WhenFull::Replace,
+        ..concurrency("latest", "k", 1)
+    }
+}
+
 #[test]
 fn a_full_limit_replaces_the_oldest_where_it_says_so() {
     let mut bench = Bench::new();
-    let replacing = || Counted {
-        when_full: WhenFull::Replace,
-        ..concurrency("latest", "k", 1)
-    };
     let first = bench.start(under(&[replacing()]));
     let second = bench.start(under(&[replacing()]));
     let ended = bench.get(first.job);
@@ -195,6 +199,26 @@ fn a_full_limit_replaces_the_oldest_where_it_says_so() {
     assert!(ended.error.unwrap().message.contains("latest"));
     assert_eq!(code(&bench.finish(&first, success()).0), ErrorCode::LeaseLost);
     assert_eq!(bench.status(second.job), JobState::Running);
+}
+
+#[test]
+fn what_is_replaced_in_the_turn_in_which_it_began_is_not_run() {
+    let mut bench = Bench::new();
+    let both = [(), ()].map(|()| Call::Enqueue(Box::new(under(&[replacing()]))));
+    let (_, effects) = bench.send_all(both);
+    let started = executions(&effects);
+    assert_eq!(started.len(), 1, "{effects:?}");
+    assert!(
+        !effects
+            .iter()
+            .any(|effect| matches!(effect, crate::jobs::Effect::Abandon { .. }))
+    );
+    assert_eq!(bench.status(started[0].job), JobState::Running);
+    assert_eq!(
+        bench.count("SELECT count(*) FROM job"),
+        2,
+        "both have an end to be asked for"
+    );
 }
 
 #[test]
@@ -440,10 +464,6 @@ fn a_newer_job_does_not_overtake_one_that_waits_at_a_throttle() {
 #[test]
 fn a_job_that_cannot_start_replaces_nothing() {
     let mut bench = Bench::new();
-    let replacing = || Counted {
-        when_full: WhenFull::Replace,
-        ..concurrency("latest", "k", 1)
-    };
     let first = bench.start(under(&[replacing()]));
     pause(&mut bench, PauseScope::Tenant);
     bench.enqueue(under(&[replacing()]));
@@ -453,10 +473,6 @@ fn a_job_that_cannot_start_replaces_nothing() {
 #[test]
 fn a_newer_job_replaces_one_without_a_row_too() {
     let mut bench = Bench::new();
-    let replacing = || Counted {
-        when_full: WhenFull::Replace,
-        ..concurrency("latest", "k", 1)
-    };
     let mut quick = waiting(1000);
     quick.job.queueing.limits = [replacing()].to_vec();
     bench.send(Call::Enqueue(Box::new(quick)));

@@ -10,7 +10,8 @@ use tidegate_protocol::calls::hub::Delivery;
 use tidegate_protocol::calls::jobs::{Call, Reply};
 use tidegate_protocol::event::JobState;
 
-use super::super::{Effect, State};
+use super::super::{Effect, State, packed};
+use super::batches::in_batch;
 use super::bench::*;
 
 #[test]
@@ -132,10 +133,23 @@ fn a_turn_that_fails_leaves_the_rows_as_they_were() {
 /// One step of a random history. Numbers choose among what is there.
 #[derive(Debug, Clone)]
 enum Step {
-    Enqueue { kind: u8, key: Option<u8> },
+    Enqueue {
+        kind: u8,
+        key: Option<u8>,
+    },
+    /// So many jobs of a batch, in one turn: they wait in a pack.
+    Batch {
+        jobs: u8,
+        ms: u64,
+    },
     Report(u8),
-    Finish { which: u8, outcome: u8 },
-    Old { which: u8 },
+    Finish {
+        which: u8,
+        outcome: u8,
+    },
+    Old {
+        which: u8,
+    },
     Cancel(u8),
     Start(u8),
     Confirm,
@@ -148,6 +162,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0_u8..9, proptest::option::of(0_u8..3)).prop_map(|(kind, key)| Step::Enqueue { kind, key }),
+        1 => (1_u8..6, 1_u64..3000).prop_map(|(jobs, ms)| Step::Batch { jobs, ms }),
         3 => any::<u8>().prop_map(Step::Report),
         4 => (any::<u8>(), 0_u8..5).prop_map(|(which, outcome)| Step::Finish { which, outcome }),
         2 => any::<u8>().prop_map(|which| Step::Old { which }),
@@ -189,6 +204,12 @@ fn apply(bench: &mut Bench, history: &mut History, step: Step) {
             }
             enqueue.keyed = key.and_then(|key| keyed(&alloc::format!("k{key}")).keyed);
             bench.send(Call::Enqueue(Box::new(enqueue))).1
+        }
+        Step::Batch { jobs, ms } => {
+            let mut later = delayed(bench.now.plus(ms));
+            later.follower = Some(HUB);
+            let call = || Call::Enqueue(Box::new(in_batch(1, later.clone())));
+            bench.send_all((0..jobs).map(|_| call())).1
         }
         Step::Report(which) if !history.live.is_empty() => {
             let execute = history.live[pick(history.live.len(), which)].clone();
@@ -298,10 +319,17 @@ fn check(bench: &Bench) {
         assert_eq!(lease.indexed, found.running[number].indexed);
     }
     let rows = |sql| bench.count(sql);
-    assert_eq!(live.waiting(), rows("SELECT count(*) FROM job WHERE state < 3"));
-    let orphans = "SELECT count(*) FROM job WHERE state < 4 AND due_at IS NULL
+    let packed = packed(&bench.db).unwrap().len() as u64;
+    assert_eq!(
+        live.waiting(),
+        packed + rows("SELECT count(*) FROM job WHERE state < 3")
+    );
+    let orphans = "SELECT number FROM job WHERE state < 4 AND due_at IS NULL
         AND number <= coalesce((SELECT number FROM watermark), 0)";
-    assert_eq!(rows(orphans), 0, "a row that no recovery finds");
+    let of_packs: Vec<u64> = live.packs.gone().map(|number| number.0).collect();
+    let orphans = bench.numbers(orphans).into_iter();
+    let orphans: Vec<u64> = orphans.filter(|number| !of_packs.contains(number)).collect();
+    assert!(orphans.is_empty(), "rows that no recovery finds: {orphans:?}");
     // What a live object knows of the earliest limit may be too early, never too late.
     assert!(
         found
@@ -310,7 +338,7 @@ fn check(bench: &Bench) {
     );
     let spare = "SELECT count(*) FROM job WHERE state > 3 AND give_up_at IS NOT NULL";
     assert_eq!(rows(spare), 0, "an ended job is given up once more");
-    let acknowledged = rows("SELECT count(*) FROM job WHERE state < 4") > 0;
+    let acknowledged = packed + rows("SELECT count(*) FROM job WHERE state < 4") > 0;
     assert!(
         !acknowledged || bench.next_wake().is_some(),
         "acknowledged work without an alarm"

@@ -11,7 +11,7 @@ use tidegate_protocol::calls::jobs::{BatchAsk, Call, Change, Reply};
 use tidegate_protocol::ids::JobId;
 use tidegate_protocol::time::UnixMs;
 
-use super::super::super::Effect;
+use super::super::super::{Effect, packed};
 use super::super::bench::*;
 use super::{ask, cancel, in_batch, read};
 use crate::database::Database;
@@ -205,7 +205,9 @@ impl Play {
         let rows = rows
             .into_iter()
             .map(|mut row| (row.number().unwrap(), row.number().unwrap()));
-        let kept: BTreeMap<u64, u64> = rows.collect();
+        let mut kept: BTreeMap<u64, u64> = rows.collect();
+        let packed = packed(&self.bench.db).unwrap().into_iter();
+        kept.extend(packed.map(|job| (job.id.number().0, job.state)));
         for batch in 0..BATCHES {
             let jobs = self
                 .jobs
