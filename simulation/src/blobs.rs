@@ -1,7 +1,7 @@
 //! Object storage: payloads too large for a row. Each belongs to one row, and is deleted with it.
 
 use tidegate_engine::database::{Database, from_blob};
-use tidegate_engine::jobs::payload_name;
+use tidegate_engine::jobs::{packed, payload_name};
 use tidegate_protocol::calls::jobs::Call;
 use tidegate_protocol::event::{JsonText, Payload};
 use tidegate_protocol::ids::JobId;
@@ -56,6 +56,13 @@ impl World {
                 if matches!(&payload, Payload::Stored { key: named, .. } if named == key) {
                     return Err(format!("a payload that a row names was deleted: {key}"));
                 }
+            }
+            let hidden = packed(&self.shards[shard].db).map_err(|error| error.message)?;
+            if hidden
+                .iter()
+                .any(|job| matches!(&job.payload, Payload::Stored { key: named, .. } if named == key))
+            {
+                return Err(format!("a payload that a pack names was deleted: {key}"));
             }
             self.counters.payloads_deleted += u64::from(self.blobs.remove(key).is_some());
         }

@@ -187,6 +187,14 @@ counters! {
     batches_repeated,
     /// Jobs that came as part of a batch.
     batch_jobs,
+    /// Jobs that waited in a pack after a turn, each as often.
+    batch_jobs_packed,
+    /// Requests of batches that shared a turn with others.
+    requests_decided_together,
+    /// Requests that became jobs after others were asked for places.
+    requests_decided_later,
+    /// Requests that were refused after others were asked for places.
+    requests_refused_later,
     /// Parts of batches that were cancelled.
     batches_cancelled,
     /// Questions about batches that were answered.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use tidegate_engine::composition::Plan;
-use tidegate_engine::hub::{BatchHeaders, CallId, Effect, HttpId, Hub, Moment, Session};
+use tidegate_engine::hub::{CallId, Effect, HttpId, Hub, Moment, Session};
 use tidegate_protocol::Error;
 use tidegate_protocol::calls::hub::{Delivery, Prefer};
 use tidegate_protocol::calls::jobs::Reply;
@@ -270,12 +270,13 @@ impl World {
                 let hub = object.hub()?;
                 if body.starts_with('[') {
                     let items = split_batch(&body, BatchFormat::Array).map_err(|error| error.to_string())?;
-                    let headers = BatchHeaders {
-                        idempotency_key: key.as_deref(),
-                        traceparent: None,
-                    };
                     let items: Vec<String> = items.into_iter().map(str::to_owned).collect();
-                    return Ok(hub.batch(&mut moment, plan, HttpId(http), &principal, &items, headers));
+                    let to = HttpId(http);
+                    let mut parts = match hub.begin_batch(&mut moment, to, &principal, items.len(), key.as_deref()) {
+                        Ok(parts) => parts,
+                        Err(error) => return Ok(vec![Effect::Answer { to, reply: Err(error) }]),
+                    };
+                    return Ok(hub.batch_part(&mut moment, plan, &principal, &mut parts, &items, None));
                 }
                 Ok(hub.request(
                     &mut moment,

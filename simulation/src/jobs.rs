@@ -8,7 +8,7 @@ use tidegate_engine::database::{DatabaseError, migrate};
 use tidegate_engine::jobs::{self, CallId, Effect, STEPS, State};
 use tidegate_protocol::Error;
 use tidegate_protocol::calls::hub::Delivery;
-use tidegate_protocol::calls::jobs::{Call, Reply};
+use tidegate_protocol::calls::jobs::{Call, Enqueue, Reply};
 use tidegate_protocol::ids::{HubIndex, JobId, ShardIndex, TenantId};
 use tidegate_protocol::time::UnixMs;
 
@@ -35,6 +35,8 @@ pub struct JobsObject {
     pub life: u64,
     pub state: Option<State>,
     calls: BTreeMap<CallId, From>,
+    /// Requests of batches that wait for the object's next look at sockets and timers.
+    held: Vec<(CallId, Box<Enqueue>)>,
     next_call: u64,
     outboxes: BTreeMap<HubIndex, Outbox>,
     /// Calls to the gate that are not answered.
@@ -45,6 +47,8 @@ pub struct JobsObject {
 #[derive(Debug, Clone)]
 pub enum Turn {
     Handle(CallId, Box<Call>),
+    /// Requests of batches that came together.
+    Together(Vec<(CallId, Box<Enqueue>)>),
     Wake,
     Tick,
     /// Another object of the tenant answered.
@@ -94,6 +98,7 @@ impl JobsObject {
             life: 0,
             state: None,
             calls: BTreeMap::new(),
+            held: Vec::new(),
             next_call: 0,
             outboxes: BTreeMap::new(),
             telling: 0,
@@ -106,6 +111,14 @@ impl JobsObject {
 
     pub fn lives(&self, life: u64) -> bool {
         self.state.is_some() && self.life == life
+    }
+
+    /// The number of a call.
+    fn number(&mut self, from: From) -> CallId {
+        let id = CallId(self.next_call);
+        self.next_call += 1;
+        self.calls.insert(id, from);
+        id
     }
 }
 
@@ -122,11 +135,50 @@ impl World {
             self.unavailable(from);
             return Ok(());
         }
-        let object = &mut self.shards[shard];
-        let id = CallId(object.next_call);
-        object.next_call += 1;
-        object.calls.insert(id, from);
+        let call = match call {
+            Call::Enqueue(enqueue) if is_plain(&enqueue) && self.random.permille(700) => {
+                self.hold_back(shard, enqueue, from);
+                return Ok(());
+            }
+            call => call,
+        };
+        // Calls are decided in the order in which they came.
+        self.decide_held(shard)?;
+        if !self.construct(shard)? {
+            self.unavailable(from);
+            return Ok(());
+        }
+        let id = self.shards[shard].number(from);
         self.turn(shard, Turn::Handle(id, Box::new(call)), false)
+    }
+
+    /// A request waits for the object's next look at sockets and timers, with others that come until then.
+    fn hold_back(&mut self, shard: usize, enqueue: Box<Enqueue>, from: From) {
+        let object = &mut self.shards[shard];
+        let id = object.number(from);
+        object.held.push((id, enqueue));
+        let life = object.life;
+        if object.held.len() == 1 {
+            let ms = self.random.below(40);
+            self.after(ms, Event::Breathed { shard, life });
+        }
+    }
+
+    /// The object has looked at sockets and timers.
+    pub fn breathed(&mut self, shard: usize, life: u64) -> Check {
+        if self.shards[shard].lives(life) {
+            self.decide_held(shard)?;
+        }
+        Ok(())
+    }
+
+    fn decide_held(&mut self, shard: usize) -> Check {
+        let held = std::mem::take(&mut self.shards[shard].held);
+        if held.is_empty() {
+            return Ok(());
+        }
+        self.counters.requests_decided_together += if held.len() > 1 { held.len() as u64 } else { 0 };
+        self.turn(shard, Turn::Together(held), false)
     }
 
     /// The alarm goes off.
@@ -157,7 +209,11 @@ impl World {
         }
         let now = self.clock();
         let object = &mut self.shards[shard];
-        let state = State::recover(&object.db, now).map_err(|error| format!("a recovery: {error}"))?;
+        let mut state = State::recover(&object.db, now).map_err(|error| format!("a recovery: {error}"))?;
+        if self.random.permille(700) {
+            // Few turns have two jobs to pack here.
+            state.pack_each();
+        }
         object.state = Some(state);
         if object.alarm.is_some_and(|at| at <= now) {
             self.turn(shard, Turn::Wake, true)?;
@@ -187,6 +243,10 @@ impl World {
         let done = db.transaction(|db| {
             let effects = match turn.clone() {
                 Turn::Handle(id, call) => jobs::handle(db, &mut state, now, &mut random, [(id, *call)])?,
+                Turn::Together(calls) => {
+                    let calls = calls.into_iter().map(|(id, enqueue)| (id, Call::Enqueue(enqueue)));
+                    jobs::handle(db, &mut state, now, &mut random, calls)?
+                }
                 Turn::Wake => jobs::wake(db, &mut state, now, &mut random)?,
                 Turn::Tick => jobs::tick(db, &mut state, now, &mut random)?,
                 Turn::Told { by, call, reply } => jobs::told(db, &mut state, now, &mut random, (by, &call, reply))?,
@@ -481,6 +541,7 @@ impl World {
         let object = &mut self.shards[shard];
         object.life += 1;
         object.state = None;
+        object.held.clear();
         object.outboxes.clear();
         object.telling = 0;
         let calls = std::mem::take(&mut object.calls);
@@ -570,6 +631,7 @@ fn name(turn: &Turn) -> &'static str {
             Call::Recall(_) => "recall",
             Call::DoorbellLost { .. } => "doorbell lost",
         },
+        Turn::Together(_) => "enqueue together",
         Turn::Wake => "wake",
         Turn::Tick => "tick",
         Turn::Told { .. } => "told",
@@ -578,6 +640,13 @@ fn name(turn: &Turn) -> &'static str {
         Turn::Recorded { .. } => "recorded",
         Turn::Probed { .. } => "probed",
     }
+}
+
+/// Whether a request of a batch is one that nothing ever looks for but by its number, its batch or its turn.
+fn is_plain(enqueue: &Enqueue) -> bool {
+    let job = &enqueue.job;
+    let special = enqueue.keyed.is_some() || enqueue.answer_within_ms.is_some() || enqueue.away_max_ms.is_some();
+    job.batch.is_some() && job.once.is_none() && !special
 }
 
 /// The reply that a turn gave to its own call, where it gave one.

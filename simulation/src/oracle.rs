@@ -1,36 +1,36 @@
 //! What must always hold. It sees every commit, and knows nothing of how the engine decides.
 
 mod again;
+mod attempts;
 mod batches;
 mod changed;
 mod left;
 mod notes;
 mod once;
+mod rows;
 mod started;
+mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_engine::database::{Database, Value};
-use tidegate_engine::jobs::{Effect, State};
+use tidegate_engine::database::Database;
+use tidegate_engine::jobs::{CallId, Effect, packed};
+use tidegate_protocol::ErrorCode;
 use tidegate_protocol::calls::executor::{Execute, Outcome};
-use tidegate_protocol::calls::jobs::{Call, Enqueue, Reply};
+use tidegate_protocol::calls::jobs::{Call, Enqueue, NewJob, Reply};
 use tidegate_protocol::calls::once::Once;
 use tidegate_protocol::calls::queueing::{Pause, PauseScope};
-use tidegate_protocol::calls::spread::{Growth, Standing, owner};
+use tidegate_protocol::calls::spread::{Growth, Standing};
 use tidegate_protocol::event::{Event, Happening, Payload};
 use tidegate_protocol::http::AuditWhat;
 use tidegate_protocol::ids::{ActionName, FencingToken, JobId, JobNumber, UserId};
 use tidegate_protocol::time::UnixMs;
-use tidegate_protocol::{Error, ErrorCode};
 
 use self::once::{KeyFacts, key_name};
 use crate::jobs::{Turn, own_reply};
 use crate::schedules::Ticks;
-use crate::setting::{
-    ATTEMPT_MS, ATTEMPTS_MAX, AWAY, BACKOFF_MIN_MS, BRIEF_BURST, BRIEF_INTERVAL_MS, KEY_LIFE_MS, LEASE_MS, RUNNING_MAX,
-    SHARDS_MAX, USER_RUNNING_MAX, revision_rule, short_lived,
-};
-use crate::world::{Check, Tenant, World};
+use crate::setting::{AWAY, NEWEST, ONE};
+use crate::world::{Check, World};
 
 /// The numbers of a row, as the engine stored them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +90,8 @@ struct Facts {
     open: Option<FencingToken>,
     /// The key that its action found in its request.
     dedupe: Option<String>,
+    /// The name of the key that came with the request it was made by, and when that was.
+    made_under: Option<((String, String), u64)>,
     /// The latest outcome that counted.
     said: Option<(FencingToken, Outcome)>,
     last_token: u64,
@@ -151,6 +153,8 @@ pub struct Oracle {
     /// Which job each new job of a redrive does again.
     redriven: BTreeMap<JobId, JobId>,
     batches: batches::Batches,
+    /// Requests that are not answered.
+    undecided: BTreeMap<(usize, CallId), Box<Enqueue>>,
     company: BTreeMap<JobId, left::Company>,
 }
 
@@ -201,6 +205,7 @@ impl Oracle {
 
     /// An object lost its memory: jobs without a row are gone, and nobody was told that they are stored.
     pub fn forgotten(&mut self, shard: usize) {
+        self.undecided.retain(|(of, _), _| *of != shard);
         for facts in self
             .jobs
             .values_mut()
@@ -300,6 +305,11 @@ impl Oracle {
     }
 }
 
+/// Whether a place that another job has may be what a job of this action waits for.
+fn is_limited(action: &ActionName) -> bool {
+    of_limit(action) || matches!(action.as_str(), "brief" | ONE | NEWEST)
+}
+
 fn of_limit(action: &ActionName) -> bool {
     matches!(action.as_str(), "work" | "back" | AWAY)
 }
@@ -351,6 +361,27 @@ fn read_rows(db: &impl Database) -> Result<BTreeMap<JobNumber, RowView>, String>
             },
         );
     }
+    for job in packed(db).map_err(|error| error.message)? {
+        let view = RowView {
+            id: job.id,
+            state: job.state,
+            due_at: Some(job.due_at.0),
+            token: FencingToken(0),
+            attempt: 0,
+            seq: 1,
+            expires_at: None,
+            changed_at: job.created_at.0,
+            give_up_at: None,
+            redriven_to: None,
+            discarded_at: None,
+            created_at: job.created_at.0,
+            controlled: false,
+            started_at: None,
+        };
+        if views.insert(job.id.number(), view).is_some() {
+            return Err(format!("{} has a row, and waits in a pack", job.id));
+        }
+    }
     Ok(views)
 }
 
@@ -369,6 +400,10 @@ impl World {
             let stored = after.values().filter(|row| !before.contains_key(&row.id.number()));
             let stored: Vec<JobId> = stored.map(|row| row.id).collect();
             self.note_enqueued(shard, enqueue, effects, &stored, now);
+        }
+        self.note_decided(shard, turn, effects, now);
+        if let Turn::Together(calls) = turn {
+            self.note_together(shard, calls, effects, (&before, &after), now)?;
         }
         if let Turn::Handle(id, call) = turn {
             match &**call {
@@ -445,91 +480,82 @@ impl World {
         Ok(())
     }
 
-    /// What a turn may do to rows.
-    fn check_rows(
-        &mut self,
-        shard: usize,
-        turn: &Turn,
-        before: &BTreeMap<JobNumber, RowView>,
-        after: &BTreeMap<JobNumber, RowView>,
-        now: UnixMs,
-    ) -> Check {
-        for (number, old) in before {
-            let Some(new) = after.get(number) else {
-                if !old.ended() || old.expires_at.is_none_or(|at| at > now.0) || old.due_at.is_some() {
-                    return Err(format!("{} is gone before its time: {old:?}", old.id));
-                }
-                self.counters.jobs_swept += 1;
-                self.oracle.jobs.entry(old.id).or_default().swept = true;
-                self.oracle.keys.retain(|_, key| key.job != old.id);
+    /// A request that a limit would refuse may have to wait until others were asked for its places: what it asks for is
+    /// known from the turn that took it, and which job it became from the one that decided.
+    fn note_decided(&mut self, shard: usize, turn: &Turn, effects: &[Effect], now: UnixMs) {
+        if let Turn::Handle(id, call) = turn
+            && let Call::Enqueue(enqueue) = &**call
+            && own_reply(*id, effects).is_none()
+        {
+            self.oracle.undecided.insert((shard, *id), enqueue.clone());
+        }
+        for effect in effects {
+            if let Effect::Execute(execute) = effect {
+                self.note_begun(shard, execute, now);
+            }
+            let Effect::Reply { call, reply } = effect else {
                 continue;
             };
-            let same = new.id == old.id && new.seq >= old.seq && new.token >= old.token && new.attempt >= old.attempt;
-            let stays = !old.ended() || new.as_it_ended() == old.as_it_ended();
-            if !same || !stays {
-                return Err(format!("a row went from {old:?} to {new:?} by {turn:?}"));
+            let Some(enqueue) = self.oracle.undecided.remove(&(shard, *call)) else {
+                continue;
+            };
+            let known = |job: &JobId| self.oracle.jobs.get(job).is_some_and(|facts| facts.action.is_some());
+            if let Ok(Reply::Acknowledged { job, .. }) = reply
+                && !known(job)
+            {
+                self.counters.requests_decided_later += 1;
+                self.note_enqueued(shard, &enqueue, &[], &[*job], now);
+                self.note_company_of(*job, enqueue.away_max_ms, now);
             }
-            if new.state == CANCELLED && old.state != CANCELLED {
-                self.counters.jobs_cancelled += 1;
-            }
-            self.check_times(turn, old, new, now)?;
+            let refused = matches!(reply, Err(error) if error.code == ErrorCode::QueueFull);
+            self.counters.requests_refused_later += u64::from(refused);
         }
-        for new in after.values().filter(|row| !before.contains_key(&row.id.number())) {
-            self.counters.jobs_stored += 1;
-            let facts = self.oracle.jobs.entry(new.id).or_default();
-            if facts.open.is_some() {
-                self.counters.jobs_spilled += 1;
-            }
-            if facts.forgotten {
-                return Err(format!("{} came back from nothing", new.id));
-            }
-            (facts.shard, facts.stored) = (shard, true);
-            self.check_number(shard, new.id, turn)?;
-        }
-        Ok(())
     }
 
-    /// A sealed object gives out numbers of its own partitions, whatever it was asked for.
-    fn check_number(&mut self, shard: usize, job: JobId, turn: &Turn) -> Check {
-        let partition = job.number().partition();
-        if let Turn::Handle(_, call) = turn
-            && let Call::Enqueue(enqueue) = &**call
-        {
-            self.counters.jobs_renumbered += u64::from(enqueue.partition != partition);
+    /// A job that begins may be one that a request had to wait for which is answered by its end.
+    fn note_begun(&mut self, shard: usize, execute: &Execute, now: UnixMs) {
+        let facts = self.oracle.jobs.get(&execute.job);
+        if facts.is_some_and(|facts| facts.action.is_some()) {
+            return;
         }
-        let shards = self.shards[shard].shards;
-        let index = shard - self.tenants[self.shards[shard].tenant].first_shard;
-        if shards > 0 && usize::from(owner(partition, shards).0) != index && self.oracle.jobs[&job].open.is_none() {
-            return Err(format!("{job} is numbered in {partition:?}, which the object has lost"));
+        let mut undecided = self.oracle.undecided.iter();
+        let made = undecided.find(|((of, _), enqueue)| {
+            let same = |job: &NewJob| (&job.user, &job.action) == (&execute.user, &execute.action);
+            *of == shard && same(&enqueue.job) && enqueue.job.payload == execute.payload
+        });
+        if let Some(enqueue) = made.map(|(_, enqueue)| enqueue.clone()) {
+            self.counters.requests_decided_later += 1;
+            self.note_enqueued(shard, &enqueue, &[], &[execute.job], now);
+            self.note_company_of(execute.job, enqueue.away_max_ms, now);
         }
-        Ok(())
     }
 
-    /// Limits of time: nothing ends early by one, nothing goes on after one, and what expired never ran.
-    fn check_times(&mut self, turn: &Turn, old: &RowView, new: &RowView, now: UnixMs) -> Check {
-        let facts = self.oracle.jobs.entry(new.id).or_default();
-        let passed = |limit: Option<u64>| limit.is_some_and(|at| at <= now.0);
-        if new.state == EXPIRED && old.state != EXPIRED {
-            self.counters.jobs_expired += 1;
-            if facts.attempt != 0 || new.attempt != 0 {
-                return Err(format!("{} expired although it ran: {old:?}", new.id));
+    /// Each request of several that shared a turn is answered by a job of its own, or not at all.
+    fn note_together(
+        &mut self,
+        shard: usize,
+        calls: &[(CallId, Box<Enqueue>)],
+        effects: &[Effect],
+        (before, after): (&BTreeMap<JobNumber, RowView>, &BTreeMap<JobNumber, RowView>),
+        now: UnixMs,
+    ) -> Check {
+        let fresh = after.values().filter(|row| !before.contains_key(&row.id.number()));
+        let mut fresh: BTreeSet<JobId> = fresh.map(|row| row.id).collect();
+        for (id, enqueue) in calls {
+            match own_reply(*id, effects) {
+                Some(Ok(Reply::Acknowledged { job, .. })) if fresh.remove(job) => {
+                    self.note_enqueued(shard, enqueue, &[], &[*job], now);
+                }
+                Some(Err(_) | Ok(Reply::Elsewhere { .. })) => {}
+                // Others are asked for its place.
+                None if enqueue.job.action.as_str() == ONE => {
+                    self.oracle.undecided.insert((shard, *id), enqueue.clone());
+                }
+                reply => return Err(format!("a request of a batch was answered {reply:?}")),
             }
-            if !passed(facts.first_by) && !passed(facts.end_by) {
-                return Err(format!("{} expired early: {old:?} {:?}", new.id, facts.first_by));
-            }
         }
-        if new.state == RETRYING && facts.end_by.is_some_and(|at| new.due_at.is_none_or(|due| due >= at)) {
-            return Err(format!("{} waits for an attempt that could not begin: {new:?}", new.id));
-        }
-        let by_alarm = matches!(turn, Turn::Wake);
-        if by_alarm && new.state == FAILED && old.give_up_at.is_some_and(|at| at <= now.0) && !old.ended() {
-            self.counters.jobs_over_time += 1;
-        }
-        if by_alarm && !new.ended() && passed(new.give_up_at) {
-            return Err(format!("{} goes on after its limit was handled: {new:?}", new.id));
-        }
-        if new.ended() && new.give_up_at.is_some() {
-            return Err(format!("{} has ended, and is to be given up: {new:?}", new.id));
+        if !fresh.is_empty() {
+            return Err(format!("{fresh:?} were made, and nobody was told"));
         }
         Ok(())
     }
@@ -560,6 +586,7 @@ impl World {
             facts.action = Some(enqueue.job.action.clone());
             let dedupe = enqueue.job.once.as_ref().and_then(Once::dedupe);
             facts.dedupe = dedupe.map(|dedupe| dedupe.key.clone());
+            facts.made_under = key_name(enqueue).map(|name| (name, now.0));
             facts.not_before = enqueue.job.run_at.map_or(0, |at| at.0);
             let (policy, from) = (&enqueue.job.policy, facts.not_before.max(now.0));
             facts.attempts_max = Some(policy.attempts_max);
@@ -567,479 +594,5 @@ impl World {
             facts.limited_from(from);
             facts.silence = policy.heartbeat_timeout_ms;
         }
-    }
-
-    /// An old token changes nothing; the one that is awaited is taken. True where one was refused.
-    fn check_token(
-        &mut self,
-        shard: usize,
-        turn: &Turn,
-        effects: &[Effect],
-        before: &BTreeMap<JobNumber, RowView>,
-        after: &BTreeMap<JobNumber, RowView>,
-        now: UnixMs,
-    ) -> Result<bool, String> {
-        let Turn::Handle(id, call) = turn else { return Ok(false) };
-        let (job, token, outcome) = match &**call {
-            Call::Report { job, token, .. } => (*job, *token, None),
-            Call::Finish { job, token, outcome } => (*job, *token, Some(outcome)),
-            _ => return Ok(false),
-        };
-        let reply = own_reply(*id, effects).ok_or("a report was not answered")?;
-        let facts = self.oracle.jobs.entry(job).or_default();
-        if facts.open != Some(token) {
-            let code = reply.as_ref().err().map(|error| error.code);
-            let row = |rows: &BTreeMap<JobNumber, RowView>| rows.get(&job.number()).copied();
-            // The answer to an outcome that counted may have been lost: said again, it is done already.
-            let again = match (&facts.said, outcome) {
-                // For how long an attempt put itself off is no part of what is known of its end.
-                (Some((of, Outcome::Snoozed { .. })), Some(Outcome::Snoozed { .. })) => *of == token,
-                (Some((of, said)), Some(outcome)) => *of == token && said == outcome,
-                _ => false,
-            };
-            let refused = code == Some(ErrorCode::LeaseLost) || (again && reply.is_ok());
-            if !refused || row(before) != row(after) || effects.len() != 1 {
-                return Err(format!(
-                    "{job}: token {} counted, {:?} is awaited: {reply:?}",
-                    token.0, facts.open
-                ));
-            }
-            return Ok(true);
-        }
-        if reply.is_err() {
-            return Err(format!("{job}: the awaited token {} was refused: {reply:?}", token.0));
-        }
-        let (events, fresh) = facts.note_report(call);
-        let sign = fresh
-            || matches!(&**call, Call::Report { progress, checkpoint, .. } if progress.is_some() || checkpoint.is_some());
-        let places = |rows: &BTreeMap<JobNumber, RowView>| rows.get(&job.number()).map(|row| row.seq);
-        if outcome.is_none()
-            && let Some(place) = places(after)
-            && place - places(before).unwrap_or(1) != events * u64::from(places(before).is_some() || fresh)
-        {
-            return Err(format!(
-                "{job}: {events} events of {call:?}, from {:?} to {place}",
-                places(before)
-            ));
-        }
-        self.counters.notes_doubled += u64::from(matches!(&**call, Call::Report { notes: Some(_), .. }) && !fresh);
-        let facts = self.oracle.jobs.entry(job).or_default();
-        if sign {
-            facts.sign_at = now.0;
-        } else if outcome.is_none() && before.get(&job.number()) != after.get(&job.number()) {
-            return Err(format!("{job}: a heartbeat changed its row, as if it were progress"));
-        }
-        let Some(outcome) = outcome else { return Ok(false) };
-        facts.open = None;
-        facts.said = Some((token, outcome.clone()));
-        let state = after.get(&job.number()).map(|row| row.state);
-        match outcome {
-            Outcome::Failed { error } if error.retryable && state == Some(RETRYING) => {
-                let least = error.retry_after_ms.unwrap_or(0).max(BACKOFF_MIN_MS);
-                facts.not_before = now.plus(least).0;
-                self.counters.retried += 1;
-            }
-            Outcome::Failed { error }
-                if error.retryable
-                    && state == Some(FAILED)
-                    && facts.attempts_max.is_some_and(|max| facts.attempt < max) =>
-            {
-                if facts.end_by.is_none() {
-                    return Err(format!(
-                        "{job} was not tried again, with {} of {:?} attempts",
-                        facts.attempt, facts.attempts_max
-                    ));
-                }
-                self.counters.retries_without_time += 1;
-            }
-            Outcome::Unfinished => self.counters.unfinished += 1,
-            Outcome::Snoozed { .. } if facts.stop_by.is_some() => {}
-            // The place that it left was free: it goes on at once.
-            Outcome::Snoozed { ms: 0 } if state == Some(RUNNING) => self.counters.snoozed += 1,
-            Outcome::Snoozed { ms } => {
-                if state != Some(SCHEDULED) {
-                    return Err(format!("{job} put itself off, and its state is {state:?}"));
-                }
-                facts.not_before = now.plus(*ms).0;
-                facts.snoozed = Some(facts.attempt);
-                self.counters.snoozed += 1;
-            }
-            Outcome::Succeeded { .. } if state.is_none() => self.counters.jobs_unstored += 1,
-            Outcome::Failed { error }
-                if error.retryable && state.is_none_or(|state| state < 4) && facts.attempt == 0 =>
-            {
-                return Err(format!("shard {shard}: {job} failed before it began"));
-            }
-            _ => {}
-        }
-        Ok(false)
-    }
-
-    fn check_effect(
-        &mut self,
-        shard: usize,
-        effect: &Effect,
-        after: &BTreeMap<JobNumber, RowView>,
-        now: UnixMs,
-    ) -> Check {
-        match effect {
-            Effect::Execute(execute) => {
-                let action = self
-                    .oracle
-                    .jobs
-                    .get(&execute.job)
-                    .and_then(|facts| facts.action.as_ref());
-                if action.is_some_and(|action| action.as_str() == AWAY) {
-                    return Err(format!("{} was given to the executor", execute.job));
-                }
-                self.check_execution(shard, execute, after, now)
-            }
-            Effect::Abandon { job, token } => {
-                let facts = self.oracle.jobs.entry(*job).or_default();
-                if facts.open == Some(*token) {
-                    facts.open = None;
-                    let row = after.get(&job.number());
-                    self.counters.leases_lost += u64::from(!row.is_some_and(RowView::ended));
-                    let failed = row.is_some_and(|row| row.state == RETRYING);
-                    let out_of_time = now.0 >= facts.began_at + ATTEMPT_MS;
-                    let silent = facts.silence.is_some_and(|ms| now.0 >= facts.sign_at + ms);
-                    if failed && !out_of_time && !silent {
-                        return Err(format!("{job}: an attempt failed before its time was over"));
-                    }
-                    self.counters.attempts_silent += u64::from(failed && silent && !out_of_time);
-                    if failed {
-                        facts.not_before = now.plus(BACKOFF_MIN_MS).0;
-                    }
-                }
-                Ok(())
-            }
-            Effect::Deliver { delivery, .. } => self.oracle.note(delivery.job, &delivery.event),
-            Effect::Reply { reply: Ok(reply), .. } => match reply {
-                Reply::Acknowledged { job, seq, .. } => {
-                    let row = after.get(&job.number()).filter(|row| row.id == *job);
-                    if row.is_none_or(|row| row.seq < seq.0) {
-                        return Err(format!("{job} is acknowledged at {seq:?}, and its row is {row:?}"));
-                    }
-                    self.oracle.jobs.entry(*job).or_default().acknowledged = true;
-                    Ok(())
-                }
-                Reply::Ended { job, event, .. } => self.oracle.note(*job, event),
-                Reply::Elsewhere { .. } => {
-                    self.counters.handed_on += 1;
-                    Ok(())
-                }
-                Reply::Leased { jobs, .. } => jobs
-                    .iter()
-                    .try_for_each(|job| self.check_execution(shard, job, after, now)),
-                Reply::Following { job, events, .. } => {
-                    events.iter().try_for_each(|event| self.oracle.note(*job, event))
-                }
-                _ => Ok(()),
-            },
-            Effect::Reply { reply: Err(_), .. }
-            | Effect::RingDoorbell { .. }
-            | Effect::DeleteBlobs { .. }
-            | Effect::Record { .. }
-            | Effect::Probe { .. }
-            | Effect::Tell { .. } => Ok(()),
-        }
-    }
-
-    fn check_execution(
-        &mut self,
-        shard: usize,
-        execute: &Execute,
-        after: &BTreeMap<JobNumber, RowView>,
-        now: UnixMs,
-    ) -> Check {
-        let tenant = &self.tenants[self.shards[shard].tenant].id;
-        let job = execute.job;
-        let facts = self.oracle.jobs.entry(job).or_default();
-        let row = after.get(&job.number()).filter(|row| row.id == job);
-        if facts.user.as_ref() != Some(&execute.user) {
-            return Err(format!("{job} of {tenant} runs for {}", execute.user));
-        }
-        let mark = format!("{tenant}/{}", execute.user);
-        let blobs = &self.blobs;
-        let text = match &execute.payload {
-            Payload::Inline(text) => Some(text),
-            Payload::Stored { key, .. } => blobs.get(key),
-        };
-        if !text.is_some_and(|text| text.as_str().contains(&mark)) {
-            return Err(format!("{job} of {mark} runs on {:?}", execute.payload));
-        }
-        if execute.runs != revision_rule(execute.action.as_str()) {
-            return Err(format!("{job} of {} runs with {:?}", execute.action, execute.runs));
-        }
-        if let Some(open) = facts.open {
-            return Err(format!(
-                "{job} runs under {} and under {} at once",
-                open.0, execute.token.0
-            ));
-        }
-        if execute.token.0 <= facts.last_token || execute.attempt < facts.attempt {
-            return Err(format!(
-                "{job} runs under token {} after {}",
-                execute.token.0, facts.last_token
-            ));
-        }
-        if execute.attempt > facts.attempts_max.unwrap_or(ATTEMPTS_MAX) {
-            return Err(format!(
-                "{job} has attempt {} of {:?}",
-                execute.attempt, facts.attempts_max
-            ));
-        }
-        if let Some(attempt) = facts.snoozed.take()
-            && attempt != execute.attempt
-        {
-            return Err(format!(
-                "{job} put off attempt {attempt}, and goes on with {}",
-                execute.attempt
-            ));
-        }
-        let first_by = facts.first_by.filter(|_| facts.attempt == 0);
-        if first_by.into_iter().chain(facts.end_by).any(|at| at <= now.0) {
-            return Err(format!(
-                "{job} runs although its time is over: {:?} {:?}",
-                first_by, facts.end_by
-            ));
-        }
-        if execute.attempt > facts.attempt {
-            facts.began_at = now.0;
-        }
-        facts.sign_at = now.0;
-        if now.0 < facts.not_before {
-            return Err(format!("{job} runs {} ms early", facts.not_before - now.0));
-        }
-        if row.is_some_and(|row| row.state != RUNNING || row.token != execute.token) {
-            return Err(format!("{job} runs under {} and its row is {row:?}", execute.token.0));
-        }
-        facts.open = Some(execute.token);
-        facts.last_token = execute.token.0;
-        facts.attempt = execute.attempt;
-        // It began in time; a clock that jumps back from here on does not undo that.
-        facts.not_before = 0;
-        let (user, action) = (facts.user.clone(), facts.action.clone());
-        self.check_limits(shard, job, user, action, now)
-    }
-
-    /// No job starts that is held back, and no start exceeds a limit.
-    fn check_limits(
-        &mut self,
-        shard: usize,
-        job: JobId,
-        user: Option<UserId>,
-        action: Option<ActionName>,
-        now: UnixMs,
-    ) -> Check {
-        let (Some(user), Some(action)) = (user, action) else {
-            return Err(format!("{job} runs, and nobody asked for it"));
-        };
-        if self.oracle.pauses(shard, &user, &action) {
-            return Err(format!("{job} of {user} runs `{action}` while it is paused"));
-        }
-        let tenant = self.shards[shard].tenant;
-        let running = |facts: &&Facts| facts.open.is_some() && self.shards[facts.shard].tenant == tenant;
-        let of = |facts: &Facts, names: &[&str]| facts.action.as_ref().is_some_and(|a| names.contains(&a.as_str()));
-        let all = self
-            .oracle
-            .jobs
-            .values()
-            .filter(running)
-            .filter(|facts| of(facts, &["work", "back", AWAY]));
-        if all.count() > RUNNING_MAX && of_limit(&action) {
-            return Err(format!("more than {RUNNING_MAX} run as {job} starts"));
-        }
-        let own = |facts: &&Facts| of(facts, &["work"]) && facts.user.as_ref() == Some(&user);
-        let each = self.oracle.jobs.values().filter(running).filter(own).count();
-        if each > USER_RUNNING_MAX && action.as_str() == "work" {
-            return Err(format!("more than {USER_RUNNING_MAX} of {user} run as {job} starts"));
-        }
-        if action.as_str() == "brief" {
-            let latest = self.latest_clock.max(now.0);
-            let starts = self.oracle.brief.entry(tenant).or_default();
-            // GCRA: in any stretch of time, no more than its burst and what comes in meanwhile.
-            for (number, earlier) in starts.iter().rev().enumerate() {
-                let count = number as u64 + 2;
-                let allowed = u64::from(BRIEF_BURST)
-                    + (latest.saturating_sub(*earlier)) / BRIEF_INTERVAL_MS
-                    + u64::from(SHARDS_MAX);
-                if count > allowed {
-                    return Err(format!("{count} starts of `brief` in {} ms", latest - earlier));
-                }
-            }
-            starts.push(now.0);
-            self.counters.throttled_starts += 1;
-        }
-        Ok(())
-    }
-
-    /// The same tenant, action and key: the same job, for as long as the key lives. A job that has not ended keeps it.
-    fn check_key(
-        &mut self,
-        shard: usize,
-        enqueue: &Enqueue,
-        reply: Option<&Result<Reply, Error>>,
-        before: &BTreeMap<JobNumber, RowView>,
-        now: UnixMs,
-    ) -> Check {
-        let (Some(keyed), Some(Ok(reply))) = (&enqueue.keyed, reply) else {
-            return Ok(());
-        };
-        let job = match reply {
-            Reply::Acknowledged { job, .. } | Reply::Ended { job, .. } => *job,
-            Reply::Elsewhere { .. } => return Ok(()),
-            _ => return Err(format!("a request was answered by {reply:?}")),
-        };
-        let tenant = self.shards[shard].tenant;
-        let Tenant { scale, first_shard, .. } = &self.tenants[tenant];
-        let first = first_shard + usize::from(owner(enqueue.partition, scale.shards).0);
-        self.counters.keys_moved += u64::from(first != shard);
-        let Some(key) = key_name(enqueue) else { return Ok(()) };
-        let of_values = !key.1.is_empty();
-        let name = (tenant, enqueue.job.action.as_str().to_owned(), key);
-        if !of_values
-            && let Some((other, _)) = self
-                .oracle
-                .keys
-                .iter()
-                .find(|(other, known)| known.job == job && **other != name)
-        {
-            return Err(format!("one job, two keys: {job} of {name:?} and {other:?}"));
-        }
-        let known = self.oracle.keys.get(&name);
-        let of = known.and_then(|known| self.oracle.shard_of(known.job));
-        let since = known.map_or(0, |known| known.since);
-        let moved = of.is_some_and(|of| of != shard);
-        // Another object has said that its key is free: the clock may have jumped back since.
-        let at = if moved { self.latest_clock } else { now.0 };
-        let lapsed = |row: &RowView| {
-            let of_life = short_lived(&enqueue.job.action) && row.ended();
-            let since = if of_values { since } else { row.created_at };
-            of_life && (row.state != SUCCEEDED || at >= since + KEY_LIFE_MS)
-        };
-        let rows = of.and_then(|of| self.oracle.rows.get(&of)).unwrap_or(before);
-        let over = known
-            .and_then(|known| rows.get(&known.job.number()))
-            .is_some_and(lapsed);
-        if over {
-            if known.is_some_and(|known| known.job == job) && !of_values {
-                return Err(format!("{job} was given for a key that names it no longer"));
-            }
-            self.counters.keys_freed += 1;
-            self.oracle.keys.remove(&name);
-        }
-        if of_values && !self.oracle.keys.contains_key(&name) {
-            // Another body may have taken the key, where it was free.
-            let oracle = &mut self.oracle;
-            let here = |job: JobId| oracle.jobs.get(&job).is_some_and(|facts| facts.shard == shard);
-            let same_key = |(of, action, (key, _)): &(usize, String, (String, String))| {
-                (*of, action, key) == (name.0, &name.1, &name.2.0)
-            };
-            oracle.keys.retain(|other, known| !(same_key(other) && here(known.job)));
-            self.counters.keys_joined += u64::from(before.contains_key(&job.number()));
-        }
-        let known = self.oracle.keys.entry(name).or_insert_with(|| KeyFacts {
-            job,
-            fingerprint: keyed.fingerprint.clone(),
-            since: now.0,
-        });
-        if known.job != job {
-            return Err(format!("one key, two jobs: {} and {job}", known.job));
-        }
-        if known.fingerprint != keyed.fingerprint {
-            return Err(format!("{job} answered another request with its key"));
-        }
-        Ok(())
-    }
-
-    /// The memory agrees with the rows, and what is due has an alarm.
-    fn check_state(&mut self, shard: usize, rows: &BTreeMap<JobNumber, RowView>, now: UnixMs) -> Check {
-        let object = &self.shards[shard];
-        let Some(state) = &object.state else { return Ok(()) };
-        let unstored = self
-            .oracle
-            .jobs
-            .values()
-            .filter(|f| f.shard == shard && !f.stored && f.open.is_some())
-            .count();
-        let running = rows.values().filter(|row| row.state == RUNNING).count();
-        let waiting = rows.values().filter(|row| row.state < RUNNING).count() as u64;
-        if state.running() != running + unstored || state.waiting() != waiting {
-            return Err(format!(
-                "{} run and {} wait in memory; {running} (and {unstored} without a row) and {waiting} in rows",
-                state.running(),
-                state.waiting()
-            ));
-        }
-        for row in rows.values().filter(|row| !row.ended()) {
-            let open = self.oracle.jobs.get(&row.id).and_then(|facts| facts.open);
-            if (row.state == RUNNING) != (open == Some(row.token)) || (row.state != RUNNING && open.is_some()) {
-                return Err(format!("{row:?}, and {open:?} is awaited"));
-            }
-            let facts = self.oracle.jobs.get(&row.id);
-            let (user, action) = match facts.map(|facts| (&facts.user, &facts.action)) {
-                Some((Some(user), Some(action))) => (user, action),
-                _ => return Err(format!("{} is stored, and nobody asked for it", row.id)),
-            };
-            let limited = of_limit(action) || action.as_str() == "brief";
-            let latest = match (row.state, row.due_at) {
-                // A lease that was renewed in memory goes as far as the alarm that found it alive has stored.
-                (RUNNING, at) => Some(at.unwrap_or(0).max(self.latest_clock + LEASE_MS)),
-                (PAUSED, None) => None,
-                (_, None) => return Err(format!("{} waits for no moment", row.id)),
-                // What the gate tells it next lets it go.
-                _ if !state.is_open() => None,
-                // A resume lets it go.
-                _ if self.oracle.pauses(shard, user, action) => None,
-                // What is a worker's waits for one that asks.
-                _ if action.as_str() == AWAY => None,
-                // What a limit holds back waits for a place to be given back, or for the time of its throttle.
-                _ if limited => Some(u64::MAX),
-                (_, Some(at)) => Some(at.max(self.latest_clock)),
-            };
-            let silence = facts.and_then(|facts| facts.silence);
-            let silent_at = silence.filter(|_| row.state == RUNNING).map(|ms| row.changed_at + ms);
-            let limits = row.give_up_at.into_iter().chain(silent_at).min();
-            let limits = limits.map(|at| at.max(self.latest_clock));
-            let Some(latest) = latest.into_iter().chain(limits).min() else {
-                continue;
-            };
-            if object.alarm.is_none_or(|alarm| alarm.0 > latest) {
-                return Err(format!("{row:?} has no alarm in time: {:?}", object.alarm));
-            }
-        }
-        self.check_clock_alarm(shard)?;
-        let object = &self.shards[shard];
-        let due_ends = rows.values().any(|row| row.ended() && row.due_at.is_some());
-        if due_ends && object.alarm.is_none() {
-            return Err("an end that is not delivered has no alarm".into());
-        }
-        if self.random.permille(60) {
-            self.counters.recoveries_compared += 1;
-            let found = State::recover(&object.db, now).map_err(|error| format!("a recovery: {error}"))?;
-            if found.running() != running || found.waiting() != waiting {
-                return Err(format!("a recovery finds {} running of {running}", found.running()));
-            }
-        }
-        self.oracle.undelivered.insert(shard, due_ends);
-        Ok(())
-    }
-
-    /// What is deleted must not be needed any more.
-    pub fn check_deleted(&mut self, shard: usize, keys: &[String]) -> Check {
-        for key in keys {
-            let rows = self.shards[shard]
-                .db
-                .run(
-                    "SELECT number FROM job WHERE checkpoint = ? AND state < 4",
-                    &[Value::Text(key)],
-                )
-                .map_err(|error| error.message)?;
-            if !rows.is_empty() {
-                return Err(format!("a checkpoint that is needed was deleted: {key}"));
-            }
-        }
-        Ok(())
     }
 }

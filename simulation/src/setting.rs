@@ -26,8 +26,8 @@ pub const BACKOFF_MIN_MS: u64 = 100;
 /// The revisions that a tenant switches between.
 pub const REVISIONS: [&str; 3] = ["rev_1", "rev_2", "rev_3"];
 /// The actions.
-pub const ACTIONS: [&str; 10] = [
-    "work", "back", "quick", "bound", "late", "echo", "brief", AWAY, SAME, LAST,
+pub const ACTIONS: [&str; 12] = [
+    "work", "back", "quick", "bound", "late", "echo", "brief", AWAY, SAME, LAST, ONE, NEWEST,
 ];
 /// The action whose requests of one value are one job until that has ended.
 pub const SAME: &str = "same";
@@ -35,6 +35,10 @@ pub const SAME: &str = "same";
 pub const LAST: &str = "last";
 /// The action that workers of the pool [`POOL`] run.
 pub const AWAY: &str = "away";
+/// The action of which a tenant runs one job, and refuses others meanwhile.
+pub const ONE: &str = "one";
+/// The action of which a user has one job that runs, the newest.
+pub const NEWEST: &str = "newest";
 /// The pool.
 pub const POOL: &str = "far";
 /// The tenants.
@@ -63,6 +67,8 @@ fn queue(scale: Scale) -> Queue {
         "limits": {
             "all": { "actions": ["work", "back", AWAY], "concurrency": RUNNING_MAX },
             "each": { "actions": "work", "key": "user", "concurrency": USER_RUNNING_MAX },
+            "one": { "actions": ONE, "concurrency": 1, "when_full": "refuse" },
+            "newest": { "actions": NEWEST, "key": "user", "concurrency": 1, "when_full": "replace" },
             "pace": {
                 "actions": "brief",
                 "throttle": {

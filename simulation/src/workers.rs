@@ -2,6 +2,7 @@
 //! own name, and finish late. What they run is an [`crate::executor::Attempt`] that outlives the object that leased it.
 
 use tidegate_engine::database::{Database, Value};
+use tidegate_engine::jobs::packed;
 use tidegate_protocol::calls::jobs::{Call, LeaseJobs, Reply};
 use tidegate_protocol::ids::{ActionName, PoolName};
 use tidegate_protocol::{Error, ErrorCode};
@@ -45,7 +46,9 @@ impl World {
         for shard in 0..self.shards.len() {
             let sql = "SELECT number FROM job WHERE state < 3 AND action = ?";
             let rows = self.shards[shard].db.run(sql, &[Value::Text(AWAY)]);
-            if !rows.map_err(|error| error.message)?.is_empty() {
+            let hidden = packed(&self.shards[shard].db).map_err(|error| error.message)?;
+            let hidden = hidden.iter().any(|job| job.spec.action.as_str() == AWAY);
+            if hidden || !rows.map_err(|error| error.message)?.is_empty() {
                 self.worker_asks(shard)?;
             }
         }

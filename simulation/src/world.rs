@@ -74,6 +74,11 @@ pub enum Event {
         to: From,
         reply: Result<calls::Reply, Error>,
     },
+    /// A shard has looked at its sockets and timers.
+    Breathed {
+        shard: usize,
+        life: u64,
+    },
     ToHub {
         hub: usize,
         deliveries: Vec<Delivery>,
@@ -440,6 +445,7 @@ impl World {
                 number,
             } => self.jobs_called(shard, *call, from, number),
             Event::FromJobs { to, reply } => self.jobs_replied(to, reply),
+            Event::Breathed { shard, life } => self.breathed(shard, life),
             Event::ToHub {
                 hub,
                 deliveries,

@@ -17,9 +17,9 @@ impl World {
             Some(at) if self.random.permille(800) => with[at],
             _ => client,
         };
-        match self.random.below(18) {
-            13.. => self.ask_about_batch(client),
-            10.. => self.change_one(client),
+        match self.random.below(20) {
+            15.. => self.ask_about_batch(client),
+            12.. => self.change_one(client),
             0..=4 => self.retry(client),
             5..=8 => self.change_many(client),
             _ => self.list_dead_letters(client),
@@ -158,7 +158,9 @@ impl World {
     }
 
     fn list_dead_letters(&mut self, client: usize) -> Check {
-        let Some(job) = self.some_job(client) else {
+        // Most objects have none: who looks for them looks where a job failed.
+        let failed = self.failed_job(client);
+        let Some(job) = failed.or_else(|| self.some_job(client)) else {
             return Ok(());
         };
         let caller = self.principal(client, usize::MAX).caller();

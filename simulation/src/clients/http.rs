@@ -5,6 +5,7 @@ use tidegate_protocol::calls::jobs::{Call, Filter, Reply};
 use tidegate_protocol::ids::{JobId, Seq};
 use tidegate_protocol::{Error, ErrorCode};
 
+use crate::setting::AWAY;
 use crate::world::{Check, Event, From, World};
 
 impl World {
@@ -54,6 +55,9 @@ impl World {
 
     /// The body of a batch: some requests, at times with the same key, and at times one that is nonsense.
     fn batch(&mut self, client: usize, http: u64) -> String {
+        if self.random.permille(300) {
+            return self.alike(client);
+        }
         let mut items = Vec::new();
         for n in 0..self.random.within(1..=5) {
             let key = self.key();
@@ -62,6 +66,26 @@ impl World {
         if self.random.permille(200) {
             items.push("{\"nonsense\":1}".into());
         }
+        format!("[{}]", items.join(","))
+    }
+
+    /// A batch of requests that differ in their input alone: those that wait for the same lie in one row.
+    fn alike(&mut self, client: usize) -> String {
+        let action = ["work", "back", "brief", AWAY][self.random.below(4) as usize];
+        let delay = if self.random.permille(300) {
+            format!(",\"delay_ms\":{}", self.random.within(1..=15_000))
+        } else {
+            String::new()
+        };
+        let mark = self.clients[client].mark.clone();
+        let count = self.random.within(3..=8);
+        let items: Vec<String> = (0..count)
+            .map(|n| {
+                format!(
+                    "{{\"action\":\"{action}\",\"mode\":\"async\",\"payload\":{{\"of\":\"{mark}\",\"n\":{n}}}{delay}}}"
+                )
+            })
+            .collect();
         format!("[{}]", items.join(","))
     }
 

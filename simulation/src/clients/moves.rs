@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tidegate_protocol::ids::JobId;
 
 use super::Stream;
-use crate::setting::{ACTIONS, AWAY, KEYS, LAST, SAME};
+use crate::setting::{ACTIONS, AWAY, KEYS, LAST, NEWEST, ONE, SAME};
 use crate::world::{Check, Event, World};
 
 impl World {
@@ -53,9 +53,11 @@ impl World {
             42..=45 => "back",
             46..=47 => LAST,
             48..=54 => "late",
-            55..=79 => "quick",
+            55..=73 => "quick",
+            74..=79 => ONE,
             80..=83 => "echo",
-            84..=92 => AWAY,
+            84..=90 => AWAY,
+            91..=94 => NEWEST,
             _ => "brief",
         };
         let mark = &self.clients[client].mark;
@@ -70,6 +72,8 @@ impl World {
         };
         let mut body = format!("{{\"id\":\"{id}\",\"action\":\"{action}\",\"payload\":{{\"of\":\"{mark}\",\"n\":{n}}}");
         match self.random.below(10) {
+            // What may have to be decided later is answered by an acknowledgment.
+            _ if action == ONE => {}
             0..=4 => {}
             5 => body.push_str(",\"mode\":\"sync\""),
             _ => body.push_str(",\"mode\":\"async\""),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tidegate_engine::database::Database;
-use tidegate_engine::jobs::Effect;
+use tidegate_engine::jobs::{Effect, packed};
 use tidegate_protocol::calls::jobs::{BatchAsk, Call, Reply};
 use tidegate_protocol::http::BatchView;
 use tidegate_protocol::ids::BatchId;
@@ -59,7 +59,7 @@ impl World {
         self.compare_batches(shard, turn, effects)
     }
 
-    fn jobs_of_batches(&self, shard: usize) -> Result<BTreeMap<BatchId, Jobs>, String> {
+    fn jobs_of_batches(&mut self, shard: usize) -> Result<BTreeMap<BatchId, Jobs>, String> {
         let sql = "SELECT batch, number, state, token FROM job WHERE batch IS NOT NULL";
         let rows = self.shards[shard].db.run(sql, &[]).map_err(|error| error.message)?;
         let mut seen: BTreeMap<BatchId, Jobs> = BTreeMap::new();
@@ -69,6 +69,11 @@ impl World {
             let mut number = || row.number().map_err(|error| error.message);
             let (job, state, token) = (number()?, number()?, number()?);
             seen.entry(id).or_default().insert(job, (state, token));
+        }
+        for job in packed(&self.shards[shard].db).map_err(|error| error.message)? {
+            self.counters.batch_jobs_packed += 1;
+            let id = job.spec.batch.ok_or("a packed job of no batch")?;
+            seen.entry(id).or_default().insert(job.id.number().0, (job.state, 0));
         }
         Ok(seen)
     }

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_engine::database::Database;
 use tidegate_engine::jobs::Effect;
-use tidegate_protocol::calls::jobs::{Call, JobRef};
+use tidegate_protocol::calls::jobs::{Call, JobRef, Reply};
 use tidegate_protocol::ids::{JobId, JobNumber};
 use tidegate_protocol::time::UnixMs;
 
 use super::once::key_name;
 use super::{CANCELLED, RUNNING, RowView};
 use crate::jobs::{Turn, own_reply};
+use crate::setting::NEWEST;
 use crate::world::{Check, World};
 
 type Rows = BTreeMap<JobNumber, RowView>;
@@ -38,7 +39,7 @@ impl World {
         now: UnixMs,
     ) -> Check {
         if let Turn::Handle(id, call) = turn
-            && !matches!(own_reply(*id, effects), Some(Err(_)))
+            && !matches!(own_reply(*id, effects), Some(Err(_) | Ok(Reply::Elsewhere { .. })))
         {
             self.note_company(shard, call, before, after, now);
         }
@@ -49,8 +50,11 @@ impl World {
             let Some(old) = before.get(number).filter(|old| !old.ended() && !stopping(old)) else {
                 continue;
             };
-            // A schedule that cancels the old does that by an alarm as well.
-            if (new.state == CANCELLED || stopping(new)) && !self.oracle.ticks.made(old.id) {
+            // A schedule that cancels the old does that by an alarm as well, and so may a job that takes another's place.
+            let facts = self.oracle.jobs.get(&old.id);
+            let replaced = old.state == RUNNING
+                && facts.is_some_and(|facts| facts.action.as_ref().is_some_and(|action| action.as_str() == NEWEST));
+            if (new.state == CANCELLED || stopping(new)) && !self.oracle.ticks.made(old.id) && !replaced {
                 self.check_company(old.id, now)?;
             }
         }
@@ -91,6 +95,16 @@ impl World {
                 (company.came_at, company.truly_came_at) = (now.0, truly);
             }
         }
+    }
+
+    /// A request that had to wait became this job.
+    pub(super) fn note_company_of(&mut self, job: JobId, max_ms: Option<u64>, now: UnixMs) {
+        let company = Company {
+            max_ms,
+            came_at: now.0,
+            truly_came_at: self.time,
+        };
+        self.oracle.company.insert(job, company);
     }
 
     /// A row for each job that has not ended and whose every request asked, and no other.

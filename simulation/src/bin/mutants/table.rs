@@ -1,18 +1,15 @@
-//! Checks the checks: breaks the engine by hand in known ways, on a copy, and sees that each is caught.
-//!
-//! `cargo run -p tidegate-simulation --bin mutants [-- NAME…]`. Every mutant is built and run against the simulation,
-//! and against the engine's own tests where that lets it live. A mutant that lives fails the command.
+//! The known ways to break the engine.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::time::Instant;
-
-struct Mutant {
-    name: &'static str,
-    file: &'static str,
-    from: &'static str,
-    to: &'static str,
+/// A rule of the engine, and how it is broken.
+pub struct Mutant {
+    /// What is wrong then.
+    pub name: &'static str,
+    /// Where the rule is, from the root of the repository.
+    pub file: &'static str,
+    /// Its text, whatever the white space in between. It is there once.
+    pub from: &'static str,
+    /// What stands there instead.
+    pub to: &'static str,
 }
 
 const fn mutant(name: &'static str, file: &'static str, from: &'static str, to: &'static str) -> Mutant {
@@ -66,11 +63,17 @@ const TRAIL: &str = "shared/engine/src/jobs/trail.rs";
 const AWAY: &str = "shared/engine/src/jobs/away.rs";
 const FOLLOWED: &str = "shared/engine/src/hub/followed.rs";
 const PLACES: &str = "shared/engine/src/jobs/places.rs";
-const SHARING: &str = "shared/engine/src/jobs/sharing.rs";
+const ASKER: &str = "shared/engine/src/jobs/sharing/asker.rs";
 const DOORBELLS: &str = "shared/engine/src/jobs/doorbells.rs";
 const STARTED: &str = "shared/engine/src/jobs/started.rs";
+const BREATH: &str = "shared/engine/src/breath.rs";
+const CONTROL: &str = "shared/engine/src/jobs/control.rs";
+const PACKS: &str = "shared/engine/src/jobs/packs.rs";
+const PACKING: &str = "shared/engine/src/jobs/packing.rs";
+const HEADS: &str = "shared/engine/src/jobs/heads.rs";
 
-const MUTANTS: &[Mutant] = &[
+/// Each of them has to be caught.
+pub const MUTANTS: &[Mutant] = &[
     mutant(
         "a batch's key is every user's",
         HUB_BATCH,
@@ -176,7 +179,7 @@ const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "a recalled object takes the answer to what it asked before",
-        SHARING,
+        ASKER,
         "older than this. grant.asked = None;",
         "older than this.",
     ),
@@ -188,7 +191,7 @@ const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "places that are not used are never given back",
-        SHARING,
+        ASKER,
         "let unused = keeps < grant.places;",
         "let unused = keeps < grant.places && keeps > 1 << 30;",
     ),
@@ -1033,256 +1036,82 @@ const MUTANTS: &[Mutant] = &[
         "self.start(call, id)",
         "self.start(call, JobId::new(id.number(), !id.tail()))",
     ),
+    mutant(
+        "what runs out of a pack is found by no recovery",
+        STATE,
+        "for number in state.packs.gone().filter(|number| *number <= watermark) {",
+        "for number in state.packs.gone().filter(|_| false) {",
+    ),
+    mutant(
+        "a pack names for ever what has left it",
+        PACKS,
+        "pack.places.retain(|place| !place.left);",
+        "",
+    ),
+    mutant(
+        "a pack goes while only it tells what runs",
+        PACKING,
+        "if !numbers.iter().any(unfound) {",
+        "if unfound(&first) || !numbers.is_empty() {",
+    ),
+    mutant(
+        "a pack outlives the alarm that has seen to what left it",
+        WAKE,
+        "self.state.packs.settle(self.db)",
+        "Ok(())",
+    ),
+    mutant(
+        "packs of one lane start one after the other",
+        PACKS,
+        "packs.next_if(|pack| earliest.is_none_or(|earliest| *pack <= earliest))",
+        "packs.next_if(|_| earliest.is_none())",
+    ),
+    mutant(
+        "what is packed starts after what has rows",
+        HEADS,
+        "heads.make_contiguous().sort_by_key(place);",
+        "",
+    ),
+    mutant(
+        "a cancelled batch keeps what is packed",
+        BATCHES,
+        "found.extend(packed.take(scan)",
+        "found.extend(packed.take(0)",
+    ),
+    mutant(
+        "a list passes over what is packed",
+        SELECT,
+        "if source == Source::DeadLetters {",
+        "if source != Source::Open {",
+    ),
+    mutant(
+        "a job with a limit of time is packed",
+        ENQUEUE,
+        "if is_plain && !rings && job.give_up_at.is_none() {",
+        "if is_plain && !rings {",
+    ),
+    mutant(
+        "what is asked of a packed job is not kept",
+        PACKING,
+        "if job.control.is_some() || job.reported.is_some() {",
+        "if job.reported.is_some() {",
+    ),
+    mutant(
+        "packed jobs count for nothing in what is ahead",
+        CONTROL,
+        "Ok(stored + self.state.packs.ahead(&shape.name()?, due, job.id.number()))",
+        "Ok(stored)",
+    ),
+    mutant(
+        "an attempt that is given up as it begins is made all the same",
+        JOBS,
+        "for lease in given_up.collect::<Vec<_>>() {",
+        "for lease in given_up.take(0).collect::<Vec<_>>() {",
+    ),
+    mutant(
+        "what comes while a look is waited for is done at once",
+        BREATH,
+        "let most = if self.looking { self.early } else { self.most };",
+        "let most = self.most;",
+    ),
 ];
-
-/// Finds `wanted` in `text` whatever the white space between; its bytes.
-fn find(text: &str, wanted: &str) -> Vec<(usize, usize)> {
-    let wanted: Vec<char> = wanted.chars().filter(|c| !c.is_whitespace()).collect();
-    let ends = |start: usize| {
-        let mut left = wanted.iter();
-        let mut next = left.next();
-        for (at, c) in text[start..].char_indices().filter(|(_, c)| !c.is_whitespace()) {
-            if next != Some(&c) {
-                return None;
-            }
-            next = left.next();
-            if next.is_none() {
-                return Some(start + at + c.len_utf8());
-            }
-        }
-        None
-    };
-    let starts = text.char_indices().filter(|(_, c)| Some(c) == wanted.first());
-    starts
-        .filter_map(|(start, _)| ends(start).map(|end| (start, end)))
-        .collect()
-}
-
-/// Makes `to` the same as `from`: what is no longer there is removed, or a file that was split would be built as well.
-fn copy(from: &Path, to: &Path) -> Result<(), String> {
-    let told = |error: std::io::Error| format!("{}: {error}", from.display());
-    fs::create_dir_all(to).map_err(told)?;
-    for entry in fs::read_dir(to).map_err(told)? {
-        let entry = entry.map_err(told)?;
-        if from.join(entry.file_name()).exists() {
-            continue;
-        }
-        let stale = entry.path();
-        let removed = if stale.is_dir() {
-            fs::remove_dir_all(&stale)
-        } else {
-            fs::remove_file(&stale)
-        };
-        removed.map_err(told)?;
-    }
-    for entry in fs::read_dir(from).map_err(told)? {
-        let entry = entry.map_err(told)?;
-        let target = to.join(entry.file_name());
-        if entry.file_type().map_err(told)?.is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            let bytes = fs::read(entry.path()).map_err(told)?;
-            // What has not changed keeps its time, so that it is not built again.
-            if fs::read(&target).ok().as_ref() != Some(&bytes) {
-                fs::write(&target, bytes).map_err(told)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The root manifest of the copy: the same versions, three members, a quick build.
-fn manifest(original: &str) -> Result<String, String> {
-    let (before, rest) = original
-        .split_once("members = [")
-        .ok_or("the root manifest names no members")?;
-    let (_, rest) = rest.split_once(']').ok_or("the root manifest's members have no end")?;
-    let (rest, _) = rest
-        .split_once("\n[package]")
-        .ok_or("the root manifest is no package")?;
-    let absent = [
-        "tidegate-durable-objects",
-        "tidegate-identity",
-        "tidegate-patterns",
-        "tidegate-sdk",
-    ];
-    let lines = rest
-        .lines()
-        .filter(|line| !absent.iter().any(|name| line.starts_with(name)));
-    let rest: Vec<&str> = lines.collect();
-    Ok(format!(
-        "{before}members = [\"shared/engine\", \"shared/protocol\", \"simulation\"]{}\n\n\
-         [profile.dev]\nopt-level = 1\ndebug = false\n[profile.dev.package.\"*\"]\nopt-level = 2\n",
-        rest.join("\n")
-    ))
-}
-
-struct Bench {
-    house: PathBuf,
-    copy: PathBuf,
-}
-
-impl Bench {
-    fn refresh(&self) -> Result<(), String> {
-        copy(&self.house.join("shared/engine"), &self.copy.join("shared/engine"))?;
-        copy(&self.house.join("shared/protocol"), &self.copy.join("shared/protocol"))?;
-        copy(&self.house.join("simulation"), &self.copy.join("simulation"))?;
-        // Tests of the engine read the published schema.
-        copy(&self.house.join("docs"), &self.copy.join("docs"))?;
-        copy(&self.house.join("examples"), &self.copy.join("examples"))?;
-        for name in ["rustfmt.toml", "clippy.toml", "Cargo.lock"] {
-            if let Ok(bytes) = fs::read(self.house.join(name)) {
-                fs::write(self.copy.join(name), bytes).map_err(|error| error.to_string())?;
-            }
-        }
-        let original = fs::read_to_string(self.house.join("Cargo.toml")).map_err(|error| error.to_string())?;
-        fs::write(self.copy.join("Cargo.toml"), manifest(&original)?).map_err(|error| error.to_string())
-    }
-
-    fn apply(&self, mutant: &Mutant) -> Result<(), String> {
-        let path = self.copy.join(mutant.file);
-        let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let [(start, end)] = find(&text, mutant.from)[..] else {
-            return Err(format!("`{}` must stand once in {}", mutant.from, mutant.file));
-        };
-        let broken = format!("{}{}{}", &text[..start], mutant.to, &text[end..]);
-        fs::write(&path, broken).map_err(|error| error.to_string())
-    }
-
-    fn cargo(&self, arguments: &[&str]) -> Result<(bool, String), String> {
-        let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(arguments)
-            .current_dir(&self.copy)
-            .env("CARGO_TARGET_DIR", self.copy.join("target"))
-            .env("RUST_BACKTRACE", "0")
-            .output()
-            .map_err(|error| format!("cargo: {error}"))?;
-        let text = [output.stdout, output.stderr].concat();
-        Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
-    }
-
-    /// What killed the code as it stands; `None` where it lives.
-    fn killer(&self) -> Result<Option<String>, String> {
-        let (built, said) = self.cargo(&[
-            "build",
-            "--quiet",
-            "-p",
-            "tidegate-simulation",
-            "--bin",
-            "tidegate-simulation",
-        ])?;
-        if !built {
-            return Err(format!("it does not build:\n{said}"));
-        }
-        let seeds = [
-            "run",
-            "--quiet",
-            "-p",
-            "tidegate-simulation",
-            "--",
-            "--seeds",
-            "400",
-            "--steps",
-            "400",
-        ];
-        let (lives, said) = self.cargo(&seeds)?;
-        if !lives {
-            let rule = said
-                .lines()
-                .find(|line| line.starts_with("seed "))
-                .unwrap_or("simulation")
-                .to_owned();
-            return Ok(Some(rule));
-        }
-        let (lives, said) = self.cargo(&[
-            "test",
-            "--quiet",
-            "-p",
-            "tidegate-engine",
-            "--features",
-            "native",
-            "--lib",
-            "--",
-            "jobs::",
-            "hub::",
-        ])?;
-        if !lives {
-            let test = said
-                .lines()
-                .find(|line| line.starts_with("---- "))
-                .unwrap_or("a test")
-                .to_owned();
-            return Ok(Some(test.trim_matches(['-', ' ']).replace(" stdout", "")));
-        }
-        Ok(None)
-    }
-}
-
-fn run() -> Result<bool, String> {
-    let house = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .ok_or("no workspace")?
-        .to_path_buf();
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| house.join("target"), PathBuf::from);
-    let bench = Bench {
-        copy: target.join("mutants"),
-        house,
-    };
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
-    bench.refresh()?;
-    if let Some(rule) = bench.killer()? {
-        return Err(format!("the engine itself does not pass: {rule}"));
-    }
-    let mut all_die = true;
-    for mutant in MUTANTS
-        .iter()
-        .filter(|mutant| wanted.is_empty() || wanted.iter().any(|name| mutant.name.contains(name)))
-    {
-        let begun = Instant::now();
-        bench.refresh()?;
-        let killer = bench.apply(mutant).and_then(|()| bench.killer());
-        all_die &= matches!(killer, Ok(Some(_)));
-        let by = match killer {
-            Ok(Some(by)) => by,
-            Ok(None) => "LIVES".into(),
-            Err(error) => format!("does not apply: {error}"),
-        };
-        let by: String = by.chars().take(150).collect();
-        println!("{:<60} {:>4} s  {by}", mutant.name, begun.elapsed().as_secs());
-    }
-    Ok(all_die)
-}
-
-fn main() -> ExitCode {
-    match run() {
-        Ok(true) => {
-            println!("every mutant dies");
-            ExitCode::SUCCESS
-        }
-        Ok(false) => {
-            println!("a mutant lives: the checks do not see it");
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "these are tests")]
-
-    use super::*;
-
-    #[test]
-    fn each_mutant_breaks_one_place_of_the_code_as_it_is() {
-        let house = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        for mutant in MUTANTS {
-            let text = fs::read_to_string(house.join(mutant.file)).unwrap();
-            let places = find(&text, mutant.from).len();
-            assert_eq!(places, 1, "{}: `{}` in {}", mutant.name, mutant.from, mutant.file);
-        }
-    }
-}
