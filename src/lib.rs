@@ -36,6 +36,7 @@ use crate::routes::{Access, Route, allowed, find};
 #[event(start)]
 fn start() {
     console_error_panic_hook::set_once();
+    tidegate_durable_objects::microtasks::wake_by_promises();
 }
 
 /// A request from outside, or one of the deployment's own for the executor.

@@ -1,8 +1,8 @@
 //! How soon what a handler says of its progress is at the client's socket, at 1,000 events a second.
 //!
 //! The handler is `core.delay`, whose steps are due at moments that follow from its beginning. When that was nobody says, but
-//! not before its job was accepted: the time from there is a little longer than it should be, by the way to the executor, and
-//! counts whatever holds up the handler itself.
+//! not before its attempt was given out (`started_at`): the time from there is a little longer than it should be, by the way
+//! to the executor, and counts whatever holds up the handler itself.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -20,6 +20,10 @@ const TENANT: &str = "bench-progress";
 /// Jobs that say something each 125 ms, which makes 1,000 events a second; 128 may run at once.
 const JOBS: usize = 125;
 const STEP_MS: usize = 125;
+/// Between the starts of two jobs: so long that none waits for the start of another. It shares no factor with a step, so
+/// that the steps of all of them are spread evenly.
+const APART_MS: usize = 9;
+const _: () = assert!(STEP_MS % 3 != 0 && APART_MS == 9 && JOBS <= STEP_MS);
 /// Sockets that follow them.
 const SOCKETS: usize = 5;
 const JOBS_OF_A_SOCKET: usize = JOBS / SOCKETS;
@@ -71,7 +75,7 @@ pub async fn measure(system: &System, plan: Plan, report: &mut Report) -> Result
 async fn one(system: &System, measured: Duration) -> Result<Run> {
     let ms = |time: Duration| usize::try_from(time.as_millis());
     // What is said while the jobs begin does not count.
-    let early = ms(WARM_UP)?.div_ceil(STEP_MS);
+    let early = (JOBS * APART_MS + ms(WARM_UP)?).div_ceil(STEP_MS);
     let steps = early + ms(measured)?.div_ceil(STEP_MS);
     let start = Instant::now();
     let mut followers = Vec::new();
@@ -87,8 +91,8 @@ async fn one(system: &System, measured: Duration) -> Result<Run> {
         let mut began = Vec::new();
         for job in jobs {
             let job = http.json("GET", &format!("/v1/jobs/{job}"), "").await?;
-            let created = job.get("created_at").and_then(Value::as_str).context("no created_at")?;
-            began.push(ms_of_day(created).with_context(|| format!("created_at {created}"))?);
+            let started = job.get("started_at").and_then(Value::as_str).context("no started_at")?;
+            began.push(ms_of_day(started).with_context(|| format!("started_at {started}"))?);
         }
         for event in events.iter().filter(|event| event.step > count(early)) {
             let began = began.get(event.job).context("an event of no job")?;
@@ -113,7 +117,7 @@ async fn follow(
 ) -> Result<(Vec<String>, Vec<Event>)> {
     let mut ids = vec![String::new(); JOBS_OF_A_SOCKET];
     let (mut events, mut next, mut ended) = (Vec::new(), 0, 0);
-    let millisecond = |job: usize| u64::try_from(job * SOCKETS + number);
+    let millisecond = |job: usize| u64::try_from((job * SOCKETS + number) * APART_MS);
     while ended < JOBS_OF_A_SOCKET {
         let due = start + Duration::from_millis(millisecond(next)?);
         let incoming = tokio::select! {

@@ -8,6 +8,7 @@ pub mod attempts;
 mod gathering;
 pub mod hub;
 pub mod jobs;
+pub mod microtasks;
 mod object_reader;
 mod outbox;
 pub mod plans;

@@ -4,10 +4,11 @@
 //! run a synchronous transaction, and take the alarm only by a promise. A row is read as a JavaScript array.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 
-use js_sys::{Array, Uint8Array};
-use tidegate_engine::database::{Cell, Database, DatabaseError, Row, Value, suite};
+use js_sys::{Array, JsString, Uint8Array};
+use tidegate_engine::database::{Cell, Database, DatabaseError, Row, Value, gives_rows, suite};
 use tidegate_protocol::time::UnixMs;
 use wasm_bindgen::prelude::*;
 
@@ -26,11 +27,13 @@ extern "C" {
 
     type RawSql;
     #[wasm_bindgen(method, catch, variadic)]
-    fn exec(this: &RawSql, sql: &str, values: &Array) -> Result<RawCursor, JsValue>;
+    fn exec(this: &RawSql, sql: &JsString, values: &Array) -> Result<RawCursor, JsValue>;
 
     type RawCursor;
     #[wasm_bindgen(method, catch)]
     fn raw(this: &RawCursor) -> Result<JsValue, JsValue>;
+    #[wasm_bindgen(method, catch, js_name = toArray)]
+    fn to_array(this: &RawCursor) -> Result<Array, JsValue>;
     #[wasm_bindgen(method, getter, js_name = rowsWritten)]
     fn rows_written(this: &RawCursor) -> f64;
 
@@ -43,6 +46,30 @@ fn refused(cause: &JsValue) -> DatabaseError {
         .ok()
         .and_then(|text| text.as_string());
     DatabaseError::new(message.unwrap_or_else(|| "the database threw something that is no error".into()))
+}
+
+/// A statement as the platform takes it.
+#[derive(Clone)]
+struct Statement {
+    text: JsString,
+    gives_rows: bool,
+}
+
+thread_local! {
+    /// The statements of all objects of this isolate that have been run, by the address and length of their text: each is
+    /// made into a JavaScript string once. The platform finds what it has compiled by the identity of that string.
+    static STATEMENTS: RefCell<BTreeMap<(usize, usize), Statement>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+fn statement(sql: &'static str) -> Statement {
+    let place = (sql.as_ptr() as usize, sql.len());
+    STATEMENTS.with_borrow_mut(|statements| {
+        let known = statements.entry(place).or_insert_with(|| Statement {
+            text: JsString::from(sql),
+            gives_rows: gives_rows(sql),
+        });
+        known.clone()
+    })
 }
 
 /// The SQLite and the alarm of one object.
@@ -146,14 +173,19 @@ impl Database for ObjectDatabase {
                 Value::Blob(bytes) => Uint8Array::from(*bytes).into(),
             });
         }
-        let cursor = self.sql.exec(sql, &bound).map_err(|cause| refused(&cause))?;
-        let rows = cursor
-            .raw()
-            .and_then(|rows| array_from(&rows))
-            .map_err(|cause| refused(&cause))?;
+        let Statement { text, gives_rows } = statement(sql);
+        let cursor = self.sql.exec(&text, &bound).map_err(|cause| refused(&cause))?;
+        // A cursor that is not read to its end keeps its compiled statement until it is collected as garbage. An empty one
+        // is at its end soonest without an iterator.
+        let rows = if gives_rows {
+            cursor.raw().and_then(|rows| array_from(&rows))
+        } else {
+            cursor.to_array()
+        };
+        let rows = rows.map_err(|cause| refused(&cause))?;
         let read = rows
             .iter()
-            .map(|row| Row::new(Array::from(&row).iter().map(cell).collect()))
+            .map(|row| Row::new(row.unchecked_into::<Array>().iter().map(cell).collect()))
             .collect();
         self.rows_written.set(self.rows_written.get() + cursor.rows_written());
         Ok(read)

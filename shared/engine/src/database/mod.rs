@@ -13,6 +13,18 @@ use core::fmt;
 pub mod native;
 pub mod suite;
 
+/// Whether a statement may give rows: all but an `INSERT`, `UPDATE` or `DELETE` that returns nothing, and what changes the
+/// schema. Where it says no, the shell reads none.
+pub fn gives_rows(sql: &str) -> bool {
+    let first = sql
+        .lines()
+        .map(str::trim_start)
+        .find(|line| !line.is_empty() && !line.starts_with("--"));
+    let writes = ["INSERT ", "UPDATE ", "DELETE ", "CREATE ", "ALTER ", "DROP "];
+    let is_write = first.is_some_and(|first| writes.iter().any(|word| first.starts_with(word)));
+    !is_write || sql.contains("RETURNING")
+}
+
 /// A value bound to a statement.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value<'a> {

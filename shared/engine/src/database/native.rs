@@ -8,7 +8,7 @@ use std::path::Path;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql};
 
-use super::{Cell, Database, DatabaseError, Row, Value};
+use super::{Cell, Database, DatabaseError, Row, Value, gives_rows};
 
 /// A native database.
 pub struct Native {
@@ -90,6 +90,9 @@ impl Database for Native {
                 });
             }
             read.push(Row::new(cells));
+        }
+        if columns > 0 && !gives_rows(sql) {
+            return Err(DatabaseError::new(format!("rows that an object would not read: {sql}")));
         }
         Ok(read)
     }
