@@ -4,9 +4,11 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::rc::Rc;
 
 use futures_channel::oneshot;
+use futures_util::future::{Either, select};
 use tidegate_engine::breath::{Breath, Step};
 use tidegate_engine::database::{DatabaseError, migrate};
 use tidegate_engine::jobs::{self, CallId, Effect, State as Memory};
@@ -48,8 +50,8 @@ struct Shell {
     memory: RefCell<Option<Memory>>,
     /// When the alarm is set for, as far as this instance knows.
     alarm: Cell<Option<UnixMs>>,
-    /// When this instance's timer fires.
-    timer: Cell<Option<UnixMs>>,
+    /// When this instance's timer fires, and what keeps it from ending before.
+    timer: RefCell<Option<(UnixMs, oneshot::Sender<()>)>>,
     asking: RefCell<BTreeMap<CallId, oneshot::Sender<core::result::Result<Reply, Error>>>>,
     next_call: Cell<u64>,
     outboxes: RefCell<BTreeMap<HubIndex, Rc<Outbox<Delivery>>>>,
@@ -75,7 +77,7 @@ impl DurableObject for Jobs {
             name,
             memory: RefCell::new(None),
             alarm: Cell::new(None),
-            timer: Cell::new(None),
+            timer: RefCell::new(None),
             asking: RefCell::new(BTreeMap::new()),
             next_call: Cell::new(0),
             outboxes: RefCell::new(BTreeMap::new()),
@@ -236,17 +238,22 @@ impl Shell {
         }
     }
 
+    /// Has this instance woken at `tick`. Without one its timer ends: a timer that nobody waits for keeps the object awake.
     fn start_timer(self: &Rc<Self>, tick: Option<UnixMs>) {
-        let Some(at) = tick else { return };
-        if self.timer.get().is_some_and(|set| set <= at) {
+        let Some(at) = tick else {
+            self.timer.take();
+            return;
+        };
+        if self.timer.borrow().as_ref().is_some_and(|(set, _)| *set <= at) {
             return;
         }
-        self.timer.set(Some(at));
+        let (kept, dropped) = oneshot::channel();
+        self.timer.replace(Some((at, kept)));
         let shell = self.clone();
         self.state.wait_until(async move {
-            sleep(at.since(now())).await;
-            if shell.timer.get() == Some(at) {
-                shell.timer.set(None);
+            let timer = pin!(sleep(at.since(now())));
+            if let Either::Left(_) = select(timer, dropped).await {
+                shell.timer.take();
                 shell.run(|db, memory, now, random| jobs::tick(db, memory, now, random));
             }
         });

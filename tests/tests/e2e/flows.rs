@@ -1,5 +1,7 @@
 //! The ways of a request: answered, acknowledged, followed, waited for, cancelled, tried again.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use tidegate_tests::eventually;
 use tidegate_tests::history::is_terminal;
@@ -352,4 +354,25 @@ fn large_result(between: Between) {
     let result = stage.tenant.client("alice").get(&url).json(200);
     assert_eq!(result["text"], text);
     stage.finish(Some(&follower.job));
+}
+
+/// An object that is awake costs, and holds up whatever wants to move it: the timer of a wait ends with the wait.
+#[test]
+fn a_wait_that_is_over_keeps_no_object_awake() {
+    let stage = Stage::new(Between::Nothing, None);
+    let client = stage.tenant.client("alice");
+    let accepted = client.post_with("/v1/requests", &[("prefer", "respond-async")], &slow(200, 1));
+    let job = job_of(&accepted.json(202));
+    let waited = client.get(&format!("/v1/jobs/{job}?wait=60")).json(200);
+    assert_eq!(waited["status"], "succeeded", "{waited}");
+    let over = Instant::now();
+    let objects = stage.tenant.objects();
+    for (class, name) in objects.iter().filter(|(class, _)| *class == "Jobs") {
+        assert!(stage.tenant.server.evict(class, name), "{name} is awake");
+    }
+    let took = over.elapsed();
+    assert!(
+        took < Duration::from_secs(25),
+        "the object went to sleep after {took:?}"
+    );
 }
