@@ -24,6 +24,7 @@ use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 use worker::{DurableObject, Env, Request, Response, Result, State, durable_object, wasm_bindgen};
 
+use crate::company::company;
 use crate::outbox::Outbox;
 use crate::platform::{deployment_key, log_error, now, random, unavailable};
 use crate::remote::{self, Callee};
@@ -81,7 +82,7 @@ impl DurableObject for Jobs {
             asking: RefCell::new(BTreeMap::new()),
             next_call: Cell::new(0),
             outboxes: RefCell::new(BTreeMap::new()),
-            breath: RefCell::new(Breath::new(jobs::COST_MAX, jobs::COST_EARLY, |(_, call)| {
+            breath: RefCell::new(Breath::new(jobs::COST_ALONE_MAX, jobs::COST_EARLY, |(_, call)| {
                 jobs::cost(call)
             })),
         });
@@ -148,6 +149,7 @@ impl Shell {
 
     /// Decides calls, as many in one transaction as there is room for before the next look at sockets and timers.
     fn take(self: &Rc<Self>, calls: Vec<(CallId, Call)>) {
+        self.allow();
         let step = self.breath.borrow_mut().take(calls);
         if self.decide(step) {
             let shell = self.clone();
@@ -159,10 +161,19 @@ impl Shell {
     async fn look(self: &Rc<Self>) {
         loop {
             sleep(0).await;
+            self.allow();
             let step = self.breath.borrow_mut().looked();
             if !self.decide(step) {
                 return;
             }
+        }
+    }
+
+    /// Does as much between two looks as is fair to whoever else is here.
+    fn allow(&self) {
+        if let Some((tenant, _)) = &self.name {
+            let most = jobs::allowance(company(tenant, now()));
+            self.breath.borrow_mut().allow(most);
         }
     }
 

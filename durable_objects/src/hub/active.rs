@@ -9,6 +9,7 @@ use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
 use super::{DESCRIPTION_MS, Shell};
+use crate::company::company;
 use crate::platform::{log_error, now, random};
 use crate::{plans, remote};
 
@@ -84,6 +85,9 @@ impl Shell {
         now: UnixMs,
         decide: impl FnOnce(&mut Memory, &mut Moment<'_>, &Plan) -> R,
     ) -> R {
+        if let Some((tenant, _)) = &self.name {
+            company(tenant, now);
+        }
         let mut chance = random;
         let mut moment = Moment {
             now,

@@ -13,7 +13,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 use futures_channel::oneshot;
-use tidegate_engine::hub::{BATCH_PART_MAX, CallId, HttpId, Hub as Memory};
+use tidegate_engine::hub::{CallId, HttpId, Hub as Memory, batch_part_max};
 use tidegate_protocol::calls::Answered;
 use tidegate_protocol::calls::hub::{Call, Reply};
 use tidegate_protocol::calls::jobs;
@@ -24,6 +24,7 @@ use wasm_bindgen::prelude::*;
 use worker::{DurableObject, Env, Request, Response, Result, State, WebSocket, durable_object};
 
 use self::active::Known;
+use crate::company::company;
 use crate::outbox::Outbox;
 use crate::platform::now;
 use crate::remote;
@@ -202,13 +203,16 @@ impl Shell {
                         return Err(error);
                     }
                 };
-                let mut rest = items.chunks(BATCH_PART_MAX).peekable();
-                while let Some(items) = rest.next() {
+                let mut rest = items.as_slice();
+                while !rest.is_empty() {
+                    let part_max = batch_part_max(company(&principal.tenant, now()));
+                    let (items, others) = rest.split_at(rest.len().min(part_max));
+                    rest = others;
                     let effects = self.decide(&known, now(), |memory, moment, plan| {
                         memory.batch_part(moment, plan, &principal, &mut parts, items, traceparent.as_deref())
                     });
                     self.perform(effects);
-                    if rest.peek().is_some() {
+                    if !rest.is_empty() {
                         // Sockets and timers are looked at meanwhile.
                         sleep(0).await;
                     }

@@ -10,6 +10,7 @@ extern crate std;
 
 pub mod audit;
 pub mod breath;
+pub mod company;
 pub mod composition;
 pub mod database;
 mod digest;

@@ -20,6 +20,7 @@ use tidegate_protocol::{Error, ErrorCode, Fault};
 use super::pending::Asker;
 use super::requests::header_key;
 use super::{Admitted, Context, Effect, HttpId, Hub, Moment, admit};
+use crate::company::Company;
 use crate::composition::Plan;
 use crate::digest::short;
 
@@ -36,8 +37,15 @@ struct Gathering {
     id: BatchId,
 }
 
-/// Requests of a batch that are admitted in one turn at most: one or two milliseconds of work.
-pub const BATCH_PART_MAX: usize = 64;
+/// Requests of a batch that are admitted in one turn at most: one or two milliseconds of work, or half a one where others
+/// share the thread.
+#[must_use]
+pub const fn batch_part_max(company: Company) -> usize {
+    match company {
+        Company::Alone => 64,
+        Company::Others => 16,
+    }
+}
 
 /// A batch that has begun, and the parts of it that are still to be admitted.
 #[derive(Debug)]

@@ -34,7 +34,7 @@ use tidegate_protocol::ids::{ConnectionId, HubIndex, JobId, RequestId, ShardInde
 use tidegate_protocol::time::UnixMs;
 
 pub use admit::{Admitted, Answers, Context, Run, admit, hub_of};
-pub use batch::{BATCH_DATA_BYTES_MAX, BATCH_PART_MAX, BatchParts};
+pub use batch::{BATCH_DATA_BYTES_MAX, BatchParts, batch_part_max};
 pub use session::{Follow, SCOPES_BYTES_MAX, Session};
 pub use workers::{Dealt, LEASES_MAX};
 

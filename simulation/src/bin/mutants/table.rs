@@ -1111,7 +1111,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "what comes while a look is waited for is done at once",
         BREATH,
-        "let most = if self.looking { self.early } else { self.most };",
+        "let most = if self.looking { self.early.min(self.most) } else { self.most };",
         "let most = self.most;",
     ),
 ];
