@@ -23,7 +23,7 @@ const STEP_MS: usize = 125;
 /// Between the starts of two jobs: so long that none waits for the start of another. It shares no factor with a step, so
 /// that the steps of all of them are spread evenly.
 const APART_MS: usize = 9;
-const _: () = assert!(STEP_MS % 3 != 0 && APART_MS == 9 && JOBS <= STEP_MS);
+const _: () = assert!(!STEP_MS.is_multiple_of(3) && APART_MS == 9 && JOBS <= STEP_MS);
 /// Sockets that follow them.
 const SOCKETS: usize = 5;
 const JOBS_OF_A_SOCKET: usize = JOBS / SOCKETS;
