@@ -3,14 +3,35 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tidegate_tests::stage::{Between, Follower, Stage};
 use tidegate_tests::tenant::{Tenant, composition};
+
+use crate::three_ways;
+
+three_ways! {
+    a_job_that_takes_longer_than_it_may_fails_with_the_limit_and_not_before(super::too_long);
+    a_job_that_no_worker_takes_in_time_expires(super::not_taken);
+    a_run_that_puts_itself_off_goes_on_in_its_one_attempt(super::put_off);
+}
 
 /// Attempts under way at once in one shard, as the reference of limits says.
 const PLACES: usize = 128;
 
+fn stage(between: Between) -> Stage {
+    let stage = Stage::new(between, None);
+    stage.tenant.put_composition(&limited());
+    stage
+}
+
 fn tenant() -> Tenant {
     let tenant = Tenant::shared();
+    tenant.put_composition(&limited());
+    tenant
+}
+
+fn limited() -> Value {
     let mut document = composition(None);
+    document["patterns"]["crew"] = json!({ "use": "pull" });
     let actions = &mut document["actions"];
     actions["whole"] = json!({ "run": "core.delay", "mode": "async", "lease": "20s", "total_timeout": "1500ms" });
     actions["tried"] = json!({
@@ -24,8 +45,8 @@ fn tenant() -> Tenant {
         "retry": { "attempts": 1 },
     });
     actions["pause"] = json!({ "run": "core.pause", "mode": "async", "retry": { "attempts": 1 } });
-    tenant.put_composition(&document);
-    tenant
+    actions["taken"] = json!({ "run": "crew.handle", "queue_timeout": "1500ms" });
+    document
 }
 
 /// What `end` says of the limit that passed.
@@ -38,23 +59,46 @@ fn job(tenant: &Tenant, id: &str) -> Value {
     tenant.client("alice").get(&format!("/v1/jobs/{id}")).json(200)
 }
 
-#[test]
-fn a_job_that_takes_longer_than_it_may_fails_with_the_limit_and_not_before() {
-    let tenant = tenant();
-    let mut socket = tenant.socket("alice");
+fn too_long(between: Between) {
+    let mut stage = stage(between);
+    let mut socket = stage.tenant.socket("alice");
     let begun = Instant::now();
     let (request, id) = socket.enqueue(json!({ "action": "whole", "payload": { "ms": 60_000, "steps": 200 } }));
-    let frames = socket.until_end(&request);
-    assert!(begun.elapsed() >= Duration::from_millis(1500), "{frames:#?}");
-    assert_eq!(frames[0]["type"], "progress", "it was under way: {frames:#?}");
-    let end = &frames[frames.len() - 1];
-    assert_eq!(limit(end), ("TIMEOUT", "/total_timeout"), "{end}");
-    let stored = job(&tenant, &id);
+    let mut follower = Follower::new(socket, "alice", request, id);
+    let first = follower.next_frame();
+    assert_eq!(first["type"], "progress", "it is under way: {first}");
+    stage.interrupt();
+    let mut follower = stage.resume(follower);
+    let end = follower.end();
+    assert!(begun.elapsed() >= Duration::from_millis(1500), "{end}");
+    assert_eq!(limit(&end), ("TIMEOUT", "/total_timeout"), "{end}");
+    let stored = job(&stage.tenant, &follower.job);
     assert_eq!(
         (&stored["status"], &stored["attempt"]),
         (&json!("failed"), &json!(1)),
         "{stored}"
     );
+    stage.finish(Some(&follower.job));
+}
+
+fn not_taken(between: Between) {
+    let mut stage = stage(between);
+    let mut socket = stage.tenant.socket("alice");
+    let begun = Instant::now();
+    let (request, id) = socket.enqueue(json!({ "action": "taken", "payload": 1 }));
+    let follower = Follower::new(socket, "alice", request, id);
+    stage.interrupt();
+    let mut follower = stage.resume(follower);
+    let end = follower.end();
+    assert!(begun.elapsed() >= Duration::from_millis(1500), "{end}");
+    assert_eq!(limit(&end), ("EXPIRED", "/queue_timeout"), "{end}");
+    let stored = job(&stage.tenant, &follower.job);
+    assert_eq!(
+        (&stored["status"], &stored["attempt"]),
+        (&json!("expired"), &json!(0)),
+        "{stored}"
+    );
+    stage.finish(Some(&follower.job));
 }
 
 #[test]
@@ -136,22 +180,25 @@ fn an_attempt_that_says_nothing_fails_although_its_executor_lives() {
     assert_eq!(limit(&end), ("TIMEOUT", "/heartbeat_timeout"), "{end}");
 }
 
-#[test]
-fn a_run_that_puts_itself_off_goes_on_in_its_one_attempt() {
-    let tenant = tenant();
-    let mut socket = tenant.socket("alice");
+fn put_off(between: Between) {
+    let mut stage = stage(between);
+    let mut socket = stage.tenant.socket("alice");
     let begun = Instant::now();
     let (request, id) = socket.enqueue(json!({ "action": "pause", "payload": { "ms": 3000 } }));
+    let follower = Follower::new(socket, "alice", request, id);
     let asleep = tidegate_tests::eventually("a job that is put off", || {
-        let stored = job(&tenant, &id);
+        let stored = job(&stage.tenant, &follower.job);
         (stored["status"] == "scheduled" && stored["run_at"].is_string()).then_some(stored)
     });
     assert_eq!(asleep["attempt"], 1, "{asleep}");
-    let end = socket.end(&request);
+    stage.interrupt();
+    let mut follower = stage.resume(follower);
+    let end = follower.end();
     assert!(begun.elapsed() >= Duration::from_millis(3000), "{end}");
     assert_eq!(
         (&end["result"]["waited_ms"], &end["attempt"]),
         (&json!(3000), &json!(1)),
         "{end}"
     );
+    stage.finish(Some(&follower.job));
 }

@@ -14,6 +14,8 @@ three_ways! {
     the_more_urgent_goes_first(super::by_priority);
     what_is_paused_waits_and_says_so(super::paused);
     the_bytes_that_wait_are_bounded(super::bytes_bounded);
+    more_than_may_wait_are_refused(super::number_bounded);
+    a_loud_customer_does_not_hold_up_a_quiet_one(super::by_turns);
 }
 
 /// The tests' composition with this section `queue`, and actions that fill a place for a while.
@@ -226,18 +228,23 @@ fn paused(between: Between) {
     stage.finish(None);
 }
 
-#[test]
-fn a_loud_customer_does_not_hold_up_a_quiet_one() {
-    let tenant = Tenant::shared();
-    tenant.put_composition(&queued(json!({
-        "share": { "key": "user" },
-        "limits": { "one": { "actions": "slow", "concurrency": 1 } }
-    })));
-    let (loud, quiet) = (tenant.client("loud"), tenant.client("quiet"));
-    let holder = start(&loud, &slow("x", 60_000));
+fn by_turns(between: Between) {
+    let mut stage = stage(
+        between,
+        json!({
+            "share": { "key": "user" },
+            "limits": { "one": { "actions": "slow", "concurrency": 1 } }
+        }),
+    );
+    let operator = stage.tenant.client_with("op", "jobs:write");
+    operator.post("/v1/queue:pause", &json!({ "tenant": true })).json(200);
+    let (loud, quiet) = (stage.tenant.client("loud"), stage.tenant.client("quiet"));
     let loud_jobs: Vec<String> = (0..12).map(|_| start(&loud, &slow("x", 150))).collect();
     let asked = start(&quiet, &slow("y", 150));
-    cancel(&loud, &holder);
+    stage.interrupt();
+    let operator = stage.tenant.client_with("op", "jobs:write");
+    let (loud, quiet) = (stage.tenant.client("loud"), stage.tenant.client("quiet"));
+    operator.post("/v1/queue:resume", &json!({ "tenant": true })).json(200);
     let done = ended_at(&ended(&quiet, &asked));
     let before = loud_jobs
         .iter()
@@ -245,6 +252,7 @@ fn a_loud_customer_does_not_hold_up_a_quiet_one() {
         .count();
     // One whose turn had come, and one in turn.
     assert!(before <= 2, "{before} of the other's jobs ended first");
+    stage.finish(None);
 }
 
 #[test]
@@ -278,22 +286,27 @@ fn a_full_limit_refuses_or_replaces_as_it_says() {
     assert_eq!(ended(&client, &new)["status"], "succeeded");
 }
 
-#[test]
-fn more_than_may_wait_are_refused() {
-    let tenant = Tenant::shared();
+fn number_bounded(between: Between) {
+    let mut stage = Stage::new(between, None);
     let mut document = queued(json!({ "limits": { "one": { "actions": "echo", "concurrency": 1 } } }));
     document["actions"]["echo"]["waiting"] = json!(2);
-    tenant.put_composition(&document);
-    let operator = tenant.client_with("op", "jobs:write");
+    stage.tenant.put_composition(&document);
+    let operator = stage.tenant.client_with("op", "jobs:write");
     operator.post("/v1/queue:pause", &json!({ "tenant": true })).json(200);
-    let client = tenant.client("alice");
-    for _ in 0..2 {
-        start(&client, &json!({ "action": "echo" }));
-    }
+    let client = stage.tenant.client("alice");
+    let jobs: Vec<String> = (0..2).map(|_| start(&client, &json!({ "action": "echo" }))).collect();
+    stage.interrupt();
+    let operator = stage.tenant.client_with("op", "jobs:write");
+    let client = stage.tenant.client("alice");
     client
         .post("/v1/requests", &json!({ "action": "echo" }))
         .problem(429, "QUEUE_FULL");
     operator.post("/v1/queue:resume", &json!({ "tenant": true })).json(200);
+    for job in &jobs {
+        assert_eq!(ended(&client, job)["status"], "succeeded");
+    }
+    start(&client, &json!({ "action": "echo" }));
+    stage.finish(None);
 }
 
 #[test]

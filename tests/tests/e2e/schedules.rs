@@ -13,6 +13,7 @@ use crate::three_ways;
 
 three_ways! {
     a_schedule_of_every_second_fires_each_of_them_once(super::every_second);
+    a_schedule_held_back_fires_by_hand_alone(super::by_hand);
 }
 
 const OPERATOR: &str = "jobs:write";
@@ -112,26 +113,31 @@ fn second_of_day(time: &str) -> u64 {
     part(11..13) * 3600 + part(14..16) * 60 + part(17..19)
 }
 
-#[test]
-fn a_schedule_held_back_fires_by_hand_alone() {
-    let tenant = Tenant::shared();
-    tenant.put_composition(&with_schedules(&tick()));
-    eventually("a first time", || (fired(&tenant) >= 1).then_some(()));
-    assert_eq!(change(&tenant, "pause")["paused"], true);
-    let (count, before) = (fired(&tenant), jobs(&tenant).len());
+fn by_hand(between: Between) {
+    let mut stage = Stage::new(between, None);
+    stage.tenant.put_composition(&with_schedules(&tick()));
+    eventually("a first time", || (fired(&stage.tenant) >= 1).then_some(()));
+    assert_eq!(change(&stage.tenant, "pause")["paused"], true);
+    let (count, before) = (fired(&stage.tenant), jobs(&stage.tenant).len());
+    stage.interrupt();
     sleep(Duration::from_millis(2500));
-    assert_eq!((fired(&tenant), jobs(&tenant).len()), (count, before));
+    assert_eq!((fired(&stage.tenant), jobs(&stage.tenant).len()), (count, before));
 
-    let operator = tenant.client_with("op", OPERATOR);
-    let fire = |key: &str| {
+    let fire = |stage: &Stage, key: &str| {
         let headers = [("idempotency-key", key)];
+        let operator = stage.tenant.client_with("op", OPERATOR);
         operator.send("POST", "/v1/schedules/tick:trigger", &headers, &[])
     };
-    let first = fire("one");
+    let first = fire(&stage, "one");
     let triggered = first.json(202);
     let id = triggered["job_id"].as_str().expect("a job").to_owned();
     assert_eq!(first.header("location"), format!("/v1/jobs/{id}"));
-    assert_eq!(fire("one").json(202), json!({ "job_id": id, "deduplicated": true }));
+    stage.interrupt();
+    assert_eq!(
+        fire(&stage, "one").json(202),
+        json!({ "job_id": id, "deduplicated": true })
+    );
+    let operator = stage.tenant.client_with("op", OPERATOR);
     let job = eventually("its end", || {
         let job = operator.get(&format!("/v1/jobs/{id}?wait=10")).json(200);
         (job["status"] == "succeeded").then_some(job)
@@ -139,7 +145,7 @@ fn a_schedule_held_back_fires_by_hand_alone() {
     assert_eq!(job["result"], json!({ "from": "the clock" }));
     assert_eq!(job["metadata"], json!({ "schedule": "tick" }));
 
-    let oldest = jobs(&tenant)
+    let oldest = jobs(&stage.tenant)
         .first()
         .map(|(nominal, _)| nominal.clone())
         .expect("a time");
@@ -153,15 +159,18 @@ fn a_schedule_held_back_fires_by_hand_alone() {
         operator.post("/v1/schedules/tick:backfill", &body).json(202),
         json!({ "fired": 10, "known": 0 })
     );
+    stage.interrupt();
+    let operator = stage.tenant.client_with("op", OPERATOR);
     assert_eq!(
         operator.post("/v1/schedules/tick:backfill", &body).json(202),
         json!({ "fired": 0, "known": 10 })
     );
 
-    assert_eq!(change(&tenant, "resume")["paused"], false);
-    eventually("the next time", || (fired(&tenant) > count).then_some(()));
-    tenant.put_composition(&composition(None));
-    eventually("no schedule", || schedules(&tenant).is_empty().then_some(()));
+    assert_eq!(change(&stage.tenant, "resume")["paused"], false);
+    eventually("the next time", || (fired(&stage.tenant) > count).then_some(()));
+    stage.tenant.put_composition(&composition(None));
+    eventually("no schedule", || schedules(&stage.tenant).is_empty().then_some(()));
+    stage.finish(None);
 }
 
 #[test]
