@@ -37,3 +37,17 @@ pub fn cost(call: &Call) -> usize {
         _ => 2,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::batch_part_max;
+
+    #[test]
+    fn with_company_an_object_and_a_hub_do_less_at_a_time_but_never_nothing() {
+        assert!(COST_EARLY <= allowance(Company::Others) && allowance(Company::Others) < allowance(Company::Alone));
+        assert!(
+            1 <= batch_part_max(Company::Others) && batch_part_max(Company::Others) < batch_part_max(Company::Alone)
+        );
+    }
+}

@@ -183,6 +183,7 @@ impl Bench {
             "jobs::",
             "hub::",
             "breath::",
+            "company::",
         ])?;
         if !lives {
             let test = said

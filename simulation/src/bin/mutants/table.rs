@@ -67,6 +67,7 @@ const ASKER: &str = "shared/engine/src/jobs/sharing/asker.rs";
 const DOORBELLS: &str = "shared/engine/src/jobs/doorbells.rs";
 const STARTED: &str = "shared/engine/src/jobs/started.rs";
 const BREATH: &str = "shared/engine/src/breath.rs";
+const COMPANY: &str = "shared/engine/src/company.rs";
 const CONTROL: &str = "shared/engine/src/jobs/control.rs";
 const PACKS: &str = "shared/engine/src/jobs/packs.rs";
 const PACKING: &str = "shared/engine/src/jobs/packing.rs";
@@ -1113,5 +1114,17 @@ pub const MUTANTS: &[Mutant] = &[
         BREATH,
         "let most = if self.looking { self.early.min(self.most) } else { self.most };",
         "let most = self.most;",
+    ),
+    mutant(
+        "a tenant that was ever here is company for good",
+        COMPANY,
+        "Some((_, at)) if now.since(*at) <= THERE_MS => Company::Others,",
+        "Some((_, at)) if now >= *at => Company::Others,",
+    ),
+    mutant(
+        "a tenant is its own company",
+        COMPANY,
+        "Some((last, at)) if last == tenant => *at = now,",
+        "Some((last, at)) if last == tenant && at.0 == now.0 => {}",
     ),
 ];
