@@ -23,7 +23,7 @@ const STEP_MS: usize = 125;
 /// Between the starts of two jobs: so long that none waits for the start of another. It shares no factor with a step, so
 /// that the steps of all of them are spread evenly.
 const APART_MS: usize = 9;
-const _: () = assert!(!STEP_MS.is_multiple_of(3) && APART_MS == 9 && JOBS <= STEP_MS);
+const _: () = assert!(common_factor(STEP_MS, APART_MS) == 1 && JOBS <= STEP_MS);
 /// Sockets that follow them.
 const SOCKETS: usize = 5;
 const JOBS_OF_A_SOCKET: usize = JOBS / SOCKETS;
@@ -70,6 +70,11 @@ pub async fn measure(system: &System, plan: Plan, report: &mut Report) -> Result
     let came = |run: &Run| 100.0 * count(run.late.len()) / count(run.due);
     row("– events that came, of those due", "%", &came, Target::AtLeast(100.0));
     Ok(())
+}
+
+/// The greatest number that divides both.
+const fn common_factor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { common_factor(b, a % b) }
 }
 
 async fn one(system: &System, measured: Duration) -> Result<Run> {

@@ -20,8 +20,8 @@ pub const RATIO_MAX: Target = Target::AtMost(1.5);
 
 const QUIET: &str = "bench-quiet";
 const NOISY: &str = "bench-noisy";
-/// Jobs a second of the quiet tenant. A single job is some eight milliseconds of work of the process, most of it the platform's:
-/// at 100 a second a tenant alone takes nearly all that there is of a slow processor, and is not quiet.
+/// Jobs a second of the quiet tenant: a fifth of what other shapes hold steady, so that it takes little of the one thread
+/// itself.
 const QUIET_RATE: f64 = 20.0;
 /// How much longer its starts are measured than those of other shapes, so that a p99 is more than the worst of them.
 const LONGER: u32 = 3;

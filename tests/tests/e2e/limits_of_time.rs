@@ -59,6 +59,16 @@ fn job(tenant: &Tenant, id: &str) -> Value {
     tenant.client("alice").get(&format!("/v1/jobs/{id}")).json(200)
 }
 
+/// The job is stored as `status`, after so many attempts.
+fn assert_stored(tenant: &Tenant, id: &str, status: &str, attempts: u64) {
+    let stored = job(tenant, id);
+    assert_eq!(
+        (&stored["status"], &stored["attempt"]),
+        (&json!(status), &json!(attempts)),
+        "{stored}"
+    );
+}
+
 fn too_long(between: Between) {
     let mut stage = stage(between);
     let mut socket = stage.tenant.socket("alice");
@@ -72,12 +82,7 @@ fn too_long(between: Between) {
     let end = follower.end();
     assert!(begun.elapsed() >= Duration::from_millis(1500), "{end}");
     assert_eq!(limit(&end), ("TIMEOUT", "/total_timeout"), "{end}");
-    let stored = job(&stage.tenant, &follower.job);
-    assert_eq!(
-        (&stored["status"], &stored["attempt"]),
-        (&json!("failed"), &json!(1)),
-        "{stored}"
-    );
+    assert_stored(&stage.tenant, &follower.job, "failed", 1);
     stage.finish(Some(&follower.job));
 }
 
@@ -92,12 +97,7 @@ fn not_taken(between: Between) {
     let end = follower.end();
     assert!(begun.elapsed() >= Duration::from_millis(1500), "{end}");
     assert_eq!(limit(&end), ("EXPIRED", "/queue_timeout"), "{end}");
-    let stored = job(&stage.tenant, &follower.job);
-    assert_eq!(
-        (&stored["status"], &stored["attempt"]),
-        (&json!("expired"), &json!(0)),
-        "{stored}"
-    );
+    assert_stored(&stage.tenant, &follower.job, "expired", 0);
     stage.finish(Some(&follower.job));
 }
 
@@ -158,12 +158,8 @@ fn a_job_that_has_no_attempt_in_time_expires_and_its_time_counts_from_when_it_ma
         assert!(begun.elapsed() >= Duration::from_millis(least_ms), "early: {frames:#?}");
         let end = &frames[frames.len() - 1];
         assert_eq!(limit(end), ("EXPIRED", "/queue_timeout"), "{frames:#?}");
-        let stored = job(&tenant, end["job_id"].as_str().unwrap_or_default());
-        assert_eq!(
-            (&stored["status"], &stored["attempt"]),
-            (&json!("expired"), &json!(0)),
-            "{stored}"
-        );
+        let id = end["job_id"].as_str().unwrap_or_default();
+        assert_stored(&tenant, id, "expired", 0);
     }
     let listed = tenant.client("alice").get("/v1/jobs?status=expired").json(200);
     assert_eq!(listed["jobs"].as_array().map(Vec::len), Some(3), "{listed}");

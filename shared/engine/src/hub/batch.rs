@@ -37,7 +37,7 @@ struct Gathering {
     id: BatchId,
 }
 
-/// Requests of a batch that are admitted in one turn at most: one or two milliseconds of work, or half a one where others
+/// Requests of a batch that are admitted in one turn at most: about a millisecond of work, or a quarter of it where others
 /// share the thread.
 #[must_use]
 pub const fn batch_part_max(company: Company) -> usize {

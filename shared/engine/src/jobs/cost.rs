@@ -12,7 +12,7 @@ pub const COST_ALONE_MAX: usize = 256;
 /// The same where others are there: 16 calls, or eight requests of a batch, a millisecond or two of work. Beside batches of 500
 /// requests, the p99 of a neighbour's starts was 2.3 to 3.9 times that of one alone with the larger one, and 1.3 to 2.1
 /// times with this one.
-pub const COST_MAX: usize = 32;
+const COST_MAX: usize = 32;
 
 /// What calls may cost that are decided between two looks.
 #[must_use]

@@ -77,7 +77,7 @@ use tidegate_protocol::time::UnixMs;
 pub use packs::{Packed, packed};
 
 pub use away::{PROBE_MS_MAX, PROBE_MS_MIN};
-pub use cost::{COST_ALONE_MAX, COST_EARLY, COST_MAX, allowance, cost};
+pub use cost::{COST_ALONE_MAX, COST_EARLY, allowance, cost};
 pub use pull::{LEASED_MAX, POLLS_MAX, WORKER_SEEN_MS};
 pub use retry::payload_name;
 pub use schedules::{CATCH_UP_TIMES_MAX, COUNTED_TIMES_MAX, FULL_QUEUE_MS, TURN_TIMES_MAX};

@@ -27,8 +27,8 @@ impl Bench {
             now: self.now,
             random: &mut random,
         };
-        let from = (BATCH, principal, items.len());
-        let mut parts = match self.hub.begin_batch(&mut moment, from.0, from.1, from.2, key) {
+        let begun = self.hub.begin_batch(&mut moment, BATCH, principal, items.len(), key);
+        let mut parts = match begun {
             Ok(parts) => parts,
             Err(error) => {
                 let reply = Err(error);
