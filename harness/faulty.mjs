@@ -1,7 +1,7 @@
 // Stands before the bundle, for tests alone (harness/serve.mjs --faults): the Worker and its objects get a bucket that fails
 // when it is told to, as R2 does when it is unavailable. What is not asked of the bucket is untouched.
 
-import * as bundle from "./index.js";
+import * as bundle from "./entry.mjs";
 
 /** As worker-rs knows a bucket: by this name. */
 class R2Bucket {

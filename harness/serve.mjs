@@ -160,6 +160,7 @@ function miniflareOptions() {
           modulesRoot: options.bundle,
           modules: [
             ...faulty.modules,
+            { type: "ESModule", path: path.join(options.bundle, "entry.mjs") },
             { type: "ESModule", path: path.join(options.bundle, "index.js") },
             { type: "CompiledWasm", path: path.join(options.bundle, "index_bg.wasm") },
           ],

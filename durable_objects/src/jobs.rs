@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
+use js_sys::Uint8Array;
 use tidegate_engine::breath::{Breath, Step};
 use tidegate_engine::database::{DatabaseError, migrate};
 use tidegate_engine::jobs::{self, CallId, Effect, State as Memory};
@@ -22,7 +23,8 @@ use tidegate_protocol::envelope;
 use tidegate_protocol::ids::{HubIndex, JobId, ObjectName, ShardIndex, TenantId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
-use worker::{DurableObject, Env, Request, Response, Result, State, durable_object, wasm_bindgen};
+use wasm_bindgen::prelude::*;
+use worker::{DurableObject, Env, Request, Response, Result, State, durable_object};
 
 use crate::company::company;
 use crate::outbox::Outbox;
@@ -91,23 +93,13 @@ impl DurableObject for Jobs {
         }
     }
 
-    async fn fetch(&self, mut request: Request) -> Result<Response> {
+    /// What tests ask. Calls come to `answer`.
+    async fn fetch(&self, request: Request) -> Result<Response> {
         let shell = self.shell.0.clone();
-        let name = shell
-            .name
-            .clone()
-            .map(|(tenant, shard)| ObjectName::Jobs(tenant, shard));
         match request.path().as_str() {
-            "/rows-written" => return Response::ok(shell.db.rows_written().to_string()),
-            "/sql-suite" => return Response::ok(shell.db.check()),
-            _ => {}
-        }
-        match remote::receive::<Batch>(&mut request, name.as_ref()).await {
-            Ok(batch) => remote::respond(&shell.answer(batch).await),
-            Err(error) => {
-                log_error("a call", &error);
-                Response::error(error.code.as_str(), 500)
-            }
+            "/rows-written" => Response::ok(shell.db.rows_written().to_string()),
+            "/sql-suite" => Response::ok(shell.db.check()),
+            _ => Response::error("Not Found", 404),
         }
     }
 
@@ -120,6 +112,17 @@ impl DurableObject for Jobs {
             // Nothing has set the next alarm: the platform has to try this one again.
             Err(worker::Error::RustError("a turn was rolled back".into()))
         }
+    }
+}
+
+#[wasm_bindgen]
+impl Jobs {
+    /// Calls of another object or the Worker.
+    pub fn answer(&self, calls: &Uint8Array) -> core::result::Result<JsValue, JsValue> {
+        let shell = self.shell.0.clone();
+        let name = shell.name.clone();
+        let name = name.map(|(tenant, shard)| ObjectName::Jobs(tenant, shard));
+        remote::respond(calls, name.as_ref(), |batch| async move { shell.answer(batch).await })
     }
 }
 

@@ -1,6 +1,12 @@
-//! Typed calls to objects: one POST, one CBOR body each way.
+//! Typed calls to objects: one method, [`Callee::answer`], that takes and gives CBOR.
+//!
+//! A call of a method costs three fifths of a POST with the same bytes: no request, response, headers or streams are made for
+//! it (ADR 25).
 
 use std::cell::RefCell;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::task::{Context, Poll, Waker};
 
 use js_sys::{Object, Promise, Reflect, Uint8Array};
 use serde::Serialize;
@@ -11,10 +17,10 @@ use tidegate_protocol::ids::{ObjectName, TenantId};
 use tidegate_protocol::{Error, ErrorCode};
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::*;
-use worker::wasm_bindgen_futures::JsFuture;
-use worker::{Env, Request, Response, Stub};
+use worker::wasm_bindgen_futures::{JsFuture, future_to_promise};
+use worker::{Env, Stub};
 
-use crate::platform::unavailable;
+use crate::platform::{log_error, unavailable};
 
 /// The stub of an object.
 ///
@@ -34,6 +40,9 @@ pub fn stub(env: &Env, name: &ObjectName) -> Result<Stub, Error> {
 extern "C" {
     /// What takes calls: an object's stub, or a binding to a service.
     pub type Callee;
+    /// An object answers a call. Gives what can be waited for as a promise can.
+    #[wasm_bindgen(method, catch)]
+    fn answer(this: &Callee, call: &Uint8Array) -> Result<Promise, JsValue>;
     #[wasm_bindgen(method, catch)]
     fn fetch(this: &Callee, url: &str, init: &Init) -> Result<Promise, JsValue>;
 
@@ -93,15 +102,11 @@ fn callee(env: &Env, name: &ObjectName) -> Result<Callee, Error> {
 }
 
 async fn exchange_with(callee: &Callee, call: &[u8]) -> Result<Vec<u8>, Error> {
-    let (status, bytes) = post(callee, "http://object/call", None, call)
-        .await
-        .map_err(unavailable("a call to an object"))?;
-    if status != 200 {
-        return Err(unavailable("a call to an object")(worker::Error::RustError(format!(
-            "status {status}"
-        ))));
+    let answer = async { JsFuture::from(callee.answer(&Uint8Array::from(call))?).await };
+    match answer.await {
+        Ok(bytes) => Ok(Uint8Array::new(&bytes).to_vec()),
+        Err(thrown) => Err(unavailable("a call to an object")(thrown.into())),
     }
-    Ok(bytes)
 }
 
 fn address<C: Serialize>(name: &ObjectName, call: C) -> Result<Vec<u8>, Error> {
@@ -209,12 +214,31 @@ pub async fn jobs(env: &Env, name: &ObjectName, mut call: jobs::Call) -> Result<
     }
 }
 
-/// Reads a call that is addressed to the object `name`, and refuses one that is meant for another tenant.
+/// Answers a call that reached the object `name`: at once where `answer` is ready at once, and with a promise otherwise.
 ///
-/// Errors: `INTERNAL_ERROR` for a call of another tenant or one that cannot be read.
-pub async fn receive<C: DeserializeOwned>(request: &mut Request, name: Option<&ObjectName>) -> Result<C, Error> {
-    let bytes = request.bytes().await.map_err(unavailable("a call's body"))?;
-    let addressed: Addressed<C> = envelope::decode(&bytes)?;
+/// Errors: what `answer` ends with, and `INTERNAL_ERROR` for a call of another tenant or one that cannot be read. They are
+/// thrown at the caller.
+pub fn respond<C, T, F>(
+    bytes: &Uint8Array,
+    name: Option<&ObjectName>,
+    answer: impl FnOnce(C) -> F,
+) -> Result<JsValue, JsValue>
+where
+    C: DeserializeOwned,
+    T: Serialize,
+    F: Future<Output = T> + 'static,
+{
+    let call = receive(&bytes.to_vec(), name).map_err(thrown)?;
+    let answer = answer(call);
+    let mut answer = Box::pin(AssertUnwindSafe(async move { written(&answer.await) }));
+    match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answered) => answered,
+        Poll::Pending => Ok(future_to_promise(answer).into()),
+    }
+}
+
+fn receive<C: DeserializeOwned>(bytes: &[u8], name: Option<&ObjectName>) -> Result<C, Error> {
+    let addressed: Addressed<C> = envelope::decode(bytes)?;
     match name {
         Some(name) if *name.tenant() == addressed.tenant => Ok(addressed.call),
         _ => Err(Error::new(
@@ -224,12 +248,12 @@ pub async fn receive<C: DeserializeOwned>(request: &mut Request, name: Option<&O
     }
 }
 
-/// The response that carries `value`.
-///
-/// Errors: where it cannot be made.
-pub fn respond<T: Serialize>(value: &T) -> worker::Result<Response> {
-    match envelope::encode(value) {
-        Ok(bytes) => Response::from_bytes(bytes),
-        Err(error) => Response::error(error.code.as_str(), 500),
-    }
+fn written<T: Serialize>(value: &T) -> Result<JsValue, JsValue> {
+    let bytes = envelope::encode(value).map_err(thrown)?;
+    Ok(Uint8Array::from(bytes.as_slice()).into())
+}
+
+fn thrown(error: Error) -> JsValue {
+    log_error("a call", &error);
+    js_sys::Error::new(error.code.as_str()).into()
 }

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
+use js_sys::Uint8Array;
 use tidegate_engine::audit;
 use tidegate_engine::database::migrate;
 use tidegate_engine::tenancy::{self, Effect, Step};
@@ -14,7 +15,8 @@ use tidegate_protocol::calls::tenant::{Call, Reply};
 use tidegate_protocol::calls::{Answered, hub, jobs};
 use tidegate_protocol::ids::{HubIndex, ObjectName, ShardIndex};
 use tidegate_protocol::{Error, ErrorCode};
-use worker::{DurableObject, Env, Request, Response, Result, State, durable_object, wasm_bindgen};
+use wasm_bindgen::prelude::*;
+use worker::{DurableObject, Env, Request, Response, Result, State, durable_object};
 
 use crate::platform::{log_error, now};
 use crate::remote;
@@ -52,21 +54,31 @@ impl DurableObject for Tenant {
         }
     }
 
-    async fn fetch(&self, mut request: Request) -> Result<Response> {
-        let shell = self.shell.0.clone();
-        if request.path() == "/rows-written" {
-            return Response::ok(shell.db.rows_written().to_string());
+    /// What tests ask. Calls come to `answer`.
+    async fn fetch(&self, request: Request) -> Result<Response> {
+        match request.path().as_str() {
+            "/rows-written" => Response::ok(self.shell.0.db.rows_written().to_string()),
+            _ => Response::error("Not Found", 404),
         }
-        let answered: Answered<Reply> = match remote::receive(&mut request, shell.name.as_ref()).await {
-            Ok(call) => shell.answer(call).into(),
-            Err(error) => Err(error).into(),
-        };
-        remote::respond(&answered)
     }
 
     async fn alarm(&self) -> Result<Response> {
         self.shell.0.wake();
         Response::ok("")
+    }
+}
+
+#[wasm_bindgen]
+impl Tenant {
+    /// A call of another object or the Worker.
+    pub fn answer(&self, call: &Uint8Array) -> core::result::Result<JsValue, JsValue> {
+        let shell = self.shell.0.clone();
+        let name = shell.name.clone();
+        remote::respond(
+            call,
+            name.as_ref(),
+            |call| async move { Answered::from(shell.answer(call)) },
+        )
     }
 }
 

@@ -25,7 +25,9 @@ pub const SOURCES: &[&str] = &[
     "wrangler.toml",
 ];
 /// Changing the way a bundle is built makes every bundle out of date.
-const RECIPE: &str = "3";
+const RECIPE: &str = "4";
+/// The module that the platform loads first. It is no part of what `worker-build` makes.
+const ENTRY: (&str, &str) = ("src/entry.mjs", "entry.mjs");
 
 /// How much time goes into the bundle.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,7 +39,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The folder of the bundle, which holds `index.js` and `index_bg.wasm`.
+    /// The folder of the bundle, which holds `entry.mjs`, `index.js` and `index_bg.wasm`.
     pub fn directory(self, project: &Project) -> PathBuf {
         project.root.join(self.folder())
     }
@@ -75,7 +77,7 @@ pub fn build(project: &Project, kind: Kind) -> Result<()> {
     let wanted = fingerprint::of(&project.root, SOURCES, &recipe)?;
     let stamp = kind.directory(project).join("fingerprint");
     let directory = kind.directory(project);
-    let there = ["index.js", "index_bg.wasm"]
+    let there = [ENTRY.1, "index.js", "index_bg.wasm"]
         .iter()
         .all(|name| directory.join(name).exists());
     if there && fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
@@ -95,6 +97,7 @@ pub fn build(project: &Project, kind: Kind) -> Result<()> {
         names::strip(&directory.join("index_bg.wasm"))?;
     }
     classes::check(&project.root, &directory)?;
+    fs::copy(project.root.join(ENTRY.0), directory.join(ENTRY.1)).context("cannot copy the entry of the bundle")?;
     fs::write(&stamp, wanted)?;
     let bytes = fs::metadata(directory.join("index_bg.wasm"))?.len();
     say(format!(

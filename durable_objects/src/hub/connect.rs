@@ -8,19 +8,26 @@ use tidegate_engine::hub::tickets::{self, Spent};
 use tidegate_protocol::calls::hub::Reply;
 use tidegate_protocol::calls::{Answered, PRINCIPAL_HEADER, Principal};
 use tidegate_protocol::frames::PROTOCOL;
-use tidegate_protocol::{Error, ErrorCode};
+use tidegate_protocol::{Error, ErrorCode, envelope};
 use worker::{Request, Response, Result, WebSocketPair};
 
 use super::{Shell, TICKET_HEADER};
 use crate::platform::{log_error, now, random};
-use crate::remote;
+
+/// The response to an upgrade that is refused.
+fn refusal(error: Error) -> Result<Response> {
+    match envelope::encode(&Answered::<Reply>::Refused(error)) {
+        Ok(bytes) => Response::from_bytes(bytes),
+        Err(error) => Response::error(error.code.as_str(), 500),
+    }
+}
 
 impl Shell {
     /// Accepts the socket of a principal that the Worker verified.
     pub(super) fn connect(self: &Rc<Self>, request: &Request) -> Result<Response> {
         let principal = match self.principal(request) {
             Ok(principal) => principal,
-            Err(error) => return remote::respond(&Answered::<Reply>::Refused(error)),
+            Err(error) => return refusal(error),
         };
         let pair = WebSocketPair::new()?;
         let opened = {
@@ -33,7 +40,7 @@ impl Shell {
         };
         let (connection, effects) = match opened {
             Ok(opened) => opened,
-            Err(error) => return remote::respond(&Answered::<Reply>::Refused(error)),
+            Err(error) => return refusal(error),
         };
         self.state.accept_web_socket(&pair.server);
         self.sockets.borrow_mut().insert(connection, pair.server);

@@ -13,6 +13,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 use futures_channel::oneshot;
+use js_sys::Uint8Array;
 use tidegate_engine::hub::{CallId, HttpId, Hub as Memory, batch_part_max};
 use tidegate_protocol::calls::Answered;
 use tidegate_protocol::calls::hub::{Call, Reply};
@@ -113,25 +114,28 @@ impl DurableObject for Hub {
         }
     }
 
-    async fn fetch(&self, mut request: Request) -> Result<Response> {
+    /// A socket that connects, and what tests ask. Calls come to `answer`.
+    async fn fetch(&self, request: Request) -> Result<Response> {
         let shell = self.shell.0.clone();
         match request.path().as_str() {
             "/connect" => shell.connect(&request),
             "/rows-written" => Response::ok(shell.db.rows_written().to_string()),
-            _ => {
-                let name = shell.name.clone().map(|(tenant, index)| ObjectName::Hub(tenant, index));
-                let answered: Answered<Reply> = match remote::receive(&mut request, name.as_ref()).await {
-                    Ok(call) => shell.answer(call).await.into(),
-                    Err(error) => Err(error).into(),
-                };
-                remote::respond(&answered)
-            }
+            _ => Response::error("Not Found", 404),
         }
     }
 }
 
 #[wasm_bindgen]
 impl Hub {
+    /// A call of another object or the Worker.
+    pub fn answer(&self, call: &Uint8Array) -> core::result::Result<JsValue, JsValue> {
+        let shell = self.shell.0.clone();
+        let name = shell.name.clone().map(|(tenant, index)| ObjectName::Hub(tenant, index));
+        remote::respond(call, name.as_ref(), |call| async move {
+            Answered::from(shell.answer(call).await)
+        })
+    }
+
     /// A frame came on a socket. What it needs beyond this turn is waited for beside it.
     #[wasm_bindgen(js_name = webSocketMessage)]
     pub fn on_message(&self, socket: web_sys::WebSocket, message: &JsValue) {
