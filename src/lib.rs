@@ -56,9 +56,6 @@ async fn fetch(request: Request, env: Env, _context: Context) -> Result<Response
 
 async fn handle(mut request: Request, env: Env) -> core::result::Result<Response, Error> {
     let path = request.path();
-    if path == executor::PATH {
-        return executor::handle(request, env).await;
-    }
     let Some(route) = find(&path) else {
         return Err(Error::new(
             ErrorCode::NotFound,

@@ -13,13 +13,11 @@ use js_sys::Uint8Array;
 use tidegate_engine::breath::{Breath, Step};
 use tidegate_engine::database::{DatabaseError, migrate};
 use tidegate_engine::jobs::{self, CallId, Effect, State as Memory};
-use tidegate_identity::internal::executor_tag;
+use tidegate_protocol::calls::Answered;
 use tidegate_protocol::calls::executor::{Assignment, Execute, Outcome, Sharing};
 use tidegate_protocol::calls::hub::{self, Delivery};
 use tidegate_protocol::calls::jobs::{Batch, Call, Reply};
 use tidegate_protocol::calls::tenant::{self, Recorded};
-use tidegate_protocol::calls::{Answered, INTERNAL_HEADER};
-use tidegate_protocol::envelope;
 use tidegate_protocol::ids::{HubIndex, JobId, ObjectName, ShardIndex, TenantId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
@@ -28,8 +26,8 @@ use worker::{DurableObject, Env, Request, Response, Result, State, durable_objec
 
 use crate::company::company;
 use crate::outbox::Outbox;
-use crate::platform::{deployment_key, log_error, now, random, unavailable};
-use crate::remote::{self, Callee};
+use crate::platform::{log_error, now, random};
+use crate::remote::{self, Way};
 use crate::sql::ObjectDatabase;
 use crate::timer::sleep;
 use crate::trace::Trace;
@@ -340,58 +338,38 @@ impl Shell {
     }
 
     async fn call_executor(&self, attempts: Vec<Execute>) -> core::result::Result<(), Error> {
-        let key = deployment_key(&self.env)?;
         let (tenant, shard) = self.name.clone().ok_or_else(Error::not_found)?;
         let assignment = Assignment {
             tenant,
             shard,
             attempts,
         };
-        let service = self
-            .env
-            .service("EXECUTOR")
-            .map_err(unavailable("the binding EXECUTOR"))?;
-        let callee: Callee = service.into_rpc();
-        let tag = executor_tag(&key);
-        let header = Some((INTERNAL_HEADER, tag.as_str()));
-        let body = envelope::encode(&assignment)?;
-        let (status, _) = remote::post(&callee, "http://executor/internal/execute", header, &body)
-            .await
-            .map_err(unavailable("the executor"))?;
-        if status != 204 {
-            return Err(Error::new(
-                ErrorCode::InternalError,
-                "The attempt ended without an outcome.",
-            ));
-        }
-        Ok(())
+        remote::executor(&self.env, &assignment).await
     }
 
     fn deliver(self: &Rc<Self>, hub: HubIndex, delivery: Delivery) {
-        let outbox = self.outboxes.borrow_mut().entry(hub).or_default().clone();
+        let Some((tenant, _)) = &self.name else { return };
+        let new = || Rc::new(Outbox::new(ObjectName::Hub(tenant.clone(), hub)));
+        let outbox = self.outboxes.borrow_mut().entry(hub).or_insert_with(new).clone();
         if outbox.push(delivery) {
             let shell = self.clone();
             self.state.wait_until(async move {
                 while let Some(batch) = outbox.next() {
-                    shell.deliver_batch(hub, batch).await;
+                    shell.deliver_batch(hub, outbox.way(), batch).await;
                 }
             });
         }
     }
 
-    async fn deliver_batch(self: &Rc<Self>, hub: HubIndex, deliveries: Vec<Delivery>) {
-        let Some((tenant, _)) = &self.name else { return };
-        let name = ObjectName::Hub(tenant.clone(), hub);
+    async fn deliver_batch(self: &Rc<Self>, hub: HubIndex, way: &Way, deliveries: Vec<Delivery>) {
+        let call = hub::Call::Deliver {
+            deliveries: deliveries.clone(),
+        };
         for attempt in 1..=DELIVERY_ATTEMPTS {
-            let call = hub::Call::Deliver {
-                deliveries: deliveries.clone(),
-            };
-            match remote::hub(&self.env, &name, &call).await {
+            match way.hub(&self.env, &call).await {
                 Ok(hub::Reply::Delivered { not_followed }) => {
                     self.trace.delivered(hub, &deliveries);
-                    self.run(|db, memory, now, _| {
-                        jobs::delivered(db, memory, now, hub, &deliveries, &not_followed).map(|()| Vec::new())
-                    });
+                    self.delivered(hub, &deliveries, &not_followed);
                     return;
                 }
                 Ok(_) => break,
@@ -405,6 +383,20 @@ impl Shell {
             jobs::undelivered(memory, now, &deliveries);
             Ok(Vec::new())
         });
+    }
+
+    /// A hub took these events.
+    fn delivered(self: &Rc<Self>, hub: HubIndex, deliveries: &[Delivery], not_followed: &[JobId]) {
+        let mut kept = self.memory.borrow_mut();
+        let settled = kept
+            .as_mut()
+            .is_some_and(|memory| jobs::delivered_without_rows(memory, hub, deliveries, not_followed));
+        drop(kept);
+        if !settled {
+            self.run(|db, memory, now, _| {
+                jobs::delivered(db, memory, now, hub, deliveries, not_followed).map(|()| Vec::new())
+            });
+        }
     }
 
     /// Asks a hub which of these jobs its sockets follow. A question that is lost is put again by the next alarm.

@@ -3,25 +3,35 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
+use tidegate_protocol::ids::ObjectName;
+
+use crate::remote::Way;
+
 /// Items of one batch at most. A call between objects takes 32 MiB; an item is at most some 70 KiB.
 pub const BATCH_ITEMS_MAX: usize = 256;
 
-/// Items on their way to one place.
+/// Items on their way to one object.
 pub struct Outbox<T> {
+    way: Way,
     waiting: RefCell<VecDeque<T>>,
     busy: Cell<bool>,
 }
 
-impl<T> Default for Outbox<T> {
-    fn default() -> Self {
+impl<T> Outbox<T> {
+    /// Nothing yet, for the object `name`.
+    pub fn new(name: ObjectName) -> Self {
         Self {
+            way: Way::new(name),
             waiting: RefCell::new(VecDeque::new()),
             busy: Cell::new(false),
         }
     }
-}
 
-impl<T> Outbox<T> {
+    /// The way to the object.
+    pub fn way(&self) -> &Way {
+        &self.way
+    }
+
     /// Adds an item. Whoever is told `true` sends batches, with [`Self::next`], until there are none.
     #[must_use]
     pub fn push(&self, item: T) -> bool {

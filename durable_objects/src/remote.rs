@@ -8,9 +8,10 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::task::{Context, Poll, Waker};
 
-use js_sys::{Object, Promise, Reflect, Uint8Array};
+use js_sys::{Array, Function, Promise, Reflect, Uint8Array};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tidegate_protocol::calls::executor::Assignment;
 use tidegate_protocol::calls::{Addressed, Answered, hub, jobs, tenant};
 use tidegate_protocol::envelope;
 use tidegate_protocol::ids::{ObjectName, TenantId};
@@ -38,75 +39,49 @@ pub fn stub(env: &Env, name: &ObjectName) -> Result<Stub, Error> {
 
 #[wasm_bindgen]
 extern "C" {
-    /// What takes calls: an object's stub, or a binding to a service.
-    pub type Callee;
-    /// An object answers a call. Gives what can be waited for as a promise can.
+    /// What takes calls: an object's stub, or a binding to a service. What a call gives can be waited for as a promise can.
+    type Callee;
+    /// An object answers a call.
     #[wasm_bindgen(method, catch)]
     fn answer(this: &Callee, call: &Uint8Array) -> Result<Promise, JsValue>;
+    /// The method itself.
+    #[wasm_bindgen(method, getter, js_name = answer)]
+    fn answer_method(this: &Callee) -> Function;
+    /// The executor makes the attempts of an assignment.
     #[wasm_bindgen(method, catch)]
-    fn fetch(this: &Callee, url: &str, init: &Init) -> Result<Promise, JsValue>;
-
-    #[wasm_bindgen(extends = Object)]
-    type Init;
-    #[wasm_bindgen(method, setter, structural)]
-    fn set_method(this: &Init, method: &str);
-    #[wasm_bindgen(method, setter, structural)]
-    fn set_body(this: &Init, body: &Uint8Array);
-    #[wasm_bindgen(method, setter, structural)]
-    fn set_headers(this: &Init, headers: &Object);
-
-    type Answer;
-    #[wasm_bindgen(method, getter)]
-    fn status(this: &Answer) -> u16;
-    #[wasm_bindgen(method, catch, js_name = arrayBuffer)]
-    fn array_buffer(this: &Answer) -> Result<Promise, JsValue>;
-}
-
-/// One POST: gives the status, and the body where the status is 200.
-///
-/// By bindings of our own, because those of the `worker` crate make a request of the request, and read every body as
-/// a stream: a third of what a call costs. Errors: whatever the platform throws.
-pub async fn post(
-    callee: &Callee,
-    url: &str,
-    header: Option<(&str, &str)>,
-    body: &[u8],
-) -> worker::Result<(u16, Vec<u8>)> {
-    let init = Object::new().unchecked_into::<Init>();
-    init.set_method("POST");
-    init.set_body(&Uint8Array::from(body));
-    if let Some((name, value)) = header {
-        let headers = Object::new();
-        Reflect::set(&headers, &name.into(), &value.into())?;
-        init.set_headers(&headers);
-    }
-    let answer = JsFuture::from(callee.fetch(url, &init)?)
-        .await?
-        .unchecked_into::<Answer>();
-    let status = answer.status();
-    if status != 200 {
-        return Ok((status, Vec::new()));
-    }
-    let buffer = JsFuture::from(answer.array_buffer()?).await?;
-    Ok((status, Uint8Array::new(&buffer).to_vec()))
+    fn execute(this: &Callee, assignment: &Uint8Array) -> Result<Promise, JsValue>;
 }
 
 /// The bytes of a call, and of its answer. What they mean is read and written by functions that are no part of an
 /// asynchronous one: those are compiled again wherever they are used.
 async fn exchange(env: &Env, name: &ObjectName, call: Vec<u8>) -> Result<Vec<u8>, Error> {
-    exchange_with(&callee(env, name)?, &call).await
+    exchanged(callee(env, name)?.answer(&Uint8Array::from(call.as_slice()))).await
 }
 
 fn callee(env: &Env, name: &ObjectName) -> Result<Callee, Error> {
     Ok(stub(env, name)?.into_rpc())
 }
 
-async fn exchange_with(callee: &Callee, call: &[u8]) -> Result<Vec<u8>, Error> {
-    let answer = async { JsFuture::from(callee.answer(&Uint8Array::from(call))?).await };
+async fn exchanged(answer: Result<Promise, JsValue>) -> Result<Vec<u8>, Error> {
+    let answer = async { JsFuture::from(answer?).await };
     match answer.await {
         Ok(bytes) => Ok(Uint8Array::new(&bytes).to_vec()),
         Err(thrown) => Err(unavailable("a call to an object")(thrown.into())),
     }
+}
+
+/// Has the executor make attempts, and waits until all of them have ended.
+///
+/// Errors: `UNAVAILABLE` where it cannot be reached, or broke.
+pub async fn executor(env: &Env, assignment: &Assignment) -> Result<(), Error> {
+    let service = env.service("EXECUTOR").map_err(unavailable("the binding EXECUTOR"))?;
+    let callee: Callee = service.into_rpc();
+    let bytes = Uint8Array::from(envelope::encode(assignment)?.as_slice());
+    let ended = async { JsFuture::from(callee.execute(&bytes)?).await };
+    ended
+        .await
+        .map(drop)
+        .map_err(|thrown| unavailable("the executor")(thrown.into()))
 }
 
 fn address<C: Serialize>(name: &ObjectName, call: C) -> Result<Vec<u8>, Error> {
@@ -157,12 +132,12 @@ pub async fn jobs_batch(
     read_jobs(&exchange(env, name, write_jobs(name, batch)?).await?)
 }
 
-/// The way to one object, for many calls, which looks it up by its name once. It must not outlive the invocation that it was
-/// made in.
+/// The way to one object, for many calls: its method is looked up once. It must not outlive the invocation that it was made
+/// in; that of an object is its whole life.
 pub struct Way {
     name: ObjectName,
-    /// Made by the first call, and again by the one after a failure: a stub that has broken stays broken.
-    callee: RefCell<Option<Callee>>,
+    /// Looked up by the first call, and again by the one after a failure: a stub that has broken stays broken.
+    answer: RefCell<Option<Function>>,
 }
 
 impl Way {
@@ -170,7 +145,7 @@ impl Way {
     pub fn new(name: ObjectName) -> Self {
         Self {
             name,
-            callee: RefCell::new(None),
+            answer: RefCell::new(None),
         }
     }
 
@@ -184,14 +159,22 @@ impl Way {
         read_jobs(&self.exchange(env, write_jobs(&self.name, batch)?).await?)
     }
 
+    /// As [`hub`].
+    pub async fn hub(&self, env: &Env, call: &hub::Call) -> Result<hub::Reply, Error> {
+        read_hub(&self.exchange(env, write_hub(&self.name, call)?).await?)?.into_result()
+    }
+
     async fn exchange(&self, env: &Env, call: Vec<u8>) -> Result<Vec<u8>, Error> {
-        let kept = self.callee.borrow_mut().take();
-        let callee = match kept {
-            Some(callee) => callee,
-            None => callee(env, &self.name)?,
+        let kept = self.answer.borrow_mut().take();
+        let answer = match kept {
+            Some(answer) => answer,
+            None => callee(env, &self.name)?.answer_method(),
         };
-        let bytes = exchange_with(&callee, &call).await?;
-        *self.callee.borrow_mut() = Some(callee);
+        let arguments = Array::of1(&Uint8Array::from(call.as_slice()));
+        // Not by a method of the function itself: those of a stub are looked for in its object.
+        let answered = Reflect::apply(&answer, &JsValue::UNDEFINED, &arguments);
+        let bytes = exchanged(answered.map(JsCast::unchecked_into)).await?;
+        *self.answer.borrow_mut() = Some(answer);
         Ok(bytes)
     }
 }
@@ -235,6 +218,13 @@ where
         Poll::Ready(answered) => answered,
         Poll::Pending => Ok(future_to_promise(answer).into()),
     }
+}
+
+/// What a caller wrote.
+///
+/// Errors: what cannot be read, to be thrown at the caller.
+pub fn read<C: DeserializeOwned>(bytes: &Uint8Array) -> Result<C, JsValue> {
+    envelope::decode(&bytes.to_vec()).map_err(thrown)
 }
 
 fn receive<C: DeserializeOwned>(bytes: &[u8], name: Option<&ObjectName>) -> Result<C, Error> {

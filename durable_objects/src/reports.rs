@@ -11,7 +11,6 @@ use worker::Env;
 use worker::wasm_bindgen_futures::spawn_local;
 
 use crate::outbox::Outbox;
-use crate::remote::Way;
 
 type Waiting = (Call, oneshot::Sender<Result<Reply, Error>>);
 
@@ -19,7 +18,6 @@ type Waiting = (Call, oneshot::Sender<Result<Reply, Error>>);
 /// belongs to it.
 pub struct Reports {
     env: Env,
-    jobs: Way,
     outbox: Outbox<Waiting>,
 }
 
@@ -28,14 +26,13 @@ impl Reports {
     pub fn new(env: Env, jobs: ObjectName) -> Self {
         Self {
             env,
-            jobs: Way::new(jobs),
-            outbox: Outbox::default(),
+            outbox: Outbox::new(jobs),
         }
     }
 
     /// The object.
     pub fn object(&self) -> &ObjectName {
-        self.jobs.name()
+        self.outbox.way().name()
     }
 
     /// Makes one call, perhaps together with others.
@@ -59,7 +56,7 @@ impl Reports {
 
     async fn send(&self, batch: Vec<Waiting>) {
         let (calls, senders): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        match self.jobs.jobs_batch(&self.env, &Batch { calls }).await {
+        match self.outbox.way().jobs_batch(&self.env, &Batch { calls }).await {
             Ok(replies) => {
                 // Whoever no longer listens has been dropped, and one without a reply is told by its channel's end.
                 for (sender, reply) in senders.into_iter().zip(replies) {

@@ -255,7 +255,9 @@ impl World {
                     deliveries,
                     not_followed,
                 } => {
-                    jobs::delivered(db, &mut state, now, hub, &deliveries, &not_followed)?;
+                    if !jobs::delivered_without_rows(&mut state, hub, &deliveries, &not_followed) {
+                        jobs::delivered(db, &mut state, now, hub, &deliveries, &not_followed)?;
+                    }
                     Vec::new()
                 }
                 Turn::Undelivered { deliveries } => {

@@ -13,7 +13,8 @@ use tidegate_protocol::ids::{ObjectName, ShardIndex};
 use tidegate_protocol::limits::PAYLOAD_ROW_BYTES_MAX;
 use tidegate_protocol::{Error, ErrorCode};
 
-use super::Shell;
+use super::{CallBox, Shell};
+use crate::outbox::Outbox;
 use crate::platform::{now, random, unavailable};
 use crate::timer::sleep;
 use crate::{remote, runtime, storage};
@@ -67,11 +68,11 @@ impl Shell {
             });
             return;
         }
-        let outbox = self.outboxes.borrow_mut().entry(shard).or_default().clone();
+        let Some(outbox) = self.outbox(shard) else { return };
         if outbox.push((id, call)) {
             self.state.wait_until(async move {
                 while let Some(batch) = outbox.next() {
-                    shell.exchange_batch(shard, batch).await;
+                    shell.exchange_batch(&outbox, batch).await;
                 }
             });
         }
@@ -91,11 +92,16 @@ impl Shell {
         remote::jobs(&self.env, &ObjectName::Jobs(tenant, shard), call).await
     }
 
-    pub(super) async fn exchange_batch(self: &Rc<Self>, shard: ShardIndex, batch: Vec<(CallId, jobs::Call)>) {
-        let Some((tenant, _)) = self.name.clone() else { return };
+    /// What is on its way to a shard.
+    pub(super) fn outbox(&self, shard: ShardIndex) -> Option<Rc<CallBox>> {
+        let (tenant, _) = self.name.as_ref()?;
+        let new = || Rc::new(Outbox::new(ObjectName::Jobs(tenant.clone(), shard)));
+        Some(self.outboxes.borrow_mut().entry(shard).or_insert_with(new).clone())
+    }
+
+    pub(super) async fn exchange_batch(self: &Rc<Self>, outbox: &CallBox, batch: Vec<(CallId, jobs::Call)>) {
         let (ids, calls): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        let name = ObjectName::Jobs(tenant, shard);
-        match remote::jobs_batch(&self.env, &name, &Batch { calls }).await {
+        match outbox.way().jobs_batch(&self.env, &Batch { calls }).await {
             Ok(replies) => {
                 let mut replies = replies.into_iter();
                 for id in ids {

@@ -16,7 +16,6 @@ pub mod attempt;
 pub mod deployment_key;
 pub mod error;
 pub mod fault;
-pub mod internal;
 pub mod issuers;
 pub mod jws;
 pub mod jwt;

@@ -192,19 +192,8 @@ impl<D: Database> Turn<'_, D> {
         deliveries: &[Delivery],
         not_followed: &[JobId],
     ) -> Result<(), DatabaseError> {
-        for delivery in deliveries.iter().filter(|delivery| delivery.event.what.is_terminal()) {
-            let number = delivery.job.number();
-            let Some(undelivered) = self.state.undelivered.get_mut(&number) else {
-                continue;
-            };
-            undelivered.hubs.remove(&hub);
-            if undelivered.hubs.is_empty() {
-                let indexed = undelivered.indexed;
-                self.state.undelivered.remove(&number);
-                if indexed {
-                    set_due(self.db, number, None)?;
-                }
-            }
+        for number in self.state.confirmed(hub, deliveries) {
+            set_due(self.db, number, None)?;
         }
         for id in not_followed {
             if self.state.followed.contains(&(hub, id.number())) {

@@ -429,6 +429,22 @@ pub fn delivered<D: Database>(
     turn.delivered(hub, deliveries, not_followed)
 }
 
+/// As [`delivered`], where no row changes by it, as is the case for nearly all that a running job says: no transaction is
+/// needed then. Says whether it was so; where it was not, nothing was done.
+pub fn delivered_without_rows(
+    state: &mut State,
+    hub: HubIndex,
+    deliveries: &[Delivery],
+    not_followed: &[JobId],
+) -> bool {
+    if state.needs_rows(hub, deliveries, not_followed) {
+        return false;
+    }
+    state.confirmed(hub, deliveries);
+    state.followed.retain(|(follower, _)| *follower != hub);
+    true
+}
+
 /// The tenant's gate has taken down what was done by hand, up to the entry `number`. Gives what is still to be told.
 ///
 /// Errors: the database's, as for [`handle`].

@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use tidegate_protocol::calls::hub::Delivery;
 use tidegate_protocol::calls::jobs::Enqueue;
 use tidegate_protocol::event::{JobState, Progress};
 use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, JobNumber, Seq};
@@ -237,6 +238,36 @@ impl State {
     /// Whether another attempt may start.
     pub(super) fn has_place(&self) -> bool {
         self.places() > 0
+    }
+
+    /// `hub` has these events. Gives the ended jobs that every hub has been told of now, and whose rows say otherwise.
+    pub(super) fn confirmed(&mut self, hub: HubIndex, deliveries: &[Delivery]) -> Vec<JobNumber> {
+        let mut indexed = Vec::new();
+        for delivery in deliveries.iter().filter(|delivery| delivery.event.what.is_terminal()) {
+            let number = delivery.job.number();
+            let Some(undelivered) = self.undelivered.get_mut(&number) else {
+                continue;
+            };
+            undelivered.hubs.remove(&hub);
+            if undelivered.hubs.is_empty() {
+                if undelivered.indexed {
+                    indexed.push(number);
+                }
+                self.undelivered.remove(&number);
+            }
+        }
+        indexed
+    }
+
+    /// Whether a row changes when `hub` has these events, and has no socket that follows the jobs of `not_followed`.
+    pub(super) fn needs_rows(&self, hub: HubIndex, deliveries: &[Delivery], not_followed: &[JobId]) -> bool {
+        let lost = |id: &JobId| !self.followed.contains(&(hub, id.number()));
+        let told = |delivery: &Delivery| {
+            let undelivered = self.undelivered.get(&delivery.job.number());
+            delivery.event.what.is_terminal()
+                && undelivered.is_some_and(|one| one.indexed && one.hubs.iter().all(|other| *other == hub))
+        };
+        not_followed.iter().any(lost) || deliveries.iter().any(told)
     }
 
     /// How many more attempts of the executor may start.

@@ -28,8 +28,6 @@ use crate::time::UnixMs;
 /// The header that carries the verified principal from the Worker to a hub. Stripped from everything that comes from
 /// outside.
 pub const PRINCIPAL_HEADER: &str = "x-tidegate-principal";
-/// The header that shows the deployment its own calls. Stripped from everything that comes from outside.
-pub const INTERNAL_HEADER: &str = "x-tidegate-internal";
 
 /// Who is calling: what the verified token says, and nothing that the request says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

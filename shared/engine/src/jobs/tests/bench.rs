@@ -20,7 +20,7 @@ use tidegate_protocol::{Error, ErrorCode};
 
 use super::super::backlog::Count;
 use super::super::lanes::Shape;
-use super::super::{CallId, Effect, STEPS, State, delivered, handle, tick, undelivered, wake};
+use super::super::{CallId, Effect, STEPS, State, delivered, delivered_without_rows, handle, tick, undelivered, wake};
 use crate::database::migrate;
 use crate::database::native::Native;
 
@@ -42,6 +42,7 @@ pub struct Bench {
     /// Whether memory and rows are compared after each turn, which takes a time that grows with them.
     pub compares: bool,
     calls: u64,
+    delivered: u64,
     random: u64,
 }
 
@@ -206,6 +207,7 @@ impl Bench {
             now,
             compares: true,
             calls: 0,
+            delivered: 0,
             random: 0,
         }
     }
@@ -292,7 +294,16 @@ impl Bench {
     }
 
     pub fn delivered(&mut self, hub: HubIndex, deliveries: &[Delivery], not_followed: &[JobId]) {
+        // As the object does it, and every other time by the whole turn, which then has to find no row to change.
+        let needs_rows = self.state.needs_rows(hub, deliveries, not_followed);
+        self.delivered += 1;
+        if self.delivered.is_multiple_of(2) && delivered_without_rows(&mut self.state, hub, deliveries, not_followed) {
+            assert!(!needs_rows);
+            return;
+        }
+        let before = self.count("SELECT total_changes()");
         delivered(&self.db, &mut self.state, self.now, hub, deliveries, not_followed).unwrap();
+        assert!(needs_rows || self.count("SELECT total_changes()") == before);
     }
 
     pub fn undelivered(&mut self, deliveries: &[Delivery]) {
