@@ -3,16 +3,18 @@
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
+use core::cell::Cell as Counter;
 use std::path::Path;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ToSql};
+use rusqlite::{Connection, StatementStatus, ToSql};
 
 use super::{Cell, Database, DatabaseError, Row, Value, gives_rows};
 
 /// A native database.
 pub struct Native {
     connection: Connection,
+    compiled_again: Counter<u64>,
 }
 
 impl From<rusqlite::Error> for DatabaseError {
@@ -40,6 +42,7 @@ impl Native {
     pub fn in_memory() -> Result<Self, DatabaseError> {
         Ok(Self {
             connection: Connection::open_in_memory()?,
+            compiled_again: Counter::new(0),
         })
     }
 
@@ -49,7 +52,15 @@ impl Native {
     pub fn open(path: &Path) -> Result<Self, DatabaseError> {
         Ok(Self {
             connection: Connection::open(path)?,
+            compiled_again: Counter::new(0),
         })
+    }
+
+    /// How many times a statement that was compiled already was compiled again, by a run that found it out of date: after a
+    /// change of the schema, and where a bare `?` is compared in a way that the choice of a partial index could depend on.
+    /// An object keeps its statements, so that each of the latter costs it a compilation at every run.
+    pub fn compiled_again(&self) -> u64 {
+        self.compiled_again.get()
     }
 
     /// Runs `turn` in one transaction: everything it writes stays, or where it fails, nothing.
@@ -91,6 +102,10 @@ impl Database for Native {
             }
             read.push(Row::new(cells));
         }
+        drop(rows);
+        let again = statement.reset_status(StatementStatus::RePrepare);
+        self.compiled_again
+            .set(self.compiled_again.get() + u64::try_from(again).unwrap_or(0));
         if columns > 0 && !gives_rows(sql) {
             return Err(DatabaseError::new(format!("rows that an object would not read: {sql}")));
         }

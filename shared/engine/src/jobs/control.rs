@@ -225,7 +225,7 @@ impl<D: Database> Turn<'_, D> {
         let Some(due) = job.due_at else { return Ok(0) };
         let rows = self.db.run(
             "-- jobs::ahead
-            SELECT count(*) FROM job WHERE lane = ?1 AND due_at IS NOT NULL AND state < 3
+            SELECT count(*) FROM job WHERE lane = CAST(?1 AS TEXT) AND due_at IS NOT NULL AND state < 3
                 AND (due_at, number) < (CAST(?2 AS INTEGER), CAST(?3 AS INTEGER))",
             &[
                 Value::Text(&shape.name()?),

@@ -33,7 +33,7 @@ impl Heads {
             let rows = db.run(
                 columns!(
                     "payload, ",
-                    "WHERE lane = ? AND due_at <= CAST(? AS INTEGER) AND state < 3
+                    "WHERE lane = CAST(? AS TEXT) AND due_at <= CAST(? AS INTEGER) AND state < 3
                     ORDER BY due_at, number LIMIT CAST(? AS INTEGER)"
                 ),
                 &[Value::Text(lane), Value::Number(now.0), Value::Number(ahead)],

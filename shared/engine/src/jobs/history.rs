@@ -268,7 +268,7 @@ impl<D: Database> Turn<'_, D> {
         let asked = page.offset;
         let rows = self.db.run(
             "-- jobs::read_stream
-            SELECT start, chunk FROM output WHERE number = CAST(? AS INTEGER) AND stream = ?
+            SELECT start, chunk FROM output WHERE number = CAST(? AS INTEGER) AND stream = CAST(? AS TEXT)
             AND start + length(chunk) > CAST(? AS INTEGER) ORDER BY seq LIMIT CAST(? AS INTEGER)",
             &[
                 Value::Number(number.0),

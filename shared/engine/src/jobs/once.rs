@@ -268,7 +268,7 @@ fn first_start(rule: DedupeRule, now: UnixMs) -> Option<UnixMs> {
 }
 
 fn load_dedupe(db: &impl Database, action: &str, key: &str) -> Result<Option<Job>, DatabaseError> {
-    let sql = columns!("WHERE action = ? AND dedupe = ?");
+    let sql = columns!("WHERE action = CAST(? AS TEXT) AND dedupe = CAST(? AS TEXT)");
     let rows = db.run(sql, &[Value::Text(action), Value::Text(key)])?;
     rows.into_iter().next().map(Job::read).transpose()
 }

@@ -140,7 +140,7 @@ impl Job {
     }
 
     pub fn load_key(db: &impl Database, action: &str, key: &str) -> Result<Option<Self>, DatabaseError> {
-        let sql = columns!("WHERE action = ? AND key = ?");
+        let sql = columns!("WHERE action = CAST(? AS TEXT) AND key = CAST(? AS TEXT)");
         Self::first(db.run(sql, &[Value::Text(action), Value::Text(key)])?)
     }
 

@@ -82,7 +82,7 @@ impl<D: Database> Turn<'_, D> {
     pub(super) fn head(&self, lane: &str) -> Result<Option<UnixMs>, DatabaseError> {
         let rows = self.db.run(
             "-- jobs::head
-            SELECT due_at FROM job WHERE lane = ? AND due_at IS NOT NULL AND state < 3 ORDER BY due_at LIMIT 1",
+            SELECT due_at FROM job WHERE lane = CAST(? AS TEXT) AND due_at IS NOT NULL AND state < 3 ORDER BY due_at LIMIT 1",
             &[Value::Text(lane)],
         )?;
         let head = rows.into_iter().next().map(|mut row| row.number()).transpose()?;

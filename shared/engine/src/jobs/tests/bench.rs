@@ -43,6 +43,8 @@ pub struct Bench {
     pub compares: bool,
     calls: u64,
     delivered: u64,
+    /// How many statements were compiled again by the changes of the schema.
+    compiled_again: u64,
     random: u64,
 }
 
@@ -202,6 +204,7 @@ impl Bench {
     /// An object with this database.
     pub fn of(db: Native, state: State, now: UnixMs) -> Self {
         Self {
+            compiled_again: db.compiled_again(),
             db,
             state,
             now,
@@ -220,6 +223,15 @@ impl Bench {
         self.state.lanes.add_many("crowd", &elsewhere, never, jobs);
         let more = Count { jobs, bytes: 0 };
         self.state.backlog.add(elsewhere.action(), more);
+    }
+
+    /// The schema is changed by hand: what is compiled again from now on is not looked at.
+    pub fn alter(&mut self, statements: &[&'static str]) {
+        use crate::database::Database;
+        for statement in statements {
+            self.db.run(statement, &[]).unwrap();
+        }
+        self.compiled_again = u64::MAX;
     }
 
     /// The object loses its memory, and starts again.
@@ -241,6 +253,9 @@ impl Bench {
     fn compare(&self) {
         let alike = !self.compares || self.state.mirrors(&self.db).unwrap();
         assert!(alike, "rows are remembered as they are");
+        // Each run of such a statement would cost an object a compilation.
+        let again = self.db.compiled_again();
+        assert!(again <= self.compiled_again, "a bare `?` may decide on a partial index");
     }
 
     /// Makes several calls in one turn.

@@ -11,7 +11,6 @@ use tidegate_protocol::time::UnixMs;
 
 use super::super::{SCAN_ROWS_MAX, STEPS};
 use super::bench::*;
-use crate::database::Database;
 
 fn dead(bench: &mut Bench) -> Vec<JobId> {
     let page = bench.dead_letters(everything());
@@ -224,16 +223,12 @@ fn a_page_looks_at_a_bounded_number_of_rows_and_says_where_to_go_on() {
 fn a_job_that_failed_before_there_were_dead_letters_is_one() {
     let mut bench = Bench::new();
     // As before their step, in a table that has what later steps brought.
-    for undo in [
+    bench.alter(&[
         "DROP INDEX job_dead",
         "ALTER TABLE job DROP COLUMN redriven_to",
         "ALTER TABLE job DROP COLUMN discarded_at",
-    ] {
-        bench.db.run(undo, &[]).unwrap();
-    }
+    ]);
     let job = bench.fail(plain());
-    for statement in STEPS[4] {
-        bench.db.run(statement, &[]).unwrap();
-    }
+    bench.alter(STEPS[4]);
     assert_eq!(dead(&mut bench), [job]);
 }

@@ -334,6 +334,7 @@ fn jobs_of_a_schema_without_lanes_wait_in_the_lane_of_their_action() {
     .unwrap();
     migrate(&db, super::super::STEPS).unwrap();
     bench.db = db;
+    bench.alter(&[]);
     bench.crash();
     let effects = bench.wake();
     assert_eq!(started(&effects).iter().map(|e| e.job).collect::<Vec<_>>(), [job]);
