@@ -9,10 +9,10 @@ use crate::company::Company;
 /// calls of executors and hubs that follow: with an eighth of it a shard does three fifths of the jobs.
 pub const COST_ALONE_MAX: usize = 256;
 
-/// The same where others are there: 16 calls, or eight requests of a batch, a millisecond or two of work. Beside batches of 500
-/// requests, the p99 of a neighbour's starts was 2.3 to 3.9 times that of one alone with the larger one, and 1.3 to 2.1
-/// times with this one.
-const COST_MAX: usize = 32;
+/// The same where others are there: ten calls, or five requests of a batch, a millisecond or two of work. Beside batches of
+/// 500 requests, the p99 of a neighbour's starts was 1.2 to 1.4 times that of one alone with it, 1.4 to 1.8 times with 32, and
+/// more than twice with what a tenant alone may do. A shard does half as many jobs with it as alone.
+const COST_MAX: usize = 20;
 
 /// What calls may cost that are decided between two looks.
 #[must_use]
