@@ -39,7 +39,7 @@ fn start() {
     tidegate_durable_objects::microtasks::wake_by_promises();
 }
 
-/// A request from outside, or one of the deployment's own for the executor.
+/// A request from outside.
 #[event(fetch)]
 async fn fetch(request: Request, env: Env, _context: Context) -> Result<Response> {
     let head = request.method() == Method::Head;

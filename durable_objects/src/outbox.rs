@@ -27,9 +27,14 @@ impl<T> Outbox<T> {
         }
     }
 
-    /// The way to the object.
+    /// The way to the object, for what is sent again where it has broken.
     pub fn way(&self) -> &Way {
         &self.way
+    }
+
+    /// The object.
+    pub fn name(&self) -> &ObjectName {
+        self.way.name()
     }
 
     /// Adds an item. Whoever is told `true` sends batches, with [`Self::next`], until there are none.

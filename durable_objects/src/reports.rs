@@ -32,7 +32,7 @@ impl Reports {
 
     /// The object.
     pub fn object(&self) -> &ObjectName {
-        self.outbox.way().name()
+        self.outbox.name()
     }
 
     /// Makes one call, perhaps together with others.

@@ -101,7 +101,8 @@ impl Shell {
 
     pub(super) async fn exchange_batch(self: &Rc<Self>, outbox: &CallBox, batch: Vec<(CallId, jobs::Call)>) {
         let (ids, calls): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        match outbox.way().jobs_batch(&self.env, &Batch { calls }).await {
+        // Not by a way that is kept: one that has broken meanwhile would cost a client its answer.
+        match remote::jobs_batch(&self.env, outbox.name(), &Batch { calls }).await {
             Ok(replies) => {
                 let mut replies = replies.into_iter();
                 for id in ids {

@@ -276,10 +276,7 @@ fn what_the_parts_ask_each_other_cannot_be_asked_from_outside() {
     let principal =
         json!({ "tenant": tenant.id, "user": "mallory", "scopes": ["admin"], "expires_at": u64::MAX >> 12 });
     let principal = principal.to_string();
-    let headers = [
-        ("x-tidegate-internal", "1"),
-        ("x-tidegate-principal", principal.as_str()),
-    ];
+    let headers = [("x-tidegate-principal", principal.as_str())];
     for client in [
         tenant.client_with("alice", "admin"),
         Client::new(&tenant.server.url(), None),
@@ -288,7 +285,7 @@ fn what_the_parts_ask_each_other_cannot_be_asked_from_outside() {
             "/internal/execute",
             "/internal",
             "/execute",
-            "/call",
+            "/answer",
             "/rows-written",
             "/connect",
             "/v1/internal/execute",
