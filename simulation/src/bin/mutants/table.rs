@@ -550,8 +550,8 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "a key is looked up without its action",
         ROW,
-        "\"WHERE action = ? AND key = ?\"",
-        "\"WHERE ? IS NOT NULL AND key = ?\"",
+        "\"WHERE action = CAST(? AS TEXT) AND key = CAST(? AS TEXT)\"",
+        "\"WHERE ? IS NOT NULL AND key = CAST(? AS TEXT)\"",
     ),
     mutant(
         "a job is started before it is due",
