@@ -227,8 +227,7 @@ async fn read(context: &impl Context, work: &mut Work, mut reader: impl Reader, 
     while let Some(chunk) = reader.next().await? {
         for piece in chunk.chunks(BUSY_BYTES_MAX) {
             if busy + piece.len() > BUSY_BYTES_MAX {
-                // A store that has the bytes ready gives them without letting anyone else run.
-                context.sleep(0).await;
+                give_way(context).await;
                 busy = 0;
             }
             busy += piece.len();
@@ -249,6 +248,12 @@ async fn read(context: &impl Context, work: &mut Work, mut reader: impl Reader, 
     Ok(true)
 }
 
+/// Lets whoever shares the thread have a turn. To await a store is not enough: one that is in the same process answers
+/// without anyone else running, and what a client has sent is read only when nothing else is left to do.
+async fn give_way(context: &impl Context) {
+    context.sleep(0).await;
+}
+
 /// Writes the report, and says what is in it.
 async fn write(context: &impl Context, output: &str, summary: &Summary, started: UnixMs) -> Result<Done, Error> {
     let (json_key, html_key) = (format!("{output}.report.json"), format!("{output}.report.html"));
@@ -258,8 +263,10 @@ async fn write(context: &impl Context, output: &str, summary: &Summary, started:
             format!("The report cannot be written: {fault}."),
         )
     })?;
-    let page = render_html(summary, &summary.object, &context.now().to_string());
+    give_way(context).await;
     context.put(&json_key, "application/json", data).await?;
+    give_way(context).await;
+    let page = render_html(summary, &summary.object, &context.now().to_string());
     context
         .put(&html_key, "text/html; charset=utf-8", page.into_bytes())
         .await?;
