@@ -5,6 +5,7 @@
 //! by revision ([`plans`]), and the outside as an operation sees it ([`runtime`]).
 
 pub mod attempts;
+mod bytes;
 mod company;
 mod gathering;
 pub mod hub;

@@ -10,6 +10,7 @@ use wasm_bindgen::prelude::*;
 use worker::wasm_bindgen_futures::{JsFuture, spawn_local};
 use worker::{ObjectBody, ResponseBody};
 
+use crate::bytes;
 use crate::platform::unavailable;
 
 #[wasm_bindgen]
@@ -31,7 +32,7 @@ extern "C" {
 }
 
 /// What is read at a time. Bytes.
-const BUFFER_BYTES: u32 = 32 * 1024;
+const BUFFER_BYTES: u32 = 128 * 1024;
 
 /// The bytes of an object.
 pub struct ObjectReader {
@@ -84,7 +85,7 @@ impl Reader for ObjectReader {
             self.reader = None;
             return Ok(None);
         };
-        let bytes = value.to_vec();
+        let bytes = bytes::take(&value);
         self.buffer = Some(Uint8Array::new_with_byte_offset_and_length(
             &value.buffer(),
             0,

@@ -21,6 +21,7 @@ use wasm_bindgen::prelude::*;
 use worker::wasm_bindgen_futures::{JsFuture, future_to_promise};
 use worker::{Env, Stub};
 
+use crate::bytes;
 use crate::platform::{log_error, unavailable};
 
 /// The stub of an object.
@@ -55,7 +56,7 @@ extern "C" {
 /// The bytes of a call, and of its answer. What they mean is read and written by functions that are no part of an
 /// asynchronous one: those are compiled again wherever they are used.
 async fn exchange(env: &Env, name: &ObjectName, call: Vec<u8>) -> Result<Vec<u8>, Error> {
-    exchanged(callee(env, name)?.answer(&Uint8Array::from(call.as_slice()))).await
+    exchanged(callee(env, name)?.answer(&bytes::give(&call))).await
 }
 
 fn callee(env: &Env, name: &ObjectName) -> Result<Callee, Error> {
@@ -65,7 +66,7 @@ fn callee(env: &Env, name: &ObjectName) -> Result<Callee, Error> {
 async fn exchanged(answer: Result<Promise, JsValue>) -> Result<Vec<u8>, Error> {
     let answer = async { JsFuture::from(answer?).await };
     match answer.await {
-        Ok(bytes) => Ok(Uint8Array::new(&bytes).to_vec()),
+        Ok(answer) => Ok(bytes::take(answer.unchecked_ref())),
         Err(thrown) => Err(unavailable("a call to an object")(thrown.into())),
     }
 }
@@ -76,8 +77,8 @@ async fn exchanged(answer: Result<Promise, JsValue>) -> Result<Vec<u8>, Error> {
 pub async fn executor(env: &Env, assignment: &Assignment) -> Result<(), Error> {
     let service = env.service("EXECUTOR").map_err(unavailable("the binding EXECUTOR"))?;
     let callee: Callee = service.into_rpc();
-    let bytes = Uint8Array::from(envelope::encode(assignment)?.as_slice());
-    let ended = async { JsFuture::from(callee.execute(&bytes)?).await };
+    let assignment = bytes::give(&envelope::encode(assignment)?);
+    let ended = async { JsFuture::from(callee.execute(&assignment)?).await };
     ended
         .await
         .map(drop)
@@ -170,7 +171,7 @@ impl Way {
             Some(answer) => answer,
             None => callee(env, &self.name)?.answer_method(),
         };
-        let arguments = Array::of1(&Uint8Array::from(call.as_slice()));
+        let arguments = Array::of1(&bytes::give(&call));
         // Not by a method of the function itself: those of a stub are looked for in its object.
         let answered = Reflect::apply(&answer, &JsValue::UNDEFINED, &arguments);
         let bytes = exchanged(answered.map(JsCast::unchecked_into)).await?;
@@ -202,7 +203,7 @@ pub async fn jobs(env: &Env, name: &ObjectName, mut call: jobs::Call) -> Result<
 /// Errors: what `answer` ends with, and `INTERNAL_ERROR` for a call of another tenant or one that cannot be read. They are
 /// thrown at the caller.
 pub fn respond<C, T, F>(
-    bytes: &Uint8Array,
+    call: &Uint8Array,
     name: Option<&ObjectName>,
     answer: impl FnOnce(C) -> F,
 ) -> Result<JsValue, JsValue>
@@ -211,7 +212,7 @@ where
     T: Serialize,
     F: Future<Output = T> + 'static,
 {
-    let call = receive(&bytes.to_vec(), name).map_err(thrown)?;
+    let call = receive(&bytes::take(call), name).map_err(thrown)?;
     let answer = answer(call);
     let mut answer = Box::pin(AssertUnwindSafe(async move { written(&answer.await) }));
     match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -223,8 +224,8 @@ where
 /// What a caller wrote.
 ///
 /// Errors: what cannot be read, to be thrown at the caller.
-pub fn read<C: DeserializeOwned>(bytes: &Uint8Array) -> Result<C, JsValue> {
-    envelope::decode(&bytes.to_vec()).map_err(thrown)
+pub fn read<C: DeserializeOwned>(call: &Uint8Array) -> Result<C, JsValue> {
+    envelope::decode(&bytes::take(call)).map_err(thrown)
 }
 
 fn receive<C: DeserializeOwned>(bytes: &[u8], name: Option<&ObjectName>) -> Result<C, Error> {
@@ -240,7 +241,7 @@ fn receive<C: DeserializeOwned>(bytes: &[u8], name: Option<&ObjectName>) -> Resu
 
 fn written<T: Serialize>(value: &T) -> Result<JsValue, JsValue> {
     let bytes = envelope::encode(value).map_err(thrown)?;
-    Ok(Uint8Array::from(bytes.as_slice()).into())
+    Ok(bytes::give(&bytes).into())
 }
 
 fn thrown(error: Error) -> JsValue {

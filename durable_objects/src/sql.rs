@@ -12,6 +12,8 @@ use tidegate_engine::database::{Cell, Database, DatabaseError, Row, Value, gives
 use tidegate_protocol::time::UnixMs;
 use wasm_bindgen::prelude::*;
 
+use crate::bytes;
+
 #[wasm_bindgen]
 extern "C" {
     type RawStorage;
@@ -170,7 +172,7 @@ impl Database for ObjectDatabase {
                 #[expect(clippy::cast_precision_loss, reason = "below 2^53 by the trait's contract")]
                 Value::Number(number) => JsValue::from_f64(*number as f64),
                 Value::Text(text) => JsValue::from_str(text),
-                Value::Blob(bytes) => Uint8Array::from(*bytes).into(),
+                Value::Blob(bytes) => bytes::give(bytes).into(),
             });
         }
         let Statement { text, gives_rows } = statement(sql);
@@ -200,6 +202,6 @@ fn cell(value: JsValue) -> Cell {
     } else if value.is_null() || value.is_undefined() {
         Cell::Null
     } else {
-        Cell::Blob(Uint8Array::new(&value).to_vec())
+        Cell::Blob(bytes::take(&Uint8Array::new(&value)))
     }
 }

@@ -214,10 +214,10 @@ async fn open<C: Context>(
     ))
 }
 
-/// Bytes that are read before whoever shares the thread has had a turn: one or two milliseconds of work. An executor that
+/// Bytes that are read before whoever shares the thread has had a turn: a third of a millisecond of work. An executor that
 /// is the objects' own script holds up every object of its isolate as long as it computes, and what a client waits for
 /// passes through several of them.
-pub(super) const BUSY_BYTES_MAX: usize = 32 * 1024;
+pub(super) const BUSY_BYTES_MAX: usize = 16 * 1024;
 
 /// Reads on; whether the object came to its end. A checkpoint is saved on the way.
 async fn read(context: &impl Context, work: &mut Work, mut reader: impl Reader, pace: Pace) -> Result<bool, Error> {

@@ -1,0 +1,48 @@
+//! Bytes that go from the memory of this module to the platform's, and back.
+//!
+//! Each object that is made on the way is garbage a moment later, and what calls leave behind is most of what the platform's
+//! collector stops everything for. The conversions of js-sys make a view of this module's memory for every copy; here is one
+//! for all of them.
+
+use std::cell::RefCell;
+
+use js_sys::{Uint8Array, WebAssembly};
+use wasm_bindgen::JsCast;
+
+thread_local! {
+    /// All of this module's memory. It is of no use any more, and its length is 0, when the memory has grown.
+    static MEMORY: RefCell<Option<Uint8Array>> = const { RefCell::new(None) };
+}
+
+/// Uses the view of this module's memory.
+fn with_memory<T>(work: impl FnOnce(&Uint8Array) -> T) -> T {
+    MEMORY.with_borrow_mut(|kept| {
+        let kept_is_good = kept.take().filter(|view| view.length() > 0);
+        let view = kept_is_good.unwrap_or_else(|| {
+            let memory: WebAssembly::Memory = wasm_bindgen::memory().unchecked_into();
+            Uint8Array::new(&memory.buffer())
+        });
+        work(kept.insert(view))
+    })
+}
+
+/// Where bytes lie in this module's memory, which has 2^32 of them at most.
+fn offset(address: usize) -> u32 {
+    u32::try_from(address).unwrap_or(u32::MAX)
+}
+
+/// A copy of `bytes` for the platform.
+pub fn give(bytes: &[u8]) -> Uint8Array {
+    let from = bytes.as_ptr().expose_provenance();
+    let to = from.saturating_add(bytes.len());
+    with_memory(|memory| memory.slice(offset(from), offset(to)))
+}
+
+/// A copy of the platform's bytes.
+pub fn take(bytes: &Uint8Array) -> Vec<u8> {
+    let mut taken = vec![0; usize::try_from(bytes.length()).unwrap_or(0)];
+    // The address is asked for before the view is, as the memory may have grown for it.
+    let to = offset(taken.as_mut_ptr().expose_provenance());
+    with_memory(|memory| memory.set(bytes, to));
+    taken
+}
