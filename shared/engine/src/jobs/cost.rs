@@ -9,10 +9,11 @@ use crate::company::Company;
 /// calls of executors and hubs that follow: with an eighth of it a shard does three fifths of the jobs.
 pub const COST_ALONE_MAX: usize = 256;
 
-/// The same where others are there: ten calls, or five requests of a batch, a millisecond or two of work. Beside batches of
-/// 500 requests, the p99 of a neighbour's starts was 1.2 to 1.4 times that of one alone with it, 1.4 to 1.8 times with 32, and
-/// more than twice with what a tenant alone may do. A shard does half as many jobs with it as alone.
-const COST_MAX: usize = 20;
+/// The same where others are there: six calls, or three requests of a batch, a millisecond of work. With 20, the slowest
+/// fiftieth of a neighbour's starts beside batches of 500 requests took a tenth longer; with 32 its p99 was 1.4 to 1.8 times
+/// that of one alone, and with what a tenant alone may do more than twice. A shard does 2,100 to 2,300 jobs a second with 12,
+/// 2,700 with 20, and 4,700 to 5,100 alone.
+const COST_MAX: usize = 12;
 
 /// What calls may cost that are decided between two looks.
 #[must_use]
