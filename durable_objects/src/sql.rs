@@ -165,15 +165,16 @@ impl ObjectDatabase {
 
 impl Database for ObjectDatabase {
     fn run(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, DatabaseError> {
-        let bound = Array::new();
-        for value in values {
-            bound.push(&match value {
+        let bound = Array::new_with_length(u32::try_from(values.len()).unwrap_or(0));
+        for (at, value) in (0..).zip(values) {
+            let value = match value {
                 Value::Null => JsValue::NULL,
                 #[expect(clippy::cast_precision_loss, reason = "below 2^53 by the trait's contract")]
                 Value::Number(number) => JsValue::from_f64(*number as f64),
                 Value::Text(text) => JsValue::from_str(text),
                 Value::Blob(bytes) => bytes::give(bytes).into(),
-            });
+            };
+            bound.set(at, value);
         }
         let Statement { text, gives_rows } = statement(sql);
         let cursor = self.sql.exec(&text, &bound).map_err(|cause| refused(&cause))?;
