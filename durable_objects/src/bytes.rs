@@ -17,8 +17,8 @@ thread_local! {
 /// Uses the view of this module's memory.
 fn with_memory<T>(work: impl FnOnce(&Uint8Array) -> T) -> T {
     MEMORY.with_borrow_mut(|kept| {
-        let kept_is_good = kept.take().filter(|view| view.length() > 0);
-        let view = kept_is_good.unwrap_or_else(|| {
+        let good = kept.take().filter(|view| view.length() > 0);
+        let view = good.unwrap_or_else(|| {
             let memory: WebAssembly::Memory = wasm_bindgen::memory().unchecked_into();
             Uint8Array::new(&memory.buffer())
         });

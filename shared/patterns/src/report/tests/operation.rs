@@ -35,6 +35,8 @@ struct Memory {
     chunk_bytes: Cell<Option<usize>>,
     /// How often others had their turn.
     turns: Cell<usize>,
+    /// How often they had had it when each object was written.
+    turns_at_puts: RefCell<Vec<usize>>,
 }
 
 struct Chunks {
@@ -118,6 +120,7 @@ impl Context for Memory {
     }
 
     async fn put(&self, key: &str, content_type: &str, bytes: Vec<u8>) -> Result<(), Error> {
+        self.turns_at_puts.borrow_mut().push(self.turns.get());
         self.objects
             .borrow_mut()
             .insert(key.to_owned(), (content_type.to_owned(), bytes));
@@ -197,6 +200,19 @@ fn others_have_a_turn_however_much_the_storage_gives_at_once() {
         assert!((least..=2 * least).contains(&turns), "{turns} for {chunk_bytes}");
     }
     assert_eq!(results, [Value::from(60_000), Value::from(60_000), Value::from(60_000)]);
+}
+
+#[test]
+fn others_have_a_turn_before_each_object_that_is_written() {
+    let bytes = zips(100, 50);
+    assert!(bytes.len() < BUSY_BYTES_MAX, "to read it takes no turn");
+    let memory = memory(bytes);
+    let pace = Pace {
+        checkpoint_bytes: u64::MAX,
+        run_bytes: u64::MAX,
+    };
+    run(&memory, PAYLOAD, pace).unwrap();
+    assert_eq!(*memory.turns_at_puts.borrow(), [1, 2]);
 }
 
 #[test]
