@@ -10,6 +10,7 @@ mod echo;
 mod http;
 mod jobs;
 mod load;
+mod native;
 mod progress;
 mod redis;
 mod report;
@@ -37,7 +38,8 @@ struct Plan {
     runs: usize,
 }
 
-const USAGE: &str = "tidegate-bench [all|echo|store|jobs|progress|shapes|neighbour|rows] [--seconds N] [--runs N]";
+const USAGE: &str =
+    "tidegate-bench [all|echo|store|jobs|native|progress|shapes|neighbour|rows] [--seconds N] [--runs N]";
 const SECONDS_DEFAULT: f64 = 3.0;
 /// As few as a median should have.
 const RUNS_DEFAULT: usize = 5;
@@ -64,7 +66,7 @@ fn run() -> Result<bool> {
         match word.as_str() {
             "--seconds" => seconds = number()?.parse()?,
             "--runs" => runs = number()?.parse()?,
-            "all" | "echo" | "store" | "jobs" | "progress" | "shapes" | "neighbour" | "rows" => what = word,
+            "all" | "echo" | "store" | "jobs" | "native" | "progress" | "shapes" | "neighbour" | "rows" => what = word,
             _ => bail!("there is no {word:?}: {USAGE}"),
         }
     }
@@ -78,8 +80,15 @@ fn run() -> Result<bool> {
 
 async fn measure(what: &str, plan: Plan) -> Result<bool> {
     let mut report = Report::start(plan);
-    let system = System::start()?;
     let wanted = |name: &str| what == "all" || what == name;
+    if wanted("jobs") || wanted("native") {
+        native::measure(plan, &mut report)?;
+    }
+    if what == "native" {
+        report.print();
+        return Ok(true);
+    }
+    let system = System::start()?;
     // First, while the objects have written nothing else.
     let passed = if wanted("rows") || wanted("jobs") {
         rows::measure(&system, &mut report).await?

@@ -38,6 +38,14 @@ pub fn give(bytes: &[u8]) -> Uint8Array {
     with_memory(|memory| memory.slice(offset(from), offset(to)))
 }
 
+/// `bytes` where they lie, for a call of the platform that has read them when it returns. No copy, and no buffer of its own,
+/// which costs the collector more than the view.
+pub fn lend(bytes: &[u8]) -> Uint8Array {
+    let from = bytes.as_ptr().expose_provenance();
+    let to = from.saturating_add(bytes.len());
+    with_memory(|memory| memory.subarray(offset(from), offset(to)))
+}
+
 /// A copy of the platform's bytes.
 pub fn take(bytes: &Uint8Array) -> Vec<u8> {
     let mut taken = vec![0; usize::try_from(bytes.length()).unwrap_or(0)];

@@ -172,7 +172,8 @@ impl Database for ObjectDatabase {
                 #[expect(clippy::cast_precision_loss, reason = "below 2^53 by the trait's contract")]
                 Value::Number(number) => JsValue::from_f64(*number as f64),
                 Value::Text(text) => JsValue::from_str(text),
-                Value::Blob(bytes) => bytes::give(bytes).into(),
+                // Bound and read before the statement's end, and no statement outlives this function.
+                Value::Blob(bytes) => bytes::lend(bytes).into(),
             };
             bound.set(at, value);
         }

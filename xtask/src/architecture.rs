@@ -32,7 +32,10 @@ pub const MAY_NAME: &[(&str, &[&str])] = &[
         "tidegate-cli",
         &["tidegate-identity", "tidegate-protocol", "tidegate-sdk"],
     ),
-    ("tidegate-bench", &["tidegate-identity"]),
+    (
+        "tidegate-bench",
+        &["tidegate-engine", "tidegate-identity", "tidegate-protocol"],
+    ),
     // The end-to-end tests speak the public protocol alone: no crate of ours may help them.
     ("tidegate-tests", &[]),
     ("xtask", &["tidegate-protocol"]),

@@ -37,13 +37,13 @@ struct Gathering {
     id: BatchId,
 }
 
-/// Requests of a batch that are admitted in one turn at most: about a millisecond of work, or a quarter of it where others
-/// share the thread.
+/// Requests of a batch that are admitted in one turn at most: about a millisecond of work, or less than a quarter of it where
+/// others share the thread. There it is what the job queue decides between two looks, so that a part is one turn and one row.
 #[must_use]
 pub const fn batch_part_max(company: Company) -> usize {
     match company {
         Company::Alone => 64,
-        Company::Others => 16,
+        Company::Others => 8,
     }
 }
 

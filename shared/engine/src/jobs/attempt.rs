@@ -69,7 +69,7 @@ impl<D: Database> Turn<'_, D> {
             } else {
                 1
             };
-            match heads.take((self.db, &self.state.packs), &lane, self.now, ahead)? {
+            match heads.take((self.db, self.state), &lane, self.now, ahead)? {
                 Some((job, payload)) => {
                     let claimed = self.claim(job, payload, heads.next_due(&lane))?;
                     self.effects.extend(claimed.map(Effect::Execute));
@@ -82,7 +82,7 @@ impl<D: Database> Turn<'_, D> {
 
     /// Nothing of the lane may start now, whatever memory says.
     pub(super) fn look_again(&mut self, lane: &str) -> Result<(), DatabaseError> {
-        match self.head(lane)? {
+        match self.head(lane, 0)? {
             Some(head) => self.state.lanes.set_head(lane, head.max(self.now.plus(1))),
             None => self.state.lanes.remove(lane, None),
         }
@@ -168,7 +168,7 @@ impl<D: Database> Turn<'_, D> {
         let lane = lease.shape.name()?;
         let head = match head {
             Some(head) => Some(head),
-            None => self.head(&lane)?,
+            None => self.head(&lane, 1)?,
         };
         self.state.backlog.leaves(&job, self.now);
         self.state.lanes.charge(&lane);

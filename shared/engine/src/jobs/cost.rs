@@ -5,15 +5,15 @@ use tidegate_protocol::calls::jobs::Call;
 use crate::company::Company;
 
 /// What the calls may cost that are decided between two looks at sockets and timers where a tenant has the process to itself:
-/// the ends of 128 attempts, which start as many, or 64 requests of a batch. What shares a turn shares its commit, and the
+/// the ends of 128 attempts, which start as many, or 256 requests of a batch. What shares a turn shares its commit, and the
 /// calls of executors and hubs that follow: with an eighth of it a shard does three fifths of the jobs.
 pub const COST_ALONE_MAX: usize = 256;
 
-/// The same where others are there: six calls, or three requests of a batch, a millisecond of work. With 20, the slowest
-/// fiftieth of a neighbour's starts beside batches of 500 requests took a tenth longer; with 32 its p99 was 1.4 to 1.8 times
-/// that of one alone, and with what a tenant alone may do more than twice. A shard does 2,100 to 2,300 jobs a second with 12,
-/// 2,700 with 20, and 4,700 to 5,100 alone.
-const COST_MAX: usize = 12;
+/// The same where others are there: the ends of four attempts, which start as many, in less than a millisecond; or eight
+/// requests of a batch, in half of that. Beside batches of 500 requests, in processes that had just begun, a neighbour's p99
+/// was 1.06 times that of one alone, and 1.3 times with 12; with 32 it was 1.4 to 1.8 times, and with what a tenant alone may
+/// do more than twice. A shard does three quarters of the single jobs that it does with 12.
+const COST_MAX: usize = 8;
 
 /// What calls may cost that are decided between two looks.
 #[must_use]
@@ -29,12 +29,13 @@ pub fn allowance(company: Company) -> usize {
 /// progress events a second, which keep the thread busy, that made the wait of most of them a third of what it was.
 pub const COST_EARLY: usize = 8;
 
-/// What a call costs. A request of a batch is written with others, and as many of them as lie in one row are a part that
-/// is worth a turn.
+/// What a call costs, in half of what the end of an attempt takes. A request of a batch is written with others: most of what a
+/// turn of three of them takes is the turn. With a cost of 4, which made such turns, a flood of batches took a third more of
+/// the thread.
 #[must_use]
 pub fn cost(call: &Call) -> usize {
     match call {
-        Call::Enqueue(enqueue) if enqueue.job.batch.is_some() => 4,
+        Call::Enqueue(enqueue) if enqueue.job.batch.is_some() => 1,
         _ => 2,
     }
 }
@@ -50,5 +51,9 @@ mod tests {
         assert!(
             1 <= batch_part_max(Company::Others) && batch_part_max(Company::Others) < batch_part_max(Company::Alone)
         );
+        for company in [Company::Alone, Company::Others] {
+            let part = batch_part_max(company);
+            assert!(part <= allowance(company), "a part of a batch, at 1 each, is one turn");
+        }
     }
 }

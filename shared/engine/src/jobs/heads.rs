@@ -10,6 +10,7 @@ use tidegate_protocol::time::UnixMs;
 use super::lanes::LaneName;
 use super::packs::Packs;
 use super::row::{Job, columns};
+use super::state::State;
 use crate::database::{Database, DatabaseError, Value, from_blob};
 
 /// Jobs that wait at the heads of lanes and whose time has come, as this turn found them.
@@ -23,26 +24,17 @@ impl Heads {
     /// The first job of a lane. Reads up to `ahead` jobs where none is left of those read before.
     pub fn take(
         &mut self,
-        (db, packs): (&impl Database, &Packs),
+        (db, state): (&impl Database, &State),
         lane: &LaneName,
         now: UnixMs,
         ahead: u64,
     ) -> Result<Option<(Job, Payload)>, DatabaseError> {
         let heads = self.0.entry(lane.clone()).or_default();
         if heads.is_empty() {
-            let rows = db.run(
-                columns!(
-                    "payload, ",
-                    "WHERE lane = CAST(? AS TEXT) AND due_at <= CAST(? AS INTEGER) AND state < 3
-                    ORDER BY due_at, number LIMIT CAST(? AS INTEGER)"
-                ),
-                &[Value::Text(lane), Value::Number(now.0), Value::Number(ahead)],
-            )?;
-            for mut row in rows {
-                let payload = from_blob(&row.blob()?)?;
-                heads.push_back((Job::read(row)?, payload));
+            if state.wait_in_rows(lane, 0) {
+                add_rows(heads, db, lane, now, ahead)?;
             }
-            add_packed(heads, (db, packs), lane, now, ahead)?;
+            add_packed(heads, (db, &state.packs), lane, now, ahead)?;
         }
         Ok(heads.pop_front())
     }
@@ -51,6 +43,29 @@ impl Heads {
     pub fn next_due(&self, lane: &LaneName) -> Option<UnixMs> {
         self.0.get(lane)?.front()?.0.due_at
     }
+}
+
+/// Adds the jobs with rows of their own that are first in a lane, `ahead` at most.
+fn add_rows(
+    heads: &mut VecDeque<(Job, Payload)>,
+    db: &impl Database,
+    lane: &LaneName,
+    now: UnixMs,
+    ahead: u64,
+) -> Result<(), DatabaseError> {
+    let rows = db.run(
+        columns!(
+            "payload, ",
+            "WHERE lane = CAST(? AS TEXT) AND due_at <= CAST(? AS INTEGER) AND state < 3
+            ORDER BY due_at, number LIMIT CAST(? AS INTEGER)"
+        ),
+        &[Value::Text(lane), Value::Number(now.0), Value::Number(ahead)],
+    )?;
+    for mut row in rows {
+        let payload = from_blob(&row.blob()?)?;
+        heads.push_back((Job::read(row)?, payload));
+    }
+    Ok(())
 }
 
 /// Adds the packed jobs that are among the first `ahead` of a lane. `heads` holds those that have rows.

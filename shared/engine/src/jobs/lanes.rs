@@ -264,6 +264,11 @@ impl Lanes {
         self.jobs
     }
 
+    /// How many jobs of the lane `name` wait.
+    pub fn jobs_of(&self, name: &str) -> u64 {
+        self.lanes.get(name).map_or(0, |lane| lane.jobs)
+    }
+
     /// How many jobs of each action wait.
     pub fn by_action(&self) -> impl Iterator<Item = (&ActionName, u64)> {
         self.actions.iter().map(|(action, jobs)| (action, *jobs))

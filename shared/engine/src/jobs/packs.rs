@@ -185,6 +185,15 @@ fn read_places(bytes: &[u8]) -> Result<Vec<Place>, DatabaseError> {
     read.into_iter().map(place).collect()
 }
 
+/// The packs of a lane.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct OfLane {
+    /// In the order in which their jobs start.
+    packs: BTreeSet<(UnixMs, JobNumber)>,
+    /// How many jobs wait in them.
+    waiting: u64,
+}
+
 /// What is remembered of packs: all but the jobs themselves.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Packs {
@@ -192,8 +201,8 @@ pub(super) struct Packs {
     packs: BTreeMap<JobNumber, Pack>,
     /// The jobs that wait in packs, and in which.
     waiting: BTreeMap<JobNumber, JobNumber>,
-    /// The packs of each lane in which jobs wait, in the order in which these start.
-    lanes: BTreeMap<LaneName, BTreeSet<(UnixMs, JobNumber)>>,
+    /// The packs of each lane in which jobs wait.
+    lanes: BTreeMap<LaneName, OfLane>,
     /// Those that some jobs have left since they were written.
     begun: BTreeSet<JobNumber>,
     /// Those that all jobs have left.
@@ -259,10 +268,9 @@ impl Packs {
     fn add(&mut self, first: JobNumber, pack: Pack) {
         self.waiting
             .extend(pack.places.iter().map(|place| (place.number, first)));
-        self.lanes
-            .entry(pack.lane.clone())
-            .or_default()
-            .insert((pack.due_at, first));
+        let of_lane = self.lanes.entry(pack.lane.clone()).or_default();
+        of_lane.packs.insert((pack.due_at, first));
+        of_lane.waiting += pack.waiting;
         self.packs.insert(first, pack);
     }
 
@@ -286,15 +294,20 @@ impl Packs {
         if !pack.leave(number) {
             return;
         }
+        let of_lane = self.lanes.get_mut(&pack.lane);
         if pack.waiting > 0 {
+            of_lane
+                .into_iter()
+                .for_each(|of_lane| of_lane.waiting = of_lane.waiting.saturating_sub(1));
             self.begun.insert(first);
             return;
         }
         self.begun.remove(&first);
         self.spent.insert(first);
-        if let Some(of_lane) = self.lanes.get_mut(&pack.lane) {
-            of_lane.remove(&(pack.due_at, first));
-            if of_lane.is_empty() {
+        if let Some(of_lane) = of_lane {
+            of_lane.waiting = of_lane.waiting.saturating_sub(1);
+            of_lane.packs.remove(&(pack.due_at, first));
+            if of_lane.packs.is_empty() {
                 self.lanes.remove(&pack.lane);
             }
         }
@@ -302,12 +315,17 @@ impl Packs {
 
     /// When the first packed job of a lane may start.
     pub fn head(&self, lane: &str) -> Option<UnixMs> {
-        self.lanes.get(lane)?.first().map(|(due, _)| *due)
+        self.lanes.get(lane)?.packs.first().map(|(due, _)| *due)
+    }
+
+    /// How many jobs of a lane are packed.
+    pub fn jobs_of(&self, lane: &str) -> u64 {
+        self.lanes.get(lane).map_or(0, |of_lane| of_lane.waiting)
     }
 
     /// The first packed jobs of a lane whose time has come, in the order in which they start, `count` at most.
     pub fn first_of(&self, lane: &str, now: UnixMs, count: u64) -> Vec<(UnixMs, JobNumber)> {
-        let of_lane = self.lanes.get(lane).into_iter().flatten();
+        let of_lane = self.lanes.get(lane).into_iter().flat_map(|of_lane| &of_lane.packs);
         let mut packs = of_lane.copied().take_while(|(due, _)| *due <= now).peekable();
         // The next job of each pack that has begun: the numbers of packs that were filled side by side alternate.
         let mut next = BTreeSet::new();
@@ -333,7 +351,7 @@ impl Packs {
 
     /// How many packed jobs of a lane come before the job `number`, which starts at `due`.
     pub fn ahead(&self, lane: &str, due: UnixMs, number: JobNumber) -> u64 {
-        let of_lane = self.lanes.get(lane).into_iter().flatten();
+        let of_lane = self.lanes.get(lane).into_iter().flat_map(|of_lane| &of_lane.packs);
         let packs = of_lane.filter_map(|(_, first)| self.packs.get(first));
         let before = packs.map(|pack| match pack.due_at.cmp(&due) {
             core::cmp::Ordering::Less => pack.waiting,

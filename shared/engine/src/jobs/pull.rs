@@ -234,7 +234,7 @@ impl<D: Database> Turn<'_, D> {
                 return Ok(None);
             };
             *turns -= 1;
-            match heads.take((self.db, &self.state.packs), &lane, self.now, 1)? {
+            match heads.take((self.db, self.state), &lane, self.now, 1)? {
                 Some((job, payload)) => {
                     if let Some(execution) = self.claim(job, payload, None)? {
                         return Ok(Some(*execution));

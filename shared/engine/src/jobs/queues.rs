@@ -59,6 +59,15 @@ impl Queues {
         self.pools.get(pool.as_str()).map_or(0, Lanes::jobs)
     }
 
+    /// How many jobs of the lane `name` wait.
+    pub fn jobs_of(&self, name: &str) -> u64 {
+        let lanes = match pool_of(name) {
+            "" => Some(&self.own),
+            pool => self.pools.get(pool),
+        };
+        lanes.map_or(0, |lanes| lanes.jobs_of(name))
+    }
+
     /// The pools in which jobs wait.
     pub fn pools(&self) -> impl Iterator<Item = PoolName> {
         self.pools.keys().filter_map(|pool| PoolName::parse(pool))

@@ -132,6 +132,11 @@ pub struct State {
 }
 
 impl State {
+    /// Whether jobs wait in a lane with rows of their own. `leaving` jobs of it wait no longer, but are still counted.
+    pub fn wait_in_rows(&self, lane: &str, leaving: u64) -> bool {
+        self.lanes.jobs_of(lane) > self.packs.jobs_of(lane).saturating_add(leaving)
+    }
+
     /// Builds the state from the rows, after whatever stopped the object. The schema is in place already.
     ///
     /// A running job has the lease that its row tells of, and every end that may not have been delivered is delivered

@@ -64,7 +64,7 @@ impl<D: Database> Turn<'_, D> {
     /// `job`, which waited and whose row says so no longer, is taken out of its lane.
     pub(super) fn wait_no_more(&mut self, job: &Job) -> Result<(), DatabaseError> {
         let lane = Shape::of(&job.spec).name()?;
-        let head = self.head(&lane)?;
+        let head = self.head(&lane, 1)?;
         self.state.lanes.remove(&lane, head);
         Ok(())
     }
@@ -72,21 +72,25 @@ impl<D: Database> Turn<'_, D> {
     /// The `due_at` of `job`, which waits, has changed.
     pub(super) fn wait_otherwise(&mut self, job: &Job) -> Result<(), DatabaseError> {
         let lane = Shape::of(&job.spec).name()?;
-        if let Some(head) = self.head(&lane)? {
+        if let Some(head) = self.head(&lane, 0)? {
             self.state.lanes.set_head(&lane, head);
         }
         Ok(())
     }
 
-    /// When the first job of a lane may start. Entries of running and ended jobs are passed over: there are few.
-    pub(super) fn head(&self, lane: &str) -> Result<Option<UnixMs>, DatabaseError> {
+    /// When the first job of a lane may start. So many of its jobs wait no longer, but are still counted. Entries of running
+    /// and ended jobs are passed over: there are few.
+    pub(super) fn head(&self, lane: &str, leaving: u64) -> Result<Option<UnixMs>, DatabaseError> {
+        let packed = self.state.packs.head(lane);
+        if !self.state.wait_in_rows(lane, leaving) {
+            return Ok(packed);
+        }
         let rows = self.db.run(
             "-- jobs::head
             SELECT due_at FROM job WHERE lane = CAST(? AS TEXT) AND due_at IS NOT NULL AND state < 3 ORDER BY due_at LIMIT 1",
             &[Value::Text(lane)],
         )?;
         let head = rows.into_iter().next().map(|mut row| row.number()).transpose()?;
-        let packed = self.state.packs.head(lane);
         Ok(head.map(UnixMs).into_iter().chain(packed).min())
     }
 }
