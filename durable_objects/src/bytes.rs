@@ -10,19 +10,21 @@ use js_sys::{Uint8Array, WebAssembly};
 use wasm_bindgen::JsCast;
 
 thread_local! {
-    /// All of this module's memory. It is of no use any more, and its length is 0, when the memory has grown.
-    static MEMORY: RefCell<Option<Uint8Array>> = const { RefCell::new(None) };
+    /// All of this module's memory, and how many views of it there were. A view is of no use any more, and its length is 0,
+    /// when the memory has grown.
+    static MEMORY: RefCell<(Option<Uint8Array>, u64)> = const { RefCell::new((None, 0)) };
 }
 
-/// Uses the view of this module's memory.
-fn with_memory<T>(work: impl FnOnce(&Uint8Array) -> T) -> T {
-    MEMORY.with_borrow_mut(|kept| {
+/// Uses the view of this module's memory, and its number.
+fn with_memory<T>(work: impl FnOnce(&Uint8Array, u64) -> T) -> T {
+    MEMORY.with_borrow_mut(|(kept, number)| {
         let good = kept.take().filter(|view| view.length() > 0);
         let view = good.unwrap_or_else(|| {
+            *number += 1;
             let memory: WebAssembly::Memory = wasm_bindgen::memory().unchecked_into();
             Uint8Array::new(&memory.buffer())
         });
-        work(kept.insert(view))
+        work(kept.insert(view), *number)
     })
 }
 
@@ -35,15 +37,27 @@ fn offset(address: usize) -> u32 {
 pub fn give(bytes: &[u8]) -> Uint8Array {
     let from = bytes.as_ptr().expose_provenance();
     let to = from.saturating_add(bytes.len());
-    with_memory(|memory| memory.slice(offset(from), offset(to)))
+    with_memory(|memory, _| memory.slice(offset(from), offset(to)))
 }
 
-/// `bytes` where they lie, for a call of the platform that has read them when it returns. No copy, and no buffer of its own,
-/// which costs the collector more than the view.
+/// What `make` makes of bytes that it lends to the platform with [`lend`]: all of them are as they were when it is done.
+pub fn lending<T>(make: impl Fn() -> T) -> T {
+    loop {
+        let begun = with_memory(|_, number| number);
+        let made = make();
+        // Memory that has grown meanwhile, as it may with anything that is made, leaves what was lent before it empty.
+        if with_memory(|_, number| number) == begun {
+            return made;
+        }
+    }
+}
+
+/// `bytes` where they lie, for a call of the platform that comes next, without anything made in between, and has read them when
+/// it returns. No copy, and no buffer of its own, which costs the collector more than the view. Only inside [`lending`].
 pub fn lend(bytes: &[u8]) -> Uint8Array {
     let from = bytes.as_ptr().expose_provenance();
     let to = from.saturating_add(bytes.len());
-    with_memory(|memory| memory.subarray(offset(from), offset(to)))
+    with_memory(|memory, _| memory.subarray(offset(from), offset(to)))
 }
 
 /// A copy of the platform's bytes.
@@ -51,6 +65,6 @@ pub fn take(bytes: &Uint8Array) -> Vec<u8> {
     let mut taken = vec![0; usize::try_from(bytes.length()).unwrap_or(0)];
     // The address is asked for before the view is, as the memory may have grown for it.
     let to = offset(taken.as_mut_ptr().expose_provenance());
-    with_memory(|memory| memory.set(bytes, to));
+    with_memory(|memory, _| memory.set(bytes, to));
     taken
 }

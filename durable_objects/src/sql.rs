@@ -143,9 +143,10 @@ impl ObjectDatabase {
     pub fn check(&self) -> String {
         let mut found = String::from("the suite did not run");
         let rolled_back = self.transaction(|db| {
-            found = match suite::run(db) {
-                Ok(broken) if broken.is_empty() => "ok".into(),
-                Ok(broken) => broken.join("\n"),
+            found = match suite::run(db).and_then(|broken| Ok((broken, db.keeps_what_is_lent()?))) {
+                Ok((broken, true)) if broken.is_empty() => "ok".into(),
+                Ok((_, false)) => "what is lent is lost where the memory grows".into(),
+                Ok((broken, true)) => broken.join("\n"),
                 Err(error) => error.to_string(),
             };
             Err::<(), _>(DatabaseError::new("taken back"))
@@ -157,31 +158,28 @@ impl ObjectDatabase {
         }
     }
 
-    /// Rows written since the object was constructed, each set alarm counted as one.
-    pub fn rows_written(&self) -> f64 {
-        self.rows_written.get()
+    /// Whether a statement gets its bytes although the memory grows after they were lent.
+    fn keeps_what_is_lent(&self) -> Result<bool, DatabaseError> {
+        const LENT: &[u8] = b"lent";
+        let statement = statement("SELECT ? AS lent");
+        let grown = core::cell::Cell::new(false);
+        let bound = bytes::lending(|| {
+            let bound = bind(&[Value::Blob(LENT)]);
+            if !grown.replace(true) {
+                #[cfg(target_arch = "wasm32")]
+                core::arch::wasm32::memory_grow::<0>(1);
+            }
+            bound
+        });
+        let mut rows = self.run_with(&statement, &bound)?.into_iter();
+        Ok(rows.next().map(|mut row| row.blob()).transpose()?.as_deref() == Some(LENT))
     }
-}
 
-impl Database for ObjectDatabase {
-    fn run(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, DatabaseError> {
-        let bound = Array::new_with_length(u32::try_from(values.len()).unwrap_or(0));
-        for (at, value) in (0..).zip(values) {
-            let value = match value {
-                Value::Null => JsValue::NULL,
-                #[expect(clippy::cast_precision_loss, reason = "below 2^53 by the trait's contract")]
-                Value::Number(number) => JsValue::from_f64(*number as f64),
-                Value::Text(text) => JsValue::from_str(text),
-                // Bound and read before the statement's end, and no statement outlives this function.
-                Value::Blob(bytes) => bytes::lend(bytes).into(),
-            };
-            bound.set(at, value);
-        }
-        let Statement { text, gives_rows } = statement(sql);
-        let cursor = self.sql.exec(&text, &bound).map_err(|cause| refused(&cause))?;
+    fn run_with(&self, statement: &Statement, bound: &Array) -> Result<Vec<Row>, DatabaseError> {
+        let cursor = self.sql.exec(&statement.text, bound).map_err(|cause| refused(&cause))?;
         // A cursor that is not read to its end keeps its compiled statement until it is collected as garbage. An empty one
         // is at its end soonest without an iterator.
-        let rows = if gives_rows {
+        let rows = if statement.gives_rows {
             cursor.raw().and_then(|rows| array_from(&rows))
         } else {
             cursor.to_array()
@@ -194,6 +192,34 @@ impl Database for ObjectDatabase {
         self.rows_written.set(self.rows_written.get() + cursor.rows_written());
         Ok(read)
     }
+
+    /// Rows written since the object was constructed, each set alarm counted as one.
+    pub fn rows_written(&self) -> f64 {
+        self.rows_written.get()
+    }
+}
+
+impl Database for ObjectDatabase {
+    fn run(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, DatabaseError> {
+        let statement = statement(sql);
+        self.run_with(&statement, &bytes::lending(|| bind(values)))
+    }
+}
+
+/// The parameters of a statement that is run right after this, and has read them when it has run.
+fn bind(values: &[Value<'_>]) -> Array {
+    let bound = Array::new_with_length(u32::try_from(values.len()).unwrap_or(0));
+    for (at, value) in (0..).zip(values) {
+        let value = match value {
+            Value::Null => JsValue::NULL,
+            #[expect(clippy::cast_precision_loss, reason = "below 2^53 by the trait's contract")]
+            Value::Number(number) => JsValue::from_f64(*number as f64),
+            Value::Text(text) => JsValue::from_str(text),
+            Value::Blob(bytes) => bytes::lend(bytes).into(),
+        };
+        bound.set(at, value);
+    }
+    bound
 }
 
 fn cell(value: JsValue) -> Cell {
