@@ -33,31 +33,40 @@ fn offset(address: usize) -> u32 {
     u32::try_from(address).unwrap_or(u32::MAX)
 }
 
-/// A copy of `bytes` for the platform.
-pub fn give(bytes: &[u8]) -> Uint8Array {
+/// Where `bytes` begin in this module's memory, and where they end.
+fn place(bytes: &[u8]) -> (u32, u32) {
     let from = bytes.as_ptr().expose_provenance();
-    let to = from.saturating_add(bytes.len());
-    with_memory(|memory, _| memory.slice(offset(from), offset(to)))
+    (offset(from), offset(from.saturating_add(bytes.len())))
 }
 
-/// What `make` makes of bytes that it lends to the platform with [`lend`]: all of them are as they were when it is done.
-pub fn lending<T>(make: impl Fn() -> T) -> T {
+/// A copy of `bytes` for the platform.
+pub fn give(bytes: &[u8]) -> Uint8Array {
+    let (from, to) = place(bytes);
+    with_memory(|memory, _| memory.slice(from, to))
+}
+
+/// Lends bytes to the platform, see [`lending`].
+pub struct Lender(());
+
+impl Lender {
+    /// `bytes` where they lie. No copy, and no buffer of its own, which costs the collector more than the view.
+    pub fn lend(&self, bytes: &[u8]) -> Uint8Array {
+        let (from, to) = place(bytes);
+        with_memory(|memory, _| memory.subarray(from, to))
+    }
+}
+
+/// What `make` makes of bytes that it lends to a call of the platform, which comes next, without anything made in between, and
+/// has read them when it returns. All of them are as they were when `make` is done.
+pub fn lending<T>(make: impl Fn(&Lender) -> T) -> T {
     loop {
         let begun = with_memory(|_, number| number);
-        let made = make();
+        let made = make(&Lender(()));
         // Memory that has grown meanwhile, as it may with anything that is made, leaves what was lent before it empty.
         if with_memory(|_, number| number) == begun {
             return made;
         }
     }
-}
-
-/// `bytes` where they lie, for a call of the platform that comes next, without anything made in between, and has read them when
-/// it returns. No copy, and no buffer of its own, which costs the collector more than the view. Only inside [`lending`].
-pub fn lend(bytes: &[u8]) -> Uint8Array {
-    let from = bytes.as_ptr().expose_provenance();
-    let to = from.saturating_add(bytes.len());
-    with_memory(|memory, _| memory.subarray(offset(from), offset(to)))
 }
 
 /// A copy of the platform's bytes.

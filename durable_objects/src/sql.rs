@@ -163,8 +163,8 @@ impl ObjectDatabase {
         const LENT: &[u8] = b"lent";
         let statement = statement("SELECT ? AS lent");
         let grown = core::cell::Cell::new(false);
-        let bound = bytes::lending(|| {
-            let bound = bind(&[Value::Blob(LENT)]);
+        let bound = bytes::lending(|lender| {
+            let bound = bind(lender, &[Value::Blob(LENT)]);
             if !grown.replace(true) {
                 #[cfg(target_arch = "wasm32")]
                 core::arch::wasm32::memory_grow::<0>(1);
@@ -202,12 +202,12 @@ impl ObjectDatabase {
 impl Database for ObjectDatabase {
     fn run(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, DatabaseError> {
         let statement = statement(sql);
-        self.run_with(&statement, &bytes::lending(|| bind(values)))
+        self.run_with(&statement, &bytes::lending(|lender| bind(lender, values)))
     }
 }
 
 /// The parameters of a statement that is run right after this, and has read them when it has run.
-fn bind(values: &[Value<'_>]) -> Array {
+fn bind(lender: &bytes::Lender, values: &[Value<'_>]) -> Array {
     let bound = Array::new_with_length(u32::try_from(values.len()).unwrap_or(0));
     for (at, value) in (0..).zip(values) {
         let value = match value {
@@ -215,7 +215,7 @@ fn bind(values: &[Value<'_>]) -> Array {
             #[expect(clippy::cast_precision_loss, reason = "below 2^53 by the trait's contract")]
             Value::Number(number) => JsValue::from_f64(*number as f64),
             Value::Text(text) => JsValue::from_str(text),
-            Value::Blob(bytes) => bytes::lend(bytes).into(),
+            Value::Blob(bytes) => lender.lend(bytes).into(),
         };
         bound.set(at, value);
     }

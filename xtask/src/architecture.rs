@@ -34,7 +34,12 @@ pub const MAY_NAME: &[(&str, &[&str])] = &[
     ),
     (
         "tidegate-bench",
-        &["tidegate-engine", "tidegate-identity", "tidegate-protocol"],
+        &[
+            "tidegate-engine",
+            "tidegate-identity",
+            "tidegate-patterns",
+            "tidegate-protocol",
+        ],
     ),
     // The end-to-end tests speak the public protocol alone: no crate of ours may help them.
     ("tidegate-tests", &[]),

@@ -294,22 +294,20 @@ impl Packs {
         if !pack.leave(number) {
             return;
         }
-        let of_lane = self.lanes.get_mut(&pack.lane);
-        if pack.waiting > 0 {
-            of_lane
-                .into_iter()
-                .for_each(|of_lane| of_lane.waiting = of_lane.waiting.saturating_sub(1));
-            self.begun.insert(first);
-            return;
-        }
-        self.begun.remove(&first);
-        self.spent.insert(first);
-        if let Some(of_lane) = of_lane {
+        if let Some(of_lane) = self.lanes.get_mut(&pack.lane) {
             of_lane.waiting = of_lane.waiting.saturating_sub(1);
-            of_lane.packs.remove(&(pack.due_at, first));
+            if pack.waiting == 0 {
+                of_lane.packs.remove(&(pack.due_at, first));
+            }
             if of_lane.packs.is_empty() {
                 self.lanes.remove(&pack.lane);
             }
+        }
+        if pack.waiting > 0 {
+            self.begun.insert(first);
+        } else {
+            self.begun.remove(&first);
+            self.spent.insert(first);
         }
     }
 
