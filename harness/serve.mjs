@@ -21,6 +21,7 @@ import stream from "node:stream";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
+import { setCollector } from "./collector.mjs";
 import { listenForControl } from "./control.mjs";
 import { startCron } from "./cron.mjs";
 import { claimState, releaseState } from "./state.mjs";
@@ -39,6 +40,7 @@ Object.assign(process.env, {
   WRANGLER_SEND_ERROR_REPORTS: "false",
   WRANGLER_SEND_METRICS: "false",
 });
+setCollector(process.env);
 
 const { values: options } = parseArgs({
   options: {

@@ -11,7 +11,10 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
+import { setCollector } from "../../harness/collector.mjs";
+
 Object.assign(process.env, { CLOUDFLARE_CF_FETCH_ENABLED: "false", DO_NOT_TRACK: "1", WRANGLER_SEND_METRICS: "false" });
+setCollector(process.env);
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const root = path.dirname(path.dirname(here));

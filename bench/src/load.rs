@@ -75,15 +75,6 @@ impl Measured {
         Ok(())
     }
 
-    /// What several runs showed together. How long they took, and what they cost, is left out.
-    pub fn together(runs: &[Self]) -> Result<Self> {
-        let mut all = Self::new()?;
-        for run in runs {
-            all.add(run)?;
-        }
-        Ok(all)
-    }
-
     /// Requests a second.
     pub fn rate(&self) -> f64 {
         count(self.requests) / self.took.as_secs_f64()
