@@ -1,5 +1,6 @@
 //! What each object and the executor can be asked, and what it answers.
 
+pub mod admission;
 pub mod audit;
 pub mod executor;
 pub mod hooks;
