@@ -3,6 +3,7 @@
 //! A code without its page in `docs/errors/` fails a test. Another tenant's thing and an absent thing are the same code.
 
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -162,9 +163,47 @@ pub struct Error {
     /// Every fault of the input, each with its place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<Fault>,
+    /// The limit on requests that refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Box<LimitState>>,
     /// The trace this belongs to, where the request carried one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
+}
+
+/// A limit on requests, and how much of it is left: for the key that the request has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LimitState {
+    /// Its name in the composition.
+    pub name: String,
+    /// It allows so many units …
+    pub units: u64,
+    /// … in this time. Milliseconds.
+    pub per_ms: u64,
+    /// Units that are left.
+    pub remaining: u64,
+    /// When there is room again. Milliseconds from now.
+    pub reset_ms: u64,
+}
+
+impl LimitState {
+    /// The header fields `RateLimit-Policy` and `RateLimit`, after draft-ietf-httpapi-ratelimit-headers-10. They count in seconds:
+    /// a time is rounded up.
+    pub fn header_fields(&self) -> [(&'static str, String); 2] {
+        let Self {
+            name,
+            units,
+            per_ms,
+            remaining,
+            reset_ms,
+        } = self;
+        let (window, reset) = (per_ms.div_ceil(1000), reset_ms.div_ceil(1000));
+        [
+            ("ratelimit-policy", format!("\"{name}\";q={units};w={window}")),
+            ("ratelimit", format!("\"{name}\";r={remaining};t={reset}")),
+        ]
+    }
 }
 
 impl Error {
@@ -176,6 +215,7 @@ impl Error {
             retryable: matches!(code.retry(), Retry::Later),
             retry_after_ms: None,
             details: Vec::new(),
+            limit: None,
             trace_id: None,
         }
     }
@@ -274,6 +314,20 @@ impl core::error::Error for Error {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_is_told_in_header_fields_in_whole_seconds() {
+        let limit = LimitState {
+            name: "per-user".into(),
+            units: 100,
+            per_ms: 60_000,
+            remaining: 0,
+            reset_ms: 2_001,
+        };
+        let [policy, state] = limit.header_fields();
+        assert_eq!(policy, ("ratelimit-policy", r#""per-user";q=100;w=60"#.into()));
+        assert_eq!(state, ("ratelimit", r#""per-user";r=0;t=3"#.into()));
+    }
 
     #[test]
     fn a_timeout_says_which_limit_passed_and_how_long_it_was() {

@@ -8,6 +8,7 @@ mod ended;
 mod why;
 mod workers;
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -29,9 +30,10 @@ pub use why::{Reason, SpreadWhy, Why};
 
 pub use workers::{LEASE_WAIT_MS_MAX, LEASED_JOBS_MAX, LeaseBody, LeasedJob, LeasedJobs, PoolQueue, WorkerSeen};
 
+use crate::calls::admission::LimitCounts;
 use crate::calls::queueing::Pause;
 use crate::calls::schedules::Overlap;
-use crate::error::Error;
+use crate::error::{Error, LimitState};
 use crate::event::{JobState, JsonText, Progress};
 use crate::fault::Fault;
 use crate::ids::{ActionName, BatchId, JobId, RequestId, ScheduleName, Seq, StreamName, UserId};
@@ -337,6 +339,37 @@ pub struct WebhookSecret {
     pub secret: String,
 }
 
+/// The limits on a tenant's requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LimitsView {
+    /// Since when refusals are counted. The counts are in memory: they begin anew where the tenant's gate does.
+    pub since: UnixMs,
+    /// How often each limit has refused, by name; one that never has is not here.
+    pub counts: BTreeMap<String, LimitCounts>,
+    /// How full the buckets of the limit are that the query names, by key.
+    pub buckets: Vec<BucketView>,
+    /// Where the next page begins; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// What is left of a limit for one of its keys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct BucketView {
+    /// The key; empty for a limit without keys.
+    pub key: String,
+    /// The limit allows so many units …
+    pub units: u64,
+    /// … in this time. Milliseconds.
+    pub per_ms: u64,
+    /// Units that can be taken now, beside those that are lent to hubs.
+    pub remaining: u64,
+    /// When all of them can be taken again, if none are taken. Milliseconds from now.
+    pub reset_ms: u64,
+}
+
 /// An error as `application/problem+json` (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -360,6 +393,9 @@ pub struct Problem {
     /// Every fault of the input.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<Fault>,
+    /// The limit on requests that refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Box<LimitState>>,
     /// The request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<RequestId>,
@@ -384,6 +420,7 @@ impl Problem {
             retryable: error.retryable,
             retry_after_ms: error.retry_after_ms,
             details: error.details.clone(),
+            limit: error.limit.clone(),
             request_id,
             job_id: None,
             trace_id: error.trace_id.clone(),

@@ -21,5 +21,5 @@ pub mod ids;
 pub mod limits;
 pub mod time;
 
-pub use error::{Error, ErrorCode};
+pub use error::{Error, ErrorCode, LimitState};
 pub use fault::Fault;

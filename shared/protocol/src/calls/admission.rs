@@ -4,12 +4,14 @@
 //! lease does not reach, it asks. **Only the gate refuses**, and before it does so, it takes back what other hubs have
 //! not used. So what is admitted never exceeds a limit, and nobody is refused while units are left elsewhere.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::HubIndex;
+use crate::time::UnixMs;
 
 /// A limit, for one of its keys: what units are counted in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -125,6 +127,17 @@ pub struct Wanted {
     pub units: u64,
 }
 
+/// Units that were counted for a request which was then refused for another reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refund {
+    /// Of which bucket.
+    pub bucket: Bucket,
+    /// How many.
+    pub units: u64,
+    /// When they were counted, by the gate's clock.
+    pub counted_at: UnixMs,
+}
+
 /// A hub asks the gate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
@@ -134,6 +147,8 @@ pub struct Ask {
     pub requests: Vec<Vec<Need>>,
     /// Leases that end.
     pub returned: Vec<Returned>,
+    /// What was counted and not used, beside leases.
+    pub refunds: Vec<Refund>,
     /// Leases that would spare it the next question.
     pub wanted: Vec<Wanted>,
 }
@@ -190,12 +205,35 @@ pub struct Standing {
 /// What the gate answers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Decided {
+    /// When it was decided, by the gate's clock.
+    pub at: UnixMs,
     /// For each request, in order.
     pub verdicts: Vec<Verdict>,
     /// New leases.
     pub leases: Vec<Lease>,
     /// How full each bucket is that was asked for.
     pub standings: Vec<Standing>,
+}
+
+/// How often a limit has said no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LimitCounts {
+    /// Requests that it refused, beside those that hubs refused on its word.
+    pub refused: u64,
+    /// Requests that it would have refused, if it were not in shadow.
+    pub would_have_refused: u64,
+}
+
+/// What the gate shows of its limits.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// Since when refusals are counted: the counts are in memory, and gone with it.
+    pub since: UnixMs,
+    /// How often each limit has said no, by name.
+    pub counts: BTreeMap<String, LimitCounts>,
+    /// How full the buckets of one limit are.
+    pub buckets: Vec<Standing>,
 }
 
 /// The gate takes back the leases of a bucket up to this number, used or on their way.
@@ -210,6 +248,6 @@ pub struct Recalled {
 impl Ask {
     /// Whether there is nothing to say.
     pub fn is_empty(&self) -> bool {
-        self.requests.is_empty() && self.returned.is_empty() && self.wanted.is_empty()
+        self.requests.is_empty() && self.returned.is_empty() && self.refunds.is_empty() && self.wanted.is_empty()
     }
 }

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::admission::{Recalled, Returned};
 use super::tenant::Description;
 use super::{Answered, Principal};
 use crate::error::Error;
@@ -73,6 +74,11 @@ pub enum Call {
         /// The jobs.
         jobs: Vec<JobId>,
     },
+    /// Give back what is left of these leases: another hub needs it. Answered by [`Reply::Returned`].
+    Recall {
+        /// The leases.
+        recalled: Vec<Recalled>,
+    },
 }
 
 /// What a `Hub` object answers.
@@ -106,6 +112,8 @@ pub enum Reply {
         /// The jobs.
         not_followed: Vec<JobId>,
     },
+    /// What was left of leases, which have ended.
+    Returned(Vec<Returned>),
     /// Done.
     Done,
 }

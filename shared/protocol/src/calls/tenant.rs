@@ -6,11 +6,12 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::admission::{Ask, Decided, Returned};
 use super::audit::Act;
 use super::schedules::Schedule;
 use super::spread::Spreads;
 use crate::event::JsonText;
-use crate::ids::{Revision, ShardIndex, UserId};
+use crate::ids::{HubIndex, Revision, ShardIndex, UserId};
 use crate::time::UnixMs;
 
 /// How a tenant is spread over objects.
@@ -96,6 +97,24 @@ pub enum Call {
     },
     /// Show the audit trail, newest first.
     Audit(AuditQuery),
+    /// Do the limits of these requests have room? Answered by [`Reply::Decided`].
+    Admit(Box<Ask>),
+    /// What a hub has not used of its leases.
+    GiveBack {
+        /// The hub.
+        hub: HubIndex,
+        /// The leases.
+        returned: Vec<Returned>,
+    },
+    /// How often limits on requests have refused, and how full the buckets of one are.
+    Limits {
+        /// That one.
+        limit: String,
+        /// Its buckets from this key on.
+        from: String,
+        /// At most so many.
+        count: u32,
+    },
 }
 
 /// An entry of the audit trail on its way to the gate.
@@ -135,4 +154,10 @@ pub enum Reply {
     Recorded,
     /// A part of the audit trail as the API shows it: an [`crate::http::AuditPage`]. As text, which whoever asked passes on.
     Audit(JsonText),
+    /// What was decided.
+    Decided(Box<Decided>),
+    /// It is taken back.
+    TakenBack,
+    /// The limits, as the API shows them: a [`crate::http::LimitsView`]. As text, which whoever asked passes on.
+    Limits(JsonText),
 }

@@ -174,6 +174,15 @@ pub enum ServerFrame {
         /// The frame that this answers.
         request_id: RequestId,
     },
+    /// A limit on requests is near: a tenth of it is left, or less.
+    Usage {
+        /// Its name in the composition.
+        limit: String,
+        /// Units that are left.
+        remaining: u64,
+        /// When all of them are there again, if none are taken. Milliseconds.
+        reset_ms: u64,
+    },
     /// The token expires soon; send another with `auth`.
     AuthExpiring {
         /// When it expires.

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tidegate_protocol::calls::admission::{self, Bucket, Recalled, Returned};
 use tidegate_protocol::calls::audit::{Act, Via};
 use tidegate_protocol::calls::executor::{
     Assignment, Backoff, Dispatch, Execute, Factor, Jitter, Outcome, Policy, Sharing,
@@ -886,6 +887,89 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
     replies
 }
 
+fn bucket() -> Bucket {
+    Bucket {
+        limit: "per-user".into(),
+        key: "é".repeat(128),
+    }
+}
+
+fn returned() -> Vec<Returned> {
+    vec![Returned {
+        bucket: bucket(),
+        serial: LARGEST,
+        left: u64::MAX,
+    }]
+}
+
+fn ask() -> admission::Ask {
+    let rate = admission::Rule::Rate {
+        units: LARGEST,
+        per_ms: LARGEST,
+        burst: LARGEST,
+    };
+    let quota = admission::Rule::Quota { units: 1, per_ms: 1 };
+    let need = |rule, consults, force| admission::Need {
+        bucket: bucket(),
+        rule,
+        cost: LARGEST,
+        consults,
+        force,
+    };
+    admission::Ask {
+        hub: HubIndex(u16::MAX),
+        requests: vec![
+            Vec::new(),
+            vec![
+                need(rate, admission::Consults::Leased, admission::Force::Counts),
+                need(quota, admission::Consults::Always, admission::Force::Refuses),
+            ],
+        ],
+        returned: returned(),
+        refunds: vec![admission::Refund {
+            bucket: bucket(),
+            units: LARGEST,
+            counted_at: LAST_MOMENT,
+        }],
+        wanted: vec![admission::Wanted {
+            bucket: bucket(),
+            rule: rate,
+            units: u64::MAX,
+        }],
+    }
+}
+
+fn decided() -> admission::Decided {
+    let rule = admission::Rule::Quota {
+        units: LARGEST,
+        per_ms: 1,
+    };
+    admission::Decided {
+        at: LAST_MOMENT,
+        verdicts: vec![
+            admission::Verdict::Admitted,
+            admission::Verdict::Refused(admission::Refusal {
+                bucket: bucket(),
+                rule,
+                cost: 1,
+                after_ms: LARGEST,
+            }),
+        ],
+        leases: vec![admission::Lease {
+            bucket: bucket(),
+            serial: LARGEST,
+            units: LARGEST,
+            lasts_ms: LARGEST,
+        }],
+        standings: vec![admission::Standing {
+            bucket: bucket(),
+            rule,
+            remaining: LARGEST,
+            reset_ms: LARGEST,
+        }],
+    }
+}
+
 pub fn hub_calls() -> Vec<hub::Call> {
     let request = |body: String, key: Option<String>| hub::Call::Request {
         principal: Principal {
@@ -926,6 +1010,12 @@ pub fn hub_calls() -> Vec<hub::Call> {
             description: description(),
         },
         hub::Call::Followed { jobs: vec![job()] },
+        hub::Call::Recall {
+            recalled: vec![Recalled {
+                bucket: bucket(),
+                serial: LARGEST,
+            }],
+        },
     ];
     for call in &calls {
         match call {
@@ -933,7 +1023,8 @@ pub fn hub_calls() -> Vec<hub::Call> {
             | hub::Call::Batch { .. }
             | hub::Call::Deliver { .. }
             | hub::Call::Refresh { .. }
-            | hub::Call::Followed { .. } => {}
+            | hub::Call::Followed { .. }
+            | hub::Call::Recall { .. } => {}
         }
     }
     calls
@@ -965,6 +1056,7 @@ pub fn hub_replies() -> Vec<hub::Reply> {
             answers: vec![Answered::Reply(hub::Reply::Done), Answered::Refused(error())],
             batch: Some(batch()),
         },
+        hub::Reply::Returned(returned()),
         hub::Reply::Done,
     ];
     for reply in &replies {
@@ -973,6 +1065,7 @@ pub fn hub_replies() -> Vec<hub::Reply> {
             | hub::Reply::Accepted(_)
             | hub::Reply::Batch { .. }
             | hub::Reply::Delivered { .. }
+            | hub::Reply::Returned(_)
             | hub::Reply::Done => {}
         }
     }
@@ -1030,6 +1123,16 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             below: Some(LARGEST),
             limit: u32::MAX,
         }),
+        tenant::Call::Admit(Box::new(ask())),
+        tenant::Call::GiveBack {
+            hub: HubIndex(u16::MAX),
+            returned: returned(),
+        },
+        tenant::Call::Limits {
+            limit: String::new(),
+            from: "é".repeat(128),
+            count: u32::MAX,
+        },
     ];
     for call in &calls {
         match call {
@@ -1037,7 +1140,10 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             | tenant::Call::Activate { .. }
             | tenant::Call::Document { .. }
             | tenant::Call::Record { .. }
-            | tenant::Call::Audit(_) => {}
+            | tenant::Call::Audit(_)
+            | tenant::Call::Admit(_)
+            | tenant::Call::GiveBack { .. }
+            | tenant::Call::Limits { .. } => {}
         }
     }
     calls
@@ -1054,6 +1160,9 @@ pub fn tenant_replies() -> Vec<tenant::Reply> {
         }),
         tenant::Reply::Document(String::new()),
         tenant::Reply::Recorded,
+        tenant::Reply::Decided(Box::new(decided())),
+        tenant::Reply::TakenBack,
+        tenant::Reply::Limits(JsonText::null()),
         tenant::Reply::Audit(JsonText::null()),
     ];
     for reply in &replies {
@@ -1061,6 +1170,9 @@ pub fn tenant_replies() -> Vec<tenant::Reply> {
             tenant::Reply::Description(_)
             | tenant::Reply::Document(_)
             | tenant::Reply::Recorded
+            | tenant::Reply::Decided(_)
+            | tenant::Reply::TakenBack
+            | tenant::Reply::Limits(_)
             | tenant::Reply::Audit(_) => {}
         }
     }

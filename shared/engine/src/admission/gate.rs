@@ -1,0 +1,389 @@
+//! What the tenant's gate decides: it counts, lends, takes back, and refuses.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use tidegate_protocol::calls::admission::{
+    Ask, Bucket, Decided, Force, Lease, LimitCounts, Limits, Need, Recalled, Refusal, Returned, Rule, Standing, Verdict,
+};
+use tidegate_protocol::ids::HubIndex;
+use tidegate_protocol::time::UnixMs;
+
+use super::LEASE_MS;
+use super::bucket::State;
+use crate::database::{Database, DatabaseError, Value, from_blob, to_blob};
+
+/// A part of what is there that a hub is lent at most: the fourth, so that others find some as well.
+const LENT_PART: u64 = 4;
+/// Rows that are looked at, for such as say nothing any more, each time others are written.
+const SWEPT: u64 = 4;
+/// How long a row is kept once its bucket is full: whatever was said of its leases has arrived by then. Milliseconds.
+const KEPT_MS: u64 = 60_000;
+/// Limits that are counted by name at most: names of compositions that are no longer active go first.
+const COUNTED_MAX: usize = 256;
+
+/// The buckets that something was taken from. One that is full says nothing, and may go.
+pub const BUCKETS: &[&str] = &["-- admission::schema
+    CREATE TABLE bucket (
+        limit_name TEXT NOT NULL,
+        key TEXT NOT NULL,
+        full_at INTEGER NOT NULL,
+        state BLOB NOT NULL,
+        PRIMARY KEY (limit_name, key)
+    ) STRICT, WITHOUT ROWID"];
+
+/// Whether other hubs can still be asked for what they have not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recalls {
+    /// They have not been asked.
+    Possible,
+    /// They have been: what is decided now is final.
+    Done,
+}
+
+/// What comes of an [`Ask`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// It is decided, and stored.
+    Decided(Decided),
+    /// Somebody would be refused while others have units that they may not need. Nothing is stored: what they give back is to be
+    /// [returned](Gate::give_back), and the gate asked again.
+    Recall(BTreeMap<HubIndex, Vec<Recalled>>),
+}
+
+/// What the gate keeps in memory: nothing that a decision hangs on.
+#[derive(Debug, Clone, Default)]
+pub struct Gate {
+    counts: BTreeMap<String, LimitCounts>,
+    since: Option<UnixMs>,
+    swept_to: Option<Bucket>,
+}
+
+/// The buckets of one turn.
+struct Turn<'a, D> {
+    db: &'a D,
+    now: UnixMs,
+    states: BTreeMap<Bucket, State>,
+    changed: BTreeSet<Bucket>,
+}
+
+impl Gate {
+    /// Decides what a hub asks. A request is admitted where all of its limits have room, and then all of them count it; where
+    /// one refuses, none has counted anything.
+    ///
+    /// Errors: the database's, and nothing has happened.
+    pub fn decide(
+        &mut self,
+        db: &impl Database,
+        now: UnixMs,
+        ask: &Ask,
+        recalls: Recalls,
+    ) -> Result<Outcome, DatabaseError> {
+        let mut turn = Turn::new(db, now);
+        turn.take_back(ask.hub, &ask.returned)?;
+        for refund in &ask.refunds {
+            if turn.find(&refund.bucket)?.is_some() {
+                turn.change(&refund.bucket, |state| state.refund(refund.units, refund.counted_at));
+            }
+        }
+        let mut recalled = Recall::default();
+        let mut verdicts = Vec::with_capacity(ask.requests.len());
+        let mut would_have = Vec::new();
+        for needs in &ask.requests {
+            verdicts.push(turn.judge(ask.hub, needs, &mut recalled, &mut would_have)?);
+        }
+        if recalls == Recalls::Possible && !recalled.0.is_empty() {
+            return Ok(Outcome::Recall(recalled.0));
+        }
+        self.count(now, &verdicts, &would_have);
+        let leases = turn.lend(ask)?;
+        let standings = turn.standings(ask);
+        turn.store()?;
+        self.sweep(db, now, turn.changed.is_empty())?;
+        Ok(Outcome::Decided(Decided {
+            at: now,
+            verdicts,
+            leases,
+            standings,
+        }))
+    }
+
+    /// Takes back what `hub` has not used.
+    ///
+    /// Errors: the database's, and nothing has happened.
+    pub fn give_back(
+        &mut self,
+        db: &impl Database,
+        now: UnixMs,
+        hub: HubIndex,
+        returned: &[Returned],
+    ) -> Result<(), DatabaseError> {
+        let mut turn = Turn::new(db, now);
+        turn.take_back(hub, returned)?;
+        turn.store()
+    }
+
+    /// How often each limit has refused, or would have, and how full the buckets of one limit are, from the key
+    /// `from` on.
+    ///
+    /// Errors: the database's.
+    pub fn show(
+        &self,
+        db: &impl Database,
+        now: UnixMs,
+        limit: &str,
+        from: &str,
+        count: u32,
+    ) -> Result<Limits, DatabaseError> {
+        let rows = db.run(
+            "-- admission::show
+            SELECT key, state FROM bucket WHERE limit_name = ? AND key >= ? ORDER BY key LIMIT ?",
+            &[Value::Text(limit), Value::Text(from), Value::Number(count.into())],
+        )?;
+        let mut buckets = Vec::with_capacity(rows.len());
+        for mut row in rows {
+            let (key, mut state) = (row.text()?, from_blob::<State>(&row.blob()?)?);
+            state.advance(state.rule(), now);
+            buckets.push(standing(
+                &Bucket {
+                    limit: limit.into(),
+                    key,
+                },
+                &state,
+            ));
+        }
+        Ok(Limits {
+            since: self.since.unwrap_or(now),
+            counts: self.counts.clone(),
+            buckets,
+        })
+    }
+
+    fn count(&mut self, now: UnixMs, verdicts: &[Verdict], would_have: &[String]) {
+        self.since.get_or_insert(now);
+        let refused = verdicts.iter().filter_map(|verdict| match verdict {
+            Verdict::Refused(refusal) => Some((&refusal.bucket.limit, 1, 0)),
+            Verdict::Admitted => None,
+        });
+        for (limit, refused, would) in refused.chain(would_have.iter().map(|limit| (limit, 0, 1))) {
+            if self.counts.len() >= COUNTED_MAX && !self.counts.contains_key(limit) {
+                self.counts.clear();
+                self.since = Some(now);
+            }
+            let counts = self.counts.entry(limit.clone()).or_default();
+            counts.refused += refused;
+            counts.would_have_refused += would;
+        }
+    }
+
+    /// Looks at a few rows after those of the last time, and drops what is full.
+    fn sweep(&mut self, db: &impl Database, now: UnixMs, idle: bool) -> Result<(), DatabaseError> {
+        if idle {
+            return Ok(());
+        }
+        let from = self.swept_to.take();
+        let (limit, key) = from
+            .as_ref()
+            .map_or(("", ""), |from| (from.limit.as_str(), from.key.as_str()));
+        let rows = db.run(
+            "-- admission::sweep
+            SELECT limit_name, key, full_at FROM bucket WHERE (limit_name, key) > (?, ?) ORDER BY limit_name, key LIMIT ?",
+            &[Value::Text(limit), Value::Text(key), Value::Number(SWEPT)],
+        )?;
+        for mut row in rows {
+            let (bucket, full_at) = (
+                Bucket {
+                    limit: row.text()?,
+                    key: row.text()?,
+                },
+                row.number()?,
+            );
+            if full_at.saturating_add(KEPT_MS) <= now.0 {
+                db.run(
+                    "-- admission::sweep
+                    DELETE FROM bucket WHERE limit_name = ? AND key = ?",
+                    &[Value::Text(&bucket.limit), Value::Text(&bucket.key)],
+                )?;
+            }
+            self.swept_to = Some(bucket);
+        }
+        Ok(())
+    }
+}
+
+/// What other hubs are asked to give back.
+#[derive(Default)]
+struct Recall(BTreeMap<HubIndex, Vec<Recalled>>);
+
+impl Recall {
+    fn note(&mut self, bucket: &Bucket, lent_to: BTreeMap<HubIndex, u64>) {
+        for (hub, serial) in lent_to {
+            let of_hub = self.0.entry(hub).or_default();
+            if !of_hub.iter().any(|recalled| recalled.bucket == *bucket) {
+                of_hub.push(Recalled {
+                    bucket: bucket.clone(),
+                    serial,
+                });
+            }
+        }
+    }
+}
+
+impl<'a, D: Database> Turn<'a, D> {
+    fn new(db: &'a D, now: UnixMs) -> Self {
+        Self {
+            db,
+            now,
+            states: BTreeMap::new(),
+            changed: BTreeSet::new(),
+        }
+    }
+
+    /// The bucket as it is, if anything was ever taken from it.
+    fn find(&mut self, bucket: &Bucket) -> Result<Option<&mut State>, DatabaseError> {
+        if !self.states.contains_key(bucket) {
+            let rows = self.db.run(
+                "-- admission::find
+                SELECT state FROM bucket WHERE limit_name = ? AND key = ?",
+                &[Value::Text(&bucket.limit), Value::Text(&bucket.key)],
+            )?;
+            if let Some(mut row) = rows.into_iter().next() {
+                let mut state: State = from_blob(&row.blob()?)?;
+                state.advance(state.rule(), self.now);
+                self.states.insert(bucket.clone(), state);
+            }
+        }
+        Ok(self.states.get_mut(bucket))
+    }
+
+    /// The bucket under the rule of its limit.
+    fn under(&mut self, bucket: &Bucket, rule: Rule) -> Result<&mut State, DatabaseError> {
+        self.find(bucket)?;
+        let now = self.now;
+        let state = self
+            .states
+            .entry(bucket.clone())
+            .or_insert_with(|| State::new(rule, now));
+        state.advance(rule, now);
+        Ok(state)
+    }
+
+    fn change(&mut self, bucket: &Bucket, change: impl FnOnce(&mut State)) {
+        if let Some(state) = self.states.get_mut(bucket) {
+            change(state);
+            self.changed.insert(bucket.clone());
+        }
+    }
+
+    fn take_back(&mut self, hub: HubIndex, returned: &[Returned]) -> Result<(), DatabaseError> {
+        for Returned { bucket, serial, left } in returned {
+            if self.find(bucket)?.is_some() {
+                self.change(bucket, |state| state.returned(hub, *serial, *left));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all limits of a request have room, and then counts it.
+    fn judge(
+        &mut self,
+        hub: HubIndex,
+        needs: &[Need],
+        recalled: &mut Recall,
+        would_have: &mut Vec<String>,
+    ) -> Result<Verdict, DatabaseError> {
+        let mut refusal: Option<Refusal> = None;
+        let mut taken = Vec::with_capacity(needs.len());
+        for need in needs {
+            // What the hub has of this bucket came back with its question.
+            if self.under(&need.bucket, need.rule)?.forgotten(hub) {
+                self.changed.insert(need.bucket.clone());
+            }
+            let Some(state) = self.states.get(&need.bucket) else {
+                continue;
+            };
+            if state.available() >= need.cost {
+                taken.push(need);
+                continue;
+            }
+            recalled.note(&need.bucket, state.lent_to(hub));
+            if need.force == Force::Counts {
+                would_have.push(need.bucket.limit.clone());
+                continue;
+            }
+            let after_ms = state.wait_ms(need.cost).max(1);
+            if refusal.as_ref().is_none_or(|longest| longest.after_ms < after_ms) {
+                refusal = Some(Refusal {
+                    bucket: need.bucket.clone(),
+                    rule: need.rule,
+                    cost: need.cost,
+                    after_ms,
+                });
+            }
+        }
+        if let Some(refusal) = refusal {
+            return Ok(Verdict::Refused(refusal));
+        }
+        for need in taken {
+            self.change(&need.bucket, |state| state.take(need.cost));
+        }
+        Ok(Verdict::Admitted)
+    }
+
+    fn lend(&mut self, ask: &Ask) -> Result<Vec<Lease>, DatabaseError> {
+        let mut leases = Vec::new();
+        for wanted in &ask.wanted {
+            let units = wanted
+                .units
+                .min(self.under(&wanted.bucket, wanted.rule)?.available() / LENT_PART);
+            if units == 0 {
+                continue;
+            }
+            let mut serial = 0;
+            self.change(&wanted.bucket, |state| serial = state.lend(ask.hub, units, LEASE_MS));
+            leases.push(Lease {
+                bucket: wanted.bucket.clone(),
+                serial,
+                units,
+                lasts_ms: LEASE_MS,
+            });
+        }
+        Ok(leases)
+    }
+
+    fn standings(&self, ask: &Ask) -> Vec<Standing> {
+        let needed = ask.requests.iter().flatten().map(|need| &need.bucket);
+        let buckets: BTreeSet<&Bucket> = needed.chain(ask.wanted.iter().map(|wanted| &wanted.bucket)).collect();
+        let of = |bucket| Some(standing(bucket, self.states.get(bucket)?));
+        buckets.into_iter().filter_map(of).collect()
+    }
+
+    /// A row for each bucket that has changed.
+    fn store(&self) -> Result<(), DatabaseError> {
+        for bucket in &self.changed {
+            let Some(state) = self.states.get(bucket) else { continue };
+            self.db.run(
+                "-- admission::store
+                INSERT INTO bucket (limit_name, key, full_at, state) VALUES (?, ?, ?, ?)
+                ON CONFLICT (limit_name, key) DO UPDATE SET full_at = excluded.full_at, state = excluded.state",
+                &[
+                    Value::Text(&bucket.limit),
+                    Value::Text(&bucket.key),
+                    Value::Number(state.full_at().0),
+                    Value::Blob(&to_blob(state)?),
+                ],
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn standing(bucket: &Bucket, state: &State) -> Standing {
+    Standing {
+        bucket: bucket.clone(),
+        rule: state.rule(),
+        remaining: state.available(),
+        reset_ms: state.reset_ms(),
+    }
+}
