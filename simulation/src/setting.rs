@@ -307,6 +307,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
             operation: "o".into(),
             mode,
             policy,
+            admission: Default::default(),
             queue: queue.rules_of(&name),
             once: OnceRules {
                 key_life: short_lived(&name).then_some(KeyLife {

@@ -36,6 +36,11 @@ const FULL: &str = r#"{
     "$schema": "composition.schema.json", "tidegate": 1, "scale": {"hubs": 2, "shards": 3},
     "retention": {"jobs": "30d", "results": "7d"},
     "patterns": {"core": {"use": "core", "config": {}}, "reports": {"use": "report", "config": {"columns": 5}}},
+    "admission": {"limits": {
+        "per-user": {"actions": ["a", "b*"], "key": "user", "rate": {"units": 100, "per": "1m", "burst": 20}, "cost": 2,
+            "overrides": {"ann": {"units": 1000, "burst": 200}, "bob": {"units": 7}}, "exact": true, "shadow": true},
+        "daily": {"actions": "*", "key": ["user", "payload.a[0]"], "quota": {"units": 10000, "per": "1d"},
+            "cost": "payload.pages", "overrides": {"[\"ann\",\"7\"]": {"units": 5}}}}},
     "queue": {"share": {"key": "user", "weights": {"a": 2}}, "limits": {
         "one": {"actions": "*", "key": ["user", "payload.a[0]"], "concurrency": 7, "when_full": "replace"},
         "two": {"actions": ["a", "b*"], "throttle": {"units": 9, "per": "1m", "burst": 2}, "cost": "payload.n",
@@ -86,6 +91,8 @@ const BEYOND_SCHEMA: &[&str] = &[
     "a path such as",
     "or the path to one",
     "a whole number from 1: what the limit `",
+    "there is never room for more",
+    "room for the cost of a request",
     "at least the number of shards",
     "a pattern that means an action",
     "a cron expression",
@@ -300,6 +307,13 @@ fn name() -> impl Strategy<Value = String> {
         "burst",
         "cost",
         "when_full",
+        "admission",
+        "rate",
+        "quota",
+        "overrides",
+        "exact",
+        "shadow",
+        "per-user",
         "priority",
         "waiting",
         "waiting_bytes",
@@ -350,6 +364,11 @@ fn value() -> impl Strategy<Value = Value> {
         ["user", "action"], ["*", "a.*"], {"key": "user"}, {"concurrency": 5}, {"units": 5, "per": "1m"}, 1_000_000, 1_000_001,
         {"throttle": {"units": 5, "per": "1m"}, "cost": 3}, {"limits": {"a": {"concurrency": 1}}}, 100_000, 100_001
     ]);
+    let of_requests = json!([
+        {"rate": {"units": 5, "per": "1m"}}, {"quota": {"units": 5, "per": "1m"}}, {"units": 5, "per": "1d"}, {"units": 5},
+        {"units": 5, "burst": 2}, {"ann": {"units": 5}}, {"ann": {"units": 5, "burst": 2}}, 1_000_000_000, 1_000_000_001,
+        {"limits": {"a": {"quota": {"units": 5, "per": "1h"}, "cost": 6}}}, {"ann": {"units": 1_000_001}}
+    ]);
     let of_keys = json!([
         "window", "until_ended", "replace_waiting", "keep_last", "keep", "free", "1h", "30d", {"ttl": "2h"}, {"failed": "free"},
         {"key": "user", "mode": "window"}, {"key": "user", "mode": "keep_last"}, {"mode": "until_ended"},
@@ -361,7 +380,7 @@ fn value() -> impl Strategy<Value = Value> {
         {"k": "v"}, {"": "v"}, "x".repeat(257), "u\u{7}", {"p": "x".repeat(33_000)}
     ]);
     let of_versions = json!(["accepted", "latest", {"run": "core.echo", "mode": "sync", "revision": "latest"}]);
-    let all = [known, of_queues, of_keys, of_schedules, of_versions];
+    let all = [known, of_queues, of_requests, of_keys, of_schedules, of_versions];
     let all: Vec<Value> = all.iter().filter_map(Value::as_array).flatten().cloned().collect();
     prop::sample::select(all)
 }

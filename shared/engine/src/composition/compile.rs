@@ -15,6 +15,7 @@ use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::{ActionName, PoolName, Revision};
 use tidegate_protocol::{Error, Fault};
 
+use super::admission::Admission;
 use super::away::read_away;
 use super::defaults::{
     ACTIONS_MAX, DESCRIPTION_CHARS_MAX, FAULTS_MAX, FORMAT, HUBS_MAX, PATTERNS_MAX, SCOPE_CHARS_MAX, SCOPES_MAX,
@@ -93,8 +94,13 @@ fn read_document(
         Some(value) => Queue::read(value, &fields.at("queue"), scale, fields.faults),
         None => Queue::default(),
     };
+    let admission = match fields.take("admission") {
+        Some(value) => Admission::read(value, &fields.at("admission"), fields.faults),
+        None => Admission::default(),
+    };
     let parts = Parts {
         instances: &instances,
+        admission: &admission,
         queue: &queue,
         retention: read_retention(&mut fields),
     };
@@ -104,6 +110,7 @@ fn read_document(
     };
     if fields.faults.is_empty() {
         queue.check_actions(&fields.at("queue"), actions.keys(), fields.faults);
+        admission.check_actions(&fields.at("admission"), actions.keys(), fields.faults);
     }
     let schedules = match fields.take("schedules") {
         Some(value) => {
@@ -241,6 +248,7 @@ fn read_instance<'a>(value: &Value, pointer: &str, manifests: &'a [Manifest], fa
 #[derive(Clone, Copy)]
 struct Parts<'a> {
     instances: &'a BTreeMap<&'a str, Instance<'a>>,
+    admission: &'a Admission,
     queue: &'a Queue,
     retention: Retention,
 }
@@ -301,6 +309,7 @@ fn read_action(
     }
     let declared = mode;
     let mode = read_deadline(&mut fields, mode, policy.timeout_ms);
+    let admission = name.as_ref().map(|name| parts.admission.rules_of(name));
     let queue = parts.queue.rules(&mut fields, name.as_ref());
     let once = read_once(&mut fields, declared);
     let on_end = read_on_end(&mut fields, policy.retention_ms);
@@ -330,6 +339,7 @@ fn read_action(
         operation: run.operation.name.to_string(),
         mode: mode?,
         policy,
+        admission: admission.unwrap_or_default(),
         queue,
         once,
         on_end,

@@ -143,12 +143,24 @@ pub const SCOPES_MAX: usize = 32;
 pub const SCOPE_CHARS_MAX: usize = 128;
 /// Characters of a description at most.
 pub const DESCRIPTION_CHARS_MAX: usize = 1000;
-/// Limits of a tenant's queue at most. Each is looked at for every job that it means.
+/// Limits of a tenant's queue at most, and as many limits on its requests. Each is looked at for every job, or request,
+/// that it means.
 pub const LIMITS_MAX: usize = 32;
-/// What `concurrency` of a limit, and the units and burst of a throttle, may be.
+/// What `concurrency` of a limit, and the units and burst of a throttle or of a rate, may be.
 pub const LIMIT_RANGE: RangeInclusive<u64> = 1..=1_000_000;
-/// What `per` of a throttle may be. Milliseconds.
+/// What `per` of a throttle, or of a rate, may be. Milliseconds.
 pub const THROTTLE_MS_RANGE: RangeInclusive<u64> = 1..=31 * DAY_MS;
+/// What the fixed cost of a job may be.
+pub const COST_RANGE: RangeInclusive<u64> = 1..=4_294_967_295;
+/// What the units of a quota may be: more than a rate's, because its time is longer.
+pub const QUOTA_RANGE: RangeInclusive<u64> = 1..=1_000_000_000;
+/// What `per` of a quota may be: below a minute a rate says it better; the longest month is the longest that is billed
+/// at once. Milliseconds.
+pub const QUOTA_MS_RANGE: RangeInclusive<u64> = MINUTE_MS..=31 * DAY_MS;
+/// What the fixed cost of a request may be: as much as a rate can ever have room for.
+pub const REQUEST_COST_RANGE: RangeInclusive<u64> = LIMIT_RANGE;
+/// Overrides of one limit at most; every other key has the limit's own rule.
+pub const OVERRIDES_MAX: usize = 1000;
 /// What `waiting` of an action may be: no more than one object takes of all jobs.
 pub const WAITING_RANGE: RangeInclusive<u64> = 1..=crate::jobs::WAITING_MAX;
 /// What `waiting_bytes` may be: a row takes so much at least, and ten objects hold no more. Bytes.

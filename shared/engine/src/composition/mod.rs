@@ -9,6 +9,9 @@
 //! schema cannot say everything: names that must exist, bounds of durations, and what depends on an operation's own
 //! default are found here alone.
 
+mod admission;
+#[cfg(test)]
+mod admission_tests;
 #[cfg(test)]
 mod agreement;
 mod away;
@@ -36,6 +39,7 @@ mod schedules;
 #[cfg(test)]
 mod tests;
 
+pub use admission::{Admission, AdmissionRules};
 pub use away::AwayRules;
 pub use compile::compile;
 pub use document::{canonical, revision};

@@ -126,6 +126,20 @@ impl<'v, 'f> Object<'v, 'f> {
         value
     }
 
+    /// Which one of two fields is there. Notes where both are, or neither.
+    pub fn either(&mut self, one: &'static str, other: &'static str) -> Option<&'static str> {
+        let got = match (self.take(one), self.take(other)) {
+            (Some(_), None) => return Some(one),
+            (None, Some(_)) => return Some(other),
+            (Some(_), Some(_)) => "both",
+            (None, None) => "neither",
+        };
+        note(self.faults, || {
+            Fault::new(self.pointer.as_str(), format!("either `{one}` or `{other}`"), got)
+        });
+        None
+    }
+
     /// Notes a fault of the field `name`.
     pub fn fault(&mut self, name: &str, expected: impl Into<Cow<'static, str>>, got: &str) {
         let pointer = self.at(name);

@@ -11,6 +11,7 @@ use tidegate_protocol::limits::ID_CHARS_MAX;
 
 use sha2::{Digest, Sha256};
 
+use super::object::child;
 use super::request::Input;
 use crate::digest::short;
 
@@ -40,7 +41,6 @@ enum Step {
 /// A path that has been read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Path {
-    text: String,
     root: Root,
     steps: Vec<Step>,
 }
@@ -70,16 +70,21 @@ impl Path {
         if steps.len() > STEPS_MAX || (scalar && !steps.is_empty()) || whole {
             return None;
         }
-        Some(Self {
-            text: text.to_string(),
-            root,
-            steps,
-        })
+        Some(Self { root, steps })
     }
 
-    /// The path as it was written.
-    pub fn as_str(&self) -> &str {
-        &self.text
+    /// The pointer of what it leads to, in the request.
+    pub fn pointer(&self) -> String {
+        let root = match self.root {
+            Root::User => "/user",
+            Root::Action => "/action",
+            Root::Payload => "/payload",
+            Root::Metadata => "/metadata",
+        };
+        self.steps.iter().fold(root.to_string(), |pointer, step| match step {
+            Step::Field(name) => child(&pointer, name),
+            Step::Item(index) => child(&pointer, &index.to_string()),
+        })
     }
 
     /// The value there; `null` where there is none.

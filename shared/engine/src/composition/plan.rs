@@ -14,6 +14,7 @@ use tidegate_protocol::fault::closest;
 use tidegate_protocol::ids::{ActionName, Revision};
 use tidegate_protocol::{Error, ErrorCode, Fault};
 
+use super::admission::AdmissionRules;
 use super::away::AwayRules;
 use super::hooks::OnEndRules;
 use super::once::OnceRules;
@@ -77,6 +78,8 @@ pub struct Action {
     pub mode: DeclaredMode,
     /// How it is tried. `timeout_ms` is that of the answer for a `sync` action, and of one attempt for any other.
     pub policy: Policy,
+    /// Which limits its requests have to pass.
+    pub admission: AdmissionRules,
     /// How its jobs wait.
     pub queue: QueueRules,
     /// What makes several requests for it one job.

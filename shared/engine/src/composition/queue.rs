@@ -7,6 +7,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use serde_json::Value;
 use tidegate_protocol::calls::queueing::{ActionPattern, Bounds, Counted, Priority, Queueing, Rule, Share, WhenFull};
@@ -16,10 +17,10 @@ use tidegate_protocol::ids::{ActionName, ShardIndex};
 use tidegate_protocol::{Error, Fault};
 
 use super::defaults::{
-    LIMIT_RANGE, LIMITS_MAX, SHARE_WEIGHT_RANGE, SHARE_WEIGHTS_MAX, THROTTLE_MS_RANGE, WAITING_BYTES_RANGE,
+    COST_RANGE, LIMIT_RANGE, LIMITS_MAX, SHARE_WEIGHT_RANGE, SHARE_WEIGHTS_MAX, THROTTLE_MS_RANGE, WAITING_BYTES_RANGE,
     WAITING_RANGE,
 };
-use super::object::{Object, child, describe, note};
+use super::object::{Object, child, describe, note, suggest};
 use super::path::{self, Path};
 use super::request::Input;
 
@@ -51,13 +52,31 @@ impl Key {
     }
 }
 
-/// What a job takes of a throttle.
+/// What a job takes of a throttle, and a request of a limit on requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cost {
     /// Always so many units.
     Units(u32),
     /// As many as its request says.
     At(Path),
+}
+
+impl Cost {
+    /// The units that a request takes of the limit `name`, which can have room for so many at most.
+    ///
+    /// Errors: the fault of a request that does not say how many.
+    pub(super) fn of(&self, input: &Input<'_>, name: &str, units_max: Option<u64>) -> Result<u32, Fault> {
+        let path = match self {
+            Self::Units(units) => return Ok(*units),
+            Self::At(path) => path,
+        };
+        let fits = |units: &u32| units_max.is_none_or(|max| u64::from(*units) <= max);
+        path.number(input).filter(fits).ok_or_else(|| {
+            let to = units_max.map(|max| format!(" to {max}")).unwrap_or_default();
+            let expected = format!("a whole number from 1{to}: what the limit `{name}` counts");
+            Fault::new(path.pointer(), expected, &path.key(input))
+        })
+    }
 }
 
 /// A limit of the composition.
@@ -115,7 +134,10 @@ impl QueueRules {
                 limit: limit.name.clone(),
                 key: limit.key.of(input),
                 rule: limit.rule,
-                cost: limit.cost(input, &mut faults),
+                cost: limit.cost.of(input, &limit.name, None).unwrap_or_else(|fault| {
+                    faults.push(fault);
+                    1
+                }),
                 when_full: limit.when_full,
             });
         }
@@ -141,20 +163,6 @@ impl QueueRules {
     }
 }
 
-impl Limit {
-    fn cost(&self, input: &Input<'_>, faults: &mut Vec<Fault>) -> u32 {
-        match &self.cost {
-            Cost::Units(units) => *units,
-            Cost::At(path) => path.number(input).unwrap_or_else(|| {
-                let pointer = format!("/{}", path.as_str().replace(['.', '['], "/").replace([']', '"'], ""));
-                let expected = format!("a whole number from 1: what the limit `{}` counts", self.name);
-                faults.push(Fault::new(pointer, expected, &path.key(input)));
-                1
-            }),
-        }
-    }
-}
-
 impl Queue {
     /// Reads the section, for a tenant that is spread so. What is wrong is noted.
     pub fn read(value: &Value, pointer: &str, scale: Scale, faults: &mut Vec<Fault>) -> Self {
@@ -162,7 +170,12 @@ impl Queue {
             return Self::default();
         };
         let limits = match fields.take("limits") {
-            Some(value) => read_limits(value, &fields.at("limits"), scale, fields.faults),
+            Some(value) => {
+                let pointer = fields.at("limits");
+                read_limits(value, &pointer, fields.faults, |name, fields| {
+                    read_limit(name, fields, scale)
+                })
+            }
             None => Vec::new(),
         };
         let shares = fields.take("share").and_then(|value| {
@@ -198,7 +211,7 @@ impl Queue {
 
     /// What the section says of an action.
     pub fn rules_of(&self, action: &ActionName) -> QueueRules {
-        let means = |limit: &&Arc<Limit>| limit.actions.iter().any(|pattern| pattern.matches(action));
+        let means = |limit: &&Arc<Limit>| mean(&limit.actions, action);
         QueueRules {
             limits: self.limits.iter().filter(means).cloned().collect(),
             shares: self.shares.clone(),
@@ -215,17 +228,31 @@ impl Queue {
         faults: &mut Vec<Fault>,
     ) {
         for limit in &self.limits {
-            for (index, pattern) in limit.actions.iter().enumerate() {
-                if !actions.clone().any(|action| pattern.matches(action)) && pattern.as_str() != "*" {
-                    let pointer = child(&child(&child(pointer, "limits"), &limit.name), "actions");
-                    let pointer = child(&pointer, &index.to_string());
-                    note(faults, || {
-                        let fault =
-                            Fault::new(pointer, "a pattern that means an action of `actions`", pattern.as_str());
-                        super::object::suggest(fault, pattern.as_str(), actions.clone().map(ActionName::as_str))
-                    });
-                }
-            }
+            let pointer = child(&child(pointer, "limits"), &limit.name);
+            check_patterns(&limit.actions, &pointer, actions.clone(), faults);
+        }
+    }
+}
+
+/// Whether one of the patterns means the action.
+pub(super) fn mean(patterns: &[ActionPattern], action: &ActionName) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(action))
+}
+
+/// Notes each pattern of the limit at `pointer` that means no action.
+pub(super) fn check_patterns<'a>(
+    patterns: &[ActionPattern],
+    pointer: &str,
+    actions: impl Iterator<Item = &'a ActionName> + Clone,
+    faults: &mut Vec<Fault>,
+) {
+    for (index, pattern) in patterns.iter().enumerate() {
+        if !actions.clone().any(|action| pattern.matches(action)) && pattern.as_str() != "*" {
+            let pointer = child(&child(pointer, "actions"), &index.to_string());
+            note(faults, || {
+                let fault = Fault::new(pointer, "a pattern that means an action of `actions`", pattern.as_str());
+                suggest(fault, pattern.as_str(), actions.clone().map(ActionName::as_str))
+            });
         }
     }
 }
@@ -236,7 +263,13 @@ fn read_waiting(fields: &mut Object<'_, '_>) -> Option<u32> {
     waiting.and_then(|waiting| u32::try_from(waiting).ok())
 }
 
-fn read_limits(value: &Value, pointer: &str, scale: Scale, faults: &mut Vec<Fault>) -> Vec<Arc<Limit>> {
+/// The limits of a section, in the order of their names. `read` reads one.
+pub(super) fn read_limits<T>(
+    value: &Value,
+    pointer: &str,
+    faults: &mut Vec<Fault>,
+    read: impl Fn(&str, Object<'_, '_>) -> Option<T>,
+) -> Vec<Arc<T>> {
     let mut limits = Vec::new();
     let Some(fields) = Object::read(value, pointer, faults) else {
         return limits;
@@ -251,31 +284,22 @@ fn read_limits(value: &Value, pointer: &str, scale: Scale, faults: &mut Vec<Faul
         if !super::compile::is_instance(name) {
             note(faults, || Fault::new(pointer.as_str(), LIMIT_NAME, name));
         }
-        limits.extend(read_limit(name, value, &pointer, scale, faults).map(Arc::new));
+        let limit = Object::read(value, &pointer, faults).and_then(|fields| read(name, fields));
+        limits.extend(limit.map(Arc::new));
     }
     limits
 }
 
-fn read_limit(name: &str, value: &Value, pointer: &str, scale: Scale, faults: &mut Vec<Fault>) -> Option<Limit> {
-    let mut fields = Object::read(value, pointer, faults)?;
-    let actions = match fields.take("actions") {
-        Some(value) => read_patterns(value, &fields.at("actions"), fields.faults),
-        None => ActionPattern::parse("*").into_iter().collect(),
-    };
+fn read_limit(name: &str, mut fields: Object<'_, '_>, scale: Scale) -> Option<Limit> {
+    let actions = read_actions(&mut fields);
     let key = read_key(&mut fields);
     let max = fields.number("concurrency", LIMIT_RANGE);
     let throttle = fields.take("throttle").and_then(|value| {
         let pointer = fields.at("throttle");
         read_throttle(value, &pointer, fields.faults)
     });
-    let given = (fields.take("concurrency").is_some(), fields.take("throttle").is_some());
-    if given.0 == given.1 {
-        let got = if given.0 { "both" } else { "neither" };
-        let pointer = fields.pointer.clone();
-        note(fields.faults, || {
-            Fault::new(pointer, "either `concurrency` or `throttle`", got)
-        });
-    }
+    fields.either("concurrency", "throttle");
+    let throttled = fields.has("throttle");
     let max = max.and_then(|max| u32::try_from(max).ok());
     let rule = match (max, throttle) {
         (Some(max), None) => Some(Rule::Concurrency { max }),
@@ -289,13 +313,20 @@ fn read_limit(name: &str, value: &Value, pointer: &str, scale: Scale, faults: &m
         let expected = format!("at least the number of shards, {}", scale.shards);
         fields.fault("throttle", expected, &units.to_string());
     }
-    let cost = read_cost(&mut fields, given.1);
+    let cost = read_cost(&mut fields, &COST_RANGE);
+    if let Some(value) = fields.take("cost").filter(|_| cost.is_some() && !throttled) {
+        fields.fault(
+            "cost",
+            "a cost only with `throttle`: a running job takes one place",
+            &describe(value),
+        );
+    }
     let when_full = match fields.one_of("when_full", &["wait", "refuse", "replace"]) {
         Some("refuse") => WhenFull::Refuse,
         Some("replace") => WhenFull::Replace,
         _ => WhenFull::Wait,
     };
-    if when_full == WhenFull::Replace && given.1 {
+    if when_full == WhenFull::Replace && throttled {
         fields.fault(
             "when_full",
             "`replace` only with `concurrency`",
@@ -308,9 +339,17 @@ fn read_limit(name: &str, value: &Value, pointer: &str, scale: Scale, faults: &m
         actions,
         key,
         rule: rule?,
-        cost,
+        cost: cost.unwrap_or(Cost::Units(1)),
         when_full,
     })
+}
+
+/// The field `actions`: a pattern, or several. Where it is absent, all actions are meant.
+pub(super) fn read_actions(fields: &mut Object<'_, '_>) -> Vec<ActionPattern> {
+    match fields.take("actions") {
+        Some(value) => read_patterns(value, &fields.at("actions"), fields.faults),
+        None => ActionPattern::parse("*").into_iter().collect(),
+    }
 }
 
 fn read_patterns(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> Vec<ActionPattern> {
@@ -376,32 +415,23 @@ fn read_throttle(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> Optio
     })
 }
 
-fn read_cost(fields: &mut Object<'_, '_>, throttled: bool) -> Cost {
-    let Some(value) = fields.take("cost") else {
-        return Cost::Units(1);
-    };
+/// The field `cost`: units inside `range`, or the path to them. `None` where it is absent or has been noted.
+pub(super) fn read_cost(fields: &mut Object<'_, '_>, range: &RangeInclusive<u64>) -> Option<Cost> {
+    let value = fields.take("cost")?;
     let cost = match value {
         Value::String(text) => Path::parse(text).map(Cost::At),
         other => other
             .as_u64()
+            .filter(|units| range.contains(units))
             .and_then(|units| u32::try_from(units).ok())
-            .filter(|units| *units > 0)
             .map(Cost::Units),
     };
     if cost.is_none() {
-        fields.fault(
-            "cost",
-            "units, a whole number from 1, or the path to one",
-            &describe(value),
-        );
-    } else if !throttled {
-        fields.fault(
-            "cost",
-            "a cost only with `throttle`: a running job takes one place",
-            &describe(value),
-        );
+        let (from, to) = (range.start(), range.end());
+        let expected = format!("units, a whole number from {from} to {to}, or the path to one");
+        fields.fault("cost", expected, &describe(value));
     }
-    cost.unwrap_or(Cost::Units(1))
+    cost
 }
 
 fn read_shares(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> Option<Shares> {

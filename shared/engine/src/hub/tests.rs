@@ -63,6 +63,7 @@ fn action(name: &str, mode: DeclaredMode, scopes: &[&str]) -> Action {
             pool: None,
             revision: Default::default(),
         },
+        admission: Default::default(),
         queue: Default::default(),
         once: Default::default(),
         scopes: scopes.iter().map(ToString::to_string).collect(),
