@@ -47,6 +47,9 @@ pub fn write_problem(error: &Error, problem: &Problem) -> Result<Response> {
     if let Some(ms) = error.retry_after_ms {
         builder = builder.with_header("retry-after", &ms.div_ceil(1000).to_string())?;
     }
+    for (name, value) in error.limit.iter().flat_map(|limit| limit.header_fields()) {
+        builder = builder.with_header(name, &value)?;
+    }
     if error.code == ErrorCode::Unauthorized {
         builder = builder.with_header("www-authenticate", "Bearer realm=\"tidegate\"")?;
     }

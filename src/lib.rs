@@ -13,6 +13,7 @@ mod history;
 mod housekeeping;
 mod identify;
 mod jobs;
+mod limits;
 mod objects;
 mod operations;
 mod queue;
@@ -123,6 +124,7 @@ async fn serve(
         Route::Composition if method == Method::Put => tenants::activate(request, env, &principal).await,
         Route::Composition => tenants::composition(env, &principal).await,
         Route::Audit => audit::show(request, env, &principal).await,
+        Route::Limits => limits::show(request, env, &principal).await,
         Route::WebhookSecret => webhooks::secret(env, &principal),
         Route::NotYet(what) => {
             let message = format!("`{what}` is part of the protocol, but not there yet.");

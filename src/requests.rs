@@ -147,7 +147,7 @@ pub async fn create(request: &mut Request, env: &Env, principal: Principal) -> R
             response.headers().set("location", &location).map_err(answer::broken)?;
             response
         }
-        Reply::Batch { .. } | Reply::Delivered { .. } | Reply::Done => {
+        Reply::Batch { .. } | Reply::Delivered { .. } | Reply::Returned(_) | Reply::Done => {
             return Err(Error::new(
                 ErrorCode::InternalError,
                 "The hub answered another question.",

@@ -74,6 +74,8 @@ pub enum Route {
     Composition,
     /// `/v1/admin/audit`
     Audit,
+    /// `/v1/admin/limits`
+    Limits,
     /// `/v1/admin/webhook-secret`
     WebhookSecret,
     /// `/healthz`
@@ -137,6 +139,7 @@ pub fn find(path: &str) -> Option<Route> {
         "dead-letters:discard" => return Some(Route::Discard),
         "admin/composition" => return Some(Route::Composition),
         "admin/audit" => return Some(Route::Audit),
+        "admin/limits" => return Some(Route::Limits),
         "admin/webhook-secret" => return Some(Route::WebhookSecret),
         _ => {}
     }
@@ -252,6 +255,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::AttemptPayload(_)
         | Route::WebhookSecret
         | Route::Audit
+        | Route::Limits
         | Route::Health
         | Route::Ready
         | Route::OpenApi => READ,
@@ -347,6 +351,7 @@ mod tests {
             ("/v1/attempts/job_1/payload", Some(Route::AttemptPayload(id()))),
             ("/v1/admin/webhook-secret", Some(Route::WebhookSecret)),
             ("/v1/admin/audit", Some(Route::Audit)),
+            ("/v1/admin/limits", Some(Route::Limits)),
             ("/v1/attempts/job_1:report", Some(Route::AttemptReport(id()))),
             ("/v1/attempts/job_1:finish", Some(Route::AttemptFinish(id()))),
             ("/v1/attempts/job_1", None),

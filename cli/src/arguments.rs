@@ -74,6 +74,8 @@ pub enum Command {
     Composition(Composition),
     /// Show who changed what by hand, newest first (scope `admin`).
     Audit(Audit),
+    /// Show how often limits on requests have refused, and what is left of one (scope `admin`).
+    Limits(Limits),
     /// Show the secret with which the tenant's endpoints verify what is sent to them (scope `admin`).
     WebhookSecret,
 }
@@ -344,6 +346,16 @@ pub enum Batch {
         /// The batch.
         id: String,
     },
+}
+
+/// `tidegate limits`
+#[derive(Debug, Args)]
+pub struct Limits {
+    /// The limit whose keys are shown.
+    pub name: Option<String>,
+    /// Where an earlier page ended.
+    #[arg(long)]
+    pub cursor: Option<String>,
 }
 
 /// `tidegate audit`

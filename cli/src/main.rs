@@ -60,6 +60,7 @@ async fn run(arguments: Arguments, output: Output) -> Result<Exit, Failure> {
         Command::Composition(composition) => {
             commands::composition::composition(&settings::client(&connection)?, &composition, output).await
         }
+        Command::Limits(limits) => commands::limits::limits(&settings::client(&connection)?, limits, output).await,
         Command::Audit(audit) => commands::audit::audit(&settings::client(&connection)?, audit, output).await,
         Command::WebhookSecret => commands::composition::webhook_secret(&settings::client(&connection)?, output).await,
     }

@@ -1,18 +1,23 @@
 //! The shell of a `Tenant` object. Every decision is in [`tidegate_engine::tenancy`].
 #![expect(missing_docs, reason = "the attribute macro makes public methods without comments")]
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::rc::Rc;
 
+use futures_util::future::{Either, join_all, select};
 use js_sys::Uint8Array;
+use tidegate_engine::admission::{Gate, Outcome, Recalls};
 use tidegate_engine::audit;
-use tidegate_engine::database::migrate;
+use tidegate_engine::database::{DatabaseError, migrate};
 use tidegate_engine::tenancy::{self, Effect, Step};
+use tidegate_protocol::calls::admission::{Ask, Returned};
 use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::calls::spread::Growth;
 use tidegate_protocol::calls::tenant::{Call, Reply};
 use tidegate_protocol::calls::{Answered, hub, jobs};
+use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::{HubIndex, ObjectName, ShardIndex};
 use tidegate_protocol::{Error, ErrorCode};
 use wasm_bindgen::prelude::*;
@@ -21,6 +26,7 @@ use worker::{DurableObject, Env, Request, Response, Result, State, durable_objec
 use crate::platform::{log_error, now};
 use crate::remote;
 use crate::sql::ObjectDatabase;
+use crate::timer::sleep;
 
 /// A tenant's gate.
 #[durable_object(alarm)]
@@ -34,6 +40,7 @@ struct Shell {
     db: ObjectDatabase,
     name: Option<ObjectName>,
     migrated: Cell<bool>,
+    limits: RefCell<Gate>,
 }
 
 impl DurableObject for Tenant {
@@ -48,6 +55,7 @@ impl DurableObject for Tenant {
             db,
             name,
             migrated: Cell::new(false),
+            limits: RefCell::default(),
         };
         Self {
             shell: AssertUnwindSafe(Rc::new(shell)),
@@ -74,12 +82,22 @@ impl Tenant {
     pub fn answer(&self, call: &Uint8Array) -> core::result::Result<JsValue, JsValue> {
         let shell = self.shell.0.clone();
         let name = shell.name.clone();
-        remote::respond(
-            call,
-            name.as_ref(),
-            |call| async move { Answered::from(shell.answer(call)) },
-        )
+        remote::respond(call, name.as_ref(), |call| async move {
+            Answered::from(match call {
+                Call::Admit(ask) => shell.admit(&ask).await,
+                Call::GiveBack { hub, returned } => shell.take_back(hub, &returned),
+                Call::Limits { limit, from, count } => shell.show_limits(&limit, &from, count),
+                call => shell.answer(call),
+            })
+        })
     }
+}
+
+/// How long a hub may take to give back its leases. It decides nothing for that. Milliseconds.
+const RECALL_MS: u64 = 1_000;
+
+fn restarting() -> Error {
+    Error::new(ErrorCode::Unavailable, "The tenant's gate is restarting.").retry_after(1000)
 }
 
 impl Shell {
@@ -98,9 +116,79 @@ impl Shell {
             }
             Err(error) => {
                 log_error("a turn was rolled back", error);
-                Err(Error::new(ErrorCode::Unavailable, "The tenant's gate is restarting.").retry_after(1000))
+                Err(restarting())
             }
         }
+    }
+
+    /// A turn about limits on requests.
+    fn turn<T>(
+        &self,
+        turn: impl FnOnce(&mut Gate, &ObjectDatabase) -> core::result::Result<T, DatabaseError>,
+    ) -> core::result::Result<T, Error> {
+        let done = self.db.transaction(|db| {
+            if !self.migrated.get() {
+                migrate(db, tenancy::STEPS)?;
+            }
+            turn(&mut self.limits.borrow_mut(), db)
+        });
+        match done {
+            Ok(done) => {
+                self.migrated.set(true);
+                Ok(done)
+            }
+            Err(error) => {
+                log_error("a turn was rolled back", error);
+                Err(restarting())
+            }
+        }
+    }
+
+    /// Decides whether limits have room. Before it refuses, it asks other hubs for what they have not used.
+    async fn admit(self: &Rc<Self>, ask: &Ask) -> core::result::Result<Reply, Error> {
+        let first = self.turn(|gate, db| gate.decide(db, now(), ask, Recalls::Possible))?;
+        let recalls = match first {
+            Outcome::Decided(decided) => return Ok(Reply::Decided(Box::new(decided))),
+            Outcome::Recall(recalls) => recalls,
+        };
+        let name = self.name.as_ref().ok_or_else(Error::not_found)?;
+        let asked = recalls.into_iter().map(|(index, recalled)| async move {
+            let hub = ObjectName::Hub(name.tenant().clone(), index);
+            let call = hub::Call::Recall { recalled };
+            // One that cannot be reached, or hangs, keeps its leases until they end.
+            let (recall, over) = (pin!(remote::hub(&self.env, &hub, &call)), pin!(sleep(RECALL_MS)));
+            match select(recall, over).await {
+                Either::Left((Ok(hub::Reply::Returned(returned)), _)) => (index, returned),
+                Either::Left((Err(error), _)) => {
+                    log_error("a hub did not give back its leases", error);
+                    (index, Vec::new())
+                }
+                Either::Left(_) | Either::Right(_) => (index, Vec::new()),
+            }
+        });
+        let returned = join_all(asked).await;
+        let decided = self.turn(|gate, db| {
+            for (hub, returned) in &returned {
+                gate.give_back(db, now(), *hub, returned)?;
+            }
+            gate.decide(db, now(), ask, Recalls::Done)
+        })?;
+        match decided {
+            Outcome::Decided(decided) => Ok(Reply::Decided(Box::new(decided))),
+            Outcome::Recall(_) => Err(restarting()),
+        }
+    }
+
+    fn take_back(&self, hub: HubIndex, returned: &[Returned]) -> core::result::Result<Reply, Error> {
+        self.turn(|gate, db| gate.give_back(db, now(), hub, returned))?;
+        Ok(Reply::TakenBack)
+    }
+
+    fn show_limits(&self, limit: &str, from: &str, count: u32) -> core::result::Result<Reply, Error> {
+        let view = self.turn(|gate, db| gate.show(db, now(), limit, from, count))?;
+        JsonText::of(&view)
+            .map(Reply::Limits)
+            .ok_or_else(|| Error::new(ErrorCode::InternalError, "The limits could not be written."))
     }
 
     /// The alarm: what was not confirmed is told again.

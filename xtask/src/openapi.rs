@@ -6,6 +6,7 @@
 mod again;
 mod attempts;
 mod batches;
+mod limits;
 mod operation;
 mod operations;
 mod problems;

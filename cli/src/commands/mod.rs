@@ -8,6 +8,7 @@ pub mod composition;
 pub mod history;
 pub mod job;
 pub mod letters;
+pub mod limits;
 pub mod objects;
 pub mod queue;
 pub mod schedules;

@@ -5,6 +5,7 @@ mod active;
 mod calls;
 mod connect;
 mod frames;
+mod limits;
 mod workers;
 
 use std::cell::{Cell, RefCell};
@@ -70,6 +71,8 @@ struct Shell {
     asking: RefCell<BTreeMap<HttpId, oneshot::Sender<core::result::Result<Reply, Error>>>>,
     next_http: Cell<u64>,
     outboxes: RefCell<BTreeMap<ShardIndex, Rc<CallBox>>>,
+    /// Whether somebody looks after the leases.
+    looks: Cell<bool>,
 }
 
 impl DurableObject for Hub {
@@ -108,6 +111,7 @@ impl DurableObject for Hub {
             asking: RefCell::new(BTreeMap::new()),
             next_http: Cell::new(0),
             outboxes: RefCell::new(BTreeMap::new()),
+            looks: Cell::new(false),
         };
         Self {
             shell: AssertUnwindSafe(Rc::new(shell)),
@@ -183,6 +187,10 @@ impl Shell {
             Call::Followed { jobs } => {
                 let not_followed = self.memory.borrow().not_followed(jobs);
                 Ok(Reply::Delivered { not_followed })
+            }
+            Call::Recall { recalled } => {
+                let returned = self.memory.borrow_mut().recalled(now(), &recalled);
+                Ok(Reply::Returned(returned))
             }
             Call::Refresh { description } => {
                 self.learn(description).await?;

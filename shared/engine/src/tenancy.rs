@@ -20,8 +20,8 @@ use tidegate_protocol::{Error, ErrorCode};
 pub use growth::{Step, grown, ungrown};
 pub use schedules::{RETELL_MS, told, untold};
 
-use crate::audit;
 use crate::database::{Database, DatabaseError, Row, Value};
+use crate::{admission, audit};
 
 /// The migrations, oldest first. A step is only ever appended.
 pub const STEPS: &[&[&str]] = &[
@@ -51,6 +51,7 @@ pub const STEPS: &[&[&str]] = &[
     ) STRICT"],
     GROWTH,
     audit::TRAIL,
+    admission::BUCKETS,
 ];
 
 /// How the tenant came to be spread as it is, and how far a growth has got.
@@ -232,6 +233,11 @@ pub fn handle(
             let page =
                 page.ok_or_else(|| Error::new(ErrorCode::InternalError, "The audit trail could not be written."));
             Ok((page.map(Reply::Audit), Vec::new()))
+        }
+        // Decided by [`crate::admission::Gate`], which the object asks itself.
+        Call::Admit(_) | Call::GiveBack { .. } | Call::Limits { .. } => {
+            let message = "A question about limits reached the wrong part of the gate.";
+            Ok((Err(Error::new(ErrorCode::InternalError, message)), Vec::new()))
         }
     }
 }

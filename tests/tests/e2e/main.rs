@@ -29,6 +29,7 @@ mod operations;
 mod panics;
 mod queue;
 mod report;
+mod request_limits;
 mod schedules;
 mod shared_limits;
 mod socket_workers;

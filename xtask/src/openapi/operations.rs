@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use tidegate_protocol::ErrorCode::{
     Cancelled, Conflict, Forbidden, Gone, IdempotencyMismatch, InvalidAction, NotAcceptable, NotFound, PayloadTooLarge,
-    PreconditionFailed, ProcessingFailed, QueueFull, RangeNotSatisfiable, Timeout, UnsupportedMediaType, UpstreamError,
-    ValidationError,
+    PreconditionFailed, ProcessingFailed, QueueFull, QuotaExceeded, RangeNotSatisfiable, RateLimited, Timeout,
+    UnsupportedMediaType, UpstreamError, ValidationError,
 };
 use tidegate_protocol::event::{JobState, JsonText, Progress};
 use tidegate_protocol::frames::ServerFrame;
@@ -25,6 +25,7 @@ use tidegate_protocol::time::UnixMs;
 use super::again;
 use super::attempts;
 use super::batches;
+use super::limits::limits;
 use super::operation::{Access, Operation};
 use super::problems::{FAULTS, Refusal, of};
 use super::queue;
@@ -144,7 +145,12 @@ fn requests(schemas: &mut Schemas) -> Vec<Operation> {
         .with_header("Preference-Applied", applied, "string")
         .refused(&OUTCOME)
         .refused(&[of(InvalidAction), of(Forbidden), of(UnsupportedMediaType)])
-        .refused(&[of(IdempotencyMismatch), of(QueueFull)]);
+        .refused(&[
+            of(IdempotencyMismatch),
+            of(QueueFull),
+            of(RateLimited),
+            of(QuotaExceeded),
+        ]);
     let batch = Operation::new(
         "/v1/requests:batch",
         "post",
@@ -569,7 +575,7 @@ fn administration(schemas: &mut Schemas) -> Vec<Operation> {
     )
     .answer(200, "The secret.", schemas.of::<WebhookSecret>())
     .refused(&[of(Forbidden)]);
-    vec![get, put, secret, audit(schemas)]
+    vec![get, put, secret, audit(schemas), limits(schemas)]
 }
 
 fn audit(schemas: &mut Schemas) -> Operation {

@@ -4,6 +4,7 @@ mod again;
 mod audit;
 mod batch;
 mod body;
+mod limits;
 mod objects;
 mod queue;
 mod schedules;
@@ -31,6 +32,7 @@ pub use self::again::{AttemptError, Bulk, BulkAnswer, BulkItem, DeadLetter, Dead
 pub use self::audit::{AuditCounts, AuditEntry, AuditFilter, AuditPage, AuditWho};
 pub use self::batch::{BatchAnswer, BatchItem, BatchStatus};
 pub use self::body::Download;
+pub use self::limits::{Bucket, LimitCounts, Limits};
 pub use self::objects::ObjectHead;
 pub use self::queue::{
     ActionPattern, ActionQueue, Cause, Pause, PauseScope, Pool, Queue, Reason, Scope, Why, WorkerSeen,

@@ -5,8 +5,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::admission::{
-    Ask, Bucket, Decided, Force, Lease, LimitCounts, Limits, Need, Recalled, Refusal, Returned, Rule, Standing, Verdict,
+    Ask, Bucket, Decided, Force, Lease, LimitCounts, Need, Recalled, Refusal, Returned, Rule, Standing, Verdict,
 };
+use tidegate_protocol::http::{BucketView, LimitsView};
 use tidegate_protocol::ids::HubIndex;
 use tidegate_protocol::time::UnixMs;
 
@@ -135,28 +136,35 @@ impl Gate {
         limit: &str,
         from: &str,
         count: u32,
-    ) -> Result<Limits, DatabaseError> {
+    ) -> Result<LimitsView, DatabaseError> {
         let rows = db.run(
             "-- admission::show
             SELECT key, state FROM bucket WHERE limit_name = ? AND key >= ? ORDER BY key LIMIT ?",
-            &[Value::Text(limit), Value::Text(from), Value::Number(count.into())],
+            &[
+                Value::Text(limit),
+                Value::Text(from),
+                Value::Number(u64::from(count).saturating_add(1)),
+            ],
         )?;
         let mut buckets = Vec::with_capacity(rows.len());
         for mut row in rows {
             let (key, mut state) = (row.text()?, from_blob::<State>(&row.blob()?)?);
             state.advance(state.rule(), now);
-            buckets.push(standing(
-                &Bucket {
-                    limit: limit.into(),
-                    key,
-                },
-                &state,
-            ));
+            buckets.push(BucketView {
+                key,
+                units: state.rule().units(),
+                per_ms: state.rule().per_ms(),
+                remaining: state.available(),
+                reset_ms: state.reset_ms(),
+            });
         }
-        Ok(Limits {
+        let more = usize::try_from(count).is_ok_and(|count| buckets.len() > count);
+        let cursor = if more { buckets.pop().map(|next| next.key) } else { None };
+        Ok(LimitsView {
             since: self.since.unwrap_or(now),
             counts: self.counts.clone(),
             buckets,
+            cursor,
         })
     }
 
@@ -318,6 +326,7 @@ impl<'a, D: Database> Turn<'a, D> {
                     bucket: need.bucket.clone(),
                     rule: need.rule,
                     cost: need.cost,
+                    remaining: state.available(),
                     after_ms,
                 });
             }

@@ -1,6 +1,7 @@
 //! What a hub decides by itself: it admits out of leases, asks where they do not reach, and never refuses but on the gate's
 //! word.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::vec::Vec;
@@ -10,7 +11,7 @@ use tidegate_protocol::calls::admission::{
 };
 use tidegate_protocol::ids::HubIndex;
 use tidegate_protocol::time::UnixMs;
-use tidegate_protocol::{Error, ErrorCode};
+use tidegate_protocol::{Error, ErrorCode, LimitState};
 
 use super::LOOK_MS;
 
@@ -312,6 +313,11 @@ impl Leases {
         returned
     }
 
+    /// Whether there are units to be put back.
+    pub fn has_refunds(&self) -> bool {
+        !self.refunds.is_empty()
+    }
+
     /// Whether there are leases or refunds to be looked after.
     pub fn any(&self) -> bool {
         !self.refunds.is_empty() || self.entries.values().any(|entry| !entry.held.is_empty())
@@ -360,7 +366,11 @@ pub fn near(standings: &[Standing]) -> impl Iterator<Item = &Standing> {
 /// What a refused request is told: which limit, what it allows, and when to come again.
 pub fn refusal(refusal: &Refusal) -> Error {
     let Refusal {
-        bucket, rule, after_ms, ..
+        bucket,
+        rule,
+        remaining,
+        after_ms,
+        ..
     } = refusal;
     let (code, what) = match rule {
         Rule::Rate { .. } => (ErrorCode::RateLimited, "The rate limit"),
@@ -372,7 +382,17 @@ pub fn refusal(refusal: &Refusal) -> Error {
         rule.units(),
         time(rule.per_ms())
     );
-    Error::new(code, message).retry_after(*after_ms)
+    let limit = LimitState {
+        name: bucket.limit.clone(),
+        units: rule.units(),
+        per_ms: rule.per_ms(),
+        remaining: *remaining,
+        reset_ms: *after_ms,
+    };
+    Error {
+        limit: Some(Box::new(limit)),
+        ..Error::new(code, message).retry_after(*after_ms)
+    }
 }
 
 /// A time as a composition writes it.

@@ -923,7 +923,7 @@ fn requests_of_one_dedupe_key_meet_in_one_object_and_a_sync_one_is_stored_too() 
         let body = body.to_string();
         let request = Request::parse(&body).unwrap();
         let id = RequestId::parse("r").unwrap();
-        match admit(context, &request, &id, Prefer::default(), random).unwrap() {
+        match admit(context, &request, &id, Prefer::default(), random).unwrap().0 {
             Admitted::Job { shard, enqueue, .. } => (shard, enqueue.partition),
             Admitted::Here(_) => panic!("nothing would be stored"),
         }

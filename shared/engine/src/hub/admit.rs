@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tidegate_protocol::calls::Principal;
+use tidegate_protocol::calls::admission::Need;
 use tidegate_protocol::calls::executor::{Dispatch, Policy};
 use tidegate_protocol::calls::hooks::Hook;
 use tidegate_protocol::calls::hub::Prefer;
@@ -86,7 +87,7 @@ pub struct Context<'a> {
     pub follower: Option<HubIndex>,
 }
 
-/// Decides what becomes of `request`.
+/// Decides what becomes of `request`, and which limits it has to pass before that.
 ///
 /// Errors: `INVALID_ACTION`, `FORBIDDEN` with the missing scopes, `VALIDATION_ERROR` for a mode that the action does
 /// not have, where a limit finds no cost in the request, or where the action's `dedupe` cannot keep it. A refused request has consumed nothing.
@@ -96,7 +97,7 @@ pub fn admit(
     request_id: &RequestId,
     prefer: Prefer,
     random: u64,
-) -> Result<Admitted, Error> {
+) -> Result<(Admitted, Vec<Need>), Error> {
     let action = context.plan.action(&request.action)?;
     check_scopes(action, &context.principal.scopes)?;
     let later = match request.start {
@@ -130,6 +131,12 @@ pub fn admit(
     };
     let payload = request.payload.map_or_else(JsonText::null, JsonText::from);
     let user = context.principal.user.clone();
+    let needs = match action.admission.is_empty() {
+        true => Vec::new(),
+        false => action
+            .admission
+            .needs(&Input::new(&user, &action.name, &request.metadata, &payload))?,
+    };
     let wait_ms = prefer.wait_ms.map(|ms| ms.min(WAIT_SECONDS_MAX * 1000));
     let (answer_within_ms, policy, answers) = match declared {
         DeclaredMode::Sync
@@ -139,12 +146,13 @@ pub fn admit(
                 && action.on_end.is_none()
                 && request.on_end.is_none() =>
         {
-            return Ok(Admitted::Here(alloc::boxed::Box::new(Run {
+            let run = Run {
                 action: action.clone(),
                 payload,
                 timeout_ms,
                 user,
-            })));
+            };
+            return Ok((Admitted::Here(alloc::boxed::Box::new(run)), needs));
         }
         // A synchronous request is tried once: its caller is there to try again.
         DeclaredMode::Sync => {
@@ -225,11 +233,15 @@ pub fn admit(
         follower: context.follower,
         away_max_ms: action.away.max_ms(request.on_disconnect),
     };
-    Ok(Admitted::Job {
-        shard,
-        enqueue: alloc::boxed::Box::new(enqueue),
-        answers,
-    })
+    let enqueue = alloc::boxed::Box::new(enqueue);
+    Ok((
+        Admitted::Job {
+            shard,
+            enqueue,
+            answers,
+        },
+        needs,
+    ))
 }
 
 /// The partition of a job whose first limit with a key allows few at once: that of the key, whose home is the object of

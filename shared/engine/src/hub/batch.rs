@@ -9,6 +9,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use sha2::{Digest, Sha256};
+use tidegate_protocol::calls::admission::Need;
 use tidegate_protocol::calls::hub::{Prefer, Reply};
 use tidegate_protocol::calls::{Answered, Principal};
 use tidegate_protocol::event::JsonText;
@@ -138,7 +139,7 @@ impl Hub {
             parts.next += 1;
             let asker = Asker::Item(parts.from, index);
             match self.admit_item(moment, plan, principal, item, traceparent, (&parts.named, index)) {
-                Ok((request_id, admitted)) => self.dispatch(asker, request_id, admitted, &mut effects),
+                Ok((request_id, admitted)) => self.pass(moment.now, asker, request_id, admitted, &mut effects),
                 Err(error) => self.gather(parts.from, index, Err(error), &mut effects),
             }
         }
@@ -153,7 +154,7 @@ impl Hub {
         item: &str,
         traceparent: Option<&str>,
         (named, index): (&Named, usize),
-    ) -> Result<(RequestId, Admitted), Error> {
+    ) -> Result<(RequestId, (Admitted, Vec<Need>)), Error> {
         if item.len() > BODY_BYTES_MAX {
             let message = alloc::format!(
                 "A request holds at most {BODY_BYTES_MAX} bytes; this one has {}.",
@@ -192,11 +193,11 @@ impl Hub {
             now: moment.now,
             follower: None,
         };
-        let mut admitted = admit(context, &request, &request_id, Prefer::default(), (moment.random)())?;
+        let (mut admitted, needs) = admit(context, &request, &request_id, Prefer::default(), (moment.random)())?;
         if let Admitted::Job { enqueue, .. } = &mut admitted {
             enqueue.job.batch = Some(named.id.clone());
         }
-        Ok((request_id, admitted))
+        Ok((request_id, (admitted, needs)))
     }
 
     /// The answer to one request of a batch is there; the last one answers the batch.

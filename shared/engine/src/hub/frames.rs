@@ -184,7 +184,7 @@ impl Hub {
             admit(context, request, &request_id, Prefer::default(), (moment.random)())
         });
         match admitted {
-            Ok(admitted) => self.dispatch(Asker::Socket(from.clone()), request_id, admitted, effects),
+            Ok(admitted) => self.pass(moment.now, Asker::Socket(from.clone()), request_id, admitted, effects),
             Err(error) => effects.push(send_error(from, Some(request_id), error, moment.now)),
         }
     }

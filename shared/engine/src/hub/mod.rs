@@ -8,6 +8,7 @@ mod batch;
 mod deliveries;
 mod followed;
 mod frames;
+mod limits;
 mod outgoing;
 mod pending;
 mod replies;
@@ -26,6 +27,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use tidegate_protocol::Error;
+use tidegate_protocol::calls::admission::Ask;
 use tidegate_protocol::calls::hub::{Delivery, Reply};
 use tidegate_protocol::calls::jobs;
 use tidegate_protocol::calls::spread::Spreads;
@@ -39,6 +41,7 @@ pub use session::{Follow, SCOPES_BYTES_MAX, Session};
 pub use workers::{Dealt, LEASES_MAX};
 
 use batch::Batches;
+use limits::Limits;
 use pending::Pending;
 use workers::Leases;
 
@@ -99,6 +102,11 @@ pub enum Effect {
         /// What is run.
         run: Box<Run>,
     },
+    /// Ask the tenant's gate whether limits have room, then [`Hub::decided`].
+    Ask {
+        /// What it is asked.
+        ask: Box<Ask>,
+    },
     /// Answer a caller over HTTP.
     Answer {
         /// The caller.
@@ -140,6 +148,7 @@ pub struct Hub {
     parked: VecDeque<Delivery>,
     spreads: Spreads,
     leases: Leases,
+    limits: Limits,
 }
 
 /// The moment and the chance of a turn.
@@ -162,6 +171,7 @@ impl Hub {
             parked: VecDeque::new(),
             spreads: Spreads::only(1),
             leases: Leases::default(),
+            limits: Limits::default(),
         }
     }
 

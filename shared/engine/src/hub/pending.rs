@@ -3,10 +3,12 @@
 //! Two questions are put with every frame and every batch of events: how much a socket has under way, and whether
 //! anybody may be about to follow a job. Both are counted as calls come and go, never by looking at all of them.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
 use tidegate_protocol::ids::{ConnectionId, RequestId, Seq, ShardIndex};
 
+use super::limits::Counted;
 use super::{Answers, CallId, HttpId};
 
 /// Who waits for what comes of a call.
@@ -25,12 +27,16 @@ pub(super) enum Asker {
 pub(super) enum Question {
     Request {
         answers: Answers,
+        /// What the limits of the request have counted.
+        counted: Option<Box<Counted>>,
     },
     Attach {
         after: Option<Seq>,
     },
     Cancel,
     Run,
+    /// Whether its limits have room.
+    Limits,
     /// Jobs for a worker, or an end of such a call.
     Lease,
 }
@@ -40,7 +46,7 @@ impl Question {
     fn follows(&self) -> bool {
         match self {
             Self::Request { .. } | Self::Attach { .. } => true,
-            Self::Cancel | Self::Run | Self::Lease => false,
+            Self::Cancel | Self::Run | Self::Limits | Self::Lease => false,
         }
     }
 }
@@ -92,6 +98,11 @@ impl Pending {
         Some(asked)
     }
 
+    /// Who asked under `id`.
+    pub fn asker(&self, id: CallId) -> Option<&Asker> {
+        self.calls.get(&id).map(|asked| &asked.asker)
+    }
+
     /// How much `connection` has under way.
     pub fn of_socket(&self, connection: &ConnectionId) -> usize {
         self.by_socket.get(connection).copied().unwrap_or(0)
@@ -117,6 +128,7 @@ mod tests {
         let question = match n / 4 % 4 {
             0 => Question::Request {
                 answers: Answers::ByEvents,
+                counted: None,
             },
             1 => Question::Attach { after: None },
             2 => Question::Cancel,

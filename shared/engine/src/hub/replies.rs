@@ -66,6 +66,9 @@ impl Hub {
             question,
         }) = self.pending.take(id)
         {
+            if let Err(error) = &reply {
+                self.put_back(&question, error);
+            }
             match asker {
                 Asker::Socket(to) => self.tell_socket(now, &to, request_id, &question, reply, &mut effects),
                 Asker::Http(to) => {
@@ -124,7 +127,11 @@ impl Hub {
             }) => {
                 let mut seq = match question {
                     Question::Attach { after } => after.unwrap_or_default(),
-                    Question::Request { .. } | Question::Cancel | Question::Run | Question::Lease => Seq(0),
+                    Question::Request { .. }
+                    | Question::Cancel
+                    | Question::Run
+                    | Question::Limits
+                    | Question::Lease => Seq(0),
                 };
                 if let Some(snapshot) = snapshot {
                     // It takes the cursor's place, also where that was beyond anything that happened.
@@ -176,7 +183,8 @@ fn tell_ended(
     let on_the_spot = matches!(
         question,
         Question::Request {
-            answers: Answers::OnTheSpot
+            answers: Answers::OnTheSpot,
+            ..
         }
     );
     match &event.what {

@@ -10,6 +10,7 @@ use tidegate_protocol::frames::Request;
 use tidegate_protocol::ids::{IdempotencyKey, RequestId, ShardIndex, TraceParent};
 use tidegate_protocol::{Error, Fault};
 
+use super::limits::Counted;
 use super::pending::{Asked, Asker, Question};
 use super::{Admitted, Context, Effect, HttpId, Hub, Moment, admit};
 use crate::composition::Plan;
@@ -44,7 +45,7 @@ impl Hub {
             Ok((request_id, admitted))
         });
         match admitted {
-            Ok((request_id, admitted)) => self.dispatch(Asker::Http(from), request_id, admitted, &mut effects),
+            Ok((request_id, admitted)) => self.pass(now, Asker::Http(from), request_id, admitted, &mut effects),
             Err(error) => effects.push(Effect::Answer {
                 to: from,
                 reply: Err(error),
@@ -59,6 +60,7 @@ impl Hub {
         asker: Asker,
         request_id: RequestId,
         admitted: Admitted,
+        counted: Option<Box<Counted>>,
         effects: &mut Vec<Effect>,
     ) {
         match admitted {
@@ -78,7 +80,7 @@ impl Hub {
                 let asked = Asked {
                     asker,
                     request_id,
-                    question: Question::Request { answers },
+                    question: Question::Request { answers, counted },
                 };
                 self.call(asked, shard, jobs::Call::Enqueue(enqueue), effects);
             }

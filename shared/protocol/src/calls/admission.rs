@@ -4,7 +4,6 @@
 //! lease does not reach, it asks. **Only the gate refuses**, and before it does so, it takes back what other hubs have
 //! not used. So what is admitted never exceeds a limit, and nobody is refused while units are left elsewhere.
 
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -172,6 +171,8 @@ pub struct Refusal {
     pub rule: Rule,
     /// Units that the request would have taken.
     pub cost: u64,
+    /// Units that were left, too few.
+    pub remaining: u64,
     /// When there can be room again, from now. Milliseconds.
     pub after_ms: u64,
 }
@@ -223,17 +224,6 @@ pub struct LimitCounts {
     pub refused: u64,
     /// Requests that it would have refused, if it were not in shadow.
     pub would_have_refused: u64,
-}
-
-/// What the gate shows of its limits.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Limits {
-    /// Since when refusals are counted: the counts are in memory, and gone with it.
-    pub since: UnixMs,
-    /// How often each limit has said no, by name.
-    pub counts: BTreeMap<String, LimitCounts>,
-    /// How full the buckets of one limit are.
-    pub buckets: Vec<Standing>,
 }
 
 /// The gate takes back the leases of a bucket up to this number, used or on their way.

@@ -952,6 +952,7 @@ fn decided() -> admission::Decided {
                 bucket: bucket(),
                 rule,
                 cost: 1,
+                remaining: 0,
                 after_ms: LARGEST,
             }),
         ],

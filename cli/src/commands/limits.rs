@@ -1,0 +1,73 @@
+//! `tidegate limits`: how often limits on requests have refused, and what is left of one.
+
+use tidegate_sdk::Client;
+use tidegate_sdk::http::{Bucket, LimitCounts};
+
+use crate::arguments::Limits;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{Output, tame};
+
+/// Shows a line for each limit that has refused, and one for each key of the limit that is named.
+pub async fn limits(client: &Client, asked: Limits, output: Output) -> Result<Exit, Failure> {
+    let view = client
+        .http()
+        .limits(asked.name.as_deref(), asked.cursor.as_deref())
+        .await?;
+    if output.is_json() {
+        output.event("limits", &view);
+        return Ok(Exit::Succeeded);
+    }
+    if view.counts.is_empty() {
+        output.say("No limit has refused anything since the tenant's gate started.");
+    }
+    for (name, counts) in &view.counts {
+        output.print(&tame(&counted(name, *counts)));
+    }
+    for bucket in &view.buckets {
+        output.print(&tame(&left(bucket)));
+    }
+    if let Some(cursor) = &view.cursor {
+        output.say(&format!("More: --cursor {}", tame(cursor)));
+    }
+    Ok(Exit::Succeeded)
+}
+
+fn counted(name: &str, counts: LimitCounts) -> String {
+    match counts.would_have_refused {
+        0 => format!("{name}  {} refused", counts.refused),
+        would => format!("{name}  {} refused, {would} would have been", counts.refused),
+    }
+}
+
+fn left(bucket: &Bucket) -> String {
+    let Bucket {
+        key,
+        units,
+        per_ms,
+        remaining,
+        reset_ms,
+        ..
+    } = bucket;
+    let key = if key.is_empty() { "(all)" } else { key };
+    let (per, reset) = (per_ms.div_ceil(1000), reset_ms.div_ceil(1000));
+    format!("  {key}  {remaining} left of {units} in {per} s, all of them in {reset} s")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_was_refused_and_what_is_left() {
+        let counts = serde_json::from_value(json!({ "refused": 3, "would_have_refused": 0 })).unwrap();
+        assert_eq!(counted("daily", counts), "daily  3 refused");
+        let counts = serde_json::from_value(json!({ "refused": 0, "would_have_refused": 7 })).unwrap();
+        assert_eq!(counted("trial", counts), "trial  0 refused, 7 would have been");
+        let bucket = json!({ "key": "", "units": 100, "per_ms": 60_000, "remaining": 40, "reset_ms": 35_001 });
+        let bucket = serde_json::from_value(bucket).unwrap();
+        assert_eq!(left(&bucket), "  (all)  40 left of 100 in 60 s, all of them in 36 s");
+    }
+}

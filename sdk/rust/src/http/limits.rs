@@ -1,0 +1,62 @@
+//! Limits on requests: how often they have refused, and what is left of them.
+
+use std::collections::BTreeMap;
+
+use hyper::Method;
+use serde::{Deserialize, Serialize};
+
+use super::types::query;
+use super::{Ask, Http};
+use crate::error::Error;
+
+/// How often a limit has said no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LimitCounts {
+    /// Requests that it refused.
+    #[serde(default)]
+    pub refused: u64,
+    /// Requests that it would have refused, if it were not in shadow.
+    #[serde(default)]
+    pub would_have_refused: u64,
+}
+
+/// What is left of a limit for one of its keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Bucket {
+    /// The key; empty for a limit without keys.
+    pub key: String,
+    /// The limit allows so many units …
+    pub units: u64,
+    /// … in this time. Milliseconds.
+    pub per_ms: u64,
+    /// Units that can be taken now.
+    pub remaining: u64,
+    /// When all of them can be taken again, if none are taken. Milliseconds from now.
+    pub reset_ms: u64,
+}
+
+/// The limits on a tenant's requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Limits {
+    /// How often each limit has refused, by name; one that never has is not here.
+    pub counts: BTreeMap<String, LimitCounts>,
+    /// What is left of the limit that was asked for, by key.
+    pub buckets: Vec<Bucket>,
+    /// Where the next page begins; absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+impl Http {
+    /// `GET /v1/admin/limits`: how often limits have refused, and the keys of `limit`, from `cursor` on.
+    ///
+    /// Errors: [`Error::Api`] (`FORBIDDEN` without the scope `admin`), [`Error::Unreachable`].
+    pub async fn limits(&self, limit: Option<&str>, cursor: Option<&str>) -> Result<Limits, Error> {
+        let query = query([("limit", limit), ("cursor", cursor)]);
+        self.fetch(Ask::new(Method::GET, format!("/v1/admin/limits{query}")))
+            .await
+    }
+}
