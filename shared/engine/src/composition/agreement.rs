@@ -26,6 +26,7 @@ const HOW_TOS: &[&str] = &[
     include_str!("../../../../docs/how-to/write-a-composition.md"),
     include_str!("../../../../docs/how-to/run-on-a-schedule.md"),
     include_str!("../../../../docs/how-to/share-and-limit.md"),
+    include_str!("../../../../docs/how-to/limit-requests.md"),
     include_str!("../../../../docs/how-to/follow-what-a-job-says.md"),
     include_str!("../../../../docs/how-to/grow-a-tenant.md"),
     include_str!("../../../../docs/explanation/which-composition-a-job-runs-with.md"),
