@@ -3,6 +3,7 @@
 //! `cargo xtask bench` builds the Worker and starts this; `rows` is the part that is a gate. The state of every server
 //! lies on tmpfs where there is one, so that no disk is measured.
 
+mod admission;
 mod bullmq;
 mod connection;
 mod cost;
@@ -39,7 +40,7 @@ struct Plan {
 }
 
 const USAGE: &str =
-    "tidegate-bench [all|echo|store|jobs|native|progress|shapes|neighbour|rows] [--seconds N] [--runs N]";
+    "tidegate-bench [all|echo|store|jobs|native|admission|progress|shapes|neighbour|rows] [--seconds N] [--runs N]";
 const SECONDS_DEFAULT: f64 = 3.0;
 /// As few as a median should have.
 const RUNS_DEFAULT: usize = 5;
@@ -66,7 +67,8 @@ fn run() -> Result<bool> {
         match word.as_str() {
             "--seconds" => seconds = number()?.parse()?,
             "--runs" => runs = number()?.parse()?,
-            "all" | "echo" | "store" | "jobs" | "native" | "progress" | "shapes" | "neighbour" | "rows" => what = word,
+            "all" | "echo" | "store" | "jobs" | "native" | "admission" | "progress" | "shapes" | "neighbour"
+            | "rows" => what = word,
             _ => bail!("there is no {word:?}: {USAGE}"),
         }
     }
@@ -81,10 +83,13 @@ fn run() -> Result<bool> {
 async fn measure(what: &str, plan: Plan) -> Result<bool> {
     let mut report = Report::start(plan);
     let wanted = |name: &str| what == "all" || what == name;
+    if wanted("admission") {
+        admission::measure(plan, &mut report)?;
+    }
     if wanted("jobs") || wanted("native") {
         native::measure(plan, &mut report)?;
     }
-    if what == "native" {
+    if what == "native" || what == "admission" {
         report.print();
         return Ok(true);
     }

@@ -132,7 +132,7 @@ fn plain() -> Result<Enqueue> {
     };
     let request = Request::parse(r#"{"action":"core.echo","mode":"async","payload":{"order":1}}"#)?;
     let id = RequestId::parse("req_measured").context("a request's id")?;
-    match admit(context, &request, &id, Prefer::default(), 7)? {
+    match admit(context, &request, &id, Prefer::default(), 7)?.0 {
         Admitted::Job { enqueue, .. } => Ok(*enqueue),
         Admitted::Here(_) => bail!("the request became no job"),
     }

@@ -13,7 +13,7 @@ use crate::project::Project;
 const PACKAGE: &str = "tidegate-bench";
 const NO_CARGO: &str = "Install rustup as https://rustup.rs says.";
 
-/// `cargo xtask bench [all|echo|store|jobs|native|progress|shapes|neighbour|rows] [--seconds N] [--runs N]`: measures, and prints a table in Markdown.
+/// `cargo xtask bench [all|echo|store|jobs|native|admission|progress|shapes|neighbour|rows] [--seconds N] [--runs N]`: measures, and prints a table in Markdown.
 /// Errors: `rows` finds more rows written per job than there may be.
 pub fn bench(project: &Project, mut arguments: Arguments) -> Result<()> {
     let seconds: Option<f64> = arguments.value("--seconds")?;

@@ -70,7 +70,7 @@ const COMMANDS: &[Row] = &[
     ),
     (
         "bench",
-        "[all|echo|store|jobs|native|progress|shapes|neighbour|rows] [--seconds N] [--runs N]",
+        "[all|echo|store|jobs|native|admission|progress|shapes|neighbour|rows] [--seconds N] [--runs N]",
         "measure against bare JavaScript objects and BullMQ; rows: fail where a job writes too many",
         bench::bench,
     ),

@@ -398,7 +398,7 @@ pub fn refusal(refusal: &Refusal) -> Error {
 /// A time as a composition writes it.
 fn time(ms: u64) -> alloc::string::String {
     for (unit, name) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
-        if ms % unit == 0 {
+        if ms.is_multiple_of(unit) {
             return format!("{}{name}", ms / unit);
         }
     }

@@ -218,7 +218,9 @@ fn a_refused_request_has_consumed_nothing() {
         .count();
     assert_eq!(admitted, 3);
     tenant.look();
-    let admitted = (0..50).filter(|_| tenant.request(0, &[wide.clone()])).count();
+    let admitted = (0..50)
+        .filter(|_| tenant.request(0, core::slice::from_ref(&wide)))
+        .count();
     assert_eq!(
         admitted, 7,
         "the narrow one refused, and the wide one counted nothing of that"
@@ -276,7 +278,12 @@ fn a_limit_in_shadow_refuses_nothing_and_counts_what_it_would_have() {
         force: Force::Counts,
         ..need("trial", quota(5, 60_000), 1)
     };
-    assert_eq!((0..20).filter(|_| tenant.request(0, &[shadow.clone()])).count(), 20);
+    assert_eq!(
+        (0..20)
+            .filter(|_| tenant.request(0, core::slice::from_ref(&shadow)))
+            .count(),
+        20
+    );
     let shown = tenant.gate.show(&tenant.db, tenant.now, "trial", "", 10).unwrap();
     assert_eq!(
         (shown.counts["trial"].refused, shown.counts["trial"].would_have_refused),
@@ -292,7 +299,7 @@ fn an_exact_limit_is_asked_for_each_request() {
         consults: Consults::Always,
         ..need("exact", rate(1000, 1_000, 1000), 1)
     };
-    (0..50).for_each(|n| assert!(tenant.request(n % 2, &[exact.clone()])));
+    (0..50).for_each(|n| assert!(tenant.request(n % 2, core::slice::from_ref(&exact))));
     assert_eq!(tenant.asked, 50);
 }
 
@@ -362,7 +369,7 @@ fn a_lease_that_is_returned_twice_is_put_back_once() {
     for _ in 0..3 {
         tenant
             .gate
-            .give_back(&tenant.db, tenant.now, HubIndex(0), &[back.clone()])
+            .give_back(&tenant.db, tenant.now, HubIndex(0), core::slice::from_ref(&back))
             .unwrap();
     }
     let shown = tenant.gate.show(&tenant.db, tenant.now, "all", "", 10).unwrap();

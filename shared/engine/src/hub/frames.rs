@@ -7,7 +7,7 @@ use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::audit::{Act, Via};
 use tidegate_protocol::calls::hub::Prefer;
 use tidegate_protocol::calls::jobs::{self, JobRef};
-use tidegate_protocol::frames::{BadFrame, ClientFrame, CloseCode, Request, ServerFrame, Target};
+use tidegate_protocol::frames::{ClientFrame, CloseCode, Request, ServerFrame, Target};
 use tidegate_protocol::ids::{ConnectionId, JobId, Partition, RequestId, Seq, ShardIndex, fnv1a};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
@@ -34,7 +34,7 @@ impl Hub {
         }
         match ClientFrame::parse(text) {
             Ok(frame) => effects.push(send_error(from, frame.id().cloned(), error, now)),
-            Err(BadFrame { id, error }) => self.refuse_frame(now, from, id, error, &mut effects),
+            Err(bad) => self.refuse_frame(now, from, bad.id, bad.error, &mut effects),
         }
         effects
     }
@@ -50,7 +50,7 @@ impl Hub {
             return effects;
         }
         match ClientFrame::parse(text) {
-            Err(BadFrame { id, error }) => self.refuse_frame(moment.now, from, id, error, &mut effects),
+            Err(bad) => self.refuse_frame(moment.now, from, bad.id, bad.error, &mut effects),
             Ok(frame) => {
                 if session.faults > 0 {
                     session.faults = 0;

@@ -1,5 +1,6 @@
 //! What a client may send: untrusted text, read whole, every fault of it reported at once.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -185,6 +186,12 @@ pub struct BadFrame {
     pub error: Error,
 }
 
+impl BadFrame {
+    fn new(id: Option<RequestId>, error: Error) -> Box<Self> {
+        Box::new(Self { id, error })
+    }
+}
+
 const TYPES: [&str; 13] = [
     "request",
     "ping",
@@ -225,14 +232,11 @@ impl<'a> ClientFrame<'a> {
     ///
     /// Errors: `PAYLOAD_TOO_LARGE` over the frame limit; `VALIDATION_ERROR` with every fault of the frame;
     /// `NOT_IMPLEMENTED` for a type that the protocol names and that is not there yet.
-    pub fn parse(text: &'a str) -> Result<Self, BadFrame> {
+    pub fn parse(text: &'a str) -> Result<Self, Box<BadFrame>> {
         if text.len() > FRAME_BYTES_MAX {
-            return Err(BadFrame {
-                id: None,
-                error: frame_too_large(text.len()),
-            });
+            return Err(BadFrame::new(None, frame_too_large(text.len())));
         }
-        let mut fields = Fields::split(text).map_err(|error| BadFrame { id: None, error })?;
+        let mut fields = Fields::split(text).map_err(|error| BadFrame::new(None, error))?;
         let id = fields.optional_text("id", RequestId::EXPECTED, RequestId::parse);
         let kind = match fields.raw("type") {
             None => Some("request"),
@@ -243,12 +247,9 @@ impl<'a> ClientFrame<'a> {
                 fields.faults.push(fault.suggest(raw.get().trim_matches('"'), TYPES));
             }
             let error = fields.finish("The frame has no known type.").err();
-            return Err(BadFrame {
-                id,
-                error: error.unwrap_or_else(Error::not_found),
-            });
+            return Err(BadFrame::new(id, error.unwrap_or_else(Error::not_found)));
         };
-        let bad = |error| BadFrame { id: id.clone(), error };
+        let bad = |error| BadFrame::new(id.clone(), error);
         match kind {
             "request" => Request::read(fields, id.clone()).map(Self::Request).map_err(bad),
             "attach" => Self::read_attach(fields, id.clone()).map_err(bad),

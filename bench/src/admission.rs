@@ -1,0 +1,157 @@
+//! What a hub takes to decide on a request, without a platform: reading it, its plan, its limits; and how often it has to ask
+//! the tenant's gate.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+use tidegate_engine::admission::{BUCKETS, Gate, LOOK_MS, Outcome, Recalls};
+use tidegate_engine::composition::{self, compile};
+use tidegate_engine::database::migrate;
+use tidegate_engine::database::native::Native;
+use tidegate_engine::hub::{Effect, HttpId, Hub, Moment};
+use tidegate_protocol::calls::Principal;
+use tidegate_protocol::calls::hub::Prefer;
+use tidegate_protocol::event::JsonText;
+use tidegate_protocol::ids::{HubIndex, TenantId, UserId};
+use tidegate_protocol::time::UnixMs;
+
+use crate::Plan;
+use crate::report::{Report, Target};
+
+const BEGIN: UnixMs = UnixMs(1_800_000_000_000);
+/// The target for a decision.
+const DECISION_US_MAX: Target = Target::AtMost(5.0);
+/// Requests a second of the clock that is simulated.
+const RATE: u64 = 20_000;
+/// Users who take turns.
+const USERS: usize = 100;
+const BODY: &str = r#"{"action":"core.echo","mode":"sync","payload":{"order":1}}"#;
+
+/// Measures decisions without limits and with three, in turn.
+pub fn measure(plan: Plan, report: &mut Report) -> Result<()> {
+    let limits = json!({
+        "per-user": { "key": "user", "rate": { "units": 1_000_000, "per": "1m" } },
+        "all": { "rate": { "units": 1_000_000, "per": "10s" } },
+        "daily": { "key": "user", "quota": { "units": 1_000_000_000, "per": "1d" } },
+    });
+    let (mut free, mut limited, mut asked) = (Vec::new(), Vec::new(), Vec::new());
+    for run in 0..plan.runs {
+        eprintln!("decisions natively, run {} of {}", run + 1, plan.runs);
+        free.push(Deciding::new(&json!({}))?.run(plan.measured)?.0);
+        let (us, questions) = Deciding::new(&limits)?.run(plan.measured)?;
+        limited.push(us);
+        asked.push(questions);
+    }
+    report.absolute(
+        "a request decided by a hub, natively: without limits",
+        "µs",
+        &free,
+        Target::None,
+    );
+    report.absolute("– that has to pass three limits", "µs", &limited, DECISION_US_MAX);
+    report.absolute(
+        "– questions to the gate, of 1,000 such requests",
+        "",
+        &asked,
+        Target::None,
+    );
+    Ok(())
+}
+
+/// A hub and a gate, without their shells.
+struct Deciding {
+    hub: Hub,
+    gate: Gate,
+    db: Native,
+    plan: composition::Plan,
+    principals: Vec<Principal>,
+    now: UnixMs,
+    questions: u32,
+}
+
+impl Deciding {
+    fn new(limits: &Value) -> Result<Self> {
+        let mut document: Value = serde_json::from_str(composition::DEFAULT)?;
+        let members = document.as_object_mut().context("a composition")?;
+        members.insert("admission".into(), json!({ "limits": limits }));
+        let plan = compile(&document.to_string(), tidegate_patterns::MANIFESTS)?;
+        let db = Native::in_memory()?;
+        migrate(&db, &[BUCKETS])?;
+        let principal = |n: usize| {
+            Some(Principal {
+                tenant: TenantId::parse("bench")?,
+                user: UserId::parse(&format!("user-{n}"))?,
+                scopes: BTreeSet::new(),
+                expires_at: BEGIN.plus(86_400_000),
+            })
+        };
+        Ok(Self {
+            hub: Hub::new(HubIndex(0)),
+            gate: Gate::default(),
+            db,
+            plan,
+            principals: (0..USERS).map(principal).collect::<Option<_>>().context("users")?,
+            now: BEGIN,
+            questions: 0,
+        })
+    }
+
+    /// Microseconds for a decision, the gate's part included, and questions for 1,000 of them.
+    fn run(mut self, measured: Duration) -> Result<(f64, f64)> {
+        let (begun, mut requests) = (Instant::now(), 0_u32);
+        while begun.elapsed() < measured {
+            for n in 0..RATE / 1000 {
+                let user = (usize::try_from(n)? + usize::try_from(requests)?) % USERS;
+                let principal = self.principals.get(user).context("a user")?.clone();
+                self.request(&principal, HttpId(u64::from(requests) + n))?;
+            }
+            requests += u32::try_from(RATE / 1000)?;
+            self.now = self.now.plus(1);
+            if self.now.0.is_multiple_of(LOOK_MS) {
+                let (returned, effects) = self.hub.idle_leases(self.now);
+                self.gate.give_back(&self.db, self.now, HubIndex(0), &returned)?;
+                self.perform(effects)?;
+            }
+        }
+        let us = begun.elapsed().as_secs_f64() * 1e6 / f64::from(requests);
+        Ok((us, f64::from(self.questions) * 1000.0 / f64::from(requests)))
+    }
+
+    fn request(&mut self, principal: &Principal, id: HttpId) -> Result<()> {
+        let mut random = || id.0;
+        let mut moment = Moment {
+            now: self.now,
+            random: &mut random,
+        };
+        let prefer = Prefer::default();
+        let effects = self
+            .hub
+            .request(&mut moment, &self.plan, id, principal, BODY, None, None, prefer);
+        self.perform(effects)
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) -> Result<()> {
+        for effect in effects {
+            let more = match effect {
+                Effect::Run { id, .. } => self.hub.ran(self.now, id, Ok(JsonText::null())),
+                Effect::Ask { ask } => {
+                    self.questions += 1;
+                    let (gate, now) = (&mut self.gate, self.now);
+                    match self
+                        .db
+                        .transaction(|db| gate.decide(db, now, &ask, Recalls::Possible))?
+                    {
+                        Outcome::Decided(decided) => self.hub.decided(now, Ok(decided)),
+                        Outcome::Recall(_) => bail!("there is no other hub"),
+                    }
+                }
+                Effect::Answer { reply: Ok(_), .. } => Vec::new(),
+                other => bail!("a request was not admitted: {other:?}"),
+            };
+            self.perform(more)?;
+        }
+        Ok(())
+    }
+}
