@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use tidegate_durable_objects::hub::TICKET_HEADER;
 use tidegate_durable_objects::platform::{deployment_key, now, random, unavailable};
 use tidegate_durable_objects::remote;
+use tidegate_durable_objects::tokens::verify;
 use tidegate_engine::hub::hub_of;
 use tidegate_identity::ticket::{self, TicketClaims, TicketId};
 use tidegate_identity::{Tenant, User};
@@ -19,7 +20,7 @@ use tidegate_protocol::{Error, ErrorCode};
 use worker::{Env, Headers, Request, RequestInit, Response};
 
 use crate::answer;
-use crate::identify::{header, unauthorized, verify};
+use crate::identify::{header, unauthorized};
 use crate::tenants::scale;
 
 /// How long a ticket is good. Milliseconds.

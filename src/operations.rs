@@ -3,11 +3,11 @@
 use serde::Serialize;
 use tidegate_durable_objects::plans;
 use tidegate_durable_objects::platform::deployment_key;
+use tidegate_durable_objects::tokens::issuers;
 use tidegate_protocol::{Error, ErrorCode};
 use worker::{Env, Response};
 
 use crate::answer;
-use crate::identify::issuers;
 use crate::routes::Route;
 
 #[derive(Serialize)]

@@ -23,6 +23,7 @@ pub mod sql;
 pub mod storage;
 pub mod tenant;
 pub mod timer;
+pub mod tokens;
 mod trace;
 
 pub use hub::Hub;

@@ -478,6 +478,7 @@ impl World {
             Effect::Lease { .. } | Effect::Attempt { .. } => {
                 return Err(format!("a client is no worker: {effect:?}"));
             }
+            Effect::Authenticate { .. } => return Err("a client has one token".into()),
             Effect::Ask { ask } => return Err(format!("a composition without limits asks for room: {ask:?}")),
             Effect::Answer { to, reply } => {
                 let Some((client, http)) = self.hubs[hub].http.remove(&to) else {

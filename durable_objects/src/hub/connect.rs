@@ -45,6 +45,7 @@ impl Shell {
         self.state.accept_web_socket(&pair.server);
         self.sockets.borrow_mut().insert(connection, pair.server);
         self.perform(effects);
+        self.arm();
         let response = Response::from_websocket(pair.client)?;
         if request.headers().get("sec-websocket-protocol")?.is_some() {
             let headers = worker::Headers::new();

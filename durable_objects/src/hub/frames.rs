@@ -113,6 +113,7 @@ impl Shell {
                     attempt_token,
                     said,
                 } => self.attempt(to, request_id, attempt_token, *said),
+                Effect::Authenticate { to, request_id, token } => self.authenticate(to, request_id, token),
                 Effect::Ask { ask } => self.ask_gate(ask),
                 Effect::Answer { to, reply } => {
                     if let Some(sender) = self.asking.borrow_mut().remove(&to) {

@@ -6,6 +6,7 @@ mod calls;
 mod connect;
 mod frames;
 mod limits;
+mod tokens;
 mod workers;
 
 use std::cell::{Cell, RefCell};
@@ -21,6 +22,7 @@ use tidegate_protocol::calls::hub::{Call, Reply};
 use tidegate_protocol::calls::jobs;
 use tidegate_protocol::frames::{PING, PONG};
 use tidegate_protocol::ids::{ConnectionId, HubIndex, ObjectName, ShardIndex, TenantId};
+use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 use wasm_bindgen::prelude::*;
 use worker::{DurableObject, Env, Request, Response, Result, State, WebSocket, durable_object};
@@ -49,7 +51,7 @@ const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
 ///
 /// The handlers of its sockets are exported below, by hand: those of the `worker` crate make a promise and a task for
 /// each frame, which cost several times what most frames need.
-#[durable_object(fetch)]
+#[durable_object(alarm)]
 pub struct Hub {
     shell: AssertUnwindSafe<Rc<Shell>>,
 }
@@ -71,6 +73,8 @@ struct Shell {
     asking: RefCell<BTreeMap<HttpId, oneshot::Sender<core::result::Result<Reply, Error>>>>,
     next_http: Cell<u64>,
     outboxes: RefCell<BTreeMap<ShardIndex, Rc<CallBox>>>,
+    /// The alarm, as far as this instance has set it.
+    alarm: Cell<Option<UnixMs>>,
     /// Whether somebody looks after the leases.
     looks: Cell<bool>,
 }
@@ -111,6 +115,7 @@ impl DurableObject for Hub {
             asking: RefCell::new(BTreeMap::new()),
             next_http: Cell::new(0),
             outboxes: RefCell::new(BTreeMap::new()),
+            alarm: Cell::new(None),
             looks: Cell::new(false),
         };
         Self {
@@ -126,6 +131,12 @@ impl DurableObject for Hub {
             "/rows-written" => Response::ok(shell.db.rows_written().to_string()),
             _ => Response::error("Not Found", 404),
         }
+    }
+
+    /// The tokens of sockets expire.
+    async fn alarm(&self) -> Result<Response> {
+        self.shell.0.expire();
+        Response::ok("")
     }
 }
 

@@ -153,13 +153,11 @@ impl Hub {
                 attempt_token,
                 said: Box::new(said),
             }),
-            ClientFrame::Auth { id, .. } => {
-                let error = Error::new(
-                    ErrorCode::NotImplemented,
-                    "Replacing the token of a live socket is not there yet: connect again with the new one.",
-                );
-                effects.push(send_error(from, id, error, moment.now));
-            }
+            ClientFrame::Auth { id, token } => effects.push(Effect::Authenticate {
+                to: from.clone(),
+                request_id: id_or_new(id),
+                token,
+            }),
         }
     }
 

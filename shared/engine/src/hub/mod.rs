@@ -16,6 +16,7 @@ mod requests;
 mod session;
 mod sockets;
 pub mod tickets;
+mod tokens;
 mod workers;
 
 #[cfg(test)]
@@ -37,7 +38,8 @@ use tidegate_protocol::time::UnixMs;
 
 pub use admit::{Admitted, Answers, Context, Run, admit, hub_of};
 pub use batch::{BATCH_DATA_BYTES_MAX, BatchParts, batch_part_max};
-pub use session::{Follow, SCOPES_BYTES_MAX, Session};
+pub use session::{Follow, SCOPES_BYTES_MAX, Session, Warned};
+pub use tokens::WARNING_MS;
 pub use workers::{Dealt, LEASES_MAX};
 
 use batch::Batches;
@@ -101,6 +103,15 @@ pub enum Effect {
         id: CallId,
         /// What is run.
         run: Box<Run>,
+    },
+    /// Look at a token that is to take the place of a socket's, then [`Hub::authenticated`].
+    Authenticate {
+        /// The socket.
+        to: ConnectionId,
+        /// The frame that brought it.
+        request_id: RequestId,
+        /// The token, as it came.
+        token: String,
     },
     /// Ask the tenant's gate whether limits have room, then [`Hub::decided`].
     Ask {

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::ids::{ConnectionId, JobId, RequestId, Seq};
 use tidegate_protocol::limits::FOLLOWS_MAX;
+use tidegate_protocol::time::UnixMs;
+
+use super::tokens::WARNING_MS;
 
 /// What a sleeping socket can keep: 16 KiB.
 pub const ATTACHMENT_BYTES_MAX: usize = 16 * 1024;
@@ -37,6 +40,20 @@ pub struct Session {
     pub follows: Vec<Follow>,
     /// Bad frames in a row.
     pub faults: u32,
+    /// Whether the socket was told that its token expires.
+    #[serde(default)]
+    pub warned: Warned,
+}
+
+/// Whether a socket was told that its token expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Warned {
+    /// It was not.
+    #[default]
+    NotYet,
+    /// It was.
+    Told,
 }
 
 impl Session {
@@ -47,7 +64,14 @@ impl Session {
             principal,
             follows: Vec::new(),
             faults: 0,
+            warned: Warned::NotYet,
         }
+    }
+
+    /// When the socket is to be told that its token expires; `None`: it was told.
+    pub fn warning_at(&self) -> Option<UnixMs> {
+        let before = UnixMs(self.principal.expires_at.0.saturating_sub(WARNING_MS));
+        Some(before).filter(|_| self.warned == Warned::NotYet)
     }
 
     /// Bytes for the attachment.

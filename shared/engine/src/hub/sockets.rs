@@ -11,6 +11,15 @@ use tidegate_protocol::{Error, ErrorCode};
 
 use super::{Effect, HEARTBEAT_MS, Hub, Moment, SCOPES_BYTES_MAX, Session};
 
+/// Whether a sleeping socket can keep the token's scopes.
+pub(super) fn check_scopes(principal: &Principal) -> Result<(), Error> {
+    if principal.scopes.iter().map(|scope| scope.len() + 4).sum::<usize>() > SCOPES_BYTES_MAX {
+        let message = format!("A token for a socket names at most {SCOPES_BYTES_MAX} bytes of scopes.");
+        return Err(Error::new(ErrorCode::Forbidden, message));
+    }
+    Ok(())
+}
+
 impl Hub {
     /// Takes in a socket that slept through the hub's restart.
     pub fn restore(&mut self, session: Session) {
@@ -31,10 +40,7 @@ impl Hub {
         moment: &mut Moment<'_>,
         principal: Principal,
     ) -> Result<(ConnectionId, Vec<Effect>), Error> {
-        if principal.scopes.iter().map(|scope| scope.len() + 4).sum::<usize>() > SCOPES_BYTES_MAX {
-            let message = format!("A token for a socket names at most {SCOPES_BYTES_MAX} bytes of scopes.");
-            return Err(Error::new(ErrorCode::Forbidden, message));
-        }
+        check_scopes(&principal)?;
         let connection = ConnectionId::generate(moment.now, (moment.random)());
         let session = Session::new(connection.clone(), principal);
         let welcome = ServerFrame::Welcome {

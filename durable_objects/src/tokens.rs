@@ -1,0 +1,155 @@
+//! Whose a token is. The deployment's issuers are its secret; fetched keys are a cache of the isolate.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use tidegate_identity::{Issuers, KeySet, Reason, principal};
+use tidegate_protocol::calls::Principal;
+use tidegate_protocol::ids::{TenantId, UserId};
+use tidegate_protocol::time::UnixMs;
+use tidegate_protocol::{Error, ErrorCode};
+use worker::{Env, Fetch};
+
+use crate::platform::{log_error, not_configured, now};
+
+/// How long a fetched key set is used. Milliseconds.
+const KEYS_MS: u64 = 600_000;
+/// How soon a key set may be fetched again for a key that it lacks. Milliseconds.
+const KEYS_COOL_DOWN_MS: u64 = 30_000;
+/// Bytes of a key set. A few hundred keys.
+const KEYS_BYTES_MAX: usize = 256 * 1024;
+
+thread_local! {
+    static ISSUERS: RefCell<Option<(String, Issuers)>> = const { RefCell::new(None) };
+    static KEYS: RefCell<BTreeMap<String, (KeySet, UnixMs)>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// The deployment's issuers, from the secret `TIDEGATE_ISSUERS`, parsed once.
+///
+/// Errors: `UNAVAILABLE` where it is not set or has faults; the log names them all.
+pub fn issuers(env: &Env) -> Result<Issuers, Error> {
+    let text = env
+        .secret("TIDEGATE_ISSUERS")
+        .map(|secret| secret.to_string())
+        .map_err(|_| {
+            log_error("configuration", "the secret TIDEGATE_ISSUERS is not set");
+            not_configured()
+        })?;
+    ISSUERS.with_borrow_mut(|cached| {
+        if let Some((of, issuers)) = cached
+            && *of == text
+        {
+            return Ok(issuers.clone());
+        }
+        let issuers = Issuers::parse(&text).map_err(|faults| {
+            for fault in faults {
+                log_error("configuration: TIDEGATE_ISSUERS", fault);
+            }
+            not_configured()
+        })?;
+        *cached = Some((text, issuers.clone()));
+        Ok(issuers)
+    })
+}
+
+/// The principal of a token.
+///
+/// Errors: `UNAUTHORIZED` with the reason; `UNAVAILABLE` where the issuer's keys cannot be fetched.
+pub async fn verify(env: &Env, token: &str) -> Result<Principal, Error> {
+    let issuers = issuers(env)?;
+    let Some(url) = issuers.needs(token).map(|url| url.as_str().to_owned()) else {
+        return issuers
+            .verify(token, now().0, None)
+            .map_err(refusal)
+            .and_then(|found| adopt(&found));
+    };
+    let keys = fetched(&url, KEYS_MS).await?;
+    match issuers.verify(token, now().0, Some(&keys)) {
+        Err(error) if error.reason == Reason::KeyNotFound => {
+            // The issuer may have rotated its keys since they were fetched.
+            let keys = fetched(&url, KEYS_COOL_DOWN_MS).await?;
+            issuers
+                .verify(token, now().0, Some(&keys))
+                .map_err(refusal)
+                .and_then(|found| adopt(&found))
+        }
+        verified => verified.map_err(refusal).and_then(|found| adopt(&found)),
+    }
+}
+
+/// An `UNAUTHORIZED` with this message.
+fn unauthorized(message: &'static str) -> Error {
+    Error::new(ErrorCode::Unauthorized, message)
+}
+
+fn refusal(error: tidegate_identity::IdentityError) -> Error {
+    if error.code() == ErrorCode::Unauthorized.as_str() {
+        return Error::new(ErrorCode::Unauthorized, error.message());
+    }
+    log_error("identity", error);
+    Error::new(ErrorCode::Unavailable, "The token cannot be checked right now.").retry_after(5000)
+}
+
+/// The principal in the protocol's own types.
+///
+/// Errors: `UNAUTHORIZED` for names that the protocol does not take; `NOT_IMPLEMENTED` for a jurisdiction, which must
+/// not be ignored.
+fn adopt(found: &principal::Principal) -> Result<Principal, Error> {
+    let tenant = TenantId::parse(found.tenant.as_str());
+    let user = UserId::parse(found.user.as_str());
+    let (Some(tenant), Some(user)) = (tenant, user) else {
+        return Err(unauthorized("The token names a tenant or user that cannot be one."));
+    };
+    if tenant.as_str().contains('.') {
+        return Err(Error::new(
+            ErrorCode::NotImplemented,
+            "Tenants with a jurisdiction are not there yet.",
+        ));
+    }
+    Ok(Principal {
+        tenant,
+        user,
+        scopes: found.scopes.clone(),
+        expires_at: UnixMs(found.expires_at_ms),
+    })
+}
+
+/// The key set at `url`, at most `age_ms` old.
+async fn fetched(url: &str, age_ms: u64) -> Result<KeySet, Error> {
+    let kept = KEYS.with_borrow(|keys| keys.get(url).cloned());
+    if let Some((keys, at)) = &kept
+        && now().since(*at) < age_ms
+    {
+        return Ok(keys.clone());
+    }
+    match fetch(url).await {
+        Ok(keys) => {
+            KEYS.with_borrow_mut(|kept| kept.insert(url.to_owned(), (keys.clone(), now())));
+            Ok(keys)
+        }
+        // Old keys are better than none while the issuer is away.
+        Err(cause) => match kept {
+            Some((keys, _)) => Ok(keys),
+            None => {
+                log_error("an issuer's keys", cause);
+                Err(
+                    Error::new(ErrorCode::Unavailable, "The issuer's keys cannot be fetched right now.")
+                        .retry_after(5000),
+                )
+            }
+        },
+    }
+}
+
+async fn fetch(url: &str) -> Result<KeySet, String> {
+    let url = url.parse().map_err(|_| String::from("the address is none"))?;
+    let mut response = Fetch::Url(url).send().await.map_err(|cause| cause.to_string())?;
+    if response.status_code() != 200 {
+        return Err(format!("status {}", response.status_code()));
+    }
+    let text = response.text().await.map_err(|cause| cause.to_string())?;
+    if text.len() > KEYS_BYTES_MAX {
+        return Err("the key set is too large".into());
+    }
+    KeySet::parse_fetched(&text).map_err(|faults| format!("{} faults in the key set", faults.len()))
+}
