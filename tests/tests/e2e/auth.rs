@@ -236,3 +236,55 @@ fn a_socket_whose_token_has_expired_is_served_no_more() {
         "{goodbye}"
     );
 }
+
+/// A token of `user` that is good for so many seconds.
+fn short(tenant: &Tenant, user: &str, seconds: u64) -> String {
+    let mut claims = token::claims(&tenant.id, user, "");
+    claims["exp"] = json!(token::now_seconds() + seconds);
+    token::sign(&token::header(), &claims)
+}
+
+/// It says nothing, sleeps, and follows nothing: its end comes by itself, and so does the warning before it.
+#[test]
+fn a_silent_socket_is_warned_and_ended_when_its_token_expires() {
+    let tenant = Tenant::shared();
+    let mut socket = tenant.socket_with(&short(&tenant, "alice", 5));
+    let warning = socket.frame(|frame| frame["type"] == "auth_expiring");
+    assert!(warning["expires_at"].is_string(), "{warning}");
+    tenant.server.evict("Hub", &format!("t:{}:hub:0", tenant.id));
+    let goodbye = socket.frame(|frame| frame["type"] == "goodbye");
+    assert_eq!((&goodbye["code"], &goodbye["reconnect"]), (&json!(3011), &json!(true)));
+    assert_eq!(socket.closed_within(Duration::from_secs(5)), Some(3011));
+}
+
+#[test]
+fn a_socket_goes_on_with_a_new_token_of_the_same_user_alone() {
+    let tenant = Tenant::shared();
+    let mut socket = tenant.socket_with(&short(&tenant, "alice", 4));
+    let refused = socket.ask(json!({ "type": "auth", "token": "x.y.z" }));
+    assert_eq!(socket.answer(&refused)["error"]["code"], "UNAUTHORIZED");
+    let renewed = socket.ask(json!({ "type": "auth", "token": tenant.token("alice", "jobs:read") }));
+    assert_eq!(socket.answer(&renewed)["type"], "ok");
+    // The first one has expired by then, and the socket has slept.
+    std::thread::sleep(Duration::from_secs(5));
+    tenant.server.evict("Hub", &format!("t:{}:hub:0", tenant.id));
+    socket.echoes();
+    // The new scope holds on this very socket: another user's job can be seen.
+    let client = tenant.client("bob");
+    let job = client.post(
+        "/v1/requests",
+        &json!({ "action": "core.delay", "mode": "async", "payload": { "ms": 1, "steps": 1 } }),
+    );
+    let job = job.json(202)["job_id"].as_str().expect("a job").to_owned();
+    let attach = socket.attach(&job, None);
+    let answer = socket.answer(&attach);
+    assert_ne!(answer["type"], "error", "{answer}");
+    for other in [
+        token::mint(&tenant.id, "bob", ""),
+        token::mint("another-tenant", "alice", ""),
+    ] {
+        let mut socket = tenant.socket("alice");
+        socket.send(&json!({ "type": "auth", "id": "a", "token": other }));
+        assert_eq!(socket.closed_within(Duration::from_secs(5)), Some(3500));
+    }
+}
