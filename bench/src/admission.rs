@@ -18,7 +18,10 @@ use tidegate_protocol::ids::{HubIndex, TenantId, UserId};
 use tidegate_protocol::time::UnixMs;
 
 use crate::Plan;
+use crate::echo::SATURATING;
+use crate::load::closed_loop;
 use crate::report::{Report, Target};
+use crate::server::System;
 
 const BEGIN: UnixMs = UnixMs(1_800_000_000_000);
 /// The target for a decision.
@@ -31,11 +34,7 @@ const BODY: &str = r#"{"action":"core.echo","mode":"sync","payload":{"order":1}}
 
 /// Measures decisions without limits and with three, in turn.
 pub fn measure(plan: Plan, report: &mut Report) -> Result<()> {
-    let limits = json!({
-        "per-user": { "key": "user", "rate": { "units": 1_000_000, "per": "1m" } },
-        "all": { "rate": { "units": 1_000_000, "per": "10s" } },
-        "daily": { "key": "user", "quota": { "units": 1_000_000_000, "per": "1d" } },
-    });
+    let limits = three_limits();
     let (mut free, mut limited, mut asked) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..plan.runs {
         eprintln!("decisions natively, run {} of {}", run + 1, plan.runs);
@@ -58,6 +57,38 @@ pub fn measure(plan: Plan, report: &mut Report) -> Result<()> {
         Target::None,
     );
     Ok(())
+}
+
+/// Measures echoes on workerd whose tenant has three limits against those of a tenant without, in turn.
+pub async fn on_workerd(system: &System, plan: Plan, report: &mut Report) -> Result<()> {
+    let mut document: Value = serde_json::from_str(composition::DEFAULT)?;
+    let members = document.as_object_mut().context("a composition")?;
+    members.insert("admission".into(), json!({ "limits": three_limits() }));
+    system.compose("bench-limited", &document).await?;
+    let (free, limited) = (system.target("bench-free")?, system.target("bench-limited")?);
+    let mut ratios = Vec::new();
+    for run in 0..plan.runs {
+        eprintln!("echo with limits, run {} of {}", run + 1, plan.runs);
+        let without = closed_loop(&free, SATURATING, plan.measured).await?;
+        let with = closed_loop(&limited, SATURATING, plan.measured).await?;
+        ratios.push(with.rate() / without.rate());
+    }
+    report.shape(
+        "echo on 20 sockets × 16 in flight, with three limits: rate against without",
+        "×",
+        &ratios,
+        Target::None,
+    );
+    Ok(())
+}
+
+/// Limits that refuse nothing here.
+fn three_limits() -> Value {
+    json!({
+        "per-user": { "key": "user", "rate": { "units": 1_000_000, "per": "1m" } },
+        "all": { "rate": { "units": 1_000_000, "per": "10s" } },
+        "daily": { "key": "user", "quota": { "units": 1_000_000_000, "per": "1d" } },
+    })
 }
 
 /// A hub and a gate, without their shells.

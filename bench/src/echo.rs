@@ -7,7 +7,7 @@ use crate::load::{Measured, Shape, closed_loop, first_answer};
 use crate::report::{Report, Target};
 use crate::server::{Baseline, System};
 
-const SATURATING: Shape = Shape {
+pub const SATURATING: Shape = Shape {
     sockets: 20,
     in_flight: 16,
     until: "response",

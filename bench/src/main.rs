@@ -89,7 +89,7 @@ async fn measure(what: &str, plan: Plan) -> Result<bool> {
     if wanted("jobs") || wanted("native") {
         native::measure(plan, &mut report)?;
     }
-    if what == "native" || what == "admission" {
+    if what == "native" {
         report.print();
         return Ok(true);
     }
@@ -100,6 +100,9 @@ async fn measure(what: &str, plan: Plan) -> Result<bool> {
     } else {
         true
     };
+    if wanted("admission") {
+        admission::on_workerd(&system, plan, &mut report).await?;
+    }
     if wanted("echo") || wanted("store") {
         let baseline = Baseline::start()?;
         if wanted("echo") {

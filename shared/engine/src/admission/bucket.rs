@@ -59,7 +59,6 @@ impl State {
 
     /// The bucket as it is at `now`, under `rule`. What was taken under another rule stays taken.
     pub fn advance(&mut self, rule: Rule, now: UnixMs) {
-        let now = now.max(self.at);
         self.leases.sort_by_key(|lease| lease.until);
         while self.leases.first().is_some_and(|lease| lease.until <= now) {
             // Until then it kept its part of the bucket; what was not returned counts as used.

@@ -271,6 +271,34 @@ fn a_shortfall_after_a_crash_is_what_was_leased_and_over_with_it() {
     holds(&tenant.admitted);
 }
 
+/// Whatever the rule: units of a lease count as used when it ends, which is as late as they can be.
+#[test]
+fn a_lease_that_is_used_at_its_very_end_lets_nobody_have_more() {
+    // When the others come: just after the lease has ended, or just as its window would have gone by.
+    for (rule, after_ms) in [(rate(100, 1_000, 100), LEASE_MS + 2), (quota(100, 60_000), 61_000)] {
+        let mut tenant = Tenant::new(2);
+        let needs = [need("all", rule, 1)];
+        // Two requests, so that the hub wants more than it needs now.
+        assert!(tenant.request(0, &needs));
+        tenant.now = tenant.now.plus(1);
+        assert!(tenant.request(0, &needs));
+        tenant.now = tenant.now.plus(LEASE_MS - 10);
+        while matches!(tenant.hubs[0].take(tenant.now, &needs), Taken::Admitted { .. }) {
+            tenant.admitted.push((tenant.now, needs[0].clone()));
+        }
+        assert!(
+            tenant.admitted.len() > 4,
+            "there was a lease: {}",
+            tenant.admitted.len()
+        );
+        // The gate has not looked since.
+        tenant.now = START.plus(after_ms);
+        let at_once = (0..200).filter(|_| tenant.request(1, &needs)).count();
+        assert!(at_once >= 75, "{at_once}");
+        holds(&tenant.admitted);
+    }
+}
+
 #[test]
 fn a_limit_in_shadow_refuses_nothing_and_counts_what_it_would_have() {
     let mut tenant = Tenant::new(1);
