@@ -60,6 +60,8 @@ struct Tenant {
     /// What was admitted, and when.
     admitted: Vec<(UnixMs, Need)>,
     asked: usize,
+    /// Requests that had to wait for a question.
+    waited: usize,
 }
 
 impl Tenant {
@@ -71,6 +73,7 @@ impl Tenant {
             now: START,
             admitted: Vec::new(),
             asked: 0,
+            waited: 0,
         }
     }
 
@@ -102,6 +105,7 @@ impl Tenant {
             Taken::Admitted { .. } => true,
             Taken::Refused(_) => false,
             Taken::Short => {
+                self.waited += 1;
                 let ask = self.hubs[hub].ask(self.now, index(hub), vec![needs.to_vec()]);
                 let decided = self.decide(&ask, |_| true);
                 let now = self.now;
@@ -195,13 +199,14 @@ fn the_steady_state_has_next_to_no_questions() {
     ];
     let mut asked = Vec::new();
     for second in 0..20 {
-        let before = tenant.asked;
+        let (before, waited) = (tenant.asked, tenant.waited);
         for n in 0..1000_usize {
             tenant.now = tenant.now.plus(1);
             assert!(tenant.request(n % 2, &needs));
         }
         tenant.look();
         if second >= 5 {
+            assert_eq!(tenant.waited, waited, "a lease is renewed before anybody misses it");
             asked.push(tenant.asked - before);
         }
     }
