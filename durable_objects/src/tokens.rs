@@ -1,9 +1,11 @@
 //! Whose a token is. The deployment's issuers are its secret; fetched keys are a cache of the isolate.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::pin::pin;
 
-use tidegate_identity::{Issuers, KeySet, Reason, principal};
+use futures_util::future::{Either, select};
+use tidegate_identity::key_cache::{Step, Wanted};
+use tidegate_identity::{Issuers, KeyCache, KeySet, Reason, principal};
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::ids::{TenantId, UserId};
 use tidegate_protocol::time::UnixMs;
@@ -11,17 +13,16 @@ use tidegate_protocol::{Error, ErrorCode};
 use worker::{Env, Fetch};
 
 use crate::platform::{log_error, not_configured, now};
+use crate::timer::sleep;
 
-/// How long a fetched key set is used. Milliseconds.
-const KEYS_MS: u64 = 600_000;
-/// How soon a key set may be fetched again for a key that it lacks. Milliseconds.
-const KEYS_COOL_DOWN_MS: u64 = 30_000;
+/// How long a fetch may take. Milliseconds.
+const FETCH_MS: u64 = 5_000;
 /// Bytes of a key set. A few hundred keys.
 const KEYS_BYTES_MAX: usize = 256 * 1024;
 
 thread_local! {
     static ISSUERS: RefCell<Option<(String, Issuers)>> = const { RefCell::new(None) };
-    static KEYS: RefCell<BTreeMap<String, (KeySet, UnixMs)>> = const { RefCell::new(BTreeMap::new()) };
+    static KEYS: RefCell<KeyCache> = const { RefCell::new(KeyCache::new()) };
 }
 
 /// The deployment's issuers, from the secret `TIDEGATE_ISSUERS`, parsed once.
@@ -63,11 +64,11 @@ pub async fn verify(env: &Env, token: &str) -> Result<Principal, Error> {
             .map_err(refusal)
             .and_then(|found| adopt(&found));
     };
-    let keys = fetched(&url, KEYS_MS).await?;
+    let keys = keys_at(&url, Wanted::Known).await?;
     match issuers.verify(token, now().0, Some(&keys)) {
         Err(error) if error.reason == Reason::KeyNotFound => {
             // The issuer may have rotated its keys since they were fetched.
-            let keys = fetched(&url, KEYS_COOL_DOWN_MS).await?;
+            let keys = keys_at(&url, Wanted::Newer).await?;
             issuers
                 .verify(token, now().0, Some(&keys))
                 .map_err(refusal)
@@ -114,30 +115,25 @@ fn adopt(found: &principal::Principal) -> Result<Principal, Error> {
     })
 }
 
-/// The key set at `url`, at most `age_ms` old.
-async fn fetched(url: &str, age_ms: u64) -> Result<KeySet, Error> {
-    let kept = KEYS.with_borrow(|keys| keys.get(url).cloned());
-    if let Some((keys, at)) = &kept
-        && now().since(*at) < age_ms
-    {
-        return Ok(keys.clone());
-    }
-    match fetch(url).await {
-        Ok(keys) => {
-            KEYS.with_borrow_mut(|kept| kept.insert(url.to_owned(), (keys.clone(), now())));
-            Ok(keys)
-        }
-        // Old keys are better than none while the issuer is away.
-        Err(cause) => match kept {
-            Some((keys, _)) => Ok(keys),
-            None => {
-                log_error("an issuer's keys", cause);
-                Err(
-                    Error::new(ErrorCode::Unavailable, "The issuer's keys cannot be fetched right now.")
-                        .retry_after(5000),
-                )
+/// The key set at `url`, fetched by one request at a time.
+async fn keys_at(url: &str, wanted: Wanted) -> Result<KeySet, Error> {
+    loop {
+        match KEYS.with_borrow_mut(|keys| keys.step(url, now().0, wanted)) {
+            Step::Use(keys) => return Ok(keys),
+            Step::Wait(ms) => sleep(ms).await,
+            Step::Fetch => {
+                let fetched = match select(pin!(fetch(url)), pin!(sleep(FETCH_MS))).await {
+                    Either::Left((fetched, _)) => fetched,
+                    Either::Right(_) => Err(format!("no answer within {FETCH_MS} ms")),
+                };
+                let fetched = fetched.map_err(|cause| log_error("an issuer's keys", cause)).ok();
+                KEYS.with_borrow_mut(|keys| keys.fetched(url, now().0, fetched));
             }
-        },
+            Step::Unavailable { after_ms } => {
+                let message = "The issuer's keys cannot be fetched right now.";
+                return Err(Error::new(ErrorCode::Unavailable, message).retry_after(after_ms));
+            }
+        }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod disk;
 pub mod handler;
 pub mod history;
 pub mod http;
+pub mod issuer;
 pub mod phases;
 pub mod receiver;
 pub mod server;

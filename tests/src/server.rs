@@ -112,7 +112,19 @@ impl Server {
         Self::start_with(Kind::Traced)
     }
 
+    /// The same, for a deployment with these issuers beside the tests' own.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_with_issuers(issuers: &[Value]) -> Self {
+        Self::start_as(Kind::Plain, issuers)
+    }
+
     fn start_with(kind: Kind) -> Self {
+        Self::start_as(kind, &[])
+    }
+
+    fn start_as(kind: Kind, issuers: &[Value]) -> Self {
         static HOUSEKEEPING: OnceLock<()> = OnceLock::new();
         HOUSEKEEPING.get_or_init(|| {
             remove_leftovers();
@@ -131,7 +143,7 @@ impl Server {
             phases: Mutex::default(),
             aim: Mutex::default(),
         };
-        write_vars(&state.path().join("vars"));
+        write_vars(&state.path().join("vars"), issuers);
         let disk = match kind {
             Kind::OnADisk(bytes) => Some(SmallDisk::new(state.path().join("state"), bytes)),
             Kind::Plain | Kind::Traced | Kind::Faulty => None,
@@ -422,11 +434,11 @@ fn root() -> &'static Path {
         .expect("this crate lies in the repository")
 }
 
-fn write_vars(path: &Path) {
+fn write_vars(path: &Path, issuers: &[Value]) {
     let key = "dGVzdHMtb25seS1kZXBsb3ltZW50LWtleS0zMmJ5dGU";
     let vars = format!(
         "TIDEGATE_DEPLOYMENT_KEY='{key}'\nTIDEGATE_ISSUERS='{}'\n",
-        token::issuers()
+        token::issuers(issuers)
     );
     fs::write(path, vars).expect("the state directory can be written to");
 }

@@ -15,15 +15,16 @@ pub const AUDIENCE: &str = "tidegate";
 const KEY_ID: &str = "dev";
 const KEY: &[u8; 32] = b"a key for tests only, 32 bytes..";
 
-/// The value of `TIDEGATE_ISSUERS` for a server that trusts [`mint`].
-pub fn issuers() -> String {
-    json!([{
+/// The value of `TIDEGATE_ISSUERS` for a server that trusts [`mint`], and `others`.
+pub fn issuers(others: &[Value]) -> String {
+    let mut issuers = vec![json!({
         "issuer": ISSUER,
         "audience": AUDIENCE,
         "tenant_claim": "tid",
         "keys": { "keys": [{ "kty": "oct", "kid": KEY_ID, "alg": "HS256", "k": URL_SAFE_NO_PAD.encode(KEY) }] },
-    }])
-    .to_string()
+    })];
+    issuers.extend_from_slice(others);
+    Value::Array(issuers).to_string()
 }
 
 /// Seconds since 1970.

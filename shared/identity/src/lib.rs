@@ -19,6 +19,7 @@ pub mod fault;
 pub mod issuers;
 pub mod jws;
 pub mod jwt;
+pub mod key_cache;
 pub mod keys;
 mod library;
 #[cfg(all(feature = "mint", not(target_arch = "wasm32")))]
@@ -33,5 +34,6 @@ pub use deployment_key::DeploymentKey;
 pub use error::{IdentityError, Reason};
 pub use fault::Fault;
 pub use issuers::{Issuers, JwksUrl};
+pub use key_cache::KeyCache;
 pub use keys::KeySet;
 pub use principal::{Principal, Tenant, User};

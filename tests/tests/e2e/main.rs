@@ -17,6 +17,7 @@ mod flows;
 mod grow;
 mod history;
 mod isolation;
+mod issuer_keys;
 mod keys;
 mod kill;
 mod large_report;
