@@ -26,7 +26,7 @@ use worker::{DurableObject, Env, Request, Response, Result, State, durable_objec
 
 use crate::company::company;
 use crate::outbox::Outbox;
-use crate::platform::{log_error, now, random};
+use crate::platform::{beside, log_error, now, random};
 use crate::remote::{self, Way};
 use crate::sql::ObjectDatabase;
 use crate::timer::sleep;
@@ -154,7 +154,7 @@ impl Shell {
         let step = self.breath.borrow_mut().take(calls);
         if self.decide(step) {
             let shell = self.clone();
-            self.state.wait_until(async move { shell.look().await });
+            beside(&self.state, async move { shell.look().await });
         }
     }
 
@@ -262,7 +262,7 @@ impl Shell {
         let (kept, dropped) = oneshot::channel();
         self.timer.replace(Some((at, kept)));
         let shell = self.clone();
-        self.state.wait_until(async move {
+        beside(&self.state, async move {
             let timer = pin!(sleep(at.since(now())));
             if let Either::Left(_) = select(timer, dropped).await {
                 shell.timer.take();
@@ -315,7 +315,7 @@ impl Shell {
 
     fn invoke(self: &Rc<Self>, attempts: Vec<Execute>) {
         let shell = self.clone();
-        self.state.wait_until(async move {
+        beside(&self.state, async move {
             let leases: Vec<_> = attempts.iter().map(|attempt| (attempt.job, attempt.token)).collect();
             // Each attempt reports its outcome itself. Only that it never got so far is told here.
             let Err(error) = shell.call_executor(attempts).await else {
@@ -353,7 +353,7 @@ impl Shell {
         let outbox = self.outboxes.borrow_mut().entry(hub).or_insert_with(new).clone();
         if outbox.push(delivery) {
             let shell = self.clone();
-            self.state.wait_until(async move {
+            beside(&self.state, async move {
                 while let Some(batch) = outbox.next() {
                     shell.deliver_batch(hub, outbox.way(), batch).await;
                 }
@@ -404,7 +404,7 @@ impl Shell {
         let Some((tenant, _)) = &self.name else { return };
         let name = ObjectName::Hub(tenant.clone(), hub);
         let shell = self.clone();
-        self.state.wait_until(async move {
+        beside(&self.state, async move {
             let jobs = asked.iter().map(|(job, _)| *job).collect();
             match remote::hub(&shell.env, &name, &hub::Call::Followed { jobs }).await {
                 Ok(hub::Reply::Delivered { not_followed }) => {
@@ -423,7 +423,7 @@ impl Shell {
         let Some((tenant, _)) = &self.name else { return };
         let name = ObjectName::Jobs(tenant.clone(), to);
         let shell = self.clone();
-        self.state.wait_until(async move {
+        beside(&self.state, async move {
             let batch = Batch {
                 calls: vec![call.clone()],
             };
@@ -441,7 +441,7 @@ impl Shell {
             return;
         };
         let env = self.env.clone();
-        self.state.wait_until(async move {
+        beside(&self.state, async move {
             let text = format!("{} {job}", ObjectName::Jobs(tenant, shard));
             let rung = match env.queue("DOORBELLS") {
                 Ok(queue) => {
@@ -465,7 +465,7 @@ impl Shell {
             return;
         };
         let shell = self.clone();
-        self.state.wait_until(async move {
+        beside(&self.state, async move {
             let call = tenant::Call::Record { shard, entries };
             match remote::tenant(&shell.env, &tenant, &call).await {
                 Ok(_) => {
@@ -479,7 +479,7 @@ impl Shell {
 
     fn delete(&self, keys: Vec<String>) {
         let env = self.env.clone();
-        self.state.wait_until(async move {
+        beside(&self.state, async move {
             let deleted = match env.bucket("OBJECTS") {
                 Ok(bucket) => bucket.delete_multiple(keys).await,
                 Err(cause) => Err(cause),

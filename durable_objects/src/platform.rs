@@ -1,11 +1,13 @@
 //! The clock, chance, and what the deployment is configured with.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
 
 use tidegate_identity::DeploymentKey;
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
-use worker::Env;
+use worker::{Env, State};
 
 /// The clock. It stands still between one input and the next.
 pub fn now() -> UnixMs {
@@ -88,6 +90,13 @@ pub fn deployment_key(env: &Env) -> Result<DeploymentKey, Error> {
         *cached = Some((text, key.clone()));
         Ok(key)
     })
+}
+
+/// Has an object do something beside its turns, and stay awake for it.
+pub fn beside(state: &State, work: impl Future<Output = ()> + 'static) {
+    // Boxed, so that what makes a promise of a future is in the bundle once, and not for each of them.
+    let work: Pin<Box<dyn Future<Output = ()>>> = Box::pin(work);
+    state.wait_until(work);
 }
 
 /// The refusal of a deployment that lacks a part of its configuration.

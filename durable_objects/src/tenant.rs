@@ -23,7 +23,7 @@ use tidegate_protocol::{Error, ErrorCode};
 use wasm_bindgen::prelude::*;
 use worker::{DurableObject, Env, Request, Response, Result, State, durable_object};
 
-use crate::platform::{log_error, now};
+use crate::platform::{beside, log_error, now};
 use crate::remote;
 use crate::sql::ObjectDatabase;
 use crate::timer::sleep;
@@ -242,7 +242,7 @@ impl Shell {
         let Some(name) = &self.name else { return };
         let queue = ObjectName::Jobs(name.tenant().clone(), ShardIndex(0));
         let shell = self.clone();
-        self.state.wait_until(async move {
+        beside(&self.state, async move {
             let call = jobs::Call::SetSchedules { version, schedules };
             if let Err(error) = remote::jobs(&shell.env, &queue, call).await {
                 log_error("the job queue was not told of schedules", error);
@@ -260,7 +260,7 @@ impl Shell {
         let shard = growth.shard;
         let queue = ObjectName::Jobs(name.tenant().clone(), shard);
         let shell = self.clone();
-        self.state.wait_until(async move {
+        beside(&self.state, async move {
             let grown = match remote::jobs(&shell.env, &queue, jobs::Call::Grow(growth)).await {
                 Ok(jobs::Reply::Grown(grown)) => grown,
                 Ok(_) => return,
@@ -284,7 +284,7 @@ impl Shell {
                     description: description.clone(),
                 },
             );
-            self.state.wait_until(async move {
+            beside(&self.state, async move {
                 if let Err(error) = remote::hub(&env, &hub, &call).await {
                     log_error("a hub was not told of a new composition", error);
                 }

@@ -10,7 +10,7 @@ use tidegate_protocol::{Error, ErrorCode};
 
 use super::{DESCRIPTION_MS, Shell};
 use crate::company::company;
-use crate::platform::{log_error, now, random};
+use crate::platform::{beside, log_error, now, random};
 use crate::{plans, remote};
 
 /// What was heard of the active composition, and when.
@@ -41,7 +41,7 @@ impl Shell {
         };
         *self.known.borrow_mut() = Some(Rc::new(fresh));
         let shell = self.clone();
-        self.state.wait_until(async move {
+        beside(&self.state, async move {
             if let Err(error) = shell.ask().await {
                 log_error("the gate was not reached", error);
             }

@@ -15,7 +15,7 @@ use tidegate_protocol::{Error, ErrorCode};
 
 use super::{CallBox, Shell};
 use crate::outbox::Outbox;
-use crate::platform::{now, random, unavailable};
+use crate::platform::{beside, now, random, unavailable};
 use crate::timer::sleep;
 use crate::{remote, runtime, storage};
 
@@ -39,7 +39,7 @@ impl Shell {
             .poll(&mut TaskContext::from_waker(Waker::noop()))
             .is_pending()
         {
-            self.state.wait_until(work);
+            beside(&self.state, work);
         }
     }
 
@@ -59,7 +59,7 @@ impl Shell {
         };
         if large || waits {
             // Its answer may take long, so that it must not hold up others in one batch.
-            self.state.wait_until(async move {
+            beside(&self.state, async move {
                 let reply = match shell.check_in(call).await {
                     Ok(call) => shell.exchange(shard, call).await,
                     Err(error) => Err(error),
@@ -70,7 +70,7 @@ impl Shell {
         }
         let Some(outbox) = self.outbox(shard) else { return };
         if outbox.push((id, call)) {
-            self.state.wait_until(async move {
+            beside(&self.state, async move {
                 while let Some(batch) = outbox.next() {
                     shell.exchange_batch(&outbox, batch).await;
                 }

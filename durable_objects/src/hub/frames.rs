@@ -14,7 +14,7 @@ use worker::worker_sys::ext::WebSocketExt;
 
 use super::active::Known;
 use super::{HELD_BYTES_MAX, HELD_FRAMES_MAX, Shell, busy};
-use crate::platform::{log_error, now};
+use crate::platform::{beside, log_error, now};
 
 impl Shell {
     /// A text frame. What is active is nearly always known: then it is decided in this very turn.
@@ -42,7 +42,7 @@ impl Shell {
         };
         if first {
             let shell = self.clone();
-            self.state.wait_until(async move { shell.release().await });
+            beside(&self.state, async move { shell.release().await });
         }
     }
 

@@ -8,7 +8,7 @@ use tidegate_protocol::calls::tenant;
 use tidegate_protocol::{Error, ErrorCode};
 
 use super::Shell;
-use crate::platform::{log_error, now};
+use crate::platform::{beside, log_error, now};
 use crate::remote;
 use crate::timer::sleep;
 
@@ -16,7 +16,7 @@ impl Shell {
     /// Asks the gate whether limits have room.
     pub(super) fn ask_gate(self: &Rc<Self>, ask: Box<Ask>) {
         let shell = self.clone();
-        self.state.wait_until(async move {
+        beside(&self.state, async move {
             let decided = shell.admitted(ask).await;
             let effects = shell.memory.borrow_mut().decided(now(), decided);
             shell.perform(effects);
@@ -46,7 +46,7 @@ impl Shell {
         }
         self.looks.set(true);
         let shell = self.clone();
-        self.state.wait_until(async move {
+        beside(&self.state, async move {
             while shell.memory.borrow().has_leases() {
                 sleep(LOOK_MS).await;
                 let (returned, effects) = shell.memory.borrow_mut().idle_leases(now());

@@ -5,14 +5,14 @@ use std::rc::Rc;
 use tidegate_protocol::ids::{ConnectionId, RequestId};
 
 use super::Shell;
-use crate::platform::{log_error, now};
+use crate::platform::{beside, log_error, now};
 use crate::tokens;
 
 impl Shell {
     /// Looks at the token that is to take the place of a socket's.
     pub(super) fn authenticate(self: &Rc<Self>, to: ConnectionId, request_id: RequestId, token: String) {
         let shell = self.clone();
-        self.state.wait_until(async move {
+        beside(&self.state, async move {
             let verified = tokens::verify(&shell.env, &token).await;
             let effects = shell
                 .memory

@@ -11,7 +11,7 @@ use tidegate_protocol::{Error, ErrorCode};
 
 use super::Shell;
 use crate::attempts;
-use crate::platform::{log_error, now};
+use crate::platform::{beside, log_error, now};
 
 impl Shell {
     /// Gives a worker its jobs, in frames of a bounded size.
@@ -51,7 +51,7 @@ impl Shell {
         said: AttemptSaid,
     ) {
         let shell = self.clone();
-        self.state.wait_until(async move {
+        beside(&self.state, async move {
             let result = shell.said(&attempt_token, said).await;
             let effects = shell.memory.borrow().attempted(now(), &to, request_id, result);
             shell.perform(effects);

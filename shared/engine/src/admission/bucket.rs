@@ -1,6 +1,5 @@
 //! The arithmetic of one bucket: what it holds, what is lent out of it, and when there is room again.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -26,8 +25,8 @@ enum Meter {
     /// Parts of units that can be taken. A unit has as many parts as its rule's time has milliseconds, so that a
     /// millisecond brings as many parts as the rule has units: whole numbers throughout.
     Rate(u64),
-    /// Units that were taken, by step.
-    Quota(BTreeMap<u64, u64>),
+    /// Units that were taken, by step, in order.
+    Quota(Vec<(u64, u64)>),
 }
 
 /// One bucket. Its time never goes back: where the clock does, it stands still.
@@ -45,7 +44,7 @@ impl State {
     pub fn new(rule: Rule, now: UnixMs) -> Self {
         let meter = match rule {
             Rule::Rate { per_ms, burst, .. } => Meter::Rate(burst.saturating_mul(per_ms)),
-            Rule::Quota { .. } => Meter::Quota(BTreeMap::new()),
+            Rule::Quota { .. } => Meter::Quota(Vec::new()),
         };
         Self {
             rule,
@@ -83,7 +82,7 @@ impl State {
             }
             Meter::Quota(taken) => {
                 let first = step_of(&self.rule, now).saturating_sub(STEPS);
-                taken.retain(|step, units| *step >= first && *units > 0);
+                taken.retain(|(step, units)| *step >= first && *units > 0);
             }
         }
         self.at = now;
@@ -116,7 +115,7 @@ impl State {
                 let full = self.rule.units_max().saturating_mul(self.rule.per_ms());
                 full.saturating_sub(*parts).div_ceil(self.rule.per_ms().max(1))
             }
-            Meter::Quota(taken) => taken.values().sum(),
+            Meter::Quota(taken) => sum(taken),
         }
     }
 
@@ -124,7 +123,7 @@ impl State {
     pub fn available(&self) -> u64 {
         match &self.meter {
             Meter::Rate(parts) => parts / self.rule.per_ms().max(1),
-            Meter::Quota(taken) => self.rule.units().saturating_sub(taken.values().sum()),
+            Meter::Quota(taken) => self.rule.units().saturating_sub(sum(taken)),
         }
     }
 
@@ -137,7 +136,17 @@ impl State {
     fn remove(&mut self, units: u64, when: UnixMs) {
         match &mut self.meter {
             Meter::Rate(parts) => *parts = parts.saturating_sub(units.saturating_mul(self.rule.per_ms())),
-            Meter::Quota(taken) => *taken.entry(step_of(&self.rule, when)).or_default() += units,
+            Meter::Quota(taken) => {
+                let step = step_of(&self.rule, when);
+                match taken.binary_search_by_key(&step, |(step, _)| *step) {
+                    Ok(index) => {
+                        if let Some((_, counted)) = taken.get_mut(index) {
+                            *counted = counted.saturating_add(units);
+                        }
+                    }
+                    Err(index) => taken.insert(index, (step, units)),
+                }
+            }
         }
     }
 
@@ -152,7 +161,7 @@ impl State {
             }
             // From steps that leave the window no later than theirs, so that no other unit is counted too short.
             Meter::Quota(taken) => {
-                for counted in taken.range_mut(..=last).rev().map(|(_, counted)| counted) {
+                for (_, counted) in taken.iter_mut().rev().filter(|(step, _)| *step <= last) {
                     let back = units.min(*counted);
                     *counted -= back;
                     units -= back;
@@ -199,11 +208,13 @@ impl State {
     }
 
     /// The last lease of each hub beside `asking` that has units of this bucket.
-    pub fn lent_to(&self, asking: HubIndex) -> BTreeMap<HubIndex, u64> {
-        let mut last = BTreeMap::new();
+    pub fn lent_to(&self, asking: HubIndex) -> Vec<(HubIndex, u64)> {
+        let mut last: Vec<(HubIndex, u64)> = Vec::new();
         for lease in self.leases.iter().filter(|lease| lease.hub != asking) {
-            let serial: &mut u64 = last.entry(lease.hub).or_default();
-            *serial = lease.serial.max(*serial);
+            match last.iter_mut().find(|(hub, _)| *hub == lease.hub) {
+                Some((_, serial)) => *serial = lease.serial.max(*serial),
+                None => last.push((lease.hub, lease.serial)),
+            }
         }
         last
     }
@@ -253,7 +264,7 @@ impl State {
                 let full = self.rule.units_max().saturating_mul(self.rule.per_ms());
                 full.saturating_sub(*parts).div_ceil(self.rule.units().max(1))
             }
-            Meter::Quota(taken) => match taken.last_key_value() {
+            Meter::Quota(taken) => match taken.last() {
                 Some((step, _)) => leaves_at(&self.rule, *step).since(self.at),
                 None => 0,
             },
@@ -270,6 +281,10 @@ impl State {
     pub fn full_at(&self) -> UnixMs {
         self.at.plus(self.reset_ms())
     }
+}
+
+fn sum(taken: &[(u64, u64)]) -> u64 {
+    taken.iter().map(|(_, units)| units).sum()
 }
 
 /// How long a step of a quota's window is. Milliseconds.

@@ -1,7 +1,8 @@
 //! What the tenant's gate decides: it counts, lends, takes back, and refuses.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::admission::{
@@ -50,7 +51,7 @@ pub enum Outcome {
     Decided(Decided),
     /// Somebody would be refused while others have units that they may not need. Nothing is stored: what they give back is to be
     /// [returned](Gate::give_back), and the gate asked again.
-    Recall(BTreeMap<HubIndex, Vec<Recalled>>),
+    Recall(Vec<(HubIndex, Vec<Recalled>)>),
 }
 
 /// What the gate keeps in memory: nothing that a decision hangs on.
@@ -65,8 +66,22 @@ pub struct Gate {
 struct Turn<'a, D> {
     db: &'a D,
     now: UnixMs,
-    states: BTreeMap<Bucket, State>,
-    changed: BTreeSet<Bucket>,
+    /// In the order of their buckets.
+    found: Vec<Found>,
+}
+
+/// A bucket of a turn.
+struct Found {
+    bucket: Bucket,
+    state: State,
+    changed: Changed,
+}
+
+/// Whether a bucket has to be stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Changed {
+    No,
+    Yes,
 }
 
 impl Gate {
@@ -101,7 +116,8 @@ impl Gate {
         let leases = turn.lend(ask)?;
         let standings = turn.standings(ask);
         turn.store()?;
-        self.sweep(db, now, turn.changed.is_empty())?;
+        let idle = turn.found.iter().all(|found| found.changed == Changed::No);
+        self.sweep(db, now, idle)?;
         Ok(Outcome::Decided(Decided {
             at: now,
             verdicts,
@@ -222,17 +238,19 @@ impl Gate {
 
 /// What other hubs are asked to give back.
 #[derive(Default)]
-struct Recall(BTreeMap<HubIndex, Vec<Recalled>>);
+struct Recall(Vec<(HubIndex, Vec<Recalled>)>);
 
 impl Recall {
-    fn note(&mut self, bucket: &Bucket, lent_to: BTreeMap<HubIndex, u64>) {
+    fn note(&mut self, bucket: &Bucket, lent_to: Vec<(HubIndex, u64)>) {
         for (hub, serial) in lent_to {
-            let of_hub = self.0.entry(hub).or_default();
-            if !of_hub.iter().any(|recalled| recalled.bucket == *bucket) {
-                of_hub.push(Recalled {
-                    bucket: bucket.clone(),
-                    serial,
-                });
+            let recalled = Recalled {
+                bucket: bucket.clone(),
+                serial,
+            };
+            match self.0.iter_mut().find(|(of, _)| *of == hub) {
+                Some((_, of_hub)) if of_hub.iter().any(|known| known.bucket == *bucket) => {}
+                Some((_, of_hub)) => of_hub.push(recalled),
+                None => self.0.push((hub, vec![recalled])),
             }
         }
     }
@@ -243,44 +261,72 @@ impl<'a, D: Database> Turn<'a, D> {
         Self {
             db,
             now,
-            states: BTreeMap::new(),
-            changed: BTreeSet::new(),
+            found: Vec::new(),
         }
     }
 
     /// The bucket as it is, if anything was ever taken from it.
-    fn find(&mut self, bucket: &Bucket) -> Result<Option<&mut State>, DatabaseError> {
-        if !self.states.contains_key(bucket) {
-            let rows = self.db.run(
-                "-- admission::find
-                SELECT state FROM bucket WHERE limit_name = ? AND key = ?",
-                &[Value::Text(&bucket.limit), Value::Text(&bucket.key)],
-            )?;
-            if let Some(mut row) = rows.into_iter().next() {
+    fn find(&mut self, bucket: &Bucket) -> Result<Option<&mut Found>, DatabaseError> {
+        let index = match self.place(bucket) {
+            Ok(index) => index,
+            Err(index) => {
+                let rows = self.db.run(
+                    "-- admission::find
+                    SELECT state FROM bucket WHERE limit_name = ? AND key = ?",
+                    &[Value::Text(&bucket.limit), Value::Text(&bucket.key)],
+                )?;
+                let Some(mut row) = rows.into_iter().next() else {
+                    return Ok(None);
+                };
                 let mut state: State = from_blob(&row.blob()?)?;
                 state.advance(state.rule(), self.now);
-                self.states.insert(bucket.clone(), state);
+                self.insert(index, bucket, state);
+                index
             }
-        }
-        Ok(self.states.get_mut(bucket))
+        };
+        Ok(self.found.get_mut(index))
     }
 
     /// The bucket under the rule of its limit.
-    fn under(&mut self, bucket: &Bucket, rule: Rule) -> Result<&mut State, DatabaseError> {
-        self.find(bucket)?;
+    fn under(&mut self, bucket: &Bucket, rule: Rule) -> Result<Option<&mut Found>, DatabaseError> {
         let now = self.now;
-        let state = self
-            .states
-            .entry(bucket.clone())
-            .or_insert_with(|| State::new(rule, now));
-        state.advance(rule, now);
-        Ok(state)
+        if self.find(bucket)?.is_none()
+            && let Err(index) = self.place(bucket)
+        {
+            self.insert(index, bucket, State::new(rule, now));
+        }
+        let found = self.find(bucket)?;
+        Ok(found.map(|found| {
+            found.state.advance(rule, now);
+            found
+        }))
+    }
+
+    /// Where the bucket is, or belongs.
+    fn place(&self, bucket: &Bucket) -> Result<usize, usize> {
+        self.found.binary_search_by(|found| found.bucket.cmp(bucket))
+    }
+
+    fn insert(&mut self, index: usize, bucket: &Bucket, state: State) {
+        let found = Found {
+            bucket: bucket.clone(),
+            state,
+            changed: Changed::No,
+        };
+        self.found.insert(index, found);
+    }
+
+    fn state(&self, bucket: &Bucket) -> Option<&State> {
+        let index = self.place(bucket).ok()?;
+        self.found.get(index).map(|found| &found.state)
     }
 
     fn change(&mut self, bucket: &Bucket, change: impl FnOnce(&mut State)) {
-        if let Some(state) = self.states.get_mut(bucket) {
-            change(state);
-            self.changed.insert(bucket.clone());
+        if let Ok(index) = self.place(bucket)
+            && let Some(found) = self.found.get_mut(index)
+        {
+            change(&mut found.state);
+            found.changed = Changed::Yes;
         }
     }
 
@@ -305,12 +351,13 @@ impl<'a, D: Database> Turn<'a, D> {
         let mut taken = Vec::with_capacity(needs.len());
         for need in needs {
             // What the hub has of this bucket came back with its question.
-            if self.under(&need.bucket, need.rule)?.forgotten(hub) {
-                self.changed.insert(need.bucket.clone());
-            }
-            let Some(state) = self.states.get(&need.bucket) else {
+            let Some(found) = self.under(&need.bucket, need.rule)? else {
                 continue;
             };
+            if found.state.forgotten(hub) {
+                found.changed = Changed::Yes;
+            }
+            let state = &found.state;
             if state.available() >= need.cost {
                 taken.push(need);
                 continue;
@@ -343,9 +390,11 @@ impl<'a, D: Database> Turn<'a, D> {
     fn lend(&mut self, ask: &Ask) -> Result<Vec<Lease>, DatabaseError> {
         let mut leases = Vec::new();
         for wanted in &ask.wanted {
-            let units = wanted
-                .units
-                .min(self.under(&wanted.bucket, wanted.rule)?.available() / LENT_PART);
+            let units = wanted.units.min(
+                self.under(&wanted.bucket, wanted.rule)?
+                    .map_or(0, |found| found.state.available())
+                    / LENT_PART,
+            );
             if units == 0 {
                 continue;
             }
@@ -363,15 +412,16 @@ impl<'a, D: Database> Turn<'a, D> {
 
     fn standings(&self, ask: &Ask) -> Vec<Standing> {
         let needed = ask.requests.iter().flatten().map(|need| &need.bucket);
-        let buckets: BTreeSet<&Bucket> = needed.chain(ask.wanted.iter().map(|wanted| &wanted.bucket)).collect();
-        let of = |bucket| Some(standing(bucket, self.states.get(bucket)?));
+        let mut buckets: Vec<&Bucket> = needed.chain(ask.wanted.iter().map(|wanted| &wanted.bucket)).collect();
+        buckets.sort_unstable();
+        buckets.dedup();
+        let of = |bucket| Some(standing(bucket, self.state(bucket)?));
         buckets.into_iter().filter_map(of).collect()
     }
 
     /// A row for each bucket that has changed.
     fn store(&self) -> Result<(), DatabaseError> {
-        for bucket in &self.changed {
-            let Some(state) = self.states.get(bucket) else { continue };
+        for Found { bucket, state, .. } in self.found.iter().filter(|found| found.changed == Changed::Yes) {
             self.db.run(
                 "-- admission::store
                 INSERT INTO bucket (limit_name, key, full_at, state) VALUES (?, ?, ?, ?)

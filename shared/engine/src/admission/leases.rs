@@ -2,7 +2,7 @@
 //! word.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -130,7 +130,7 @@ impl Entry {
 pub struct Leases {
     entries: BTreeMap<Bucket, Entry>,
     /// Buckets of which more is wanted before anybody has to wait for it.
-    running_out: BTreeSet<Bucket>,
+    running_out: Vec<Bucket>,
     refunds: Vec<Refund>,
 }
 
@@ -160,8 +160,8 @@ impl Leases {
                 let first = entry.take(need.cost, now);
                 counted_at = first.into_iter().chain(counted_at).min();
                 entry.note(need.cost, now);
-                if entry.runs_out(now) {
-                    self.running_out.insert(need.bucket.clone());
+                if entry.runs_out(now) && !self.running_out.contains(&need.bucket) {
+                    self.running_out.push(need.bucket.clone());
                 }
             }
         }

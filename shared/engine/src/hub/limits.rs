@@ -3,8 +3,6 @@
 //! One question is under way at a time, and what comes meanwhile fills the next one.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::admission::{Ask, Decided, Need, Recalled, Returned, Standing, Verdict};
@@ -204,7 +202,7 @@ impl Hub {
         if near.is_empty() {
             return;
         }
-        let mut told: BTreeSet<(&ConnectionId, &String)> = BTreeSet::new();
+        let mut told: Vec<(&ConnectionId, &str)> = Vec::new();
         for (waiting, verdict) in waiting.iter().zip(&decided.verdicts) {
             let Some(Asker::Socket(to)) = self.pending.asker(waiting.id) else {
                 continue;
@@ -214,7 +212,9 @@ impl Hub {
             }
             for standing in &near {
                 let needed = waiting.needs.iter().any(|need| need.bucket == standing.bucket);
-                if needed && told.insert((to, &standing.bucket.limit)) {
+                let what = (to, standing.bucket.limit.as_str());
+                if needed && !told.contains(&what) {
+                    told.push(what);
                     effects.push(send(
                         to,
                         &ServerFrame::Usage {
