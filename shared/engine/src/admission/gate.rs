@@ -295,11 +295,11 @@ impl<'a, D: Database> Turn<'a, D> {
         {
             self.insert(index, bucket, State::new(rule, now));
         }
-        let found = self.find(bucket)?;
-        Ok(found.map(|found| {
-            found.state.advance(rule, now);
-            found
-        }))
+        let Some(found) = self.find(bucket)? else {
+            return Ok(None);
+        };
+        found.state.advance(rule, now);
+        Ok(Some(found))
     }
 
     /// Where the bucket is, or belongs.
