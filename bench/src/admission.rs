@@ -116,6 +116,7 @@ impl Deciding {
                 user: UserId::parse(&format!("user-{n}"))?,
                 scopes: BTreeSet::new(),
                 expires_at: BEGIN.plus(86_400_000),
+                credential: Default::default(),
             })
         };
         Ok(Self {

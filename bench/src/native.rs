@@ -122,6 +122,7 @@ fn plain() -> Result<Enqueue> {
         user: UserId::parse("ann").context("a user")?,
         scopes: BTreeSet::new(),
         expires_at: BEGIN.plus(3_600_000),
+        credential: Default::default(),
     };
     let context = Context {
         plan: &plan,

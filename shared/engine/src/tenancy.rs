@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::Caller;
+use tidegate_protocol::calls::access::Access;
 use tidegate_protocol::calls::audit::Act;
 use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::calls::spread::{Growth, Spreads};
@@ -20,8 +21,9 @@ use tidegate_protocol::{Error, ErrorCode};
 pub use growth::{Step, grown, ungrown};
 pub use schedules::{RETELL_MS, told, untold};
 
+use crate::access::Changed;
 use crate::database::{Database, DatabaseError, Row, Value};
-use crate::{admission, audit};
+use crate::{access, admission, audit};
 
 /// The migrations, oldest first. A step is only ever appended.
 pub const STEPS: &[&[&str]] = &[
@@ -52,6 +54,7 @@ pub const STEPS: &[&[&str]] = &[
     GROWTH,
     audit::TRAIL,
     admission::BUCKETS,
+    access::TABLES,
 ];
 
 /// How the tenant came to be spread as it is, and how far a growth has got.
@@ -63,6 +66,11 @@ const GROWTH: &[&str] = &["-- tenancy::schema
 pub enum Effect {
     /// Tell every hub what is active now. Losing it is mended when the hub asks again.
     Refresh {
+        /// What is active now.
+        description: Description,
+    },
+    /// Tell every hub who may not come in any more; then [`access::told`]. Losing it is mended by the alarm.
+    TellAccess {
         /// What is active now.
         description: Description,
     },
@@ -96,6 +104,7 @@ fn read(db: &impl Database) -> Result<Option<Description>, DatabaseError> {
     } else {
         description.spreads = Spreads::only(description.scale.shards);
     }
+    description.access = access::read(db)?;
     Ok(Some(description))
 }
 
@@ -115,6 +124,7 @@ fn description(mut row: Row) -> Result<Description, DatabaseError> {
         version,
         spreads: Spreads::default(),
         growing_to: None,
+        access: Access::default(),
     })
 }
 
@@ -149,22 +159,34 @@ pub fn handle(
     let current = read(db)?;
     match call {
         Call::Describe => {
-            let description = match current {
-                Some(description) => description,
-                None => {
-                    let first = Description {
-                        revision: None,
-                        scale: Scale::default(),
-                        version: 1,
-                        spreads: Spreads::only(1),
-                        growing_to: None,
-                    };
-                    write(db, &first)?;
-                    first
-                }
-            };
+            let description = or_first(db, current)?;
             Ok((Ok(Reply::Description(description)), Vec::new()))
         }
+        Call::Since { version } => {
+            let description = or_first(db, current)?;
+            let reply = if description.version == version {
+                Reply::Same
+            } else {
+                Reply::Description(description)
+            };
+            Ok((Ok(reply), Vec::new()))
+        }
+        Call::Access { change, caller } => {
+            let mut description = or_first(db, current)?;
+            match access::change(db, now, change, &caller)? {
+                Err(refusal) => Ok((Err(refusal), Vec::new())),
+                Ok(Changed::Nothing(shown)) => Ok((Ok(Reply::Shown(shown)), Vec::new())),
+                Ok(Changed::Access(shown)) => {
+                    description.version += 1;
+                    write(db, &description)?;
+                    access::untold_of(db, description.version)?;
+                    description.access = access::read(db)?;
+                    Ok((Ok(Reply::Shown(shown)), alloc::vec![Effect::TellAccess { description }]))
+                }
+            }
+        }
+        Call::Keys => Ok((shown(JsonText::of(&access::keys(db)?)), Vec::new())),
+        Call::Revocations => Ok((shown(JsonText::of(&access::revocations(db, now)?)), Vec::new())),
         Call::Activate {
             document,
             revision,
@@ -202,6 +224,7 @@ pub fn handle(
                 version,
                 spreads: Spreads::default(),
                 growing_to: None,
+                access: Access::default(),
             };
             write(db, &description)?;
             let description = read(db)?.unwrap_or(description);
@@ -234,12 +257,44 @@ pub fn handle(
                 page.ok_or_else(|| Error::new(ErrorCode::InternalError, "The audit trail could not be written."));
             Ok((page.map(Reply::Audit), Vec::new()))
         }
-        // Decided by [`crate::admission::Gate`], which the object asks itself.
-        Call::Admit(_) | Call::GiveBack { .. } | Call::Limits { .. } => {
-            let message = "A question about limits reached the wrong part of the gate.";
+        // Decided by [`crate::admission::Gate`] and [`access::identify`], which the object asks itself.
+        Call::Admit(_) | Call::GiveBack { .. } | Call::Limits { .. } | Call::Identify { .. } => {
+            let message = "A question reached the wrong part of the gate.";
             Ok((Err(Error::new(ErrorCode::InternalError, message)), Vec::new()))
         }
     }
+}
+
+/// What hubs have not confirmed that they heard of who may not come in any more.
+///
+/// Errors: the database's.
+pub fn untold_access(db: &impl Database) -> Result<Option<Effect>, DatabaseError> {
+    if !access::untold(db)? {
+        return Ok(None);
+    }
+    Ok(read(db)?.map(|description| Effect::TellAccess { description }))
+}
+
+/// The tenant as it is, which the first question makes.
+fn or_first(db: &impl Database, current: Option<Description>) -> Result<Description, DatabaseError> {
+    if let Some(description) = current {
+        return Ok(description);
+    }
+    let first = Description {
+        revision: None,
+        scale: Scale::default(),
+        version: 1,
+        spreads: Spreads::only(1),
+        growing_to: None,
+        access: Access::default(),
+    };
+    write(db, &first)?;
+    Ok(first)
+}
+
+fn shown(text: Option<JsonText>) -> Result<Reply, Error> {
+    text.map(Reply::Shown)
+        .ok_or_else(|| Error::new(ErrorCode::InternalError, "The answer could not be written."))
 }
 
 /// Notes for the audit trail which composition takes the place of which. One that is active already changes nothing.

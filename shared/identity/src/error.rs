@@ -97,6 +97,7 @@ reasons! {
     DeploymentKeyShort = "deployment_key_short", "INTERNAL_ERROR", "The deployment key is shorter than 32 bytes.";
     TicketMalformed = "ticket_malformed", "UNAUTHORIZED", "The ticket is not one of this deployment's.";
     TicketForged = "ticket_forged", "UNAUTHORIZED", "The ticket was not made by this deployment.";
+    ApiKeyMalformed = "api_key_malformed", "UNAUTHORIZED", "The API key is not one that this deployment has issued: look for a mistake in it.";
     TicketExpired = "ticket_expired", "UNAUTHORIZED", "The ticket has expired.";
     TicketTooLong = "ticket_too_long", "UNAUTHORIZED", "The ticket would be good for more than 30 seconds, or longer than its token.";
     TicketTooLarge = "ticket_too_large", "UNAUTHORIZED", "The ticket would hold more than a ticket can.";

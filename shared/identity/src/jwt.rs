@@ -48,6 +48,8 @@ pub struct Claims {
     pub user: User,
     /// `exp`, unix ms, without the leeway.
     pub expires_at_ms: u64,
+    /// `iat`, unix ms, without its fraction of a second.
+    pub issued_at_ms: Option<u64>,
     /// `scope`.
     pub scopes: BTreeSet<String>,
     /// `jti`.
@@ -98,7 +100,8 @@ fn check_claims(claims: Map<String, Value>, checks: &Checks<'_>, now_ms: u64) ->
         Some(_) => return Err(Reason::ClaimsMalformed),
         None => return Err(Reason::IssuerMissing),
     };
-    let expires_at_ms = check_times(&claims, checks.leeway_seconds.min(LEEWAY_SECONDS_MAX) * 1000, now_ms)?;
+    let (expires_at_ms, issued_at_ms) =
+        check_times(&claims, checks.leeway_seconds.min(LEEWAY_SECONDS_MAX) * 1000, now_ms)?;
     check_audience(claims.get("aud"), checks.audiences)?;
     let user = match claims.get("sub") {
         Some(Value::String(name)) => User::parse(name).ok_or(Reason::SubjectInvalid)?,
@@ -119,14 +122,15 @@ fn check_claims(claims: Map<String, Value>, checks: &Checks<'_>, now_ms: u64) ->
         issuer,
         user,
         expires_at_ms,
+        issued_at_ms,
         scopes,
         token_id,
         all: claims,
     })
 }
 
-/// Checks `exp`, `nbf` and `iat`, and gives `exp` in unix ms.
-fn check_times(claims: &Map<String, Value>, leeway_ms: u64, now_ms: u64) -> Result<u64, Reason> {
+/// Checks `exp`, `nbf` and `iat`, and gives `exp` and `iat` in unix ms.
+fn check_times(claims: &Map<String, Value>, leeway_ms: u64, now_ms: u64) -> Result<(u64, Option<u64>), Reason> {
     let date = |name: &str| {
         claims
             .get(name)
@@ -145,7 +149,8 @@ fn check_times(claims: &Map<String, Value>, leeway_ms: u64, now_ms: u64) -> Resu
     if issued.is_some_and(|date| date.second * 1000 > now_ms.saturating_add(ISSUED_AHEAD_MS_MAX)) {
         return Err(Reason::IssuedInFuture);
     }
-    Ok(expires_at_ms)
+    // A fraction of a second is rounded against the token here as well: what was issued before a moment may be revoked.
+    Ok((expires_at_ms, issued.map(|date| date.second * 1000)))
 }
 
 /// A `NumericDate`: seconds since 1970, a fraction allowed (RFC 7519, section 2).

@@ -12,6 +12,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod algorithm;
+pub mod api_key;
 pub mod attempt;
 pub mod deployment_key;
 pub mod error;

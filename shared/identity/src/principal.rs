@@ -85,6 +85,8 @@ pub struct Principal {
     pub scopes: BTreeSet<String>,
     /// The token's `exp`, unix ms. With a leeway it may lie a little in the past.
     pub expires_at_ms: u64,
+    /// The token's `iat`, unix ms, for revocation.
+    pub issued_at_ms: Option<u64>,
     /// The token's `jti`, for revocation.
     pub token_id: Option<String>,
     /// Who issued the token.

@@ -25,8 +25,8 @@ pub const CLOCK_SKEW_MS_MAX: u64 = 5_000;
 pub const TICKET_CHARS_MAX: usize = 10 * 1024;
 
 /// The first byte of a ticket. The purpose of the key names it too, so that no version can pass for another.
-const VERSION: u8 = 1;
-const PURPOSE: &str = "ticket v1";
+const VERSION: u8 = 2;
+const PURPOSE: &str = "ticket v2";
 const TAG_BYTES: usize = 32;
 
 /// What makes a ticket the only one of its kind.
@@ -48,6 +48,8 @@ pub struct TicketClaims {
     pub tenant: Tenant,
     /// The user.
     pub user: User,
+    /// What the caller was authenticated by, in whatever form the minting side reads again: for revocation.
+    pub credential: String,
     /// What the token allowed.
     pub scopes: BTreeSet<String>,
     /// When the token behind the ticket expires, unix ms: the socket must not outlive it.
@@ -115,7 +117,7 @@ fn encode(claims: &TicketClaims) -> Option<Vec<u8>> {
     body.extend_from_slice(&claims.expires_at_ms.to_be_bytes());
     body.extend_from_slice(&claims.token_expires_at_ms.to_be_bytes());
     body.extend_from_slice(&u16::try_from(claims.scopes.len()).ok()?.to_be_bytes());
-    let texts = [claims.tenant.as_str(), claims.user.as_str()];
+    let texts = [claims.tenant.as_str(), claims.user.as_str(), &claims.credential];
     for text in texts.into_iter().chain(claims.scopes.iter().map(String::as_str)) {
         body.extend_from_slice(&u16::try_from(text.len()).ok()?.to_be_bytes());
         body.extend_from_slice(text.as_bytes());
@@ -135,6 +137,7 @@ fn decode(body: &[u8]) -> Option<TicketClaims> {
     let scopes = u16::from_be_bytes(body.array()?);
     let tenant = Tenant::parse(body.text()?)?;
     let user = User::parse(body.text()?)?;
+    let credential = body.text()?.to_string();
     let scopes = (0..scopes)
         .map(|_| body.text().map(ToString::to_string))
         .collect::<Option<_>>()?;
@@ -142,6 +145,7 @@ fn decode(body: &[u8]) -> Option<TicketClaims> {
         id,
         tenant,
         user,
+        credential,
         scopes,
         token_expires_at_ms,
         expires_at_ms,
@@ -182,6 +186,7 @@ mod tests {
             id: TicketId([7; 16]),
             tenant: Tenant::parse("eu.acme").unwrap(),
             user: User::parse("jürgen").unwrap(),
+            credential: "{}".into(),
             scopes: ["jobs:read", "admin"].map(String::from).into(),
             token_expires_at_ms: NOW + 60_000,
             expires_at_ms: NOW + 30_000,

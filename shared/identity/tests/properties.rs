@@ -19,6 +19,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use common::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tidegate_identity::api_key;
 use tidegate_identity::ticket::{self, TicketClaims, TicketId};
 use tidegate_identity::{Algorithm, DeploymentKey, Issuers, KeySet, Tenant, User};
 
@@ -150,6 +151,7 @@ proptest! {
         for text in [text.as_str(), &dotted, &String::from_utf8_lossy(&bytes), &URL_SAFE_NO_PAD.encode(&bytes)] {
             prop_assert!(ISSUERS.verify(text, now_ms, None).is_err());
             prop_assert!(ticket::open(&KEY, text, now_ms).is_err());
+            prop_assert!(api_key::open(&KEY, None, text).is_err());
             let _ = (Issuers::parse(text), KeySet::parse(text), KeySet::parse_fetched(text), DeploymentKey::parse(text));
             let _ = (Tenant::parse(text), User::parse(text));
         }
@@ -165,11 +167,11 @@ proptest! {
     #[test]
     fn a_ticket_comes_out_as_it_went_in_and_no_altered_one_opens(
         id in any::<[u8; 16]>(), hub in any::<u32>(), user in "[^\\p{Cc}]{1,128}", tenant in "(eu\\.)?[a-z0-9-]{1,48}",
-        scopes in prop::collection::btree_set("[a-z:]{1,20}", 0..20), now_ms in 0..(u64::MAX - 100_000), life in 1..=30_000_u64,
+        scopes in prop::collection::btree_set("[a-z:]{1,20}", 0..20), credential in ".{0,200}", now_ms in 0..(u64::MAX - 100_000), life in 1..=30_000_u64,
         at in any::<prop::sample::Index>(), to in "[A-Za-z0-9_-]",
     ) {
         let claims = TicketClaims {
-            id: TicketId(id), tenant: Tenant::parse(&tenant).unwrap(), user: User::parse(&user).unwrap(), scopes,
+            id: TicketId(id), tenant: Tenant::parse(&tenant).unwrap(), user: User::parse(&user).unwrap(), credential, scopes,
             token_expires_at_ms: now_ms + life, expires_at_ms: now_ms + life, hub,
         };
         let text = ticket::mint(&KEY, &claims, now_ms).unwrap();

@@ -54,6 +54,7 @@ fn a_ticket_opens_in_wasm_and_a_forged_one_does_not() {
         id: TicketId([1; 16]),
         tenant: Tenant::parse("acme").unwrap(),
         user: User::parse("ada").unwrap(),
+        credential: "{}".into(),
         scopes: ["admin".to_string()].into(),
         token_expires_at_ms: now_ms + 60_000,
         expires_at_ms: now_ms + 30_000,

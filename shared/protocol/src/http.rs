@@ -1,5 +1,6 @@
 //! The bodies of the HTTP API.
 
+mod access;
 mod attempts;
 mod audit;
 mod batch;
@@ -16,6 +17,10 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+pub use access::{
+    KeyList, KeyMade, KeyView, RevocationList, RevocationView, RevokeBody, RevokeWhom, TenantView, parse_new_key,
+    parse_rotation,
+};
 pub use attempts::{FinishBody, LeaseRenewed, ReportBody};
 pub use audit::{
     AUDIT_JOBS_MAX, AuditCounts, AuditEntry, AuditFilter, AuditOutcome, AuditPage, AuditTarget, AuditWhat, AuditWho,

@@ -118,12 +118,26 @@ text_id! {
     /// One socket's connection.
     ConnectionId, "a connection id",
         "^[A-Za-z0-9._:-]{1,128}$", is_id;
+    /// An API key's id, by which it is spoken of. It opens nothing.
+    ApiKeyId, "an API key's id, such as key_06fc4b8x…",
+        "^key_[A-Za-z0-9._:-]{1,124}$", is_api_key;
+    /// What a token is called (`jti`), as far as a revocation can name it.
+    TokenId, "a token's id: 1 to 64 printable characters",
+        "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,64}$", is_token;
     /// A W3C trace context (`traceparent`), carried downstream as it came.
     TraceParent, "a W3C traceparent: 00-<32 hex>-<16 hex>-<2 hex>",
         "^([0-9a-e][0-9a-f]|f[0-9a-e])-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", is_traceparent;
     /// The requests of one call, together: `bat_`, and 18 characters of time and chance or 25 that come from a key.
     BatchId, "a batch's id, such as bat_06fc4b8x…",
         "^bat_([0-9a-hjkmnp-tv-z]{18}|[0-9a-hjkmnp-tv-z]{25})$", is_batch;
+}
+
+fn is_api_key(text: &str) -> bool {
+    text.len() > 4 && text.starts_with("key_") && is_id(text)
+}
+
+fn is_token(text: &str) -> bool {
+    text.len() <= 64 && is_printable(text)
 }
 
 fn is_batch(text: &str) -> bool {
@@ -350,6 +364,13 @@ impl BatchId {
     /// The id of a new batch.
     pub fn generate(now: UnixMs, random: u64) -> Self {
         Self(server_id(Self::PREFIX, now, random))
+    }
+}
+
+impl ApiKeyId {
+    /// The id of a new key.
+    pub fn generate(now: UnixMs, random: u64) -> Self {
+        Self(server_id("key_", now, random))
     }
 }
 

@@ -152,6 +152,7 @@ impl World {
             user: client.user.clone(),
             scopes: BTreeSet::new(),
             expires_at: tidegate_protocol::time::UnixMs(expires_at),
+            credential: Default::default(),
         }
     }
 

@@ -906,6 +906,7 @@ fn requests_of_one_dedupe_key_meet_in_one_object_and_a_sync_one_is_stored_too() 
             user: UserId::parse(user).unwrap(),
             scopes: Default::default(),
             expires_at: UnixMs(0),
+            credential: Default::default(),
         };
         let spreads = Spreads::only(plan.scale.shards);
         let context = Context {

@@ -21,6 +21,7 @@ use tidegate_protocol::{Error, ErrorCode, Fault};
 use super::pending::Asker;
 use super::requests::header_key;
 use super::{Admitted, Context, Effect, HttpId, Hub, Moment, admit};
+use crate::access;
 use crate::company::Company;
 use crate::composition::Plan;
 use crate::digest::short;
@@ -102,7 +103,7 @@ impl Hub {
     /// Begins a batch of `count` requests over HTTP, which follow in their order by [`Self::batch_part`]. `key` is the header
     /// `Idempotency-Key`: it names the batch, and each request in it that has no key of its own.
     ///
-    /// Errors: `VALIDATION_ERROR` for the key.
+    /// Errors: `VALIDATION_ERROR` for the key; those of [`access::check`].
     pub fn begin_batch(
         &mut self,
         moment: &mut Moment<'_>,
@@ -111,6 +112,7 @@ impl Hub {
         count: usize,
         key: Option<&str>,
     ) -> Result<BatchParts, Error> {
+        access::check(&self.access, principal, moment.now)?;
         let named = Named::new(moment, principal, key)?;
         let gathering = Gathering {
             answers: vec![None; count],

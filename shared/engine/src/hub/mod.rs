@@ -28,6 +28,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use tidegate_protocol::Error;
+use tidegate_protocol::calls::access::Access;
 use tidegate_protocol::calls::admission::Ask;
 use tidegate_protocol::calls::hub::{Delivery, Reply};
 use tidegate_protocol::calls::jobs;
@@ -160,6 +161,8 @@ pub struct Hub {
     spreads: Spreads,
     leases: Leases,
     limits: Limits,
+    /// Who may not come in, as far as this hub heard.
+    access: Access,
 }
 
 /// The moment and the chance of a turn.
@@ -183,6 +186,7 @@ impl Hub {
             spreads: Spreads::only(1),
             leases: Leases::default(),
             limits: Limits::default(),
+            access: Access::default(),
         }
     }
 

@@ -13,6 +13,7 @@ use tidegate_protocol::{Error, Fault};
 use super::limits::Counted;
 use super::pending::{Asked, Asker, Question};
 use super::{Admitted, Context, Effect, HttpId, Hub, Moment, admit};
+use crate::access;
 use crate::composition::Plan;
 
 impl Hub {
@@ -31,7 +32,8 @@ impl Hub {
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
         let (now, random) = (moment.now, (moment.random)());
-        let admitted = Request::parse(body).and_then(|mut request| {
+        let may = access::check(&self.access, principal, now);
+        let admitted = may.and_then(|()| Request::parse(body)).and_then(|mut request| {
             take_headers(&mut request, idempotency_key, traceparent)?;
             let request_id = request.id.clone().unwrap_or_else(|| RequestId::generate(now, random));
             let context = Context {

@@ -9,6 +9,8 @@ use tidegate_protocol::ids::{ConnectionId, JobId};
 use tidegate_protocol::limits::{FOLLOWS_MAX, FRAME_BYTES_MAX};
 use tidegate_protocol::{Error, ErrorCode};
 
+use crate::access;
+
 use super::{Effect, HEARTBEAT_MS, Hub, Moment, SCOPES_BYTES_MAX, Session};
 
 /// Whether a sleeping socket can keep the token's scopes.
@@ -34,13 +36,14 @@ impl Hub {
 
     /// A socket was accepted for `principal`.
     ///
-    /// Errors: `FORBIDDEN` for a token whose scopes a sleeping socket cannot keep.
+    /// Errors: `FORBIDDEN` for a token whose scopes a sleeping socket cannot keep; those of [`access::check`].
     pub fn open(
         &mut self,
         moment: &mut Moment<'_>,
         principal: Principal,
     ) -> Result<(ConnectionId, Vec<Effect>), Error> {
         check_scopes(&principal)?;
+        access::check(&self.access, &principal, moment.now)?;
         let connection = ConnectionId::generate(moment.now, (moment.random)());
         let session = Session::new(connection.clone(), principal);
         let welcome = ServerFrame::Welcome {

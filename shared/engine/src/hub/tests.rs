@@ -3,6 +3,7 @@
 mod batch;
 mod followed;
 mod spread;
+mod tokens;
 mod workers;
 
 use alloc::boxed::Box;
@@ -80,6 +81,7 @@ fn principal(expires_at: u64) -> Principal {
         user: UserId::parse("ann").unwrap(),
         scopes: BTreeSet::new(),
         expires_at: UnixMs(expires_at),
+        credential: Default::default(),
     }
 }
 
@@ -395,84 +397,6 @@ fn a_socket_that_is_gone_or_detached_is_told_nothing() {
         }
         assert_eq!(bench.deliver(vec![end(2)]), (vec![], vec![job()]));
     }
-}
-
-#[test]
-fn an_expired_token_is_told_to_come_back_and_nothing_else() {
-    let mut bench = Bench::new();
-    let socket = bench.open_until(bench.now.0 + 10);
-    let (id, _) = call(&bench.frame(&socket, r#"{"action":"work"}"#));
-    bench.replied(id, acknowledged(1));
-    bench.now = bench.now.plus(10);
-    for effects in [
-        bench.deliver(vec![end(2)]).0,
-        bench.frame(&socket, r#"{"action":"work"}"#),
-    ] {
-        assert_eq!(told(&effects), pairs(&[("goodbye", 0)]));
-        assert!(matches!(
-            &effects[1],
-            Effect::Close {
-                code: CloseCode::TokenExpired,
-                ..
-            }
-        ));
-    }
-}
-
-#[test]
-fn sockets_are_warned_a_minute_before_their_tokens_expire_and_ended_then() {
-    let mut bench = Bench::new();
-    let begin = bench.now;
-    let early = bench.open_until(begin.0 + 100_000);
-    let later = bench.open_until(begin.0 + 200_000);
-    let last = bench.open_until(begin.0 + 3_600_000);
-    assert_eq!(bench.hub.next_expiry(), Some(begin.plus(40_000)));
-    bench.now = begin.plus(39_999);
-    assert_eq!(bench.hub.expire(bench.now), []);
-    // Those that expire soon after are told with it, so that the hub wakes once.
-    bench.now = begin.plus(40_000);
-    let effects = bench.hub.expire(bench.now);
-    assert_eq!(told(&effects), pairs(&[("auth_expiring", 0), ("auth_expiring", 0)]));
-    assert!(
-        effects.contains(&Effect::Save { of: early.clone() }) && effects.contains(&Effect::Save { of: later.clone() })
-    );
-    assert_eq!(bench.hub.expire(bench.now), []);
-    assert_eq!(bench.hub.next_expiry(), Some(begin.plus(100_000)));
-    // Another token of the same user takes the place of the first.
-    let verified = Ok(principal(begin.0 + 3_600_000));
-    let id = || RequestId::parse("a").unwrap();
-    let effects = bench.hub.authenticated(bench.now, &later, id(), verified);
-    assert_eq!(told(&effects), pairs(&[("ok", 0)]));
-    bench.now = begin.plus(100_000);
-    let effects = bench.hub.expire(bench.now);
-    assert_eq!(told(&effects), pairs(&[("goodbye", 0)]));
-    assert!(
-        effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Close { to, code: CloseCode::TokenExpired, .. } if *to == early))
-    );
-    bench.hub.closed(&early);
-    assert_eq!(bench.hub.next_expiry(), Some(begin.plus(3_540_000)));
-    // One that cannot be trusted changes nothing; one of somebody else ends the socket.
-    let refused = Err(Error::new(ErrorCode::Unauthorized, "no"));
-    assert_eq!(
-        told(&bench.hub.authenticated(bench.now, &last, id(), refused)),
-        pairs(&[("error", 0)])
-    );
-    let mut other = principal(begin.0 + 7_200_000);
-    other.user = UserId::parse("somebody-else").unwrap();
-    let effects = bench.hub.authenticated(bench.now, &last, id(), Ok(other));
-    assert!(effects.iter().any(|effect| matches!(
-        effect,
-        Effect::Close {
-            code: CloseCode::Unauthorized,
-            ..
-        }
-    )));
-    assert_eq!(
-        bench.hub.session(&last).unwrap().principal,
-        principal(begin.0 + 3_600_000)
-    );
 }
 
 #[test]

@@ -2,16 +2,18 @@
 
 use alloc::vec::Vec;
 
-use tidegate_protocol::Error;
+use tidegate_protocol::calls::access::Access;
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::frames::{CloseCode, ServerFrame};
 use tidegate_protocol::ids::{ConnectionId, RequestId};
 use tidegate_protocol::time::UnixMs;
+use tidegate_protocol::{Error, ErrorCode};
 
 use super::outgoing::{close, send, send_error};
 use super::session::Warned;
 use super::sockets::check_scopes;
 use super::{Effect, Hub};
+use crate::access;
 
 /// How long before its end a socket is told that its token expires. Milliseconds.
 pub const WARNING_MS: u64 = 60_000;
@@ -33,7 +35,13 @@ impl Hub {
         let Some(session) = self.sessions.get_mut(to) else {
             return effects;
         };
-        match verified.and_then(|principal| check_scopes(&principal).map(|()| principal)) {
+        let access = &self.access;
+        let verified = verified.and_then(|principal| {
+            check_scopes(&principal)?;
+            access::check(access, &principal, now)?;
+            Ok(principal)
+        });
+        match verified {
             Err(error) => effects.push(send_error(to, Some(request_id), error, now)),
             Ok(principal)
                 if principal.tenant != session.principal.tenant || principal.user != session.principal.user =>
@@ -46,6 +54,25 @@ impl Hub {
                 session.warned = Warned::NotYet;
                 effects.push(Effect::Save { of: to.clone() });
                 effects.push(send(to, &ServerFrame::Ok { request_id }));
+            }
+        }
+        effects
+    }
+
+    /// Who may not come in from now on. Ends the sockets of those who are in.
+    pub fn keep_out(&mut self, now: UnixMs, access: Access) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.access == access {
+            return effects;
+        }
+        self.access = access;
+        for (connection, session) in &self.sessions {
+            if let Err(error) = access::check(&self.access, &session.principal, now) {
+                let (code, reason) = match error.code {
+                    ErrorCode::TenantSuspended => (CloseCode::TenantSuspended, "tenant suspended"),
+                    _ => (CloseCode::Unauthorized, "credential revoked"),
+                };
+                close(connection, code, reason, false, &mut effects);
             }
         }
         effects
@@ -73,9 +100,10 @@ impl Hub {
         effects
     }
 
-    /// When the next socket is to be warned or ended; `None` without sockets.
+    /// When the next socket is to be warned or ended; `None` where none ever is.
     pub fn next_expiry(&self) -> Option<UnixMs> {
         let next = |session: &super::Session| session.warning_at().unwrap_or(session.principal.expires_at);
-        self.sessions.values().map(next).min()
+        let ends = self.sessions.values().filter(|session| session.principal.expires_at < Principal::NEVER);
+        ends.map(next).min()
     }
 }

@@ -307,7 +307,7 @@ mod tests {
     fn told(effects: &[Effect]) -> Vec<(Step, Growth)> {
         let told = effects.iter().filter_map(|effect| match effect {
             Effect::Grow { step, growth } => Some((*step, growth.clone())),
-            Effect::Refresh { .. } | Effect::TellSchedules { .. } => None,
+            Effect::Refresh { .. } | Effect::TellAccess { .. } | Effect::TellSchedules { .. } => None,
         });
         told.collect()
     }

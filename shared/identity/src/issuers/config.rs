@@ -6,7 +6,7 @@ use alloc::{format, vec};
 
 use serde_json::{Map, Value};
 
-use super::{Issuer, JwksUrl, KeySource, TenantSource};
+use super::{Issuer, JwksUrl, KeySource, Power, TenantSource};
 use crate::algorithm::Algorithm;
 use crate::fault::{Fault, Faults, child, kind, show};
 use crate::jwt::{LEEWAY_SECONDS_DEFAULT, LEEWAY_SECONDS_MAX};
@@ -22,7 +22,7 @@ pub const ISSUERS_MAX: usize = 256;
 pub(super) const TEXT_CHARS_MAX: usize = 1024;
 
 /// The members of an issuer's entry.
-pub(super) const MEMBERS: [&str; 8] = [
+pub(super) const MEMBERS: [&str; 9] = [
     "issuer",
     "audience",
     "tenant",
@@ -31,6 +31,7 @@ pub(super) const MEMBERS: [&str; 8] = [
     "jwks_url",
     "algorithms",
     "leeway_seconds",
+    "operator",
 ];
 const TENANT_ID: &str = "a tenant id: 1 to 48 characters of a-z, 0-9 and -, with an optional leading `eu.`";
 
@@ -112,6 +113,7 @@ impl Entry<'_> {
         let algorithms = self.algorithms(faults);
         let keys = self.keys(faults, algorithms.as_deref());
         let leeway_seconds = self.leeway(faults);
+        let power = self.power(faults);
         Some(Issuer {
             name: name?,
             audiences: audiences?,
@@ -119,6 +121,7 @@ impl Entry<'_> {
             keys: keys?,
             algorithms: algorithms?,
             leeway_seconds: leeway_seconds?,
+            power: power?,
         })
     }
 
@@ -253,6 +256,17 @@ impl Entry<'_> {
             );
         }
         seconds
+    }
+
+    fn power(&self, faults: &mut Faults) -> Option<Power> {
+        match self.object.get("operator") {
+            None | Some(Value::Bool(false)) => Some(Power::OneTenant),
+            Some(Value::Bool(true)) => Some(Power::Deployment),
+            Some(other) => {
+                faults.add(&self.at("operator"), "true or false", show(other));
+                None
+            }
+        }
     }
 }
 

@@ -36,7 +36,21 @@ struct Issuer {
     keys: KeySource,
     algorithms: Vec<Algorithm>,
     leeway_seconds: u64,
+    power: Power,
 }
+
+/// What an issuer's tokens can be good for at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Power {
+    /// The tenant that they speak for.
+    OneTenant,
+    /// With the scope [`OPERATOR_SCOPE`], the tenants of the deployment.
+    Deployment,
+}
+
+/// The scope of those who administer tenants: only tokens of an issuer that is configured for it can have it, since a
+/// tenant may run its own issuer and write into its tokens what it likes.
+pub const OPERATOR_SCOPE: &str = "operator";
 
 /// What says which tenant a token speaks for.
 #[derive(Debug, Clone)]
@@ -114,20 +128,25 @@ impl Issuers {
         };
         token.check_signature(keys, &issuer.algorithms)?;
         let claims = jwt::check_verified(&token, &issuer.checks(), now_ms)?;
-        let tenant = issuer.tenant_of(&claims)?;
+        let (tenant, power) = (issuer.tenant_of(&claims)?, issuer.power);
         let Claims {
             issuer,
             user,
-            scopes,
+            mut scopes,
             expires_at_ms,
+            issued_at_ms,
             token_id,
             ..
         } = claims;
+        if power == Power::OneTenant {
+            scopes.remove(OPERATOR_SCOPE);
+        }
         Ok(Principal {
             tenant,
             user,
             scopes,
             expires_at_ms,
+            issued_at_ms,
             token_id,
             issuer,
         })

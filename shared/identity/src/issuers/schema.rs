@@ -75,6 +75,7 @@ fn issuer() -> Value {
         jwks_url,
         algorithms,
         leeway_seconds,
+        operator,
     ] = MEMBERS;
     let text = |description: &str| json!({ "description": description, "$ref": "#/$defs/text" });
     let either = |one: &str, other: &str| json!({ "oneOf": [{ "required": [one] }, { "required": [other] }] });
@@ -118,6 +119,11 @@ fn issuer() -> Value {
                 "minimum": 0,
                 "maximum": LEEWAY_SECONDS_MAX,
                 "default": LEEWAY_SECONDS_DEFAULT,
+            },
+            operator: {
+                "description": "Whether its tokens may have the scope `operator`, which administers all tenants.",
+                "type": "boolean",
+                "default": false,
             },
         },
     })

@@ -11,6 +11,8 @@ use crate::ids::{RequestId, TraceParent};
 pub enum Via {
     /// By a bearer token that came with the request.
     Token,
+    /// By an API key that came with the request.
+    ApiKey,
     /// By a socket, which was opened with a token or a ticket.
     Socket,
 }

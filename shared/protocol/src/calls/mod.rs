@@ -1,5 +1,6 @@
 //! What each object and the executor can be asked, and what it answers.
 
+pub mod access;
 pub mod admission;
 pub mod audit;
 pub mod executor;
@@ -22,6 +23,7 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
+use self::access::Credential;
 use crate::error::Error;
 use crate::ids::{TenantId, UserId};
 use crate::time::UnixMs;
@@ -41,9 +43,15 @@ pub struct Principal {
     pub scopes: BTreeSet<String>,
     /// When the token is no longer good.
     pub expires_at: UnixMs,
+    /// What the caller was authenticated by.
+    #[serde(default)]
+    pub credential: Credential,
 }
 
 impl Principal {
+    /// The end of a credential that does not expire: later than any, and still a date.
+    pub const NEVER: UnixMs = UnixMs(253_402_300_799_999);
+
     /// The caller, as the objects need it.
     pub fn caller(&self) -> Caller {
         Caller {

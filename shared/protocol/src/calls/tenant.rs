@@ -6,7 +6,9 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::access::{Access, Change};
 use super::admission::{Ask, Decided, Returned};
+use super::{Caller, Principal};
 use super::audit::Act;
 use super::schedules::Schedule;
 use super::spread::Spreads;
@@ -44,6 +46,9 @@ pub struct Description {
     /// How many shards there will be, while the tenant grows. Some of them may hold jobs already.
     #[serde(default)]
     pub growing_to: Option<u16>,
+    /// Who may not come in.
+    #[serde(default, skip_serializing_if = "Access::is_open")]
+    pub access: Access,
 }
 
 impl Description {
@@ -115,6 +120,27 @@ pub enum Call {
         /// At most so many.
         count: u32,
     },
+    /// What is active, where that is another version than this one? Answered by [`Reply::Description`] or [`Reply::Same`].
+    Since {
+        /// The version that is known.
+        version: u64,
+    },
+    /// Whom does the API key with this hash speak for? Answered by [`Reply::Principal`].
+    Identify {
+        /// The hash.
+        hash: String,
+    },
+    /// Change who may come in. Answered by [`Reply::Shown`].
+    Access {
+        /// The change.
+        change: Change,
+        /// Who makes it.
+        caller: Caller,
+    },
+    /// The API keys; answered by [`Reply::Shown`].
+    Keys,
+    /// The revocations in force; answered by [`Reply::Shown`].
+    Revocations,
 }
 
 /// An entry of the audit trail on its way to the gate.
@@ -160,4 +186,10 @@ pub enum Reply {
     TakenBack,
     /// The limits, as the API shows them: a [`crate::http::LimitsView`]. As text, which whoever asked passes on.
     Limits(JsonText),
+    /// What is active is what is known.
+    Same,
+    /// Whom a key speaks for; `None`: it is none, or no longer.
+    Principal(Option<Box<Principal>>),
+    /// What was asked for, as the API shows it.
+    Shown(JsonText),
 }

@@ -10,7 +10,9 @@ use crate::calls::audit::{Act, Via};
 use crate::calls::queueing::PauseScope;
 use crate::error::ErrorCode;
 use crate::event::{JobState, JsonText};
-use crate::ids::{ActionName, BatchId, JobId, RequestId, Revision, ScheduleName, TraceParent, UserId};
+use crate::ids::{
+    ActionName, ApiKeyId, BatchId, JobId, RequestId, Revision, ScheduleName, TokenId, TraceParent, UserId,
+};
 use crate::time::UnixMs;
 
 /// Jobs that an entry names at most; its counts tell of all.
@@ -72,6 +74,18 @@ acts! {
     DeadLettersDiscarded = "dead_letters.discarded",
     /// What had not ended of a batch was cancelled.
     BatchCancelled = "batch.cancelled",
+    /// An API key was made.
+    KeyCreated = "key.created",
+    /// An API key was given another text.
+    KeyRotated = "key.rotated",
+    /// An API key was deleted.
+    KeyRevoked = "key.revoked",
+    /// Credentials were refused from then on.
+    CredentialsRevoked = "credentials.revoked",
+    /// Nobody of the tenant was let in from then on.
+    TenantSuspended = "tenant.suspended",
+    /// They were let in again.
+    TenantResumed = "tenant.resumed",
 }
 
 impl AuditWhat {
@@ -157,6 +171,15 @@ pub struct AuditTarget {
     /// The job that does an ended one again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redriven_to: Option<JobId>,
+    /// The API key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<ApiKeyId>,
+    /// The token whose credentials were revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenId>,
+    /// The user whom a key was made for, or whose credentials were revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserId>,
 }
 
 /// How far it went.
