@@ -64,6 +64,19 @@ pub fn unavailable(what: &'static str) -> impl FnOnce(worker::Error) -> Error {
 
 thread_local! {
     static KEY: RefCell<Option<(String, DeploymentKey)>> = const { RefCell::new(None) };
+    static PREVIOUS_KEY: RefCell<Option<(String, DeploymentKey)>> = const { RefCell::new(None) };
+}
+
+/// 256 bits of chance for a secret.
+///
+/// Errors: `UNAVAILABLE` where the platform gives none.
+pub fn secret_bytes() -> Result<[u8; 32], Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|cause| {
+        log_error("chance", cause);
+        Error::new(ErrorCode::Unavailable, "There is no chance to make a secret of right now.").retry_after(1000)
+    })?;
+    Ok(bytes)
 }
 
 /// The deployment's key, from the secret `TIDEGATE_DEPLOYMENT_KEY`.
@@ -77,19 +90,37 @@ pub fn deployment_key(env: &Env) -> Result<DeploymentKey, Error> {
             log_error("configuration", "the secret TIDEGATE_DEPLOYMENT_KEY is not set");
             not_configured()
         })?;
-    KEY.with_borrow_mut(|cached| {
-        if let Some((of, key)) = cached
-            && *of == text
-        {
-            return Ok(key.clone());
-        }
-        let key = DeploymentKey::parse(&text).map_err(|error| {
-            log_error("configuration: TIDEGATE_DEPLOYMENT_KEY", error);
-            not_configured()
-        })?;
-        *cached = Some((text, key.clone()));
-        Ok(key)
-    })
+    KEY.with_borrow_mut(|cached| parsed(cached, text, "TIDEGATE_DEPLOYMENT_KEY"))
+}
+
+/// The key that the deployment had before, from the secret `TIDEGATE_PREVIOUS_DEPLOYMENT_KEY`, where there is one: what
+/// was signed with it for long, as API keys are, stays good.
+///
+/// Errors: `UNAVAILABLE` where it cannot be used; the log says so.
+pub fn previous_deployment_key(env: &Env) -> Result<Option<DeploymentKey>, Error> {
+    let Ok(secret) = env.secret("TIDEGATE_PREVIOUS_DEPLOYMENT_KEY") else {
+        return Ok(None);
+    };
+    let text = secret.to_string();
+    PREVIOUS_KEY.with_borrow_mut(|cached| parsed(cached, text, "TIDEGATE_PREVIOUS_DEPLOYMENT_KEY").map(Some))
+}
+
+fn parsed(
+    cached: &mut Option<(String, DeploymentKey)>,
+    text: String,
+    name: &'static str,
+) -> Result<DeploymentKey, Error> {
+    if let Some((of, key)) = cached
+        && *of == text
+    {
+        return Ok(key.clone());
+    }
+    let key = DeploymentKey::parse(&text).map_err(|error| {
+        log_error(name, error);
+        not_configured()
+    })?;
+    *cached = Some((text, key.clone()));
+    Ok(key)
 }
 
 /// Has an object do something beside its turns, and stay awake for it.

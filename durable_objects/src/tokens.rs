@@ -4,14 +4,17 @@ use std::cell::RefCell;
 use std::pin::pin;
 
 use futures_util::future::{Either, select};
+use tidegate_engine::access as access_engine;
 use tidegate_identity::key_cache::{Step, Wanted};
-use tidegate_identity::{Issuers, KeyCache, KeySet, Reason, principal};
+use tidegate_identity::{Issuers, KeyCache, KeySet, Reason, api_key, principal};
 use tidegate_protocol::calls::Principal;
+use tidegate_protocol::calls::access::Credential;
 use tidegate_protocol::ids::{TenantId, UserId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 use worker::{Env, Fetch};
 
+use crate::access;
 use crate::platform::{log_error, not_configured, now};
 use crate::timer::sleep;
 
@@ -53,10 +56,14 @@ pub fn issuers(env: &Env) -> Result<Issuers, Error> {
     })
 }
 
-/// The principal of a token.
+/// The principal of a token, or of an API key.
 ///
-/// Errors: `UNAUTHORIZED` with the reason; `UNAVAILABLE` where the issuer's keys cannot be fetched.
+/// Errors: `UNAUTHORIZED` with the reason; `UNAVAILABLE` where the issuer's keys cannot be fetched, or the tenant's gate
+/// not be asked.
 pub async fn verify(env: &Env, token: &str) -> Result<Principal, Error> {
+    if api_key::is_api_key(token) {
+        return access::key_holder(env, token).await;
+    }
     let issuers = issuers(env)?;
     let Some(url) = issuers.needs(token).map(|url| url.as_str().to_owned()) else {
         return issuers
@@ -112,6 +119,10 @@ fn adopt(found: &principal::Principal) -> Result<Principal, Error> {
         user,
         scopes: found.scopes.clone(),
         expires_at: UnixMs(found.expires_at_ms),
+        credential: Credential::Token {
+            id: found.token_id.as_deref().and_then(access_engine::token_id),
+            issued_at: found.issued_at_ms.map(UnixMs),
+        },
     })
 }
 

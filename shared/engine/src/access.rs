@@ -8,10 +8,14 @@ mod revocations;
 #[cfg(all(test, feature = "native"))]
 mod tests;
 
+use sha2::{Digest, Sha256};
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::access::{Access, Credential, Revocation, Revoked};
+use tidegate_protocol::ids::TokenId;
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
+
+use crate::digest::short;
 
 pub use keys::{KEYS_MAX, USED_MS, identify, list as keys};
 pub use revocations::{Changed, REVOCATIONS_MAX, change, list as revocations, read, told, untold, untold_of};
@@ -50,6 +54,13 @@ pub const TABLES: &[&str] = &[
         told INTEGER NOT NULL
     ) STRICT",
 ];
+
+/// A token's `jti` as revocations name it: as it stands, or by its hash where it is too long for that or not printable.
+/// `None` where it is empty.
+pub fn token_id(jti: &str) -> Option<TokenId> {
+    let hashed = || alloc::format!("sha256:{}", short(Sha256::new_with_prefix(jti.as_bytes())));
+    TokenId::parse(jti).or_else(|| TokenId::parse(&hashed()).filter(|_| !jti.is_empty()))
+}
 
 /// Whether `principal`, whose credential was good by itself, may come in.
 ///

@@ -1,0 +1,142 @@
+//! What an isolate heard of its tenants: how each is spread, and who may not come in. A cache, bounded in size.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use tidegate_engine::access;
+use tidegate_identity::api_key;
+use tidegate_protocol::calls::Principal;
+use tidegate_protocol::calls::tenant::{Call, Description, Reply};
+use tidegate_protocol::ids::TenantId;
+use tidegate_protocol::time::UnixMs;
+use tidegate_protocol::{Error, ErrorCode};
+use worker::Env;
+
+use crate::platform::{deployment_key, log_error, now, previous_deployment_key};
+use crate::remote;
+
+/// How old may be what is known of who may come in. With a question that is under way, twice as old: together a second.
+/// Milliseconds.
+pub const ACCESS_MS: u64 = 500;
+/// How old may be what is known of a tenant's spread: an old one costs a detour, no more. Milliseconds.
+pub const SPREAD_MS: u64 = 30_000;
+/// How long an isolate goes on with what it knows where the gate cannot be reached. Milliseconds.
+const GRACE_MS: u64 = 30_000;
+/// Tenants and revocations that are kept. Some 200 bytes each.
+const KEPT_MAX: usize = 20_000;
+/// API keys that are kept, good ones and bad ones. Some 500 bytes each.
+const KEYS_MAX: usize = 2_048;
+
+struct Kept {
+    heard_at: UnixMs,
+    asked_at: UnixMs,
+    description: Rc<Description>,
+}
+
+/// What the gate said of a key while the tenant's description had this version.
+type KeptKey = (u64, Option<Principal>);
+
+thread_local! {
+    static TENANTS: RefCell<BTreeMap<TenantId, Kept>> = const { RefCell::new(BTreeMap::new()) };
+    static KEYS: RefCell<BTreeMap<String, KeptKey>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// What is active in a tenant, as this isolate heard at most `age_ms` ago.
+///
+/// Errors: `UNAVAILABLE` where the gate cannot be reached and nothing was heard lately.
+pub async fn known(env: &Env, tenant: &TenantId, age_ms: u64) -> Result<Rc<Description>, Error> {
+    let now = now();
+    let kept = TENANTS.with_borrow_mut(|tenants| {
+        let kept = tenants.get_mut(tenant)?;
+        let is_fresh = now.since(kept.heard_at) <= age_ms;
+        // Whoever finds it too old asks, and the others go on with it for as long again.
+        let is_asked = now.since(kept.asked_at) <= age_ms && now.since(kept.heard_at) <= 2 * age_ms;
+        if !is_fresh && !is_asked {
+            kept.asked_at = now;
+        }
+        Some((is_fresh || is_asked, kept.heard_at, kept.description.clone()))
+    });
+    let version = match &kept {
+        Some((true, _, description)) => return Ok(description.clone()),
+        Some((false, _, description)) => description.version,
+        None => 0,
+    };
+    match (remote::tenant(env, tenant, &Call::Since { version }).await, kept) {
+        (Ok(Reply::Description(description)), _) => Ok(keep(tenant, now, Rc::new(description))),
+        (Ok(Reply::Same), Some((_, _, description))) => Ok(keep(tenant, now, description)),
+        (Err(error), Some((_, heard_at, description))) if now.since(heard_at) <= GRACE_MS => {
+            log_error("a tenant's gate", error);
+            Ok(description)
+        }
+        (Err(error), _) => Err(error),
+        (Ok(_), _) => Err(unexpected()),
+    }
+}
+
+fn keep(tenant: &TenantId, now: UnixMs, description: Rc<Description>) -> Rc<Description> {
+    TENANTS.with_borrow_mut(|tenants| {
+        let kept = Kept {
+            heard_at: now,
+            asked_at: now,
+            description: description.clone(),
+        };
+        tenants.insert(tenant.clone(), kept);
+        let size = |kept: &Kept| 1 + kept.description.access.revocations.len();
+        while tenants.len() > 1 && tenants.values().map(size).sum::<usize>() > KEPT_MAX {
+            tenants.pop_first();
+        }
+    });
+    description
+}
+
+/// Whether a principal whose credential is good by itself may come in, by what the gate said within the last second.
+///
+/// Errors: `TENANT_SUSPENDED`; `UNAUTHORIZED` where the credential was revoked; `UNAVAILABLE`.
+pub async fn check(env: &Env, principal: &Principal) -> Result<(), Error> {
+    let description = known(env, &principal.tenant, ACCESS_MS).await?;
+    access::check(&description.access, principal, now())
+}
+
+/// The principal of an API key. One that was never issued here costs no question.
+///
+/// Errors: `UNAUTHORIZED`; `UNAVAILABLE`.
+pub async fn key_holder(env: &Env, text: &str) -> Result<Principal, Error> {
+    let previous = previous_deployment_key(env)?;
+    let tenant = api_key::open(&deployment_key(env)?, previous.as_ref(), text)
+        .map_err(|error| Error::new(ErrorCode::Unauthorized, error.message()))?;
+    let tenant = TenantId::parse(tenant.as_str()).ok_or_else(unknown_key)?;
+    let version = known(env, &tenant, ACCESS_MS).await?.version;
+    let hash = api_key::hash(text);
+    let kept = KEYS.with_borrow(|keys| keys.get(&hash).filter(|(of, _)| *of == version).cloned());
+    let holder = match kept {
+        Some((_, holder)) => holder,
+        None => {
+            let call = Call::Identify { hash: hash.clone() };
+            let Reply::Principal(holder) = remote::tenant(env, &tenant, &call).await? else {
+                return Err(unexpected());
+            };
+            let holder = holder.map(|holder| *holder);
+            KEYS.with_borrow_mut(|keys| {
+                if keys.len() >= KEYS_MAX {
+                    keys.pop_first();
+                }
+                keys.insert(hash, (version, holder.clone()));
+            });
+            holder
+        }
+    };
+    holder
+        .filter(|holder| holder.tenant == tenant && now() < holder.expires_at)
+        .ok_or_else(unknown_key)
+}
+
+fn unknown_key() -> Error {
+    let message = "The API key is good no longer: it was deleted, or rotated, or has expired.";
+    Error::new(ErrorCode::Unauthorized, message)
+}
+
+/// The refusal where the gate answered another question.
+pub fn unexpected() -> Error {
+    Error::new(ErrorCode::InternalError, "The gate answered another question.")
+}
