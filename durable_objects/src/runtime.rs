@@ -11,16 +11,18 @@ use tidegate_engine::composition::{Action, Plan, checkpoint_of};
 use tidegate_engine::hub::Run;
 use tidegate_engine::jobs::payload_name;
 use tidegate_engine::progress::Thinner;
+use tidegate_engine::upstreams::Edge;
 use tidegate_identity::webhook::WebhookSecret;
 use tidegate_patterns::endpoint;
 use tidegate_patterns::operation::{Callback, Context, Done, Facts, Incoming, Invocation, Opened, Outgoing};
 use tidegate_protocol::calls::executor::{Assignment, Execute, Outcome};
 use tidegate_protocol::calls::jobs;
 use tidegate_protocol::calls::reporting::MetadataPatch;
+use tidegate_protocol::calls::upstreams::{Consult, Standing};
 use tidegate_protocol::calls::versions::RevisionRule;
 use tidegate_protocol::error::TimeLimit;
 use tidegate_protocol::event::{JsonText, Payload, Progress};
-use tidegate_protocol::ids::{FencingToken, JobId, ObjectName, StreamName, TenantId, UserId};
+use tidegate_protocol::ids::{ActionName, FencingToken, JobId, ObjectName, StreamName, TenantId, UserId};
 use tidegate_protocol::limits::{RESULT_BYTES_MAX, RESULT_ROW_BYTES_MAX};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
@@ -28,9 +30,9 @@ use worker::{AbortController, Bucket, Env, Fetch, Fetcher, Headers, Method, Requ
 
 use crate::gathering::Gathering;
 use crate::object_reader::ObjectReader;
-use crate::platform::{deployment_key, log_error, now, unavailable};
+use crate::platform::{deployment_key, log_error, now, random, unavailable};
 use crate::reports::Reports;
-use crate::{attempts, plans, storage, timer};
+use crate::{attempts, plans, storage, timer, upstreams};
 
 /// The attempt of a job, to which reports go.
 struct Attempt {
@@ -332,6 +334,18 @@ impl Context for Runtime {
         within(request, None).await
     }
 
+    fn random(&self) -> u64 {
+        random()
+    }
+
+    fn edge(&self, upstream: &str, key: &str) -> Rc<RefCell<Edge>> {
+        upstreams::edge(&self.tenant, upstream, key)
+    }
+
+    async fn consult(&self, consult: Consult) -> Result<Standing, Error> {
+        Box::pin(upstreams::consult(&self.env, &self.tenant, consult)).await
+    }
+
     async fn fetch_worker(&self, binding: &str, request: Outgoing) -> Result<Incoming, Error> {
         let worker = self.env.service(binding).map_err(|cause| {
             log_error("a handler's binding", cause);
@@ -380,18 +394,30 @@ fn variable(env: &Env, name: &str) -> Option<String> {
     env.var(name).ok().map(|value| value.to_string())
 }
 
+/// Ends a request whose answer nobody waits for any more: it took too long, or another one came first.
+struct AbortOnDrop(Option<AbortController>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        if let Some(controller) = self.0.take() {
+            controller.abort();
+        }
+    }
+}
+
 /// Makes a request of an upstream, or of a Worker, in the time that it may take.
 async fn within(request: Outgoing, worker: Option<Fetcher>) -> Result<Incoming, Error> {
     let controller = AbortController::default();
     let signal = controller.signal();
+    let mut aborted = AbortOnDrop(Some(controller));
     let call = pin!(exchange(&request, worker, &signal));
     let timer = pin!(timer::sleep(request.timeout_ms));
     match select(call, timer).await {
-        Either::Left((answer, _)) => answer,
-        Either::Right(((), _)) => {
-            controller.abort();
-            Err(Error::timed_out(TimeLimit::Upstream, request.timeout_ms))
+        Either::Left((answer, _)) => {
+            aborted.0 = None;
+            answer
         }
+        Either::Right(((), _)) => Err(Error::timed_out(TimeLimit::Upstream, request.timeout_ms)),
     }
 }
 
@@ -457,6 +483,8 @@ fn invocation(plan: &Plan, action: &Action, payload: JsonText, user: UserId) -> 
     Invocation {
         pattern: action.pattern.clone(),
         operation: action.operation.clone(),
+        instance: action.instance.clone(),
+        action: action.name.clone(),
         config: config.unwrap_or_else(JsonText::null),
         settings: action.settings.clone(),
         payload,
@@ -470,10 +498,12 @@ fn invocation(plan: &Plan, action: &Action, payload: JsonText, user: UserId) -> 
 }
 
 /// What is run to send a message: no action of any plan.
-fn telling(payload: JsonText, user: UserId) -> Invocation {
+fn telling(action: ActionName, payload: JsonText, user: UserId) -> Invocation {
     Invocation {
         pattern: String::new(),
         operation: String::new(),
+        instance: String::new(),
+        action,
         config: JsonText::null(),
         settings: JsonText::null(),
         payload,
@@ -611,7 +641,7 @@ async fn attempt(env: Env, tenant: &TenantId, reports: Rc<Reports>, execute: Exe
     let timeout_ms = execute.deadline.since(now());
     let mut call = match &plan {
         Some(plan) => invocation(plan, plan.action(&execute.action)?, payload, execute.user),
-        None => telling(payload, execute.user),
+        None => telling(execute.action.clone(), payload, execute.user),
     };
     call.attempt = execute.attempt;
     call.effect_key = Some(format!("{job}"));

@@ -12,11 +12,13 @@ use tidegate_engine::admission::{Gate, Outcome, Recalls};
 use tidegate_engine::audit;
 use tidegate_engine::database::{DatabaseError, migrate};
 use tidegate_engine::tenancy::{self, Effect, Step};
+use tidegate_engine::upstreams::{Breakers, Changed};
 use tidegate_protocol::calls::admission::{Ask, Returned};
 use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::calls::spread::Growth;
 use tidegate_protocol::calls::tenant::{Call, Reply};
-use tidegate_protocol::calls::{Answered, hub, jobs};
+use tidegate_protocol::calls::upstreams::{BreakerChange, Consult};
+use tidegate_protocol::calls::{Answered, Caller, hub, jobs};
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::{HubIndex, ObjectName, ShardIndex};
 use tidegate_protocol::{Error, ErrorCode};
@@ -41,6 +43,7 @@ struct Shell {
     name: Option<ObjectName>,
     migrated: Cell<bool>,
     limits: RefCell<Gate>,
+    breakers: RefCell<Breakers>,
 }
 
 impl DurableObject for Tenant {
@@ -56,6 +59,7 @@ impl DurableObject for Tenant {
             name,
             migrated: Cell::new(false),
             limits: RefCell::default(),
+            breakers: RefCell::default(),
         };
         Self {
             shell: AssertUnwindSafe(Rc::new(shell)),
@@ -87,6 +91,14 @@ impl Tenant {
                 Call::Admit(ask) => shell.admit(&ask).await,
                 Call::GiveBack { hub, returned } => shell.take_back(hub, &returned),
                 Call::Limits { limit, from, count } => shell.show_limits(&limit, &from, count),
+                Call::Consult(consult) => shell.consult(&consult),
+                Call::Upstreams => shell.show_upstreams(),
+                Call::SetBreaker {
+                    upstream,
+                    key,
+                    change,
+                    caller,
+                } => shell.set_breaker(&upstream, &key, change, &caller),
                 call => shell.answer(call),
             })
         })
@@ -189,6 +201,60 @@ impl Shell {
         JsonText::of(&view)
             .map(Reply::Limits)
             .ok_or_else(|| Error::new(ErrorCode::InternalError, "The limits could not be written."))
+    }
+
+    /// A turn about breakers. What is in memory goes with what was not stored.
+    fn breaker_turn<T>(
+        &self,
+        turn: impl FnOnce(&mut Breakers, &ObjectDatabase) -> core::result::Result<T, DatabaseError>,
+    ) -> core::result::Result<T, Error> {
+        let done = self.turn(|_, db| turn(&mut self.breakers.borrow_mut(), db));
+        if done.is_err() {
+            *self.breakers.borrow_mut() = Breakers::default();
+        }
+        done
+    }
+
+    fn consult(&self, consult: &Consult) -> core::result::Result<Reply, Error> {
+        let (standing, changes) = self.breaker_turn(|breakers, db| breakers.consult(db, now(), consult))?;
+        self.log_changes(&changes);
+        Ok(Reply::Standing(standing))
+    }
+
+    fn set_breaker(
+        &self,
+        upstream: &str,
+        key: &str,
+        change: BreakerChange,
+        caller: &Caller,
+    ) -> core::result::Result<Reply, Error> {
+        let changes = self.breaker_turn(|breakers, db| breakers.set(db, now(), (upstream, key), change, caller))?;
+        self.log_changes(&changes);
+        self.show_upstreams()
+    }
+
+    fn show_upstreams(&self) -> core::result::Result<Reply, Error> {
+        let view = self.breaker_turn(|breakers, db| breakers.show(db, now()))?;
+        JsonText::of(&view)
+            .map(Reply::Upstreams)
+            .ok_or_else(|| Error::new(ErrorCode::InternalError, "The breakers could not be written."))
+    }
+
+    /// A line of JSON for each change of a breaker's state: the events by which operators are warned.
+    fn log_changes(&self, changes: &[Changed]) {
+        let Some(name) = &self.name else { return };
+        for changed in changes {
+            let key = JsonText::of(&changed.key).unwrap_or_else(JsonText::null);
+            worker::console_warn!(
+                r#"{{"event":"breaker","tenant":"{}","upstream":"{}","key":{},"from":"{}","to":"{}","why":"{}"}}"#,
+                name.tenant(),
+                changed.upstream,
+                key.as_str(),
+                changed.from.as_str(),
+                changed.to.as_str(),
+                changed.why.as_str()
+            );
+        }
     }
 
     /// The alarm: what was not confirmed is told again.

@@ -23,3 +23,4 @@ pub mod progress;
 pub mod reporting;
 pub mod schedules;
 pub mod tenancy;
+pub mod upstreams;

@@ -6,10 +6,12 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::Caller;
 use super::admission::{Ask, Decided, Returned};
 use super::audit::Act;
 use super::schedules::Schedule;
 use super::spread::Spreads;
+use super::upstreams::{BreakerChange, Consult, Standing};
 use crate::event::JsonText;
 use crate::ids::{HubIndex, Revision, ShardIndex, UserId};
 use crate::time::UnixMs;
@@ -115,6 +117,21 @@ pub enum Call {
         /// At most so many.
         count: u32,
     },
+    /// How does this breaker stand, after these outcomes? Answered by [`Reply::Standing`].
+    Consult(Box<Consult>),
+    /// Show the breakers.
+    Upstreams,
+    /// Open, close or disable a breaker by hand. Answered by [`Reply::Upstreams`].
+    SetBreaker {
+        /// The upstream.
+        upstream: String,
+        /// The breaker's key; empty: that of the upstream, which holds for all of its keys.
+        key: String,
+        /// What is done.
+        change: BreakerChange,
+        /// Who does it.
+        caller: Caller,
+    },
 }
 
 /// An entry of the audit trail on its way to the gate.
@@ -160,4 +177,8 @@ pub enum Reply {
     TakenBack,
     /// The limits, as the API shows them: a [`crate::http::LimitsView`]. As text, which whoever asked passes on.
     Limits(JsonText),
+    /// How a breaker stands.
+    Standing(Standing),
+    /// The breakers, as the API shows them: a [`crate::http::UpstreamsView`]. As text, which whoever asked passes on.
+    Upstreams(JsonText),
 }

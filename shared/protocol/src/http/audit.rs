@@ -72,6 +72,12 @@ acts! {
     DeadLettersDiscarded = "dead_letters.discarded",
     /// What had not ended of a batch was cancelled.
     BatchCancelled = "batch.cancelled",
+    /// A breaker was opened by hand.
+    UpstreamOpened = "upstream.opened",
+    /// A breaker was closed by hand.
+    UpstreamClosed = "upstream.closed",
+    /// A breaker was disabled.
+    UpstreamDisabled = "upstream.disabled",
 }
 
 impl AuditWhat {
@@ -157,6 +163,12 @@ pub struct AuditTarget {
     /// The job that does an ended one again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redriven_to: Option<JobId>,
+    /// The upstream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<String>,
+    /// The key of its breaker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// How far it went.
