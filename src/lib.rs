@@ -126,8 +126,8 @@ async fn serve(
         Route::Composition => tenants::composition(env, &principal).await,
         Route::Audit => audit::show(request, env, &principal).await,
         Route::Limits => limits::show(request, env, &principal).await,
-        Route::Upstreams => upstreams::show(env, &principal).await,
-        Route::Upstream(name, change) => upstreams::change(request, env, &principal, &name, change).await,
+        Route::Upstreams => upstreams::handle(request, env, &principal, None).await,
+        Route::Upstream(name, change) => upstreams::handle(request, env, &principal, Some((name, change))).await,
         Route::WebhookSecret => webhooks::secret(env, &principal),
         Route::NotYet(what) => {
             let message = format!("`{what}` is part of the protocol, but not there yet.");

@@ -1,6 +1,8 @@
 //! `/v1/admin/upstreams`: how the breakers of upstreams stand, and opening, closing and disabling them by hand.
 
+use futures_util::future::LocalBoxFuture;
 use tidegate_durable_objects::{plans, remote};
+use tidegate_engine::composition::Plan;
 use tidegate_patterns::http;
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::tenant::{Call, Reply};
@@ -15,55 +17,50 @@ use crate::audit::acting;
 use crate::jobs::queries;
 use crate::tenants::{check_admin, unexpected};
 
-/// `GET`: every breaker that the tenant's gate has heard of.
-///
-/// Errors: `FORBIDDEN` without the scope `admin`.
-pub async fn show(env: &Env, principal: &Principal) -> Result<Response, Error> {
-    check_admin(principal)?;
-    ask(env, principal, &Call::Upstreams).await
-}
-
-/// `POST`: changes the breaker of an upstream of the active composition, or that of the key which the query names.
+/// `GET`: every breaker that the tenant's gate has heard of. `POST`: changes the breaker of an upstream of the active
+/// composition, or that of the key which the query names.
 ///
 /// Errors: `FORBIDDEN` without the scope `admin`; `VALIDATION_ERROR` with every fault of the query; `NOT_FOUND` for an upstream
 /// that is not there; `CONFLICT` for one that has no breaker.
-pub async fn change(
+pub async fn handle(
     request: &Request,
     env: &Env,
     principal: &Principal,
-    name: &str,
-    change: BreakerChange,
+    change: Option<(String, BreakerChange)>,
 ) -> Result<Response, Error> {
     check_admin(principal)?;
-    let key = key(&queries(request)?)?;
-    let plan = plans::active(env, &principal.tenant).await?;
-    let (instance, upstream) = name.rsplit_once('.').ok_or_else(Error::not_found)?;
-    let instance = plan
-        .patterns
-        .get(instance)
-        .filter(|instance| instance.pattern == "http");
-    let config = http::Config::parse(&instance.ok_or_else(Error::not_found)?.config)?;
-    let upstream = config.upstreams.get(upstream).ok_or_else(Error::not_found)?;
-    if upstream.reliability.breaker.is_none() {
-        return Err(Error::new(
-            ErrorCode::Conflict,
-            "The upstream has no breaker: nobody would ask how it stands.",
-        ));
-    }
-    let call = Call::SetBreaker {
-        upstream: name.to_owned(),
-        key,
-        change,
-        caller: acting(request, principal),
+    let call = match change {
+        None => Call::Upstreams,
+        Some((upstream, change)) => {
+            let key = key(&queries(request)?)?;
+            let plan: LocalBoxFuture<'_, _> = Box::pin(plans::active(env, &principal.tenant));
+            check(&*plan.await?, &upstream)?;
+            Call::SetBreaker {
+                upstream,
+                key,
+                change,
+                caller: acting(request, principal),
+            }
+        }
     };
-    ask(env, principal, &call).await
-}
-
-async fn ask(env: &Env, principal: &Principal, call: &Call) -> Result<Response, Error> {
-    match remote::tenant(env, &principal.tenant, call).await? {
+    match remote::tenant(env, &principal.tenant, &call).await? {
         Reply::Upstreams(view) => answer::json(&view, 200),
         _ => Err(unexpected()),
     }
+}
+
+fn check(plan: &Plan, name: &str) -> Result<(), Error> {
+    let (instance, upstream) = name.rsplit_once('.').ok_or_else(Error::not_found)?;
+    let instance = plan.patterns.get(instance).filter(|instance| instance.pattern == "http");
+    let config = http::Config::parse(&instance.ok_or_else(Error::not_found)?.config)?;
+    let upstream = config.upstreams.get(upstream).ok_or_else(Error::not_found)?;
+    if upstream.reliability.breaker.is_some() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorCode::Conflict,
+        "The upstream has no breaker: nobody would ask how it stands.",
+    ))
 }
 
 fn key(pairs: &[(String, String)]) -> Result<String, Error> {

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
 
-use futures_util::future::{Either, join_all, select};
+use futures_util::future::{Either, LocalBoxFuture, join_all, select};
 use futures_util::{FutureExt, StreamExt};
 use tidegate_engine::composition::{Action, Plan, checkpoint_of};
 use tidegate_engine::hub::Run;
@@ -331,7 +331,9 @@ impl Context for Runtime {
     }
 
     async fn fetch(&self, request: Outgoing) -> Result<Incoming, Error> {
-        within(request, None).await
+        // Boxed as what it does, so that it is in the bundle once and not for each place where a pattern waits for it.
+        let call: LocalBoxFuture<'_, _> = Box::pin(within(request, None));
+        call.await
     }
 
     fn random(&self) -> u64 {
@@ -343,7 +345,8 @@ impl Context for Runtime {
     }
 
     async fn consult(&self, consult: Consult) -> Result<Standing, Error> {
-        Box::pin(upstreams::consult(&self.env, &self.tenant, consult)).await
+        let call: LocalBoxFuture<'_, _> = Box::pin(upstreams::consult(&self.env, &self.tenant, consult));
+        call.await
     }
 
     async fn fetch_worker(&self, binding: &str, request: Outgoing) -> Result<Incoming, Error> {

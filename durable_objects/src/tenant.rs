@@ -17,8 +17,7 @@ use tidegate_protocol::calls::admission::{Ask, Returned};
 use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::calls::spread::Growth;
 use tidegate_protocol::calls::tenant::{Call, Reply};
-use tidegate_protocol::calls::upstreams::{BreakerChange, Consult};
-use tidegate_protocol::calls::{Answered, Caller, hub, jobs};
+use tidegate_protocol::calls::{Answered, hub, jobs};
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::{HubIndex, ObjectName, ShardIndex};
 use tidegate_protocol::{Error, ErrorCode};
@@ -91,14 +90,7 @@ impl Tenant {
                 Call::Admit(ask) => shell.admit(&ask).await,
                 Call::GiveBack { hub, returned } => shell.take_back(hub, &returned),
                 Call::Limits { limit, from, count } => shell.show_limits(&limit, &from, count),
-                Call::Consult(consult) => shell.consult(&consult),
-                Call::Upstreams => shell.show_upstreams(),
-                Call::SetBreaker {
-                    upstream,
-                    key,
-                    change,
-                    caller,
-                } => shell.set_breaker(&upstream, &key, change, &caller),
+                call @ (Call::Consult(_) | Call::Upstreams | Call::SetBreaker { .. }) => shell.about_breakers(&call),
                 call => shell.answer(call),
             })
         })
@@ -204,40 +196,17 @@ impl Shell {
     }
 
     /// A turn about breakers. What is in memory goes with what was not stored.
-    fn breaker_turn<T>(
-        &self,
-        turn: impl FnOnce(&mut Breakers, &ObjectDatabase) -> core::result::Result<T, DatabaseError>,
-    ) -> core::result::Result<T, Error> {
-        let done = self.turn(|_, db| turn(&mut self.breakers.borrow_mut(), db));
-        if done.is_err() {
-            *self.breakers.borrow_mut() = Breakers::default();
+    fn about_breakers(&self, call: &Call) -> core::result::Result<Reply, Error> {
+        match self.turn(|_, db| self.breakers.borrow_mut().handle(db, now(), call)) {
+            Ok((reply, changes)) => {
+                self.log_changes(&changes);
+                reply.ok_or_else(|| Error::new(ErrorCode::InternalError, "The breakers could not be written."))
+            }
+            Err(error) => {
+                *self.breakers.borrow_mut() = Breakers::default();
+                Err(error)
+            }
         }
-        done
-    }
-
-    fn consult(&self, consult: &Consult) -> core::result::Result<Reply, Error> {
-        let (standing, changes) = self.breaker_turn(|breakers, db| breakers.consult(db, now(), consult))?;
-        self.log_changes(&changes);
-        Ok(Reply::Standing(standing))
-    }
-
-    fn set_breaker(
-        &self,
-        upstream: &str,
-        key: &str,
-        change: BreakerChange,
-        caller: &Caller,
-    ) -> core::result::Result<Reply, Error> {
-        let changes = self.breaker_turn(|breakers, db| breakers.set(db, now(), (upstream, key), change, caller))?;
-        self.log_changes(&changes);
-        self.show_upstreams()
-    }
-
-    fn show_upstreams(&self) -> core::result::Result<Reply, Error> {
-        let view = self.breaker_turn(|breakers, db| breakers.show(db, now()))?;
-        JsonText::of(&view)
-            .map(Reply::Upstreams)
-            .ok_or_else(|| Error::new(ErrorCode::InternalError, "The breakers could not be written."))
     }
 
     /// A line of JSON for each change of a breaker's state: the events by which operators are warned.

@@ -8,8 +8,7 @@
 
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
-use tidegate_protocol::calls::upstreams::{BreakerChange, BreakerRule, BreakerState, Outcomes, Standing};
+use tidegate_protocol::calls::upstreams::{BreakerChange, BreakerRule, BreakerState, Numbers, Outcomes, Standing};
 use tidegate_protocol::time::UnixMs;
 
 /// Parts in which a window of time slides: what is forgotten at once is a tenth of it.
@@ -42,6 +41,28 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason, in the order of their numbers.
+    const ALL: [Self; 7] = [
+        Self::FailuresInARow,
+        Self::FailureShare,
+        Self::SlowShare,
+        Self::TimeToProbe,
+        Self::ProbeFailed,
+        Self::ProbesSucceeded,
+        Self::ByHand,
+    ];
+
+    /// The reason as a number.
+    pub fn number(self) -> u64 {
+        let place = Self::ALL.iter().position(|reason| *reason == self);
+        place.and_then(|place| u64::try_from(place).ok()).unwrap_or(0)
+    }
+
+    /// The reason of this number, if it is one.
+    pub fn of_number(number: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.number() == number)
+    }
+
     /// The reason in a few words.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -57,7 +78,7 @@ impl Reason {
 }
 
 /// A part of a window of time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     /// The number of the part.
     slot: u64,
@@ -70,14 +91,14 @@ pub struct Counts {
 }
 
 /// A probe under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Probe {
     id: u64,
     lapses: UnixMs,
 }
 
 /// The state of a breaker.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Breaker {
     state: BreakerState,
     generation: u64,
@@ -107,6 +128,59 @@ impl Default for Breaker {
 }
 
 impl Breaker {
+    /// Writes it at the end of a list of numbers, for its row.
+    pub fn write(&self, list: &mut Vec<u64>) {
+        let many = |count: usize| u64::try_from(count).unwrap_or(0);
+        list.extend([
+            self.state.number(),
+            self.generation,
+            self.until.0,
+            self.streak.into(),
+            self.succeeded.into(),
+            self.last_probe,
+            many(self.slots.len()),
+            many(self.probes.len()),
+            many(self.recent.len()),
+        ]);
+        for part in &self.slots {
+            list.extend([part.slot, part.calls.into(), part.failed.into(), part.slow.into()]);
+        }
+        for probe in &self.probes {
+            list.extend([probe.id, probe.lapses.0]);
+        }
+        list.extend(self.recent.iter().map(|outcome| u64::from(*outcome)));
+    }
+
+    /// Reads what [`Self::write`] wrote.
+    pub fn read(list: &mut Numbers) -> Self {
+        let mut breaker = Self {
+            state: BreakerState::of_number(list.take()),
+            generation: list.take(),
+            until: UnixMs(list.take()),
+            streak: list.take_small(),
+            succeeded: list.take_small(),
+            last_probe: list.take(),
+            ..Self::default()
+        };
+        let (slots, probes, recent) = (list.take(), list.take(), list.take());
+        breaker.slots = (0..slots)
+            .map(|_| Counts {
+                slot: list.take(),
+                calls: list.take_small(),
+                failed: list.take_small(),
+                slow: list.take_small(),
+            })
+            .collect();
+        breaker.probes = (0..probes)
+            .map(|_| Probe {
+                id: list.take(),
+                lapses: UnixMs(list.take()),
+            })
+            .collect();
+        breaker.recent = (0..recent).map(|_| u8::try_from(list.take()).unwrap_or(0)).collect();
+        breaker
+    }
+
     /// Its state.
     pub fn state(&self) -> BreakerState {
         self.state

@@ -9,9 +9,10 @@ use alloc::borrow::ToOwned;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
 use tidegate_protocol::calls::Caller;
-use tidegate_protocol::calls::upstreams::{BreakerChange, BreakerState, Consult, Standing};
+use tidegate_protocol::calls::tenant::{Call, Reply};
+use tidegate_protocol::calls::upstreams::{BreakerChange, BreakerState, Consult, Numbers, Standing};
+use tidegate_protocol::event::JsonText;
 use tidegate_protocol::http::{AuditTarget, AuditWhat, BreakerChanged, BreakerView, UpstreamsView};
 use tidegate_protocol::time::UnixMs;
 
@@ -57,18 +58,13 @@ pub struct Changed {
     pub why: Reason,
 }
 
-/// What is stored of a breaker.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-struct Stored {
-    breaker: Breaker,
-    changes: Vec<BreakerChanged>,
-}
-
 #[derive(Debug, Clone)]
 struct Kept {
     upstream: String,
     key: String,
-    stored: Stored,
+    breaker: Breaker,
+    /// When its state changed of late, to what, and why.
+    changes: Vec<(UnixMs, BreakerState, Reason)>,
     has_row: bool,
     written_at: UnixMs,
     heard_at: UnixMs,
@@ -79,6 +75,32 @@ struct Kept {
 pub struct Breakers(Vec<Kept>);
 
 impl Breakers {
+    /// Answers a call about breakers, any other one with all of them, and says what has changed. `None` where the answer
+    /// cannot be written.
+    ///
+    /// Errors: the database's. What is in memory is no longer right then.
+    pub fn handle(
+        &mut self,
+        db: &impl Database,
+        now: UnixMs,
+        call: &Call,
+    ) -> Result<(Option<Reply>, Vec<Changed>), DatabaseError> {
+        let changes = match call {
+            Call::Consult(consult) => {
+                let (standing, changes) = self.consult(db, now, consult)?;
+                return Ok((Some(Reply::Standing(standing)), changes));
+            }
+            Call::SetBreaker {
+                upstream,
+                key,
+                change,
+                caller,
+            } => self.set(db, now, (upstream, key), *change, caller)?,
+            _ => Vec::new(),
+        };
+        Ok((JsonText::of(&self.show(db, now)?).map(Reply::Upstreams), changes))
+    }
+
     /// Counts what is told, and says how the breaker stands. What holds for the whole upstream by hand holds for each of
     /// its keys.
     ///
@@ -90,7 +112,7 @@ impl Breakers {
         consult: &Consult,
     ) -> Result<(Standing, Vec<Changed>), DatabaseError> {
         if !consult.key.is_empty() {
-            let whole = &self.find(db, now, &consult.upstream, "")?.stored.breaker;
+            let whole = &self.find(db, now, &consult.upstream, "")?.breaker;
             if matches!(whole.state(), BreakerState::HeldOpen | BreakerState::Disabled) {
                 let mut standing = whole.standing(now);
                 // The outcomes of these calls are nothing to the breaker of the key.
@@ -100,18 +122,18 @@ impl Breakers {
         }
         let kept = self.find(db, now, &consult.upstream, &consult.key)?;
         kept.heard_at = now;
-        let breaker = &mut kept.stored.breaker;
+        let breaker = &mut kept.breaker;
         let (mut from, streak) = (breaker.state(), breaker.streak());
         let recorded = breaker.record(&consult.rule, now, consult.generation, &consult.outcomes, consult.probe);
         let counts = consult.outcomes.speak_against() || breaker.streak() != streak;
         let mut changes = Vec::new();
         if let Some(why) = recorded {
             changes.push(kept.changed(now, from, why));
-            from = kept.stored.breaker.state();
+            from = kept.breaker.state();
         }
-        let mut standing = kept.stored.breaker.standing(now);
+        let mut standing = kept.breaker.standing(now);
         if consult.wants {
-            let (asked, why) = kept.stored.breaker.ask(&consult.rule, now, consult.probe_ms);
+            let (asked, why) = kept.breaker.ask(&consult.rule, now, consult.probe_ms);
             standing = asked;
             changes.extend(why.map(|why| kept.changed(now, from, why)));
         }
@@ -136,8 +158,8 @@ impl Breakers {
         caller: &Caller,
     ) -> Result<Vec<Changed>, DatabaseError> {
         let kept = self.find(db, now, upstream, key)?;
-        let from = kept.stored.breaker.state();
-        if !kept.stored.breaker.set(change) {
+        let from = kept.breaker.state();
+        if !kept.breaker.set(change) {
             return Ok(Vec::new());
         }
         let changed = kept.changed(now, from, Reason::ByHand);
@@ -156,20 +178,27 @@ impl Breakers {
         Ok(alloc::vec![changed])
     }
 
-    /// Every breaker that has changed its state or failed lately, by upstream and key, and those in memory.
+    /// Every breaker that has changed its state or failed lately, by upstream and key, and then those that are only in
+    /// memory.
     ///
     /// Errors: the database's.
     pub fn show(&self, db: &impl Database, now: UnixMs) -> Result<UpstreamsView, DatabaseError> {
-        let rows = db.run("-- upstreams::show\nSELECT upstream, key, state FROM breaker", &[])?;
-        let mut breakers: Vec<BreakerView> = self.0.iter().map(|kept| kept.view(now)).collect();
+        let rows = db.run(
+            "-- upstreams::show\nSELECT upstream, key, state FROM breaker ORDER BY upstream, key",
+            &[],
+        )?;
+        let mut breakers = Vec::with_capacity(rows.len());
         for mut row in rows {
             let (upstream, key) = (row.text()?, row.text()?);
-            if self.place(&upstream, &key).is_none() {
-                let stored = from_blob(&row.blob()?)?;
-                breakers.push(Kept::new(&upstream, &key, Some(stored), now).view(now));
+            if let Some(kept) = self.place(&upstream, &key).and_then(|place| self.0.get(place)) {
+                breakers.push(kept.view(now));
+                continue;
             }
+            let mut stored = Kept::new(&upstream, &key, now);
+            stored.read(&row.blob()?)?;
+            breakers.push(stored.view(now));
         }
-        breakers.sort_unstable_by(|one, other| (&one.upstream, &one.key).cmp(&(&other.upstream, &other.key)));
+        breakers.extend(self.0.iter().filter(|kept| !kept.has_row).map(|kept| kept.view(now)));
         Ok(UpstreamsView { breakers })
     }
 
@@ -188,14 +217,16 @@ impl Breakers {
                     SELECT state FROM breaker WHERE upstream = ? AND key = ?",
                     &[Value::Text(upstream), Value::Text(key)],
                 )?;
-                let row = rows.into_iter().next();
-                let stored = row.map(|mut row| from_blob(&row.blob()?)).transpose()?;
+                let mut kept = Kept::new(upstream, key, now);
+                if let Some(mut row) = rows.into_iter().next() {
+                    kept.read(&row.blob()?)?;
+                }
                 if self.0.len() >= KEPT_MAX {
                     let longest = self.0.iter().enumerate().min_by_key(|(_, kept)| kept.heard_at);
                     let longest = longest.map_or(0, |(place, _)| place);
                     self.0.swap_remove(longest);
                 }
-                self.0.push(Kept::new(upstream, key, stored, now));
+                self.0.push(kept);
                 self.0.len() - 1
             }
         };
@@ -206,28 +237,48 @@ impl Breakers {
 }
 
 impl Kept {
-    fn new(upstream: &str, key: &str, stored: Option<Stored>, now: UnixMs) -> Self {
+    fn new(upstream: &str, key: &str, now: UnixMs) -> Self {
         Self {
             upstream: upstream.to_owned(),
             key: key.to_owned(),
-            has_row: stored.is_some(),
-            stored: stored.unwrap_or_default(),
+            breaker: Breaker::default(),
+            changes: Vec::new(),
+            has_row: false,
             written_at: UnixMs(0),
             heard_at: now,
         }
     }
 
+    /// Takes over what its row holds: a list of numbers.
+    fn read(&mut self, row: &[u8]) -> Result<(), DatabaseError> {
+        let mut list = Numbers::new(from_blob(row)?);
+        self.breaker = Breaker::read(&mut list);
+        for _ in 0..list.take() {
+            let (at, to) = (UnixMs(list.take()), BreakerState::of_number(list.take()));
+            self.changes.extend(Reason::of_number(list.take()).map(|why| (at, to, why)));
+        }
+        self.has_row = true;
+        Ok(())
+    }
+
+    /// What its row holds.
+    fn row(&self) -> Result<Vec<u8>, DatabaseError> {
+        let mut list = Vec::with_capacity(64);
+        self.breaker.write(&mut list);
+        list.push(u64::try_from(self.changes.len()).unwrap_or(0));
+        for (at, to, why) in &self.changes {
+            list.extend([at.0, to.number(), why.number()]);
+        }
+        to_blob(&list)
+    }
+
     fn changed(&mut self, now: UnixMs, from: BreakerState, why: Reason) -> Changed {
-        let to = self.stored.breaker.state();
-        let changes = &mut self.stored.changes;
+        let to = self.breaker.state();
+        let changes = &mut self.changes;
         if changes.len() >= CHANGES_MAX {
             changes.remove(0);
         }
-        changes.push(BreakerChanged {
-            at: now,
-            to,
-            why: why.as_str().to_string(),
-        });
+        changes.push((now, to, why));
         Changed {
             upstream: self.upstream.clone(),
             key: self.key.clone(),
@@ -238,7 +289,7 @@ impl Kept {
     }
 
     fn write(&mut self, db: &impl Database, now: UnixMs) -> Result<(), DatabaseError> {
-        let kept_until = match self.stored.breaker.state() {
+        let kept_until = match self.breaker.state() {
             BreakerState::HeldOpen | BreakerState::Disabled => FOREVER,
             BreakerState::Closed | BreakerState::Open | BreakerState::HalfOpen => now.0.saturating_add(REMEMBERED_MS),
         };
@@ -253,7 +304,7 @@ impl Kept {
                 Value::Text(&self.upstream),
                 Value::Text(&self.key),
                 Value::Number(kept_until),
-                Value::Blob(&to_blob(&self.stored)?),
+                Value::Blob(&self.row()?),
             ],
         )?;
         (self.has_row, self.written_at) = (true, now);
@@ -261,7 +312,7 @@ impl Kept {
     }
 
     fn view(&self, now: UnixMs) -> BreakerView {
-        let breaker = &self.stored.breaker;
+        let breaker = &self.breaker;
         let counted = breaker.counted();
         BreakerView {
             upstream: self.upstream.clone(),
@@ -273,7 +324,15 @@ impl Kept {
             failed: counted.failed,
             slow: counted.slow,
             probes: breaker.probes(now),
-            changes: self.stored.changes.clone(),
+            changes: self
+                .changes
+                .iter()
+                .map(|(at, to, why)| BreakerChanged {
+                    at: *at,
+                    to: *to,
+                    why: why.as_str().to_string(),
+                })
+                .collect(),
         }
     }
 }

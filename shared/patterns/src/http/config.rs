@@ -103,7 +103,10 @@ impl Config {
 fn check_fallbacks(upstreams: &Value, pointer: &str, faults: &mut Vec<Fault>) {
     let Some(upstreams) = upstreams.as_object() else { return };
     for (name, upstream) in upstreams {
-        let Some(other) = upstream.pointer("/fallback/upstream").and_then(Value::as_str) else {
+        let Some(other) = upstream
+            .get("fallback")
+            .and_then(|fallback| fallback.get("upstream")?.as_str())
+        else {
             continue;
         };
         if other == name || !upstreams.contains_key(other) {
