@@ -1,12 +1,11 @@
 //! `/v1/admin/upstreams`: how the breakers of upstreams stand, and opening, closing and disabling them by hand.
 
-use futures_util::future::LocalBoxFuture;
 use tidegate_durable_objects::{plans, remote};
 use tidegate_engine::composition::Plan;
 use tidegate_patterns::http;
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::tenant::{Call, Reply};
-use tidegate_protocol::calls::upstreams::BreakerChange;
+use tidegate_protocol::calls::upstreams::{BreakerChange, SetBreaker};
 use tidegate_protocol::fault::{escape_pointer, shorten};
 use tidegate_protocol::limits::ID_CHARS_MAX;
 use tidegate_protocol::{Error, ErrorCode, Fault};
@@ -33,14 +32,13 @@ pub async fn handle(
         None => Call::Upstreams,
         Some((upstream, change)) => {
             let key = key(&queries(request)?)?;
-            let plan: LocalBoxFuture<'_, _> = Box::pin(plans::active(env, &principal.tenant));
-            check(&*plan.await?, &upstream)?;
-            Call::SetBreaker {
+            check(&*plans::active(env, &principal.tenant).await?, &upstream)?;
+            Call::SetBreaker(Box::new(SetBreaker {
                 upstream,
                 key,
                 change,
                 caller: acting(request, principal),
-            }
+            }))
         }
     };
     match remote::tenant(env, &principal.tenant, &call).await? {
@@ -51,7 +49,10 @@ pub async fn handle(
 
 fn check(plan: &Plan, name: &str) -> Result<(), Error> {
     let (instance, upstream) = name.rsplit_once('.').ok_or_else(Error::not_found)?;
-    let instance = plan.patterns.get(instance).filter(|instance| instance.pattern == "http");
+    let instance = plan
+        .patterns
+        .get(instance)
+        .filter(|instance| instance.pattern == "http");
     let config = http::Config::parse(&instance.ok_or_else(Error::not_found)?.config)?;
     let upstream = config.upstreams.get(upstream).ok_or_else(Error::not_found)?;
     if upstream.reliability.breaker.is_some() {
@@ -71,7 +72,7 @@ fn key(pairs: &[(String, String)]) -> Result<String, Error> {
         match name.as_str() {
             "key" if value.chars().count() <= ID_CHARS_MAX => key.clone_from(value),
             "key" => faults.push(Fault::new(pointer, "at most 128 characters", value)),
-            other => faults.push(Fault::new(pointer, "no such condition", value).suggest(other, ["key"])),
+            _ => faults.push(Fault::new(pointer, "no such condition", value)),
         }
     }
     if faults.is_empty() {

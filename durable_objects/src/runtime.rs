@@ -606,7 +606,7 @@ async fn attempt(env: Env, tenant: &TenantId, reports: Rc<Reports>, execute: Exe
         Some(_) => None,
         None => Some(match execute.runs {
             RevisionRule::Accepted => plans::plan(&env, tenant, Some(&execute.revision)).await?,
-            RevisionRule::Latest => Box::pin(plans::active(&env, tenant)).await?,
+            RevisionRule::Latest => plans::active(&env, tenant).await?,
         }),
     };
     let (work, checkpoint) = match (&plan, execute.runs) {

@@ -90,7 +90,7 @@ impl Tenant {
                 Call::Admit(ask) => shell.admit(&ask).await,
                 Call::GiveBack { hub, returned } => shell.take_back(hub, &returned),
                 Call::Limits { limit, from, count } => shell.show_limits(&limit, &from, count),
-                call @ (Call::Consult(_) | Call::Upstreams | Call::SetBreaker { .. }) => shell.about_breakers(&call),
+                call @ (Call::Consult(_) | Call::Upstreams | Call::SetBreaker(_)) => shell.about_breakers(&call),
                 call => shell.answer(call),
             })
         })

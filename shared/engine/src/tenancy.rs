@@ -241,7 +241,7 @@ pub fn handle(
         | Call::Limits { .. }
         | Call::Consult(_)
         | Call::Upstreams
-        | Call::SetBreaker { .. } => {
+        | Call::SetBreaker(_) => {
             let message = "A question about limits or breakers reached the wrong part of the gate.";
             Ok((Err(Error::new(ErrorCode::InternalError, message)), Vec::new()))
         }

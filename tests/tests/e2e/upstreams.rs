@@ -56,7 +56,11 @@ fn document(url: &str, sections: &Value, others: &Value) -> Value {
     upstreams["main"] = main;
     let mut document = composition(None);
     document["patterns"]["up"] = json!({ "use": "http", "config": { "upstreams": upstreams } });
-    for (action, method, mode) in [("get", "GET", "sync"), ("post", "POST", "sync"), ("job", "POST", "async")] {
+    for (action, method, mode) in [
+        ("get", "GET", "sync"),
+        ("post", "POST", "sync"),
+        ("job", "POST", "async"),
+    ] {
         let with = json!({ "upstream": "main", "method": method });
         let retry = json!({ "attempts": 1 });
         document["actions"][action] = json!({ "run": "up.call", "mode": mode, "with": with, "timeout": "20s" });
@@ -84,7 +88,7 @@ fn code(client: &Client, action: &str) -> String {
     let (_, body) = ask(client, action);
     match body["code"].as_str() {
         Some(code) => code.to_owned(),
-        None => body["result"]["status"].to_string(),
+        None => body["data"]["status"].to_string(),
     }
 }
 
@@ -145,9 +149,17 @@ fn opens_and_closes(between: Between) {
     assert_eq!(code(&client, "get"), "200", "the probe");
     assert_eq!(job(&client)["result"]["status"], 200);
     let shown = breakers(&stage.tenant);
-    assert_eq!((&shown[0]["upstream"], &shown[0]["state"]), (&json!("up.main"), &json!("closed")));
+    assert_eq!(
+        (&shown[0]["upstream"], &shown[0]["state"]),
+        (&json!("up.main"), &json!("closed"))
+    );
     let changes = shown[0]["changes"].as_array().expect("changes");
-    let last: Vec<&str> = changes.iter().rev().take(3).filter_map(|change| change["to"].as_str()).collect();
+    let last: Vec<&str> = changes
+        .iter()
+        .rev()
+        .take(3)
+        .filter_map(|change| change["to"].as_str())
+        .collect();
     assert_eq!(last, ["closed", "half_open", "open"], "{shown}");
     stage.finish(None);
 }
@@ -156,15 +168,26 @@ fn opens_and_closes(between: Between) {
 fn a_400_is_one_call_and_opens_nothing() {
     let upstream = Moody::start();
     upstream.become_status(400);
-    let tenant = tenant(&upstream.handler.url(), &json!({ "retry": "standard", "breaker": breaker() }));
+    let tenant = tenant(
+        &upstream.handler.url(),
+        &json!({ "retry": "standard", "breaker": breaker() }),
+    );
     let client = tenant.client("alice");
-    eventually("the composition", || (code(&client, "get") == "UPSTREAM_ERROR").then_some(()));
+    eventually("the composition", || {
+        (code(&client, "get") == "UPSTREAM_ERROR").then_some(())
+    });
     let hits = upstream.hits();
     for calls in 1..=6 {
         assert_eq!(code(&client, "get"), "UPSTREAM_ERROR");
         assert_eq!(upstream.hits(), hits + calls);
     }
-    assert!(breakers(&tenant).as_array().expect("a list").iter().all(|one| one["state"] == "closed"));
+    assert!(
+        breakers(&tenant)
+            .as_array()
+            .expect("a list")
+            .iter()
+            .all(|one| one["state"] == "closed")
+    );
 }
 
 #[test]
@@ -187,9 +210,18 @@ fn retries_wait_as_the_upstream_asks_and_only_what_may_be_done_twice_is_tried_ag
     assert_eq!(upstream.received().len(), 3);
     assert_eq!(code(&client, "get"), "200");
     let ended = job(&client);
-    assert_eq!((&ended["status"], &ended["attempt"]), (&json!("succeeded"), &json!(1)), "{ended}");
+    assert_eq!(
+        (&ended["status"], &ended["attempt"]),
+        (&json!("succeeded"), &json!(1)),
+        "{ended}"
+    );
     let received = upstream.received();
-    let keys: Vec<&str> = received.iter().rev().take(2).map(|one| one.header("idempotency-key")).collect();
+    let keys: Vec<&str> = received
+        .iter()
+        .rev()
+        .take(2)
+        .map(|one| one.header("idempotency-key"))
+        .collect();
     assert_eq!((received.len(), keys[0]), (6, keys[1]));
     assert!(!keys[0].is_empty());
 }
@@ -237,8 +269,14 @@ fn a_breaker_is_opened_disabled_and_closed_by_hand_and_the_trail_tells_who() {
     assert_eq!(code(&client, "get"), "200");
     let entries = admin.get("/v1/admin/audit").json(200)["entries"].clone();
     let acts: Vec<&Value> = entries.as_array().expect("a list").iter().take(3).collect();
-    for (act, what) in acts.iter().zip(["upstream.closed", "upstream.disabled", "upstream.opened"]) {
-        assert_eq!((&act["what"], &act["target"]["upstream"]), (&json!(what), &json!("up.main")));
+    for (act, what) in acts
+        .iter()
+        .zip(["upstream.closed", "upstream.disabled", "upstream.opened"])
+    {
+        assert_eq!(
+            (&act["what"], &act["target"]["upstream"]),
+            (&json!(what), &json!("up.main"))
+        );
         assert_eq!(act["who"]["user"], "root");
     }
     // What is not there, has no breaker, or is not theirs.
@@ -269,9 +307,12 @@ fn a_fallback_answers_for_an_upstream_that_fails() {
     let client = stored.client("alice");
     let result = eventually("the composition", || {
         let (status, body) = ask(&client, "get");
-        (status == 200).then(|| body["result"].clone())
+        (status == 200).then(|| body["data"].clone())
     });
-    assert_eq!(result, json!({ "status": 200, "body": { "rates": [1, 2] }, "fallback": true }));
+    assert_eq!(
+        result,
+        json!({ "status": 200, "body": { "rates": [1, 2] }, "fallback": true })
+    );
 
     let tenant = Tenant::shared();
     let others = json!({ "backup": { "base_url": backup.handler.url(), "allow_private": true } });
@@ -280,7 +321,7 @@ fn a_fallback_answers_for_an_upstream_that_fails() {
     let client = tenant.client("alice");
     let result = eventually("the composition", || {
         let (status, body) = ask(&client, "get");
-        (status == 200).then(|| body["result"].clone())
+        (status == 200).then(|| body["data"].clone())
     });
     assert_eq!(result, json!({ "status": 200, "body": { "hit": 1 }, "fallback": true }));
     assert_eq!(code(&client, "post"), "UPSTREAM_ERROR", "it may have been done");
@@ -300,7 +341,7 @@ fn a_hedge_overtakes_a_slow_answer() {
     let began = Instant::now();
     let result = eventually("the composition", || {
         let (status, body) = ask(&client, "get");
-        (status == 200).then(|| body["result"].clone())
+        (status == 200).then(|| body["data"].clone())
     });
     assert_eq!(result["body"], json!({ "hit": 2 }));
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
@@ -322,7 +363,10 @@ fn a_bulkhead_bounds_the_calls_under_way() {
             thread::spawn(move || client.post("/v1/requests", &json!({ "action": "get" })))
         })
         .collect();
-    let answers: Vec<_> = callers.into_iter().map(|caller| caller.join().expect("an answer")).collect();
+    let answers: Vec<_> = callers
+        .into_iter()
+        .map(|caller| caller.join().expect("an answer"))
+        .collect();
     let (full, done): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status != 200);
     assert_eq!((full.len(), done.len()), (4, 2));
     for refused in full {
@@ -342,7 +386,12 @@ fn every_fault_of_an_upstream_is_named_at_once() {
     let document = document("http://127.0.0.1:9", &sections, &json!({}));
     let admin = tenant.client_with("root", "admin");
     let headers = [("content-type", "application/json")];
-    let answer = admin.send("PUT", "/v1/admin/composition", &headers, document.to_string().as_bytes());
+    let answer = admin.send(
+        "PUT",
+        "/v1/admin/composition",
+        &headers,
+        document.to_string().as_bytes(),
+    );
     let problem = answer.problem(422, "VALIDATION_ERROR");
     let pointers: Vec<&str> = problem["details"]
         .as_array()
@@ -350,7 +399,13 @@ fn every_fault_of_an_upstream_is_named_at_once() {
         .iter()
         .filter_map(|fault| fault["pointer"].as_str())
         .collect();
-    for place in ["retry", "breaker/open", "breaker/probes", "fallback/upstream", "hedge/after"] {
+    for place in [
+        "retry",
+        "breaker/open",
+        "breaker/probes",
+        "fallback/upstream",
+        "hedge/after",
+    ] {
         let pointer = format!("/patterns/up/config/upstreams/main/{place}");
         assert!(pointers.contains(&pointer.as_str()), "{pointer}: {pointers:?}");
     }

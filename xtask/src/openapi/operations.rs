@@ -26,11 +26,11 @@ use super::again;
 use super::attempts;
 use super::batches;
 use super::limits::limits;
-use super::upstreams::upstreams;
 use super::operation::{Access, Operation};
 use super::problems::{FAULTS, Refusal, of};
 use super::queue;
 use super::schemas::{Schemas, by_name};
+use super::upstreams::upstreams;
 use super::workers;
 
 /// The groups of operations, each with what it is about.

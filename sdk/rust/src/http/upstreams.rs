@@ -86,12 +86,7 @@ impl Http {
     /// that key.
     ///
     /// Errors: [`Error::Invalid`] for a name that can be none; [`Error::Api`], [`Error::Unreachable`].
-    pub async fn set_breaker(
-        &self,
-        name: &str,
-        key: Option<&str>,
-        change: BreakerChange,
-    ) -> Result<Upstreams, Error> {
+    pub async fn set_breaker(&self, name: &str, key: Option<&str>, change: BreakerChange) -> Result<Upstreams, Error> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
         if name.is_empty() || !name.bytes().all(plain) {
             return Err(Error::Invalid(format!("`{name}` is no name of an upstream.")));

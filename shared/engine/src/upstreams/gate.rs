@@ -1,9 +1,9 @@
 //! The breakers of a tenant, as its gate keeps them.
 //!
-//! In memory, and in a row each: written when a state changes or a probe is lent, and otherwise at most once in
-//! [`COUNTS_MS`] while calls fail or are slow, or a success ends a row of failures. So an upstream that is well costs no row,
-//! one that fails a row a second at most, and an incident three (open, half-open, closed) and one for each further probe.
-//! What was counted since the last row is forgotten where the gate restarts; a state never is.
+//! In memory, and all of them in one row: it is written when a state changes or a probe is lent, and otherwise at most once in
+//! [`COUNTS_MS`] while calls fail or are slow, or a success ends a row of failures. So upstreams that are well cost no row,
+//! whatever fails costs a tenant a row a second at most, and an incident three (open, half-open, closed) and one for each
+//! further probe. What was counted since the last row is forgotten where the gate restarts; a state never is.
 
 use alloc::borrow::ToOwned;
 use alloc::string::{String, ToString};
@@ -22,26 +22,16 @@ use crate::database::{Database, DatabaseError, Value, from_blob, to_blob};
 
 /// How often counts alone are written at most. Milliseconds.
 const COUNTS_MS: u64 = 1_000;
-/// Breakers kept in memory. Some 300 bytes each, 1.3 KiB with the largest window of calls.
-const KEPT_MAX: usize = 256;
-/// Breakers kept in rows: one for each upstream, and one for each key of those that have keys.
-const ROWS_MAX: u64 = 1_000;
-/// How long a breaker is remembered that is closed. Milliseconds: a week.
-const REMEMBERED_MS: u64 = 7 * 86_400_000;
-/// What is held by hand is remembered until it is let go.
-const FOREVER: u64 = (1 << 53) - 1;
+/// Breakers kept of a tenant: one for each upstream, and one for each key of those that have keys. Some 100 bytes of the
+/// row each, 1.1 KiB with the largest window of calls: the row stays well below its 2 MB. Beyond this, the one is forgotten
+/// that is closed and has not been heard of for the longest.
+pub const KEPT_MAX: usize = 256;
 /// Changes of state that are remembered of a breaker.
 const CHANGES_MAX: usize = 8;
 
 /// The gate's table.
 pub const BREAKERS: &[&str] = &["-- upstreams::schema
-    CREATE TABLE breaker (
-        upstream TEXT NOT NULL,
-        key TEXT NOT NULL,
-        kept_until INTEGER NOT NULL,
-        state BLOB NOT NULL,
-        PRIMARY KEY (upstream, key)
-    ) STRICT, WITHOUT ROWID"];
+    CREATE TABLE breakers (id INTEGER PRIMARY KEY CHECK (id = 1), state BLOB NOT NULL) STRICT"];
 
 /// A breaker has changed its state: for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,14 +55,19 @@ struct Kept {
     breaker: Breaker,
     /// When its state changed of late, to what, and why.
     changes: Vec<(UnixMs, BreakerState, Reason)>,
-    has_row: bool,
-    written_at: UnixMs,
     heard_at: UnixMs,
 }
 
-/// The breakers that are in memory.
+/// What the row holds of one: its upstream, its key, and numbers.
+type Written = (String, String, Vec<u64>);
+
+/// The breakers.
 #[derive(Debug, Clone, Default)]
-pub struct Breakers(Vec<Kept>);
+pub struct Breakers {
+    /// By upstream and key. Read from the row where a call first needs them.
+    kept: Option<Vec<Kept>>,
+    written_at: UnixMs,
+}
 
 impl Breakers {
     /// Answers a call about breakers, any other one with all of them, and says what has changed. `None` where the answer
@@ -90,12 +85,7 @@ impl Breakers {
                 let (standing, changes) = self.consult(db, now, consult)?;
                 return Ok((Some(Reply::Standing(standing)), changes));
             }
-            Call::SetBreaker {
-                upstream,
-                key,
-                change,
-                caller,
-            } => self.set(db, now, (upstream, key), *change, caller)?,
+            Call::SetBreaker(set) => self.set(db, now, (&set.upstream, &set.key), set.change, &set.caller)?,
             _ => Vec::new(),
         };
         Ok((JsonText::of(&self.show(db, now)?).map(Reply::Upstreams), changes))
@@ -104,28 +94,31 @@ impl Breakers {
     /// Counts what is told, and says how the breaker stands. What holds for the whole upstream by hand holds for each of
     /// its keys.
     ///
-    /// Errors: the database's. What is in memory is no longer right then.
+    /// Errors: as [`Self::handle`].
     pub fn consult(
         &mut self,
         db: &impl Database,
         now: UnixMs,
         consult: &Consult,
     ) -> Result<(Standing, Vec<Changed>), DatabaseError> {
-        if !consult.key.is_empty() {
-            let whole = &self.find(db, now, &consult.upstream, "")?.breaker;
-            if matches!(whole.state(), BreakerState::HeldOpen | BreakerState::Disabled) {
-                let mut standing = whole.standing(now);
-                // The outcomes of these calls are nothing to the breaker of the key.
-                standing.generation = 0;
-                return Ok((standing, Vec::new()));
-            }
+        let counts_are_due = now.since(self.written_at) >= COUNTS_MS;
+        let kept = self.read(db, now)?;
+        if !consult.key.is_empty()
+            && let Ok(place) = place(kept, &consult.upstream, "")
+            && let Some(whole) = kept.get(place).filter(|whole| whole.is_held())
+        {
+            let mut standing = whole.breaker.standing(now);
+            // The outcomes of these calls are nothing to the breaker of the key.
+            standing.generation = 0;
+            return Ok((standing, Vec::new()));
         }
-        let kept = self.find(db, now, &consult.upstream, &consult.key)?;
+        let kept = find(kept, now, &consult.upstream, &consult.key)?;
         kept.heard_at = now;
-        let breaker = &mut kept.breaker;
-        let (mut from, streak) = (breaker.state(), breaker.streak());
-        let recorded = breaker.record(&consult.rule, now, consult.generation, &consult.outcomes, consult.probe);
-        let counts = consult.outcomes.speak_against() || breaker.streak() != streak;
+        let (mut from, streak) = (kept.breaker.state(), kept.breaker.streak());
+        let recorded = kept
+            .breaker
+            .record(&consult.rule, now, consult.generation, &consult.outcomes, consult.probe);
+        let counts = consult.outcomes.speak_against() || kept.breaker.streak() != streak;
         let mut changes = Vec::new();
         if let Some(why) = recorded {
             changes.push(kept.changed(now, from, why));
@@ -137,18 +130,16 @@ impl Breakers {
             standing = asked;
             changes.extend(why.map(|why| kept.changed(now, from, why)));
         }
-        // A probe that is lent is in the row of its half-open breaker, so that no restart lends it again.
-        let lent = standing.probe.is_some();
-        let counts = counts && now.since(kept.written_at) >= COUNTS_MS;
-        if !changes.is_empty() || lent || counts {
-            kept.write(db, now)?;
+        // A probe that is lent is in the row, so that no restart lends it again.
+        if !changes.is_empty() || standing.probe.is_some() || (counts && counts_are_due) {
+            self.write(db, now)?;
         }
         Ok((standing, changes))
     }
 
     /// Opens, closes or disables a breaker by hand, with an entry in the audit trail where that changes anything.
     ///
-    /// Errors: as [`Self::consult`].
+    /// Errors: as [`Self::handle`].
     pub fn set(
         &mut self,
         db: &impl Database,
@@ -157,13 +148,13 @@ impl Breakers {
         change: BreakerChange,
         caller: &Caller,
     ) -> Result<Vec<Changed>, DatabaseError> {
-        let kept = self.find(db, now, upstream, key)?;
+        let kept = find(self.read(db, now)?, now, upstream, key)?;
         let from = kept.breaker.state();
         if !kept.breaker.set(change) {
             return Ok(Vec::new());
         }
         let changed = kept.changed(now, from, Reason::ByHand);
-        kept.write(db, now)?;
+        self.write(db, now)?;
         let what = match change {
             BreakerChange::Open => AuditWhat::UpstreamOpened,
             BreakerChange::Close => AuditWhat::UpstreamClosed,
@@ -178,107 +169,112 @@ impl Breakers {
         Ok(alloc::vec![changed])
     }
 
-    /// Every breaker that has changed its state or failed lately, by upstream and key, and then those that are only in
-    /// memory.
+    /// Every breaker, by upstream and key.
     ///
-    /// Errors: the database's.
-    pub fn show(&self, db: &impl Database, now: UnixMs) -> Result<UpstreamsView, DatabaseError> {
-        let rows = db.run(
-            "-- upstreams::show\nSELECT upstream, key, state FROM breaker ORDER BY upstream, key",
-            &[],
-        )?;
-        let mut breakers = Vec::with_capacity(rows.len());
-        for mut row in rows {
-            let (upstream, key) = (row.text()?, row.text()?);
-            if let Some(kept) = self.place(&upstream, &key).and_then(|place| self.0.get(place)) {
-                breakers.push(kept.view(now));
-                continue;
-            }
-            let mut stored = Kept::new(&upstream, &key, now);
-            stored.read(&row.blob()?)?;
-            breakers.push(stored.view(now));
-        }
-        breakers.extend(self.0.iter().filter(|kept| !kept.has_row).map(|kept| kept.view(now)));
+    /// Errors: as [`Self::handle`].
+    pub fn show(&mut self, db: &impl Database, now: UnixMs) -> Result<UpstreamsView, DatabaseError> {
+        let breakers = self.read(db, now)?.iter().map(|kept| kept.view(now)).collect();
         Ok(UpstreamsView { breakers })
     }
 
-    fn place(&self, upstream: &str, key: &str) -> Option<usize> {
-        self.0
-            .iter()
-            .position(|kept| kept.upstream == upstream && kept.key == key)
+    fn read(&mut self, db: &impl Database, now: UnixMs) -> Result<&mut Vec<Kept>, DatabaseError> {
+        if self.kept.is_none() {
+            let rows = db.run("-- upstreams::read\nSELECT state FROM breakers WHERE id = 1", &[])?;
+            let written: Vec<Written> = match rows.into_iter().next() {
+                Some(mut row) => from_blob(&row.blob()?)?,
+                None => Vec::new(),
+            };
+            self.kept = Some(written.into_iter().map(|written| Kept::read(written, now)).collect());
+        }
+        Ok(self.kept.get_or_insert_default())
     }
 
-    fn find(&mut self, db: &impl Database, now: UnixMs, upstream: &str, key: &str) -> Result<&mut Kept, DatabaseError> {
-        let place = match self.place(upstream, key) {
-            Some(place) => place,
-            None => {
-                let rows = db.run(
-                    "-- upstreams::find
-                    SELECT state FROM breaker WHERE upstream = ? AND key = ?",
-                    &[Value::Text(upstream), Value::Text(key)],
-                )?;
-                let mut kept = Kept::new(upstream, key, now);
-                if let Some(mut row) = rows.into_iter().next() {
-                    kept.read(&row.blob()?)?;
-                }
-                if self.0.len() >= KEPT_MAX {
-                    let longest = self.0.iter().enumerate().min_by_key(|(_, kept)| kept.heard_at);
-                    let longest = longest.map_or(0, |(place, _)| place);
-                    self.0.swap_remove(longest);
-                }
-                self.0.push(kept);
-                self.0.len() - 1
-            }
-        };
-        self.0
-            .get_mut(place)
-            .ok_or_else(|| DatabaseError::new("a breaker that was found is gone"))
+    fn write(&mut self, db: &impl Database, now: UnixMs) -> Result<(), DatabaseError> {
+        let written: Vec<Written> = self.kept.iter().flatten().map(Kept::written).collect();
+        db.run(
+            "-- upstreams::write
+            INSERT INTO breakers (id, state) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state",
+            &[Value::Blob(&to_blob(&written)?)],
+        )?;
+        self.written_at = now;
+        Ok(())
     }
 }
 
+/// Where a breaker is, or belongs.
+fn place(kept: &[Kept], upstream: &str, key: &str) -> Result<usize, usize> {
+    kept.binary_search_by(|kept| (kept.upstream.as_str(), kept.key.as_str()).cmp(&(upstream, key)))
+}
+
+/// A breaker, or one that begins. Where there are too many, another is forgotten for it: one that stands by itself before one
+/// that is held by hand, a closed one before one that is not, and the one of which nothing was heard for the longest.
+fn find<'a>(kept: &'a mut Vec<Kept>, now: UnixMs, upstream: &str, key: &str) -> Result<&'a mut Kept, DatabaseError> {
+    let mut found = place(kept, upstream, key);
+    if found.is_err() && kept.len() >= KEPT_MAX {
+        let least = kept.iter().enumerate().min_by_key(|(_, kept)| {
+            let is_open = kept.breaker.state() != BreakerState::Closed;
+            (kept.is_held(), is_open, kept.heard_at)
+        });
+        if let Some((least, _)) = least {
+            kept.remove(least);
+        }
+        found = place(kept, upstream, key);
+    }
+    let place = match found {
+        Ok(place) => place,
+        Err(place) => {
+            kept.insert(place, Kept::new(upstream.to_owned(), key.to_owned(), now));
+            place
+        }
+    };
+    kept.get_mut(place)
+        .ok_or_else(|| DatabaseError::new("a breaker that was found is gone"))
+}
+
 impl Kept {
-    fn new(upstream: &str, key: &str, now: UnixMs) -> Self {
+    fn new(upstream: String, key: String, now: UnixMs) -> Self {
         Self {
-            upstream: upstream.to_owned(),
-            key: key.to_owned(),
+            upstream,
+            key,
             breaker: Breaker::default(),
             changes: Vec::new(),
-            has_row: false,
-            written_at: UnixMs(0),
             heard_at: now,
         }
     }
 
-    /// Takes over what its row holds: a list of numbers.
-    fn read(&mut self, row: &[u8]) -> Result<(), DatabaseError> {
-        let mut list = Numbers::new(from_blob(row)?);
-        self.breaker = Breaker::read(&mut list);
+    fn read((upstream, key, numbers): Written, now: UnixMs) -> Self {
+        let mut kept = Self::new(upstream, key, now);
+        let mut list = Numbers::new(numbers);
+        kept.breaker = Breaker::read(&mut list);
         for _ in 0..list.take() {
             let (at, to) = (UnixMs(list.take()), BreakerState::of_number(list.take()));
-            self.changes.extend(Reason::of_number(list.take()).map(|why| (at, to, why)));
+            kept.changes
+                .extend(Reason::of_number(list.take()).map(|why| (at, to, why)));
         }
-        self.has_row = true;
-        Ok(())
+        kept
     }
 
-    /// What its row holds.
-    fn row(&self) -> Result<Vec<u8>, DatabaseError> {
+    fn written(&self) -> Written {
         let mut list = Vec::with_capacity(64);
         self.breaker.write(&mut list);
         list.push(u64::try_from(self.changes.len()).unwrap_or(0));
         for (at, to, why) in &self.changes {
             list.extend([at.0, to.number(), why.number()]);
         }
-        to_blob(&list)
+        (self.upstream.clone(), self.key.clone(), list)
+    }
+
+    /// Whether somebody has it in hand.
+    fn is_held(&self) -> bool {
+        matches!(self.breaker.state(), BreakerState::HeldOpen | BreakerState::Disabled)
     }
 
     fn changed(&mut self, now: UnixMs, from: BreakerState, why: Reason) -> Changed {
         let to = self.breaker.state();
-        let changes = &mut self.changes;
-        if changes.len() >= CHANGES_MAX {
-            changes.remove(0);
+        if self.changes.len() >= CHANGES_MAX {
+            self.changes.remove(0);
         }
-        changes.push((now, to, why));
+        self.changes.push((now, to, why));
         Changed {
             upstream: self.upstream.clone(),
             key: self.key.clone(),
@@ -286,29 +282,6 @@ impl Kept {
             to,
             why,
         }
-    }
-
-    fn write(&mut self, db: &impl Database, now: UnixMs) -> Result<(), DatabaseError> {
-        let kept_until = match self.breaker.state() {
-            BreakerState::HeldOpen | BreakerState::Disabled => FOREVER,
-            BreakerState::Closed | BreakerState::Open | BreakerState::HalfOpen => now.0.saturating_add(REMEMBERED_MS),
-        };
-        if !self.has_row {
-            make_room(db, now)?;
-        }
-        db.run(
-            "-- upstreams::write
-            INSERT INTO breaker (upstream, key, kept_until, state) VALUES (?, ?, ?, ?)
-            ON CONFLICT (upstream, key) DO UPDATE SET kept_until = excluded.kept_until, state = excluded.state",
-            &[
-                Value::Text(&self.upstream),
-                Value::Text(&self.key),
-                Value::Number(kept_until),
-                Value::Blob(&self.row()?),
-            ],
-        )?;
-        (self.has_row, self.written_at) = (true, now);
-        Ok(())
     }
 
     fn view(&self, now: UnixMs) -> BreakerView {
@@ -335,16 +308,4 @@ impl Kept {
                 .collect(),
         }
     }
-}
-
-/// Before another row: forgets what is past its time, and where there are too many rows, the one that is next.
-fn make_room(db: &impl Database, now: UnixMs) -> Result<(), DatabaseError> {
-    db.run(
-        "-- upstreams::make_room
-        DELETE FROM breaker WHERE kept_until < CAST(?1 AS INTEGER) OR (
-            (SELECT count(*) FROM breaker) >= CAST(?2 AS INTEGER)
-            AND (upstream, key) IN (SELECT upstream, key FROM breaker ORDER BY kept_until LIMIT 1))",
-        &[Value::Number(now.0), Value::Number(ROWS_MAX)],
-    )?;
-    Ok(())
 }

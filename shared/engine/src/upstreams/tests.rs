@@ -266,7 +266,7 @@ fn consult(key: &str, generation: u64, outcomes: Outcomes, wants: bool) -> Consu
 }
 
 fn rows(db: &Native) -> Vec<Vec<u8>> {
-    let rows = db.run("-- tests::rows\nSELECT state FROM breaker ORDER BY upstream, key", &[]);
+    let rows = db.run("-- tests::rows\nSELECT state FROM breakers", &[]);
     rows.unwrap().into_iter().map(|mut row| row.blob().unwrap()).collect()
 }
 
@@ -350,7 +350,7 @@ fn what_is_done_by_hand_is_in_the_trail_once_and_holds_for_every_key() {
 }
 
 #[test]
-fn keys_without_end_leave_a_bounded_number_of_rows_and_what_is_held_by_hand_stays() {
+fn of_keys_without_end_a_bounded_number_is_kept_and_what_is_held_or_open_stays() {
     let (db, mut gate) = (gate(), Breakers::default());
     let caller = Caller {
         user: UserId::parse("op").unwrap(),
@@ -361,13 +361,58 @@ fn keys_without_end_leave_a_bounded_number_of_rows_and_what_is_held_by_hand_stay
     let now = UnixMs(1_000_000);
     gate.set(&db, now, ("bank.held", ""), BreakerChange::Open, &caller)
         .unwrap();
+    for _ in 0..3 {
+        gate.consult(&db, now, &consult("open", 1, BAD, false)).unwrap();
+    }
     for n in 0..1_200_u64 {
         let failed = consult(&alloc::format!("k{n}"), 1, BAD, false);
         gate.consult(&db, now.plus(n), &failed).unwrap();
     }
-    assert_eq!(rows(&db).len(), 1_000);
-    let held = gate.show(&db, now).unwrap().breakers;
-    assert!(held.iter().any(|view| view.state == BreakerState::HeldOpen));
+    let shown = gate.show(&db, now).unwrap().breakers;
+    assert_eq!(shown.len(), super::gate::KEPT_MAX);
+    for state in [BreakerState::HeldOpen, BreakerState::Open] {
+        assert!(shown.iter().any(|view| view.state == state));
+    }
+    assert!(shown.iter().any(|view| view.key == "k1199"));
+    assert!(shown.is_sorted_by_key(|view| (view.upstream.clone(), view.key.clone())));
+}
+
+#[test]
+fn a_row_gives_back_what_was_written_whatever_stands_in_it() {
+    let (db, mut gate) = (gate(), Breakers::default());
+    let rule = BreakerRule {
+        window_calls: 5,
+        consecutive: 0,
+        probes: 2,
+        ..RULE
+    };
+    let now = UnixMs(1_000_000);
+    let failed = Consult {
+        rule,
+        outcomes: Outcomes {
+            succeeded: 2,
+            slow: 1,
+            failed: 3,
+            failed_slow: 1,
+        },
+        ..consult("é", 1, BAD, false)
+    };
+    gate.consult(&db, now, &failed).unwrap();
+    for _ in 0..3 {
+        gate.consult(&db, now, &consult("", 1, BAD, false)).unwrap();
+    }
+    gate.consult(&db, now.plus(30_000), &consult("", 0, BAD, true)).unwrap();
+    let shown = gate.show(&db, now.plus(30_000)).unwrap();
+    assert_eq!(Breakers::default().show(&db, now.plus(30_000)).unwrap(), shown);
+    assert_eq!(
+        (
+            shown.breakers[0].state,
+            shown.breakers[0].probes,
+            shown.breakers[0].changes.len()
+        ),
+        (BreakerState::HalfOpen, 1, 2)
+    );
+    assert_eq!((shown.breakers[1].calls, shown.breakers[1].failed), (5, 4));
 }
 
 #[test]

@@ -6,12 +6,11 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::Caller;
 use super::admission::{Ask, Decided, Returned};
 use super::audit::Act;
 use super::schedules::Schedule;
 use super::spread::Spreads;
-use super::upstreams::{BreakerChange, Consult, Standing};
+use super::upstreams::{Consult, SetBreaker, Standing};
 use crate::event::JsonText;
 use crate::ids::{HubIndex, Revision, ShardIndex, UserId};
 use crate::time::UnixMs;
@@ -122,16 +121,7 @@ pub enum Call {
     /// Show the breakers.
     Upstreams,
     /// Open, close or disable a breaker by hand. Answered by [`Reply::Upstreams`].
-    SetBreaker {
-        /// The upstream.
-        upstream: String,
-        /// The breaker's key; empty: that of the upstream, which holds for all of its keys.
-        key: String,
-        /// What is done.
-        change: BreakerChange,
-        /// Who does it.
-        caller: Caller,
-    },
+    SetBreaker(Box<SetBreaker>),
 }
 
 /// An entry of the audit trail on its way to the gate.

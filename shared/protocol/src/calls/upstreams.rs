@@ -9,6 +9,8 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::Caller;
+
 /// When a breaker opens and closes. A number of 0 switches its criterion off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BreakerRule {
@@ -98,13 +100,7 @@ pub enum BreakerState {
 
 impl BreakerState {
     /// Every state, in the order of their numbers.
-    const ALL: [Self; 5] = [
-        Self::Closed,
-        Self::Open,
-        Self::HalfOpen,
-        Self::HeldOpen,
-        Self::Disabled,
-    ];
+    const ALL: [Self; 5] = [Self::Closed, Self::Open, Self::HalfOpen, Self::HeldOpen, Self::Disabled];
 
     /// The state as a number.
     pub fn number(self) -> u64 {
@@ -150,7 +146,7 @@ pub struct Standing {
 }
 
 /// What can be done to a breaker by hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerChange {
     /// No more calls.
     Open,
@@ -158,6 +154,46 @@ pub enum BreakerChange {
     Close,
     /// Calls whatever happens.
     Disable,
+}
+
+/// A breaker is opened, closed or disabled by hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "(String, String, u64, Caller)", from = "(String, String, u64, Caller)")]
+pub struct SetBreaker {
+    /// The upstream.
+    pub upstream: String,
+    /// The breaker's key; empty: that of the upstream, which holds for all of its keys.
+    pub key: String,
+    /// What is done.
+    pub change: BreakerChange,
+    /// Who does it.
+    pub caller: Caller,
+}
+
+impl From<SetBreaker> for (String, String, u64, Caller) {
+    fn from(set: SetBreaker) -> Self {
+        let change = match set.change {
+            BreakerChange::Close => 0,
+            BreakerChange::Open => 1,
+            BreakerChange::Disable => 2,
+        };
+        (set.upstream, set.key, change, set.caller)
+    }
+}
+
+impl From<(String, String, u64, Caller)> for SetBreaker {
+    fn from((upstream, key, change, caller): (String, String, u64, Caller)) -> Self {
+        Self {
+            upstream,
+            key,
+            change: match change {
+                1 => BreakerChange::Open,
+                2 => BreakerChange::Disable,
+                _ => BreakerChange::Close,
+            },
+            caller,
+        }
+    }
 }
 
 /// A list of numbers, taken apart from the left.
@@ -278,7 +314,10 @@ mod tests {
     fn a_list_that_is_shorter_or_longer_than_ours_is_read() {
         let standing = |list: &[u64]| Standing::from(Vec::from(list));
         let closed = standing(&[]);
-        assert_eq!((closed.state, closed.generation, closed.probe), (BreakerState::Closed, 0, None));
+        assert_eq!(
+            (closed.state, closed.generation, closed.probe),
+            (BreakerState::Closed, 0, None)
+        );
         let later = standing(&[2, 7, 5, 4, 99, 99]);
         assert_eq!((later.state, later.generation), (BreakerState::HalfOpen, 7));
         assert_eq!((later.wait_ms, later.probe), (5, Some(3)));

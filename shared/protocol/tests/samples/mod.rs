@@ -1165,12 +1165,12 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
         },
         tenant::Call::Consult(Box::new(consult())),
         tenant::Call::Upstreams,
-        tenant::Call::SetBreaker {
+        tenant::Call::SetBreaker(Box::new(upstreams::SetBreaker {
             upstream: "bank.main".into(),
             key: "é".repeat(128),
             change: BreakerChange::Disable,
             caller: caller(),
-        },
+        })),
     ];
     for call in &calls {
         match call {
@@ -1184,7 +1184,7 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             | tenant::Call::Limits { .. }
             | tenant::Call::Consult(_)
             | tenant::Call::Upstreams
-            | tenant::Call::SetBreaker { .. } => {}
+            | tenant::Call::SetBreaker(_) => {}
         }
     }
     calls
