@@ -127,7 +127,9 @@ async fn serve(
         Route::Audit => audit::show(request, env, &principal).await,
         Route::Limits => limits::show(request, env, &principal).await,
         Route::Upstreams => upstreams::handle(request, env, &principal, None).await,
-        Route::Upstream(name, change) => upstreams::handle(request, env, &principal, Some((name, change))).await,
+        Route::Upstream(name, key, change) => {
+            upstreams::handle(request, env, &principal, Some((name, key, change))).await
+        }
         Route::WebhookSecret => webhooks::secret(env, &principal),
         Route::NotYet(what) => {
             let message = format!("`{what}` is part of the protocol, but not there yet.");

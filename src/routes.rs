@@ -82,7 +82,8 @@ pub enum Route {
     /// `/v1/admin/upstreams/{name}:open`
     /// `/v1/admin/upstreams/{name}:close`
     /// `/v1/admin/upstreams/{name}:disable`
-    Upstream(String, BreakerChange),
+    /// and each with `/{key}` behind the name
+    Upstream(String, String, BreakerChange),
     /// `/v1/admin/webhook-secret`
     WebhookSecret,
     /// `/healthz`
@@ -237,14 +238,18 @@ fn schedule_route(rest: &str) -> Option<Route> {
 }
 
 fn upstream_route(rest: &str) -> Option<Route> {
-    let (name, change) = rest.split_once(':')?;
+    let (breaker, change) = rest.rsplit_once(':')?;
+    let (name, key) = match breaker.split_once('/') {
+        Some((name, key)) => (name, percent_decode(key)?),
+        None => (breaker, String::new()),
+    };
     let change = match change {
         "open" => BreakerChange::Open,
         "close" => BreakerChange::Close,
         "disable" => BreakerChange::Disable,
         _ => return None,
     };
-    Some(Route::Upstream(name.into(), change))
+    Some(Route::Upstream(name.into(), key, change))
 }
 
 /// Who may ask for `route`.
@@ -379,7 +384,11 @@ mod tests {
             ("/v1/admin/upstreams", Some(Route::Upstreams)),
             (
                 "/v1/admin/upstreams/bank.main:open",
-                Some(Route::Upstream("bank.main".into(), BreakerChange::Open)),
+                Some(Route::Upstream("bank.main".into(), String::new(), BreakerChange::Open)),
+            ),
+            (
+                "/v1/admin/upstreams/bank.main/a%3Ab:close",
+                Some(Route::Upstream("bank.main".into(), "a:b".into(), BreakerChange::Close)),
             ),
             ("/v1/admin/upstreams/bank.main:shut", None),
             ("/v1/attempts/job_1:report", Some(Route::AttemptReport(id()))),

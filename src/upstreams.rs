@@ -6,32 +6,32 @@ use tidegate_patterns::http;
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::tenant::{Call, Reply};
 use tidegate_protocol::calls::upstreams::{BreakerChange, SetBreaker};
-use tidegate_protocol::fault::{escape_pointer, shorten};
 use tidegate_protocol::limits::ID_CHARS_MAX;
-use tidegate_protocol::{Error, ErrorCode, Fault};
+use tidegate_protocol::{Error, ErrorCode};
 use worker::{Env, Request, Response};
 
 use crate::answer;
 use crate::audit::acting;
-use crate::jobs::queries;
 use crate::tenants::{check_admin, unexpected};
 
 /// `GET`: every breaker that the tenant's gate has heard of. `POST`: changes the breaker of an upstream of the active
-/// composition, or that of the key which the query names.
+/// composition, or that of the key which the path names.
 ///
-/// Errors: `FORBIDDEN` without the scope `admin`; `VALIDATION_ERROR` with every fault of the query; `NOT_FOUND` for an upstream
-/// that is not there; `CONFLICT` for one that has no breaker.
+/// Errors: `FORBIDDEN` without the scope `admin`; `NOT_FOUND` for an upstream that is not there, and a key that can be none;
+/// `CONFLICT` for an upstream that has no breaker.
 pub async fn handle(
     request: &Request,
     env: &Env,
     principal: &Principal,
-    change: Option<(String, BreakerChange)>,
+    change: Option<(String, String, BreakerChange)>,
 ) -> Result<Response, Error> {
     check_admin(principal)?;
     let call = match change {
         None => Call::Upstreams,
-        Some((upstream, change)) => {
-            let key = key(&queries(request)?)?;
+        Some((upstream, key, change)) => {
+            if key.chars().count() > ID_CHARS_MAX {
+                return Err(Error::not_found());
+            }
             check(&*plans::active(env, &principal.tenant).await?, &upstream)?;
             Call::SetBreaker(Box::new(SetBreaker {
                 upstream,
@@ -62,42 +62,4 @@ fn check(plan: &Plan, name: &str) -> Result<(), Error> {
         ErrorCode::Conflict,
         "The upstream has no breaker: nobody would ask how it stands.",
     ))
-}
-
-fn key(pairs: &[(String, String)]) -> Result<String, Error> {
-    let mut key = String::new();
-    let mut faults = Vec::new();
-    for (name, value) in pairs {
-        let pointer = format!("/query/{}", escape_pointer(&shorten(name)));
-        match name.as_str() {
-            "key" if value.chars().count() <= ID_CHARS_MAX => key.clone_from(value),
-            "key" => faults.push(Fault::new(pointer, "at most 128 characters", value)),
-            _ => faults.push(Fault::new(pointer, "no such condition", value)),
-        }
-    }
-    if faults.is_empty() {
-        return Ok(key);
-    }
-    Err(Error::invalid("The query cannot be used.", faults))
-}
-
-const _: () = assert!(ID_CHARS_MAX == 128, "a message says so");
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_query_takes_a_key_and_nothing_else() {
-        let asked = |name: &str, value: &str| key(&[(name.into(), value.into())]);
-        assert_eq!(asked("key", "eu"), Ok("eu".into()));
-        assert_eq!(key(&[]), Ok(String::new()));
-        for (name, value) in [("keys", "eu"), ("key", &*"x".repeat(129))] {
-            assert_eq!(
-                asked(name, value).map_err(|error| error.details.len()),
-                Err(1),
-                "{name}"
-            );
-        }
-    }
 }

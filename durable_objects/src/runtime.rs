@@ -562,19 +562,22 @@ const FINISH_ATTEMPTS: u32 = 6;
 const SEND_AGAIN_MS: u64 = 500;
 
 /// Makes attempts of jobs of one object, all at once, and reports the outcome of each until it is taken.
-pub async fn execute(env: Env, assignment: Assignment) {
-    let Assignment {
-        tenant,
-        shard,
-        attempts,
-    } = assignment;
-    let reports = Rc::new(Reports::new(env.clone(), ObjectName::Jobs(tenant.clone(), shard)));
-    join_all(
-        attempts
-            .into_iter()
-            .map(|one| see_through(&env, &tenant, &reports, one)),
-    )
-    .await;
+pub fn execute(env: Env, assignment: Assignment) -> LocalBoxFuture<'static, ()> {
+    // Boxed as what it does, so that an attempt is in the bundle once, and not for each crate that has one made.
+    Box::pin(async move {
+        let Assignment {
+            tenant,
+            shard,
+            attempts,
+        } = assignment;
+        let reports = Rc::new(Reports::new(env.clone(), ObjectName::Jobs(tenant.clone(), shard)));
+        join_all(
+            attempts
+                .into_iter()
+                .map(|one| see_through(&env, &tenant, &reports, one)),
+        )
+        .await;
+    })
 }
 
 async fn see_through(env: &Env, tenant: &TenantId, reports: &Rc<Reports>, execute: Execute) {

@@ -13,6 +13,7 @@ use tidegate_protocol::{Error, ErrorCode};
 use worker::{Env, Fetch};
 
 use crate::platform::{log_error, not_configured, now};
+use crate::remote::Asked;
 use crate::timer::sleep;
 
 /// How long a fetch may take. Milliseconds.
@@ -56,26 +57,28 @@ pub fn issuers(env: &Env) -> Result<Issuers, Error> {
 /// The principal of a token.
 ///
 /// Errors: `UNAUTHORIZED` with the reason; `UNAVAILABLE` where the issuer's keys cannot be fetched.
-pub async fn verify(env: &Env, token: &str) -> Result<Principal, Error> {
-    let issuers = issuers(env)?;
-    let Some(url) = issuers.needs(token).map(|url| url.as_str().to_owned()) else {
-        return issuers
-            .verify(token, now().0, None)
-            .map_err(refusal)
-            .and_then(|found| adopt(&found));
-    };
-    let keys = keys_at(&url, Wanted::Known).await?;
-    match issuers.verify(token, now().0, Some(&keys)) {
-        Err(error) if error.reason == Reason::KeyNotFound => {
-            // The issuer may have rotated its keys since they were fetched.
-            let keys = keys_at(&url, Wanted::Newer).await?;
-            issuers
-                .verify(token, now().0, Some(&keys))
+pub fn verify<'a>(env: &'a Env, token: &'a str) -> Asked<'a, Principal> {
+    Box::pin(async move {
+        let issuers = issuers(env)?;
+        let Some(url) = issuers.needs(token).map(|url| url.as_str().to_owned()) else {
+            return issuers
+                .verify(token, now().0, None)
                 .map_err(refusal)
-                .and_then(|found| adopt(&found))
+                .and_then(|found| adopt(&found));
+        };
+        let keys = keys_at(&url, Wanted::Known).await?;
+        match issuers.verify(token, now().0, Some(&keys)) {
+            Err(error) if error.reason == Reason::KeyNotFound => {
+                // The issuer may have rotated its keys since they were fetched.
+                let keys = keys_at(&url, Wanted::Newer).await?;
+                issuers
+                    .verify(token, now().0, Some(&keys))
+                    .map_err(refusal)
+                    .and_then(|found| adopt(&found))
+            }
+            verified => verified.map_err(refusal).and_then(|found| adopt(&found)),
         }
-        verified => verified.map_err(refusal).and_then(|found| adopt(&found)),
-    }
+    })
 }
 
 /// An `UNAUTHORIZED` with this message.

@@ -284,11 +284,15 @@ fn a_breaker_is_opened_disabled_and_closed_by_hand_and_the_trail_tells_who() {
     open(&admin, "up.other").is_not_found();
     open(&admin, "core.main").is_not_found();
     open(&admin, "up").is_not_found();
-    let fault = open(&admin, "up.main:open?colour=blue");
-    assert_ne!(fault.status, 200);
-    admin
-        .post("/v1/admin/upstreams/up.main:open?colour=blue", &json!(null))
-        .problem(422, "VALIDATION_ERROR");
+    // The breaker of a key is another one, and is named with it.
+    let view = open(&admin, "up.main/a%2Fb").json(200);
+    assert_eq!(
+        (&view["breakers"][1]["key"], &view["breakers"][1]["state"]),
+        (&json!("a/b"), &json!("held_open"))
+    );
+    let newest = admin.get("/v1/admin/audit?limit=1").json(200)["entries"][0].clone();
+    assert_eq!(newest["target"]["upstream"], "up.main/a/b");
+    open(&admin, &format!("up.main/{}", "k".repeat(129))).is_not_found();
     open(&client, "up.main").problem(403, "FORBIDDEN");
     client.get("/v1/admin/upstreams").problem(403, "FORBIDDEN");
     let other = Tenant::shared();

@@ -5,7 +5,7 @@ use tidegate_protocol::ErrorCode::{Conflict, Forbidden, NotFound};
 use tidegate_protocol::http::UpstreamsView;
 
 use super::operation::Operation;
-use super::problems::{FAULTS, of};
+use super::problems::of;
 use super::schemas::Schemas;
 
 /// `/v1/admin/upstreams`.
@@ -30,16 +30,11 @@ pub fn upstreams(schemas: &mut Schemas) -> Vec<Operation> {
                 "path",
                 "name",
                 json!({ "type": "string" }),
-                "The upstream of the active composition: its pattern's instance and its name, with a dot between.",
-            )
-            .parameter(
-                "query",
-                "key",
-                json!({ "type": "string", "maxLength": 128 }),
-                "The key of a breaker. Without it, the breaker of the upstream as a whole, which holds for every key.",
+                "The upstream of the active composition: its pattern's instance and its name, with a dot between; for the \
+                 breaker of one key, a slash and the key behind it, escaped.",
             )
             .answer(200, "The breakers as they stand now.", schemas.of::<UpstreamsView>())
-            .refused(&[of(Forbidden), of(NotFound), of(Conflict), FAULTS])
+            .refused(&[of(Forbidden), of(NotFound), of(Conflict)])
     };
     let open = change(
         "/v1/admin/upstreams/{name}:open",

@@ -4,7 +4,7 @@ use hyper::Method;
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::time::UnixMs;
 
-use super::types::query;
+use super::types::escape;
 use super::{Ask, Http};
 use crate::error::Error;
 
@@ -96,10 +96,10 @@ impl Http {
             BreakerChange::Close => "close",
             BreakerChange::Disable => "disable",
         };
-        let query = query([("key", key)]);
+        let key = key.map(|key| format!("/{}", escape(key, b""))).unwrap_or_default();
         self.fetch(Ask::new(
             Method::POST,
-            format!("/v1/admin/upstreams/{name}:{what}{query}"),
+            format!("/v1/admin/upstreams/{name}{key}:{what}"),
         ))
         .await
     }

@@ -148,7 +148,9 @@ impl Breaker {
         for probe in &self.probes {
             list.extend([probe.id, probe.lapses.0]);
         }
-        list.extend(self.recent.iter().map(|outcome| u64::from(*outcome)));
+        for outcome in &self.recent {
+            list.push(u64::from(*outcome));
+        }
     }
 
     /// Reads what [`Self::write`] wrote.
@@ -163,21 +165,24 @@ impl Breaker {
             ..Self::default()
         };
         let (slots, probes, recent) = (list.take(), list.take(), list.take());
-        breaker.slots = (0..slots)
-            .map(|_| Counts {
+        // Loops, where a line would do: each kind of `collect` is half a kilobyte of the bundle.
+        for _ in 0..slots {
+            breaker.slots.push(Counts {
                 slot: list.take(),
                 calls: list.take_small(),
                 failed: list.take_small(),
                 slow: list.take_small(),
-            })
-            .collect();
-        breaker.probes = (0..probes)
-            .map(|_| Probe {
+            });
+        }
+        for _ in 0..probes {
+            breaker.probes.push(Probe {
                 id: list.take(),
                 lapses: UnixMs(list.take()),
-            })
-            .collect();
-        breaker.recent = (0..recent).map(|_| u8::try_from(list.take()).unwrap_or(0)).collect();
+            });
+        }
+        for _ in 0..recent {
+            breaker.recent.push(u8::try_from(list.take()).unwrap_or(0));
+        }
         breaker
     }
 

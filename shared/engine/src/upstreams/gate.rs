@@ -128,7 +128,9 @@ impl Breakers {
         if consult.wants {
             let (asked, why) = kept.breaker.ask(&consult.rule, now, consult.probe_ms);
             standing = asked;
-            changes.extend(why.map(|why| kept.changed(now, from, why)));
+            if let Some(why) = why {
+                changes.push(kept.changed(now, from, why));
+            }
         }
         // A probe that is lent is in the row, so that no restart lends it again.
         if !changes.is_empty() || standing.probe.is_some() || (counts && counts_are_due) {
@@ -160,9 +162,13 @@ impl Breakers {
             BreakerChange::Close => AuditWhat::UpstreamClosed,
             BreakerChange::Disable => AuditWhat::UpstreamDisabled,
         };
+        let mut whose = upstream.to_owned();
+        if !key.is_empty() {
+            whose.push('/');
+            whose.push_str(key);
+        }
         let target = AuditTarget {
-            upstream: Some(upstream.to_owned()),
-            key: Some(key.to_owned()).filter(|key| !key.is_empty()),
+            upstream: Some(whose),
             ..AuditTarget::default()
         };
         audit::note(db, now, caller, what, target)?;
@@ -173,7 +179,10 @@ impl Breakers {
     ///
     /// Errors: as [`Self::handle`].
     pub fn show(&mut self, db: &impl Database, now: UnixMs) -> Result<UpstreamsView, DatabaseError> {
-        let breakers = self.read(db, now)?.iter().map(|kept| kept.view(now)).collect();
+        let mut breakers = Vec::new();
+        for kept in self.read(db, now)? {
+            breakers.push(kept.view(now));
+        }
         Ok(UpstreamsView { breakers })
     }
 
@@ -184,13 +193,20 @@ impl Breakers {
                 Some(mut row) => from_blob(&row.blob()?)?,
                 None => Vec::new(),
             };
-            self.kept = Some(written.into_iter().map(|written| Kept::read(written, now)).collect());
+            let mut kept = Vec::new();
+            for written in written {
+                kept.push(Kept::read(written, now));
+            }
+            self.kept = Some(kept);
         }
         Ok(self.kept.get_or_insert_default())
     }
 
     fn write(&mut self, db: &impl Database, now: UnixMs) -> Result<(), DatabaseError> {
-        let written: Vec<Written> = self.kept.iter().flatten().map(Kept::written).collect();
+        let mut written: Vec<Written> = Vec::new();
+        for kept in self.kept.iter().flatten() {
+            written.push(kept.written());
+        }
         db.run(
             "-- upstreams::write
             INSERT INTO breakers (id, state) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state",
@@ -248,8 +264,9 @@ impl Kept {
         kept.breaker = Breaker::read(&mut list);
         for _ in 0..list.take() {
             let (at, to) = (UnixMs(list.take()), BreakerState::of_number(list.take()));
-            kept.changes
-                .extend(Reason::of_number(list.take()).map(|why| (at, to, why)));
+            if let Some(why) = Reason::of_number(list.take()) {
+                kept.changes.push((at, to, why));
+            }
         }
         kept
     }
@@ -287,6 +304,14 @@ impl Kept {
     fn view(&self, now: UnixMs) -> BreakerView {
         let breaker = &self.breaker;
         let counted = breaker.counted();
+        let mut changes = Vec::new();
+        for (at, to, why) in &self.changes {
+            changes.push(BreakerChanged {
+                at: *at,
+                to: *to,
+                why: why.as_str().to_string(),
+            });
+        }
         BreakerView {
             upstream: self.upstream.clone(),
             key: self.key.clone(),
@@ -297,15 +322,7 @@ impl Kept {
             failed: counted.failed,
             slow: counted.slow,
             probes: breaker.probes(now),
-            changes: self
-                .changes
-                .iter()
-                .map(|(at, to, why)| BreakerChanged {
-                    at: *at,
-                    to: *to,
-                    why: why.as_str().to_string(),
-                })
-                .collect(),
+            changes,
         }
     }
 }

@@ -346,7 +346,11 @@ async fn enter<'a, C: Context>(
     own: &Rc<RefCell<Edge>>,
 ) -> Result<(Option<Ticket<'a, C>>, Option<Place>), Error> {
     let place = match upstream.reliability.bulkhead {
-        Some(places) if !own.borrow_mut().enter(places) => return Err(full(name, places)),
+        Some(places) if !own.borrow_mut().enter(places) => {
+            let expected = "an upstream with fewer calls under way: limit `bulkhead`";
+            let message = "The upstream's bulkhead is full.";
+            return Err(refused(ErrorCode::Unavailable, message, expected, name).retry_after(FULL_MS));
+        }
         Some(_) => Some(Place(own.clone())),
         None => None,
     };
@@ -405,17 +409,19 @@ async fn enter<'a, C: Context>(
 }
 
 fn open(name: &str, wait_ms: u64) -> Error {
-    let fault = Fault::new("/upstream", "an upstream whose breaker is closed", name);
-    Error {
-        details: vec![fault],
-        ..Error::new(ErrorCode::CircuitOpen, "The upstream's breaker is open.").retry_after(wait_ms.max(1))
-    }
+    let expected = "an upstream whose breaker is closed";
+    refused(
+        ErrorCode::CircuitOpen,
+        "The upstream's breaker is open.",
+        expected,
+        name,
+    )
+    .retry_after(wait_ms.max(1))
 }
 
-fn full(name: &str, places: u32) -> Error {
-    let expected = format!("an upstream with less than {places} calls under way: limit `bulkhead`");
+fn refused(code: ErrorCode, message: &'static str, expected: &'static str, name: &str) -> Error {
     Error {
         details: vec![Fault::new("/upstream", expected, name)],
-        ..Error::new(ErrorCode::Unavailable, "The upstream's bulkhead is full.").retry_after(FULL_MS)
+        ..Error::new(code, message)
     }
 }

@@ -12,36 +12,59 @@ use serde_json::Value;
 use tidegate_engine::composition::{Object, PATH, Path, describe, note, suggest};
 use tidegate_engine::upstreams::Retry;
 use tidegate_protocol::Fault;
-use tidegate_protocol::calls::upstreams::BreakerRule;
+use tidegate_protocol::calls::upstreams::{BreakerRule, Numbers};
 use tidegate_protocol::event::JsonText;
-use tidegate_protocol::time::format_duration;
+use tidegate_protocol::time::{format_duration, parse_duration};
 
-/// What `retry` of an upstream may be: beyond ten calls, waiting is the better part of an attempt.
-const ATTEMPTS_RANGE: RangeInclusive<u64> = 1..=10;
-/// What its waits may be: an attempt is waited for. What takes longer is for the retries of the job. Milliseconds.
-const WAIT_MS_RANGE: RangeInclusive<u64> = 1..=5 * 60_000;
-/// What a percentage may be that can be switched off.
-const PERCENT_RANGE: RangeInclusive<u64> = 0..=100;
-/// What `retry.budget_percent` may be.
-const BUDGET_RANGE: RangeInclusive<u64> = 1..=100;
-/// What `breaker.consecutive_failures` may be.
-const CONSECUTIVE_RANGE: RangeInclusive<u64> = 0..=1000;
-/// What `breaker.window_calls` may be: each call is a byte of the breaker's row.
-const WINDOW_CALLS_RANGE: RangeInclusive<u64> = 1..=1000;
-/// What `breaker.window` may be: in a shorter one nothing is seen, in a longer one everything is late. Milliseconds.
-const WINDOW_MS_RANGE: RangeInclusive<u64> = 1000..=3_600_000;
-/// What `breaker.minimum_calls` may be.
-const MINIMUM_RANGE: RangeInclusive<u64> = 1..=100_000;
-/// What `breaker.open` may be. Milliseconds.
-const OPEN_MS_RANGE: RangeInclusive<u64> = 100..=24 * 3_600_000;
-/// What `breaker.slow_after` and `hedge.after` may be: as a call's timeout. Milliseconds.
-const AFTER_MS_RANGE: RangeInclusive<u64> = super::config::TIMEOUT_MS_RANGE;
-/// What `breaker.probes` and `breaker.successes` may be.
-const PROBES_RANGE: RangeInclusive<u64> = 1..=100;
 /// What `bulkhead.calls` may be.
 const BULKHEAD_RANGE: RangeInclusive<u64> = 1..=1000;
+/// What `hedge.after` may be: as a call's timeout. Milliseconds.
+const AFTER_MS_RANGE: RangeInclusive<u64> = super::config::TIMEOUT_MS_RANGE;
 /// Entries of `retry.on` at most.
 const ON_MAX: usize = 32;
+
+/// What a field is: a whole number, or a duration in milliseconds.
+#[derive(Clone, Copy)]
+enum Kind {
+    Number,
+    Duration,
+}
+use Kind::{Duration, Number};
+
+/// The fields of a section that are numbers: name, kind, and what they may be. A table, so that the code that reads one
+/// reads all.
+type Table<const N: usize> = [(&'static str, Kind, u64, u64); N];
+
+/// Of `retry`. Beyond ten calls, waiting is the better part of an attempt, which is waited for: what takes longer is for
+/// the retries of the job.
+const RETRY: Table<4> = [
+    ("attempts", Number, 1, 10),
+    ("budget_percent", Number, 1, 100),
+    ("initial", Duration, 1, 5 * 60_000),
+    ("cap", Duration, 1, 5 * 60_000),
+];
+/// Where `retry` begins: with `standard`, and with `payments`.
+const RETRY_PRESETS: [[u64; 4]; 2] = [[3, 20, 200, 5_000], [4, 10, 1_000, 4_000]];
+
+/// Of `breaker`, in the order of a rule's numbers, and `slow_after`. 0 switches a criterion off. Each call of a window is a
+/// byte of the breakers' row; in a shorter time nothing is seen, in a longer one everything is late.
+const BREAKER: Table<10> = [
+    ("consecutive_failures", Number, 0, 1000),
+    ("failure_percent", Number, 0, 100),
+    ("slow_percent", Number, 0, 100),
+    ("window_calls", Number, 1, 1000),
+    ("window", Duration, 1000, 3_600_000),
+    ("minimum_calls", Number, 1, 100_000),
+    ("open", Duration, 100, 24 * 3_600_000),
+    ("probes", Number, 1, 100),
+    ("successes", Number, 1, 100),
+    ("slow_after", Duration, *AFTER_MS_RANGE.start(), *AFTER_MS_RANGE.end()),
+];
+/// Where `breaker` begins: with `standard`, and with `payments`.
+const BREAKER_PRESETS: [[u64; 10]; 2] = [
+    [5, 50, 0, 0, 30_000, 20, 30_000, 1, 2, 5_000],
+    [3, 25, 50, 0, 60_000, 10, 60_000, 1, 3, 5_000],
+];
 
 /// The names of presets. Each of `retry` and `breaker` has its own of each name.
 const PRESETS: &[&str] = &["off", "standard", "payments"];
@@ -93,16 +116,13 @@ impl Reliability {
     /// Reads the sections of an upstream and notes every fault.
     pub fn read(fields: &mut Object<'_, '_>) -> Self {
         let idempotent = fields.flag("idempotent").unwrap_or(false);
-        let retry = section(fields, "retry", read_retry);
-        let breaker = section(fields, "breaker", read_breaker);
-        let bulkhead = inside(fields, "bulkhead", |fields| {
-            required_number(fields, "calls", BULKHEAD_RANGE, "calls under way at once")
-        });
-        let hedge_ms = inside(fields, "hedge", |fields| {
-            fields.require("after", "how long the first call is waited for")?;
-            fields.duration("after", AFTER_MS_RANGE)
-        });
-        let fallback = inside(fields, "fallback", read_fallback);
+        let retry = read_retry(fields);
+        let breaker = read_breaker(fields);
+        let calls = ("calls", Number, BULKHEAD_RANGE);
+        let bulkhead = read_one(fields, "bulkhead", calls, "calls under way at once").map(small);
+        let after = ("after", Duration, AFTER_MS_RANGE);
+        let hedge_ms = read_one(fields, "hedge", after, "how long the first call is waited for");
+        let fallback = read_fallback(fields);
         Self {
             idempotent,
             retry,
@@ -114,156 +134,162 @@ impl Reliability {
     }
 }
 
-/// Reads a section that is an object.
-fn inside<T>(
-    fields: &mut Object<'_, '_>,
-    name: &'static str,
-    read: impl FnOnce(&mut Object<'_, '_>) -> Option<T>,
-) -> Option<T> {
+/// The section `name`, which is an object. To be finished.
+fn inside<'v, 'o>(fields: &'o mut Object<'v, '_>, name: &'static str) -> Option<Object<'v, 'o>> {
     let value = fields.take(name)?;
-    let mut inner = Object::read(value, &fields.at(name), fields.faults)?;
-    let read = read(&mut inner);
-    inner.finish();
-    read
+    Object::read(value, &fields.at(name), fields.faults)
 }
 
-/// Reads a section that is a preset's name or an object; `read` is told with which preset it begins.
-fn section<T>(
-    fields: &mut Object<'_, '_>,
+/// The section `name`, which is a preset's name or an object that may name one: the preset, and the object. `None` where it
+/// is off.
+fn section<'v, 'o>(
+    fields: &'o mut Object<'v, '_>,
     name: &'static str,
-    read: fn(&str, Option<&mut Object<'_, '_>>) -> T,
-) -> Option<T> {
+) -> Option<(&'static str, Option<Object<'v, 'o>>)> {
     let value = fields.take(name)?;
-    if !value.is_object() {
-        let preset = PRESETS.iter().copied().find(|known| value.as_str() == Some(known));
-        if preset.is_none() {
-            let pointer = fields.at(name);
-            note(fields.faults, || {
-                let fault = Fault::new(pointer, "`off`, `standard`, `payments` or an object", &describe(value));
-                suggest(fault, value.as_str().unwrap_or_default(), PRESETS.iter().copied())
-            });
-        }
-        return preset
-            .filter(|preset| *preset != "off")
-            .map(|preset| read(preset, None));
-    }
-    inside(fields, name, |inner| {
+    if value.is_object() {
+        let mut inner = inside(fields, name)?;
         let preset = inner.one_of("preset", BASES).unwrap_or("standard");
-        Some(read(preset, Some(inner)))
-    })
+        return Some((preset, Some(inner)));
+    }
+    let preset = PRESETS.iter().copied().find(|known| value.as_str() == Some(known));
+    if preset.is_none() {
+        let pointer = fields.at(name);
+        note(fields.faults, || {
+            let fault = Fault::new(pointer, "`off`, `standard`, `payments` or an object", &describe(value));
+            suggest(fault, value.as_str().unwrap_or_default(), PRESETS.iter().copied())
+        });
+    }
+    preset.filter(|preset| *preset != "off").map(|preset| (preset, None))
 }
 
-fn small(fields: &mut Object<'_, '_>, name: &'static str, range: RangeInclusive<u64>) -> Option<u32> {
-    fields.number(name, range).and_then(|number| u32::try_from(number).ok())
+fn begin<const N: usize>([standard, payments]: [[u64; N]; 2], preset: &str) -> [u64; N] {
+    if preset == "payments" { payments } else { standard }
 }
 
-fn required_number(
-    fields: &mut Object<'_, '_>,
-    name: &'static str,
-    range: RangeInclusive<u64>,
-    expected: &'static str,
-) -> Option<u32> {
-    fields.require(name, expected)?;
-    small(fields, name, range)
+/// Reads the fields of a table over what stands in `values`.
+fn read_numbers(fields: &mut Object<'_, '_>, table: &[(&'static str, Kind, u64, u64)], values: &mut [u64]) {
+    for ((name, kind, from, to), value) in table.iter().zip(values) {
+        let read = match kind {
+            Number => fields.number(name, *from..=*to),
+            Duration => fields.duration(name, *from..=*to),
+        };
+        *value = read.unwrap_or(*value);
+    }
 }
 
-fn read_retry(preset: &str, fields: Option<&mut Object<'_, '_>>) -> Retry {
-    let (calls, initial_ms, cap_ms, budget_percent) = match preset {
-        "payments" => (4, 1_000, 4_000, 10),
-        _ => (3, 200, 5_000, 20),
-    };
-    let mut retry = Retry {
-        calls,
+fn small(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn read_retry(fields: &mut Object<'_, '_>) -> Option<Retry> {
+    let (preset, section) = section(fields, "retry")?;
+    let mut values = begin(RETRY_PRESETS, preset);
+    let mut on = None;
+    let mut full_jitter = true;
+    if let Some(mut fields) = section {
+        read_numbers(&mut fields, &RETRY, &mut values);
+        let [.., initial_ms, cap_ms] = &mut values;
+        if *cap_ms < *initial_ms {
+            let given = fields.take("cap").and_then(Value::as_str).and_then(parse_duration);
+            if given == Some(*cap_ms) {
+                let expected = alloc::format!("a cap not below `initial`, {}", format_duration(*initial_ms));
+                fields.fault("cap", expected, &format_duration(*cap_ms));
+            }
+            // A first wait above the preset's cap raises the cap with it.
+            *cap_ms = *initial_ms;
+        }
+        full_jitter = fields.one_of("jitter", &["full", "none"]) != Some("none");
+        if let Some(value) = fields.take("on") {
+            on = read_on(value);
+            if on.is_none() {
+                fields.fault("on", ON_EXPECTED, &describe(value));
+            }
+        }
+        fields.finish();
+    }
+    let [calls, budget_percent, initial_ms, cap_ms] = values;
+    Some(Retry {
+        calls: small(calls),
         initial_ms,
         cap_ms,
-        full_jitter: true,
-        budget_percent,
-        on: ON.map(String::from).into(),
-    };
-    let Some(fields) = fields else { return retry };
-    retry.calls = small(fields, "attempts", ATTEMPTS_RANGE).unwrap_or(retry.calls);
-    retry.initial_ms = fields.duration("initial", WAIT_MS_RANGE).unwrap_or(retry.initial_ms);
-    let cap_ms = fields.duration("cap", WAIT_MS_RANGE);
-    if let Some(cap_ms) = cap_ms.filter(|cap_ms| *cap_ms < retry.initial_ms) {
-        let expected = alloc::format!("a cap not below `initial`, {}", format_duration(retry.initial_ms));
-        fields.fault("cap", expected, &format_duration(cap_ms));
-    }
-    retry.cap_ms = cap_ms.unwrap_or(retry.cap_ms.max(retry.initial_ms));
-    retry.full_jitter = fields.one_of("jitter", &["full", "none"]) != Some("none");
-    retry.budget_percent = small(fields, "budget_percent", BUDGET_RANGE).unwrap_or(retry.budget_percent);
-    if let Some(value) = fields.take("on") {
-        match read_on(value) {
-            Some(on) => retry.on = on,
-            None => fields.fault("on", ON_EXPECTED, &describe(value)),
-        }
-    }
-    retry
+        full_jitter,
+        budget_percent: small(budget_percent),
+        on: on.unwrap_or_else(|| ON.map(String::from).into()),
+    })
 }
 
 fn read_on(value: &Value) -> Option<Vec<String>> {
     let items = value.as_array().filter(|items| (1..=ON_MAX).contains(&items.len()))?;
-    let is_known = |text: &&str| {
+    let mut on = Vec::with_capacity(items.len());
+    for item in items {
+        let text = item.as_str()?;
         let status = text.len() == 3 && text.parse().is_ok_and(|status: u16| (400..600).contains(&status));
-        status || matches!(*text, "4xx" | "5xx" | "timeout" | "unreachable")
-    };
-    let known = |item: &Value| item.as_str().filter(is_known).map(ToOwned::to_owned);
-    items.iter().map(known).collect()
+        if !status && !matches!(text, "4xx" | "5xx" | "timeout" | "unreachable") {
+            return None;
+        }
+        on.push(text.to_owned());
+    }
+    Some(on)
 }
 
-fn read_breaker(preset: &str, fields: Option<&mut Object<'_, '_>>) -> Breaker {
-    let strict = preset == "payments";
-    let mut rule = BreakerRule {
-        consecutive: if strict { 3 } else { 5 },
-        failure_percent: if strict { 25 } else { 50 },
-        slow_percent: if strict { 50 } else { 0 },
-        window_calls: 0,
-        window_ms: if strict { 60_000 } else { 30_000 },
-        calls_min: if strict { 10 } else { 20 },
-        open_ms: if strict { 60_000 } else { 30_000 },
-        probes: 1,
-        successes: if strict { 3 } else { 2 },
-    };
-    let mut breaker = Breaker {
-        slow_ms: 5_000,
-        key: None,
-        rule: rule.clone(),
-    };
-    let Some(fields) = fields else { return breaker };
-    let mut set = |name, range, place: &mut u32| *place = small(fields, name, range).unwrap_or(*place);
-    set("consecutive_failures", CONSECUTIVE_RANGE, &mut rule.consecutive);
-    set("failure_percent", PERCENT_RANGE, &mut rule.failure_percent);
-    set("slow_percent", PERCENT_RANGE, &mut rule.slow_percent);
-    set("window_calls", WINDOW_CALLS_RANGE, &mut rule.window_calls);
-    set("minimum_calls", MINIMUM_RANGE, &mut rule.calls_min);
-    set("probes", PROBES_RANGE, &mut rule.probes);
-    set("successes", PROBES_RANGE, &mut rule.successes);
-    let window_ms = fields.duration("window", WINDOW_MS_RANGE);
-    if fields.has("window") && fields.has("window_calls") {
-        fields.fault("window", "either `window` or `window_calls`", "both");
-    }
-    rule.window_ms = window_ms.unwrap_or(rule.window_ms);
-    rule.open_ms = fields.duration("open", OPEN_MS_RANGE).unwrap_or(rule.open_ms);
-    if rule.window_calls > 0 && rule.calls_min > rule.window_calls {
-        if fields.has("minimum_calls") {
-            fields.fault(
-                "minimum_calls",
-                "no more calls than the window holds",
-                &alloc::format!("{}", rule.calls_min),
-            );
+fn read_breaker(fields: &mut Object<'_, '_>) -> Option<Breaker> {
+    let (preset, section) = section(fields, "breaker")?;
+    let mut values = begin(BREAKER_PRESETS, preset);
+    let mut key = None;
+    if let Some(mut fields) = section {
+        read_numbers(&mut fields, &BREAKER, &mut values);
+        if fields.has("window") && fields.has("window_calls") {
+            fields.fault("window", "either `window` or `window_calls`", "both");
         }
-        rule.calls_min = rule.window_calls;
+        let [_, _, _, window_calls, _, minimum_calls, ..] = &mut values;
+        if *window_calls > 0 && *minimum_calls > *window_calls {
+            let given = fields.take("minimum_calls").and_then(Value::as_u64);
+            if given == Some(*minimum_calls) {
+                let got = alloc::format!("{minimum_calls}");
+                fields.fault("minimum_calls", "no more calls than the window holds", &got);
+            }
+            *minimum_calls = *window_calls;
+        }
+        key = fields.text("key", PATH, Path::parse);
+        fields.finish();
     }
-    breaker.slow_ms = fields.duration("slow_after", AFTER_MS_RANGE).unwrap_or(breaker.slow_ms);
-    breaker.key = fields.text("key", PATH, Path::parse);
-    breaker.rule = rule;
-    breaker
+    let [.., slow_ms] = values;
+    Some(Breaker {
+        rule: BreakerRule::read(&mut Numbers::new(values.into())),
+        slow_ms,
+        key,
+    })
+}
+
+/// A section that is one number of this name.
+fn read_one(
+    fields: &mut Object<'_, '_>,
+    section: &'static str,
+    (name, kind, range): (&'static str, Kind, RangeInclusive<u64>),
+    expected: &'static str,
+) -> Option<u64> {
+    let mut inner = inside(fields, section)?;
+    let mut read = None;
+    if inner.require(name, expected).is_some() {
+        read = match kind {
+            Number => inner.number(name, range),
+            Duration => inner.duration(name, range),
+        };
+    }
+    inner.finish();
+    read
 }
 
 fn read_fallback(fields: &mut Object<'_, '_>) -> Option<Fallback> {
-    match fields.either("body", "upstream")? {
-        "body" => fields.take("body").and_then(JsonText::of).map(Fallback::Body),
-        _ => fields
+    let mut fields = inside(fields, "fallback")?;
+    let fallback = match fields.either("body", "upstream") {
+        Some("body") => fields.take("body").and_then(JsonText::of).map(Fallback::Body),
+        Some(_) => fields
             .text("upstream", "the name of another upstream", Some)
             .map(|name| Fallback::Upstream(name.to_owned())),
-    }
+        None => None,
+    };
+    fields.finish();
+    fallback
 }

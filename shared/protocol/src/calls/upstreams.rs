@@ -34,6 +34,23 @@ pub struct BreakerRule {
     pub successes: u32,
 }
 
+impl BreakerRule {
+    /// The rule of these numbers, in the order of its fields.
+    pub fn read(numbers: &mut Numbers) -> Self {
+        Self {
+            consecutive: numbers.take_small(),
+            failure_percent: numbers.take_small(),
+            slow_percent: numbers.take_small(),
+            window_calls: numbers.take_small(),
+            window_ms: numbers.take(),
+            calls_min: numbers.take_small(),
+            open_ms: numbers.take(),
+            probes: numbers.take_small(),
+            successes: numbers.take_small(),
+        }
+    }
+}
+
 /// How calls of an upstream went, in numbers. The successes came first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Outcomes {
@@ -257,17 +274,7 @@ impl From<(String, String, Vec<u64>)> for Consult {
         Self {
             upstream,
             key,
-            rule: BreakerRule {
-                consecutive: numbers.take_small(),
-                failure_percent: numbers.take_small(),
-                slow_percent: numbers.take_small(),
-                window_calls: numbers.take_small(),
-                window_ms: numbers.take(),
-                calls_min: numbers.take_small(),
-                open_ms: numbers.take(),
-                probes: numbers.take_small(),
-                successes: numbers.take_small(),
-            },
+            rule: BreakerRule::read(&mut numbers),
             generation: numbers.take(),
             outcomes: Outcomes {
                 succeeded: numbers.take_small(),

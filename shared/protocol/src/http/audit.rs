@@ -163,12 +163,9 @@ pub struct AuditTarget {
     /// The job that does an ended one again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redriven_to: Option<JobId>,
-    /// The upstream.
+    /// The upstream, with a slash and the key behind it where the breaker is one key's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<String>,
-    /// The key of its breaker.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
 }
 
 /// How far it went.

@@ -94,6 +94,14 @@ fn every_fault_is_named_where_it_is() {
                 "breaker/slow_after | a duration",
             ],
         ),
+        (
+            json!({ "retry": { "preset": "payments", "initial": "10s", "cap": "4s" } }),
+            &["retry/cap | not below"],
+        ),
+        (
+            json!({ "retry": { "initial": "10s", "cap": "now" }, "breaker": { "window_calls": 5, "minimum_calls": 0 } }),
+            &["retry/cap | a duration", "breaker/minimum_calls | 1 to"],
+        ),
         (json!({ "fallback": {} }), &["fallback | either"]),
         (
             json!({ "fallback": { "body": 1, "upstream": "x" } }),
