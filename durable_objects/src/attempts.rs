@@ -108,24 +108,26 @@ pub fn shown(
 /// A sign of life of an attempt, with progress or without.
 ///
 /// Errors: `LEASE_LOST` where it no longer holds its job.
-pub async fn report(env: &Env, attempt: &Attempt, body: ReportBody) -> Result<LeaseRenewed, Error> {
-    let call = Call::Report {
-        job: attempt.job,
-        token: attempt.token,
-        progress: body.progress,
-        checkpoint: None,
-        notes: body.notes,
-    };
-    match remote::jobs(env, &object(attempt), call).await? {
-        Reply::Continue {
-            lease_until,
-            cancelled_until,
-        } => Ok(LeaseRenewed {
-            lease_until,
-            cancelled_until,
-        }),
-        _ => Err(unexpected()),
-    }
+pub fn report<'a>(env: &'a Env, attempt: &'a Attempt, body: ReportBody) -> remote::Asked<'a, LeaseRenewed> {
+    Box::pin(async move {
+        let call = Call::Report {
+            job: attempt.job,
+            token: attempt.token,
+            progress: body.progress,
+            checkpoint: None,
+            notes: body.notes,
+        };
+        match remote::jobs(env, &object(attempt), call).await? {
+            Reply::Continue {
+                lease_until,
+                cancelled_until,
+            } => Ok(LeaseRenewed {
+                lease_until,
+                cancelled_until,
+            }),
+            _ => Err(unexpected()),
+        }
+    })
 }
 
 /// The end of an attempt. A large result is stored first.

@@ -244,10 +244,7 @@ impl Context for Runtime {
             .as_ref()
             .and_then(|attempt| attempt.checkpoint.borrow().clone());
         let Some(key) = key else { return Ok(None) };
-        let object = self
-            .bucket()?
-            .get(key)
-            .execute()
+        let object = storage::read(self.bucket()?.get(key))
             .await
             .map_err(unavailable("reading a checkpoint"))?;
         match object.as_ref().and_then(worker::Object::body) {
@@ -271,9 +268,7 @@ impl Context for Runtime {
             number,
             attempt.work.as_deref(),
         );
-        self.bucket()?
-            .put(key.as_str(), bytes)
-            .execute()
+        storage::write(self.bucket()?.put(key.as_str(), bytes))
             .await
             .map_err(unavailable("writing a checkpoint"))?;
         *attempt.checkpoint.borrow_mut() = Some(key.clone());
@@ -306,7 +301,7 @@ impl Context for Runtime {
         if offset > 0 {
             get = get.range(worker::Range::OffsetToEnd { offset });
         }
-        let object = get.execute().await.map_err(unavailable("opening an object"))?;
+        let object = storage::read(get).await.map_err(unavailable("opening an object"))?;
         let Some(object) = object else { return Ok(None) };
         if etag.is_some_and(|etag| object.etag() != etag) {
             return Err(replaced());
@@ -326,8 +321,9 @@ impl Context for Runtime {
             ..Default::default()
         };
         let key = storage::object(&self.tenant, key);
-        let put = self.bucket()?.put(key, bytes).http_metadata(metadata).execute().await;
-        put.map(|_| ()).map_err(unavailable("writing an object"))
+        let bucket = self.bucket()?;
+        let put = storage::write(bucket.put(key, bytes).http_metadata(metadata));
+        put.await.map(|_| ()).map_err(unavailable("writing an object"))
     }
 
     async fn fetch(&self, request: Outgoing) -> Result<Incoming, Error> {
@@ -693,10 +689,7 @@ async fn load(runtime: &Runtime, payload: Payload) -> Result<JsonText, Error> {
         Payload::Inline(value) => return Ok(value),
         Payload::Stored { key, .. } => key,
     };
-    let object = runtime
-        .bucket()?
-        .get(key)
-        .execute()
+    let object = storage::read(runtime.bucket()?.get(key))
         .await
         .map_err(unavailable("reading a payload"))?;
     let text = match object.as_ref().and_then(worker::Object::body) {
@@ -726,12 +719,8 @@ pub async fn keep(
         return Err(Error::new(ErrorCode::PayloadTooLarge, message));
     }
     let key = storage::result(tenant, job, token.0, payload_name(job, result.as_str()));
-    let put = env
-        .bucket("OBJECTS")
-        .map_err(unavailable("the binding OBJECTS"))?
-        .put(key.as_str(), result.as_str().as_bytes().to_vec())
-        .execute()
-        .await;
+    let bucket = env.bucket("OBJECTS").map_err(unavailable("the binding OBJECTS"))?;
+    let put = storage::write(bucket.put(key.as_str(), result.as_str().as_bytes().to_vec())).await;
     put.map_err(unavailable("writing a result"))?;
     Ok(Payload::Stored {
         key,

@@ -37,6 +37,9 @@ const fn after(ms: u64, status: u16) -> Behaviour {
     }
 }
 
+/// What an isolate remembers: of an upstream, under a key.
+type Known = (String, String, Rc<RefCell<Edge>>);
+
 /// The outside: upstreams by host, a gate with one breaker, an isolate's memory.
 struct World {
     now: Cell<u64>,
@@ -46,7 +49,7 @@ struct World {
     breaker: RefCell<Breaker>,
     consults: Cell<u32>,
     gate_is_there: Cell<bool>,
-    edges: RefCell<Vec<(String, String, Rc<RefCell<Edge>>)>>,
+    edges: RefCell<Vec<Known>>,
 }
 
 /// Ready from a moment on.
