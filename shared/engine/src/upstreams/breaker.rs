@@ -348,7 +348,8 @@ impl Breaker {
                     lapses: now.plus(probe_ms.max(1)),
                 });
                 standing.probe = Some(self.last_probe);
-                standing.wait_ms = 0;
+            } else {
+                standing.wait_ms = PROBED_MS;
             }
         }
         (standing, reason)
@@ -357,9 +358,8 @@ impl Breaker {
     /// How it stands, for whoever asks for nothing.
     pub fn standing(&self, now: UnixMs) -> Standing {
         let wait_ms = match self.state {
-            BreakerState::Closed | BreakerState::Disabled => 0,
+            BreakerState::Closed | BreakerState::HalfOpen | BreakerState::Disabled => 0,
             BreakerState::Open => self.until.since(now),
-            BreakerState::HalfOpen => PROBED_MS,
             BreakerState::HeldOpen => HELD_MS,
         };
         Standing {

@@ -78,10 +78,12 @@ impl Edge {
             BreakerState::Closed | BreakerState::Disabled => Passage::Go {
                 generation: heard.generation,
             },
-            BreakerState::Open | BreakerState::HeldOpen if heard.until > now => Passage::Refused {
-                wait_ms: heard.until.since(now),
-            },
-            BreakerState::Open | BreakerState::HeldOpen | BreakerState::HalfOpen => Passage::Ask,
+            BreakerState::Open | BreakerState::HalfOpen | BreakerState::HeldOpen if heard.until > now => {
+                Passage::Refused {
+                    wait_ms: heard.until.since(now),
+                }
+            }
+            BreakerState::Open | BreakerState::HalfOpen | BreakerState::HeldOpen => Passage::Ask,
         }
     }
 
@@ -105,10 +107,8 @@ impl Edge {
         self.heard = Some(Heard {
             state: standing.state,
             generation: standing.generation,
-            until: match standing.state {
-                BreakerState::Open | BreakerState::HeldOpen => now.plus(standing.wait_ms),
-                BreakerState::Closed | BreakerState::HalfOpen | BreakerState::Disabled => UnixMs(0),
-            },
+            // Of a half-open one whose probes are all lent, too: not every call asks while they are under way.
+            until: now.plus(standing.wait_ms),
             at: now,
         });
     }

@@ -443,8 +443,16 @@ fn an_isolate_asks_nobody_while_the_breaker_is_closed_and_calls_go_on() {
     assert_eq!(edge.passage(at(129)), Passage::Refused { wait_ms: 801 });
     assert_eq!(edge.passage(at(930)), Passage::Ask);
     assert!(!edge.note(at(40), 1, true, false), "a call of an earlier standing");
-    edge.hear(at(940), &standing(BreakerState::HalfOpen, 3, 1000));
+    edge.hear(at(940), &standing(BreakerState::HalfOpen, 3, 0));
     assert_eq!(edge.passage(at(941)), Passage::Ask, "each probe is asked for");
+    edge.hear(at(942), &standing(BreakerState::HalfOpen, 3, 1000));
+    let wait_ms = 999;
+    assert_eq!(
+        edge.passage(at(943)),
+        Passage::Refused { wait_ms },
+        "all of them are lent"
+    );
+    assert_eq!(edge.passage(at(1_942)), Passage::Ask);
     // A probe of which nothing was heard is told as failed.
     edge.lose_probe(7);
     assert_eq!(edge.take(), (3, BAD, Some(7)));

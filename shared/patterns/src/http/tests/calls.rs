@@ -522,3 +522,31 @@ fn a_breaker_of_each_key_stands_by_itself() {
     let keys: Vec<String> = world.edges.borrow().iter().map(|(_, key, _)| key.clone()).collect();
     assert_eq!(keys, ["", "u", "other"]);
 }
+
+#[test]
+fn while_a_probe_is_under_way_others_are_refused_and_do_not_all_ask() {
+    let get = invocation("GET", &json!({ "breaker": breaker() }));
+    let world = World::new(&[
+        after(0, 500),
+        after(0, 500),
+        after(0, 500),
+        after(3_000, 200),
+        after(0, 200),
+    ]);
+    for _ in 0..3 {
+        world.call(&get).unwrap_err();
+    }
+    world.now.set(world.now.get() + 30_000);
+    let mut probe = pin!(run(&world, &get));
+    let mut context = core::task::Context::from_waker(Waker::noop());
+    assert!(probe.as_mut().poll(&mut context).is_pending());
+    let consults = world.consults.get();
+    for _ in 0..100 {
+        assert_eq!(world.call(&get).unwrap_err().code, ErrorCode::CircuitOpen);
+    }
+    assert_eq!(world.consults.get(), consults + 1, "one asked, and told the others");
+    assert_eq!(world.moments().len(), 4, "one probe at once");
+    assert!(matches!(world.live(probe).unwrap(), Done::Result(_)));
+    assert_eq!(world.breaker.borrow().state(), BreakerState::Closed);
+    world.call(&get).unwrap();
+}
