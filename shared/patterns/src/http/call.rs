@@ -1,7 +1,7 @@
 //! One request of an action, through all that makes calling an upstream reliable.
 //!
-//! From the outside in: the fallback; retries; the breaker; the bulkhead; a hedge. A call that a breaker refuses is not made
-//! and not tried again. What is decided is decided in `tidegate_engine::upstreams`: this carries it out.
+//! From the outside in: the fallback; retries; the bulkhead; the breaker; a hedge. A call that is refused is not made and not
+//! tried again. What is decided is decided in `tidegate_engine::upstreams`: this carries it out.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
