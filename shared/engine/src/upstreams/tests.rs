@@ -313,6 +313,30 @@ fn a_gate_that_restarts_knows_every_state_and_lends_no_probe_twice() {
 }
 
 #[test]
+fn a_further_probe_is_in_the_row_before_it_is_lent() {
+    let (db, mut gate) = (gate(), Breakers::default());
+    let now = UnixMs(1_000_000);
+    for _ in 0..3 {
+        gate.consult(&db, now, &consult("", 1, BAD, false)).unwrap();
+    }
+    let ask = Consult {
+        rule: BreakerRule { probes: 2, ..RULE },
+        ..consult("", 0, Outcomes::default(), true)
+    };
+    // The gate restarts before each question.
+    let lent: Vec<_> = (0..3)
+        .map(|_| {
+            Breakers::default()
+                .consult(&db, now.plus(30_000), &ask)
+                .unwrap()
+                .0
+                .probe
+        })
+        .collect();
+    assert_eq!(lent, [Some(1), Some(2), None]);
+}
+
+#[test]
 fn what_is_done_by_hand_is_in_the_trail_once_and_holds_for_every_key() {
     let (db, mut gate) = (gate(), Breakers::default());
     let now = UnixMs(1_000_000);
@@ -453,6 +477,12 @@ fn an_isolate_asks_nobody_while_the_breaker_is_closed_and_calls_go_on() {
         "all of them are lent"
     );
     assert_eq!(edge.passage(at(1_942)), Passage::Ask);
+    // What was gathered under an earlier standing is not told under another.
+    edge.hear(at(2_000), &standing(BreakerState::Closed, 4, 0));
+    assert!(!edge.note(at(2_000), 4, false, false));
+    edge.hear(at(2_001), &standing(BreakerState::Closed, 6, 0));
+    assert_eq!(edge.take(), (6, Outcomes::default(), None));
+    edge.hear(at(2_002), &standing(BreakerState::HalfOpen, 3, 0));
     // A probe of which nothing was heard is told as failed.
     edge.lose_probe(7);
     assert_eq!(edge.take(), (3, BAD, Some(7)));
