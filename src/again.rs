@@ -68,9 +68,7 @@ async fn check_in(
     let bytes = value.as_str().as_bytes().to_vec();
     let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     let bucket = env.bucket("OBJECTS").map_err(unavailable("the binding OBJECTS"))?;
-    bucket
-        .put(key.as_str(), bytes)
-        .execute()
+    storage::write(bucket.put(key.as_str(), bytes))
         .await
         .map_err(unavailable("storing a payload"))?;
     Ok(Payload::Stored { key, bytes: length })

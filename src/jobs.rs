@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use futures_util::stream;
 use tidegate_durable_objects::platform::{now, random, unavailable};
-use tidegate_durable_objects::remote;
+use tidegate_durable_objects::{remote, storage};
 use tidegate_protocol::calls::jobs::{Call, Change, Filter, Reply, Sort};
 use tidegate_protocol::calls::{Caller, Principal};
 use tidegate_protocol::event::Payload;
@@ -203,9 +203,7 @@ pub async fn stored(env: &Env, value: Payload, gone: &'static str) -> Result<Res
         Payload::Stored { key, .. } => key,
     };
     let bucket = env.bucket("OBJECTS").map_err(unavailable("the binding OBJECTS"))?;
-    let object = bucket
-        .get(key)
-        .execute()
+    let object = storage::read(bucket.get(key))
         .await
         .map_err(unavailable("reading an object"))?;
     let gone = || Error::new(ErrorCode::Gone, gone);

@@ -21,6 +21,7 @@ mod requests;
 mod routes;
 mod schedules;
 mod tenants;
+mod upstreams;
 mod webhooks;
 mod workers;
 
@@ -125,6 +126,10 @@ async fn serve(
         Route::Composition => tenants::composition(env, &principal).await,
         Route::Audit => audit::show(request, env, &principal).await,
         Route::Limits => limits::show(request, env, &principal).await,
+        Route::Upstreams => upstreams::handle(request, env, &principal, None).await,
+        Route::Upstream(name, key, change) => {
+            upstreams::handle(request, env, &principal, Some((name, key, change))).await
+        }
         Route::WebhookSecret => webhooks::secret(env, &principal),
         Route::NotYet(what) => {
             let message = format!("`{what}` is part of the protocol, but not there yet.");

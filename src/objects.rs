@@ -116,8 +116,7 @@ async fn put(request: &Request, bucket: &Bucket, key: &str, full: &str) -> Resul
             uploaded_after: None,
         }),
     };
-    let object = put
-        .execute()
+    let object = storage::write(put)
         .await
         .map_err(unavailable("writing an object"))?
         .ok_or_else(failed)?;
@@ -203,8 +202,7 @@ async fn get(request: &Request, bucket: &Bucket, full: &str) -> Result<Response,
             length: last - first + 1,
         });
     }
-    let object = get
-        .execute()
+    let object = storage::read(get)
         .await
         .map_err(unavailable("reading an object"))?
         .ok_or_else(Error::not_found)?;

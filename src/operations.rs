@@ -40,7 +40,7 @@ pub fn handle(env: &Env, route: &Route) -> Result<Response, Error> {
             let builder = Response::builder()
                 .with_header("content-type", "application/json")
                 .map_err(answer::broken)?;
-            Ok(builder.fixed(include_bytes!("../docs/reference/openapi.json").to_vec()))
+            Ok(builder.fixed(include_bytes!(concat!(env!("OUT_DIR"), "/openapi.json")).to_vec()))
         }
         Route::NotYet(what) => {
             let message = format!("`{what}` is part of the protocol, but not there yet.");

@@ -1,5 +1,6 @@
 //! Which path is which route, and which methods it takes. Pure, so that it is tested without a runtime.
 
+use tidegate_protocol::calls::upstreams::BreakerChange;
 use worker::Method;
 
 /// What a path means. Ids and keys are as they came, percent-decoded and not checked.
@@ -76,6 +77,13 @@ pub enum Route {
     Audit,
     /// `/v1/admin/limits`
     Limits,
+    /// `/v1/admin/upstreams`
+    Upstreams,
+    /// `/v1/admin/upstreams/{name}:open`
+    /// `/v1/admin/upstreams/{name}:close`
+    /// `/v1/admin/upstreams/{name}:disable`
+    /// and each with `/{key}` behind the name
+    Upstream(String, String, BreakerChange),
     /// `/v1/admin/webhook-secret`
     WebhookSecret,
     /// `/healthz`
@@ -140,6 +148,7 @@ pub fn find(path: &str) -> Option<Route> {
         "admin/composition" => return Some(Route::Composition),
         "admin/audit" => return Some(Route::Audit),
         "admin/limits" => return Some(Route::Limits),
+        "admin/upstreams" => return Some(Route::Upstreams),
         "admin/webhook-secret" => return Some(Route::WebhookSecret),
         _ => {}
     }
@@ -160,6 +169,9 @@ pub fn find(path: &str) -> Option<Route> {
     }
     if let Some(schedule) = rest.strip_prefix("schedules/") {
         return schedule_route(schedule);
+    }
+    if let Some(upstream) = rest.strip_prefix("admin/upstreams/") {
+        return upstream_route(upstream);
     }
     if rest.starts_with("channels/") {
         return Some(Route::NotYet("/v1/channels"));
@@ -225,6 +237,21 @@ fn schedule_route(rest: &str) -> Option<Route> {
     Some(Route::Schedule(name.into(), change))
 }
 
+fn upstream_route(rest: &str) -> Option<Route> {
+    let (breaker, change) = rest.rsplit_once(':')?;
+    let (name, key) = match breaker.split_once('/') {
+        Some((name, key)) => (name, percent_decode(key)?),
+        None => (breaker, String::new()),
+    };
+    let change = match change {
+        "open" => BreakerChange::Open,
+        "close" => BreakerChange::Close,
+        "disable" => BreakerChange::Disable,
+        _ => return None,
+    };
+    Some(Route::Upstream(name.into(), key, change))
+}
+
 /// Who may ask for `route`.
 pub fn access(route: &Route) -> Access {
     match route {
@@ -256,6 +283,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::WebhookSecret
         | Route::Audit
         | Route::Limits
+        | Route::Upstreams
         | Route::Health
         | Route::Ready
         | Route::OpenApi => READ,
@@ -265,6 +293,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::QueuePause
         | Route::QueueResume
         | Route::Schedule(..)
+        | Route::Upstream(..)
         | Route::Batch
         | Route::JobRetry(_)
         | Route::JobPause(_)
@@ -352,6 +381,16 @@ mod tests {
             ("/v1/admin/webhook-secret", Some(Route::WebhookSecret)),
             ("/v1/admin/audit", Some(Route::Audit)),
             ("/v1/admin/limits", Some(Route::Limits)),
+            ("/v1/admin/upstreams", Some(Route::Upstreams)),
+            (
+                "/v1/admin/upstreams/bank.main:open",
+                Some(Route::Upstream("bank.main".into(), String::new(), BreakerChange::Open)),
+            ),
+            (
+                "/v1/admin/upstreams/bank.main/a%3Ab:close",
+                Some(Route::Upstream("bank.main".into(), "a:b".into(), BreakerChange::Close)),
+            ),
+            ("/v1/admin/upstreams/bank.main:shut", None),
             ("/v1/attempts/job_1:report", Some(Route::AttemptReport(id()))),
             ("/v1/attempts/job_1:finish", Some(Route::AttemptFinish(id()))),
             ("/v1/attempts/job_1", None),

@@ -76,6 +76,9 @@ pub enum Command {
     Audit(Audit),
     /// Show how often limits on requests have refused, and what is left of one (scope `admin`).
     Limits(Limits),
+    /// Look at the breakers of upstreams, open, close or disable them by hand (scope `admin`).
+    #[command(subcommand)]
+    Upstreams(Upstreams),
     /// Show the secret with which the tenant's endpoints verify what is sent to them (scope `admin`).
     WebhookSecret,
 }
@@ -356,6 +359,29 @@ pub struct Limits {
     /// Where an earlier page ended.
     #[arg(long)]
     pub cursor: Option<String>,
+}
+
+/// `tidegate upstreams`
+#[derive(Debug, Subcommand)]
+pub enum Upstreams {
+    /// List the breakers, with their latest changes.
+    List,
+    /// Make no more calls, until it is closed.
+    Open(BreakerName),
+    /// Begin anew, closed, with nothing counted.
+    Close(BreakerName),
+    /// Make every call and count none, until it is closed.
+    Disable(BreakerName),
+}
+
+/// Which breaker is meant.
+#[derive(Debug, Args)]
+pub struct BreakerName {
+    /// The upstream: the pattern's instance and its name, such as bank.main.
+    pub name: String,
+    /// The key of one breaker; without it, the upstream as a whole.
+    #[arg(long)]
+    pub key: Option<String>,
 }
 
 /// `tidegate audit`

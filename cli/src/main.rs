@@ -61,6 +61,9 @@ async fn run(arguments: Arguments, output: Output) -> Result<Exit, Failure> {
             commands::composition::composition(&settings::client(&connection)?, &composition, output).await
         }
         Command::Limits(limits) => commands::limits::limits(&settings::client(&connection)?, limits, output).await,
+        Command::Upstreams(command) => {
+            commands::upstreams::upstreams(&settings::client(&connection)?, command, output).await
+        }
         Command::Audit(audit) => commands::audit::audit(&settings::client(&connection)?, audit, output).await,
         Command::WebhookSecret => commands::composition::webhook_secret(&settings::client(&connection)?, output).await,
     }

@@ -108,55 +108,59 @@ pub fn shown(
 /// A sign of life of an attempt, with progress or without.
 ///
 /// Errors: `LEASE_LOST` where it no longer holds its job.
-pub async fn report(env: &Env, attempt: &Attempt, body: ReportBody) -> Result<LeaseRenewed, Error> {
-    let call = Call::Report {
-        job: attempt.job,
-        token: attempt.token,
-        progress: body.progress,
-        checkpoint: None,
-        notes: body.notes,
-    };
-    match remote::jobs(env, &object(attempt), call).await? {
-        Reply::Continue {
-            lease_until,
-            cancelled_until,
-        } => Ok(LeaseRenewed {
-            lease_until,
-            cancelled_until,
-        }),
-        _ => Err(unexpected()),
-    }
+pub fn report<'a>(env: &'a Env, attempt: &'a Attempt, body: ReportBody) -> remote::Asked<'a, LeaseRenewed> {
+    Box::pin(async move {
+        let call = Call::Report {
+            job: attempt.job,
+            token: attempt.token,
+            progress: body.progress,
+            checkpoint: None,
+            notes: body.notes,
+        };
+        match remote::jobs(env, &object(attempt), call).await? {
+            Reply::Continue {
+                lease_until,
+                cancelled_until,
+            } => Ok(LeaseRenewed {
+                lease_until,
+                cancelled_until,
+            }),
+            _ => Err(unexpected()),
+        }
+    })
 }
 
 /// The end of an attempt. A large result is stored first.
 ///
 /// Errors: `LEASE_LOST` where it no longer holds its job; `PAYLOAD_TOO_LARGE`.
-pub async fn finish(env: &Env, attempt: &Attempt, body: FinishBody) -> Result<(), Error> {
-    let (job, token) = (attempt.job, attempt.token);
-    let outcome = match body {
-        FinishBody::Succeeded { result } => Outcome::Succeeded {
-            result: runtime::keep(env, &attempt.tenant, job, token, result).await?,
-        },
-        FinishBody::Failed { error } => Outcome::Failed { error },
-        FinishBody::Snoozed { ms } => Outcome::Snoozed { ms },
-    };
-    let kept = match &outcome {
-        Outcome::Succeeded {
-            result: Payload::Stored { key, .. },
-        } => Some(key.clone()),
-        _ => None,
-    };
-    match remote::jobs(env, &object(attempt), Call::Finish { job, token, outcome }).await {
-        Ok(Reply::Done) => Ok(()),
-        Ok(_) => Err(unexpected()),
-        Err(error) => {
-            // Refused for good: the outcome of the job, if it has one, is another, and its object has another name.
-            if let (ErrorCode::LeaseLost, Some(key)) = (error.code, kept) {
-                forget(env, key).await;
+pub fn finish<'a>(env: &'a Env, attempt: &'a Attempt, body: FinishBody) -> remote::Asked<'a, ()> {
+    Box::pin(async move {
+        let (job, token) = (attempt.job, attempt.token);
+        let outcome = match body {
+            FinishBody::Succeeded { result } => Outcome::Succeeded {
+                result: runtime::keep(env, &attempt.tenant, job, token, result).await?,
+            },
+            FinishBody::Failed { error } => Outcome::Failed { error },
+            FinishBody::Snoozed { ms } => Outcome::Snoozed { ms },
+        };
+        let kept = match &outcome {
+            Outcome::Succeeded {
+                result: Payload::Stored { key, .. },
+            } => Some(key.clone()),
+            _ => None,
+        };
+        match remote::jobs(env, &object(attempt), Call::Finish { job, token, outcome }).await {
+            Ok(Reply::Done) => Ok(()),
+            Ok(_) => Err(unexpected()),
+            Err(error) => {
+                // Refused for good: the outcome of the job, if it has one, is another, and its object has another name.
+                if let (ErrorCode::LeaseLost, Some(key)) = (error.code, kept) {
+                    forget(env, key).await;
+                }
+                Err(error)
             }
-            Err(error)
         }
-    }
+    })
 }
 
 /// The object that holds the attempt's job.

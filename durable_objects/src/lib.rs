@@ -25,6 +25,7 @@ pub mod tenant;
 pub mod timer;
 pub mod tokens;
 mod trace;
+mod upstreams;
 
 pub use hub::Hub;
 pub use jobs::Jobs;

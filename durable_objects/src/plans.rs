@@ -11,7 +11,7 @@ use tidegate_protocol::{Error, ErrorCode};
 use worker::Env;
 
 use crate::platform::log_error;
-use crate::remote;
+use crate::remote::{self, Asked};
 
 /// Plans kept in an isolate. A document is at most 256 KiB, most are a few KiB: a few MiB of the 128 that are shared.
 const PLANS_MAX: usize = 32;
@@ -83,14 +83,16 @@ pub async fn plan(env: &Env, tenant: &TenantId, revision: Option<&Revision>) -> 
 /// The plan that is active now, as the tenant's gate says: it is asked each time, because no one else knows at once.
 ///
 /// Errors: `UNAVAILABLE` where it cannot be reached.
-pub async fn active(env: &Env, tenant: &TenantId) -> Result<Rc<Plan>, Error> {
-    match remote::tenant(env, tenant, &tenant::Call::Describe).await? {
-        tenant::Reply::Description(description) => plan(env, tenant, description.revision.as_ref()).await,
-        _ => Err(Error::new(
-            ErrorCode::InternalError,
-            "The gate answered another question.",
-        )),
-    }
+pub fn active<'a>(env: &'a Env, tenant: &'a TenantId) -> Asked<'a, Rc<Plan>> {
+    Box::pin(async move {
+        match remote::tenant(env, tenant, &tenant::Call::Describe).await? {
+            tenant::Reply::Description(description) => plan(env, tenant, description.revision.as_ref()).await,
+            _ => Err(Error::new(
+                ErrorCode::InternalError,
+                "The gate answered another question.",
+            )),
+        }
+    })
 }
 
 async fn document(env: &Env, tenant: &TenantId, revision: &Revision) -> Result<String, Error> {

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::task::{Context, Poll, Waker};
 
+use futures_util::future::LocalBoxFuture;
 use js_sys::{Array, Function, Promise, Reflect, Uint8Array};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -58,6 +59,10 @@ extern "C" {
 async fn exchange(env: &Env, name: &ObjectName, call: Vec<u8>) -> Result<Vec<u8>, Error> {
     exchanged(callee(env, name)?.answer(&bytes::give(&call))).await
 }
+
+/// What a call comes to. Boxed as what it gives: the code of a call is in the bundle once, and not in each crate and at each
+/// place that waits for one.
+pub type Asked<'a, T> = LocalBoxFuture<'a, Result<T, Error>>;
 
 fn callee(env: &Env, name: &ObjectName) -> Result<Callee, Error> {
     Ok(stub(env, name)?.into_rpc())
@@ -110,27 +115,29 @@ wire!(write_jobs(jobs::Batch), read_jobs -> Vec<Answered<jobs::Reply>>);
 /// Calls a hub.
 ///
 /// Errors: the hub's refusals, and `UNAVAILABLE`.
-pub async fn hub(env: &Env, name: &ObjectName, call: &hub::Call) -> Result<hub::Reply, Error> {
-    read_hub(&exchange(env, name, write_hub(name, call)?).await?)?.into_result()
+pub fn hub<'a>(env: &'a Env, name: &'a ObjectName, call: &'a hub::Call) -> Asked<'a, hub::Reply> {
+    Box::pin(async move { read_hub(&exchange(env, name, write_hub(name, call)?).await?)?.into_result() })
 }
 
 /// Calls a tenant's gate.
 ///
 /// Errors: the gate's refusals, and `UNAVAILABLE`.
-pub async fn tenant(env: &Env, tenant: &TenantId, call: &tenant::Call) -> Result<tenant::Reply, Error> {
-    let name = ObjectName::Tenant(tenant.clone());
-    read_tenant(&exchange(env, &name, write_tenant(&name, call)?).await?)?.into_result()
+pub fn tenant<'a>(env: &'a Env, tenant: &'a TenantId, call: &'a tenant::Call) -> Asked<'a, tenant::Reply> {
+    Box::pin(async move {
+        let name = ObjectName::Tenant(tenant.clone());
+        read_tenant(&exchange(env, &name, write_tenant(&name, call)?).await?)?.into_result()
+    })
 }
 
 /// Calls a `Jobs` object with several calls at once; each has its own answer, in order.
 ///
 /// Errors: `UNAVAILABLE` for all of them.
-pub async fn jobs_batch(
-    env: &Env,
-    name: &ObjectName,
-    batch: &jobs::Batch,
-) -> Result<Vec<Answered<jobs::Reply>>, Error> {
-    read_jobs(&exchange(env, name, write_jobs(name, batch)?).await?)
+pub fn jobs_batch<'a>(
+    env: &'a Env,
+    name: &'a ObjectName,
+    batch: &'a jobs::Batch,
+) -> Asked<'a, Vec<Answered<jobs::Reply>>> {
+    Box::pin(async move { read_jobs(&exchange(env, name, write_jobs(name, batch)?).await?) })
 }
 
 /// The way to one object, for many calls: its method is looked up once. It must not outlive the invocation that it was made
@@ -183,19 +190,21 @@ impl Way {
 /// Calls a `Jobs` object, and where that leads on to another, the other one. Each has a higher index than the one before.
 ///
 /// Errors: the refusals of the last one, and `UNAVAILABLE`.
-pub async fn jobs(env: &Env, name: &ObjectName, mut call: jobs::Call) -> Result<jobs::Reply, Error> {
+pub fn jobs<'a>(env: &'a Env, name: &'a ObjectName, mut call: jobs::Call) -> Asked<'a, jobs::Reply> {
     let mut name = name.clone();
-    loop {
-        let replies = jobs_batch(env, &name, &jobs::Batch { calls: vec![call] }).await?;
-        match replies.into_iter().next().map(Answered::into_result) {
-            Some(Ok(jobs::Reply::Elsewhere { shard, call: again })) => {
-                name = ObjectName::Jobs(name.tenant().clone(), shard);
-                call = *again;
+    Box::pin(async move {
+        loop {
+            let replies = jobs_batch(env, &name, &jobs::Batch { calls: vec![call] }).await?;
+            match replies.into_iter().next().map(Answered::into_result) {
+                Some(Ok(jobs::Reply::Elsewhere { shard, call: again })) => {
+                    name = ObjectName::Jobs(name.tenant().clone(), shard);
+                    call = *again;
+                }
+                Some(answered) => return answered,
+                None => return Err(Error::new(ErrorCode::InternalError, "An object answered nothing.")),
             }
-            Some(answered) => return answered,
-            None => return Err(Error::new(ErrorCode::InternalError, "An object answered nothing.")),
         }
-    }
+    })
 }
 
 /// Answers a call that reached the object `name`: at once where `answer` is ready at once, and with a promise otherwise.

@@ -5,22 +5,24 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
 
-use futures_util::future::{Either, join_all, select};
+use futures_util::future::{Either, LocalBoxFuture, join_all, select};
 use futures_util::{FutureExt, StreamExt};
 use tidegate_engine::composition::{Action, Plan, checkpoint_of};
 use tidegate_engine::hub::Run;
 use tidegate_engine::jobs::payload_name;
 use tidegate_engine::progress::Thinner;
+use tidegate_engine::upstreams::Edge;
 use tidegate_identity::webhook::WebhookSecret;
 use tidegate_patterns::endpoint;
 use tidegate_patterns::operation::{Callback, Context, Done, Facts, Incoming, Invocation, Opened, Outgoing};
 use tidegate_protocol::calls::executor::{Assignment, Execute, Outcome};
 use tidegate_protocol::calls::jobs;
 use tidegate_protocol::calls::reporting::MetadataPatch;
+use tidegate_protocol::calls::upstreams::{Consult, Standing};
 use tidegate_protocol::calls::versions::RevisionRule;
 use tidegate_protocol::error::TimeLimit;
 use tidegate_protocol::event::{JsonText, Payload, Progress};
-use tidegate_protocol::ids::{FencingToken, JobId, ObjectName, StreamName, TenantId, UserId};
+use tidegate_protocol::ids::{ActionName, FencingToken, JobId, ObjectName, StreamName, TenantId, UserId};
 use tidegate_protocol::limits::{RESULT_BYTES_MAX, RESULT_ROW_BYTES_MAX};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
@@ -28,9 +30,9 @@ use worker::{AbortController, Bucket, Env, Fetch, Fetcher, Headers, Method, Requ
 
 use crate::gathering::Gathering;
 use crate::object_reader::ObjectReader;
-use crate::platform::{deployment_key, log_error, now, unavailable};
+use crate::platform::{deployment_key, log_error, now, random, unavailable};
 use crate::reports::Reports;
-use crate::{attempts, plans, storage, timer};
+use crate::{attempts, plans, storage, timer, upstreams};
 
 /// The attempt of a job, to which reports go.
 struct Attempt {
@@ -242,10 +244,7 @@ impl Context for Runtime {
             .as_ref()
             .and_then(|attempt| attempt.checkpoint.borrow().clone());
         let Some(key) = key else { return Ok(None) };
-        let object = self
-            .bucket()?
-            .get(key)
-            .execute()
+        let object = storage::read(self.bucket()?.get(key))
             .await
             .map_err(unavailable("reading a checkpoint"))?;
         match object.as_ref().and_then(worker::Object::body) {
@@ -269,9 +268,7 @@ impl Context for Runtime {
             number,
             attempt.work.as_deref(),
         );
-        self.bucket()?
-            .put(key.as_str(), bytes)
-            .execute()
+        storage::write(self.bucket()?.put(key.as_str(), bytes))
             .await
             .map_err(unavailable("writing a checkpoint"))?;
         *attempt.checkpoint.borrow_mut() = Some(key.clone());
@@ -304,7 +301,7 @@ impl Context for Runtime {
         if offset > 0 {
             get = get.range(worker::Range::OffsetToEnd { offset });
         }
-        let object = get.execute().await.map_err(unavailable("opening an object"))?;
+        let object = storage::read(get).await.map_err(unavailable("opening an object"))?;
         let Some(object) = object else { return Ok(None) };
         if etag.is_some_and(|etag| object.etag() != etag) {
             return Err(replaced());
@@ -324,12 +321,28 @@ impl Context for Runtime {
             ..Default::default()
         };
         let key = storage::object(&self.tenant, key);
-        let put = self.bucket()?.put(key, bytes).http_metadata(metadata).execute().await;
-        put.map(|_| ()).map_err(unavailable("writing an object"))
+        let bucket = self.bucket()?;
+        let put = storage::write(bucket.put(key, bytes).http_metadata(metadata));
+        put.await.map(|_| ()).map_err(unavailable("writing an object"))
     }
 
     async fn fetch(&self, request: Outgoing) -> Result<Incoming, Error> {
-        within(request, None).await
+        // Boxed as what it does, so that it is in the bundle once and not for each place where a pattern waits for it.
+        let call: LocalBoxFuture<'_, _> = Box::pin(within(request, None));
+        call.await
+    }
+
+    fn random(&self) -> u64 {
+        random()
+    }
+
+    fn edge(&self, upstream: &str, key: &str) -> Rc<RefCell<Edge>> {
+        upstreams::edge(&self.tenant, upstream, key)
+    }
+
+    async fn consult(&self, consult: Consult) -> Result<Standing, Error> {
+        let call: LocalBoxFuture<'_, _> = Box::pin(upstreams::consult(&self.env, &self.tenant, consult));
+        call.await
     }
 
     async fn fetch_worker(&self, binding: &str, request: Outgoing) -> Result<Incoming, Error> {
@@ -380,18 +393,30 @@ fn variable(env: &Env, name: &str) -> Option<String> {
     env.var(name).ok().map(|value| value.to_string())
 }
 
+/// Ends a request whose answer nobody waits for any more: it took too long, or another one came first.
+struct AbortOnDrop(Option<AbortController>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        if let Some(controller) = self.0.take() {
+            controller.abort();
+        }
+    }
+}
+
 /// Makes a request of an upstream, or of a Worker, in the time that it may take.
 async fn within(request: Outgoing, worker: Option<Fetcher>) -> Result<Incoming, Error> {
     let controller = AbortController::default();
     let signal = controller.signal();
+    let mut aborted = AbortOnDrop(Some(controller));
     let call = pin!(exchange(&request, worker, &signal));
     let timer = pin!(timer::sleep(request.timeout_ms));
     match select(call, timer).await {
-        Either::Left((answer, _)) => answer,
-        Either::Right(((), _)) => {
-            controller.abort();
-            Err(Error::timed_out(TimeLimit::Upstream, request.timeout_ms))
+        Either::Left((answer, _)) => {
+            aborted.0 = None;
+            answer
         }
+        Either::Right(((), _)) => Err(Error::timed_out(TimeLimit::Upstream, request.timeout_ms)),
     }
 }
 
@@ -457,6 +482,8 @@ fn invocation(plan: &Plan, action: &Action, payload: JsonText, user: UserId) -> 
     Invocation {
         pattern: action.pattern.clone(),
         operation: action.operation.clone(),
+        instance: action.instance.clone(),
+        action: action.name.clone(),
         config: config.unwrap_or_else(JsonText::null),
         settings: action.settings.clone(),
         payload,
@@ -470,10 +497,12 @@ fn invocation(plan: &Plan, action: &Action, payload: JsonText, user: UserId) -> 
 }
 
 /// What is run to send a message: no action of any plan.
-fn telling(payload: JsonText, user: UserId) -> Invocation {
+fn telling(action: ActionName, payload: JsonText, user: UserId) -> Invocation {
     Invocation {
         pattern: String::new(),
         operation: String::new(),
+        instance: String::new(),
+        action,
         config: JsonText::null(),
         settings: JsonText::null(),
         payload,
@@ -529,19 +558,22 @@ const FINISH_ATTEMPTS: u32 = 6;
 const SEND_AGAIN_MS: u64 = 500;
 
 /// Makes attempts of jobs of one object, all at once, and reports the outcome of each until it is taken.
-pub async fn execute(env: Env, assignment: Assignment) {
-    let Assignment {
-        tenant,
-        shard,
-        attempts,
-    } = assignment;
-    let reports = Rc::new(Reports::new(env.clone(), ObjectName::Jobs(tenant.clone(), shard)));
-    join_all(
-        attempts
-            .into_iter()
-            .map(|one| see_through(&env, &tenant, &reports, one)),
-    )
-    .await;
+pub fn execute(env: Env, assignment: Assignment) -> LocalBoxFuture<'static, ()> {
+    // Boxed as what it does, so that an attempt is in the bundle once, and not for each crate that has one made.
+    Box::pin(async move {
+        let Assignment {
+            tenant,
+            shard,
+            attempts,
+        } = assignment;
+        let reports = Rc::new(Reports::new(env.clone(), ObjectName::Jobs(tenant.clone(), shard)));
+        join_all(
+            attempts
+                .into_iter()
+                .map(|one| see_through(&env, &tenant, &reports, one)),
+        )
+        .await;
+    })
 }
 
 async fn see_through(env: &Env, tenant: &TenantId, reports: &Rc<Reports>, execute: Execute) {
@@ -573,7 +605,7 @@ async fn attempt(env: Env, tenant: &TenantId, reports: Rc<Reports>, execute: Exe
         Some(_) => None,
         None => Some(match execute.runs {
             RevisionRule::Accepted => plans::plan(&env, tenant, Some(&execute.revision)).await?,
-            RevisionRule::Latest => Box::pin(plans::active(&env, tenant)).await?,
+            RevisionRule::Latest => plans::active(&env, tenant).await?,
         }),
     };
     let (work, checkpoint) = match (&plan, execute.runs) {
@@ -611,7 +643,7 @@ async fn attempt(env: Env, tenant: &TenantId, reports: Rc<Reports>, execute: Exe
     let timeout_ms = execute.deadline.since(now());
     let mut call = match &plan {
         Some(plan) => invocation(plan, plan.action(&execute.action)?, payload, execute.user),
-        None => telling(payload, execute.user),
+        None => telling(execute.action.clone(), payload, execute.user),
     };
     call.attempt = execute.attempt;
     call.effect_key = Some(format!("{job}"));
@@ -657,10 +689,7 @@ async fn load(runtime: &Runtime, payload: Payload) -> Result<JsonText, Error> {
         Payload::Inline(value) => return Ok(value),
         Payload::Stored { key, .. } => key,
     };
-    let object = runtime
-        .bucket()?
-        .get(key)
-        .execute()
+    let object = storage::read(runtime.bucket()?.get(key))
         .await
         .map_err(unavailable("reading a payload"))?;
     let text = match object.as_ref().and_then(worker::Object::body) {
@@ -690,12 +719,8 @@ pub async fn keep(
         return Err(Error::new(ErrorCode::PayloadTooLarge, message));
     }
     let key = storage::result(tenant, job, token.0, payload_name(job, result.as_str()));
-    let put = env
-        .bucket("OBJECTS")
-        .map_err(unavailable("the binding OBJECTS"))?
-        .put(key.as_str(), result.as_str().as_bytes().to_vec())
-        .execute()
-        .await;
+    let bucket = env.bucket("OBJECTS").map_err(unavailable("the binding OBJECTS"))?;
+    let put = storage::write(bucket.put(key.as_str(), result.as_str().as_bytes().to_vec())).await;
     put.map_err(unavailable("writing a result"))?;
     Ok(Payload::Stored {
         key,

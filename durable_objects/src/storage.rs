@@ -1,6 +1,23 @@
-//! Where things lie in object storage: a kind, then the verified tenant. Nothing else may make a key.
+//! Where things lie in object storage: a kind, then the verified tenant. Nothing else may make a key. And how they are read
+//! and written.
 
+use futures_util::future::LocalBoxFuture;
 use tidegate_protocol::ids::{JobId, TenantId};
+use worker::{GetOptionsBuilder, Object, PutOptionsBuilder};
+
+/// What reading or writing an object comes to. Boxed as what it gives, as a call of another part is
+/// ([`Asked`](crate::remote::Asked)).
+pub type Stored<'a> = LocalBoxFuture<'a, worker::Result<Option<Object>>>;
+
+/// Reads an object.
+pub fn read(get: GetOptionsBuilder<'_>) -> Stored<'_> {
+    Box::pin(get.execute())
+}
+
+/// Writes an object.
+pub fn write(put: PutOptionsBuilder<'_>) -> Stored<'_> {
+    Box::pin(put.execute())
+}
 
 /// What the keys of all checkpoints begin with.
 pub const CHECKPOINTS: &str = "checkpoints/";

@@ -12,6 +12,7 @@ use tidegate_engine::admission::{Gate, Outcome, Recalls};
 use tidegate_engine::audit;
 use tidegate_engine::database::{DatabaseError, migrate};
 use tidegate_engine::tenancy::{self, Effect, Step};
+use tidegate_engine::upstreams::{Breakers, Changed};
 use tidegate_protocol::calls::admission::{Ask, Returned};
 use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::calls::spread::Growth;
@@ -41,6 +42,7 @@ struct Shell {
     name: Option<ObjectName>,
     migrated: Cell<bool>,
     limits: RefCell<Gate>,
+    breakers: RefCell<Breakers>,
 }
 
 impl DurableObject for Tenant {
@@ -56,6 +58,7 @@ impl DurableObject for Tenant {
             name,
             migrated: Cell::new(false),
             limits: RefCell::default(),
+            breakers: RefCell::default(),
         };
         Self {
             shell: AssertUnwindSafe(Rc::new(shell)),
@@ -87,6 +90,7 @@ impl Tenant {
                 Call::Admit(ask) => shell.admit(&ask).await,
                 Call::GiveBack { hub, returned } => shell.take_back(hub, &returned),
                 Call::Limits { limit, from, count } => shell.show_limits(&limit, &from, count),
+                call @ (Call::Consult(_) | Call::Upstreams | Call::SetBreaker(_)) => shell.about_breakers(&call),
                 call => shell.answer(call),
             })
         })
@@ -189,6 +193,37 @@ impl Shell {
         JsonText::of(&view)
             .map(Reply::Limits)
             .ok_or_else(|| Error::new(ErrorCode::InternalError, "The limits could not be written."))
+    }
+
+    /// A turn about breakers. What is in memory goes with what was not stored.
+    fn about_breakers(&self, call: &Call) -> core::result::Result<Reply, Error> {
+        match self.turn(|_, db| self.breakers.borrow_mut().handle(db, now(), call)) {
+            Ok((reply, changes)) => {
+                self.log_changes(&changes);
+                reply.ok_or_else(|| Error::new(ErrorCode::InternalError, "The breakers could not be written."))
+            }
+            Err(error) => {
+                *self.breakers.borrow_mut() = Breakers::default();
+                Err(error)
+            }
+        }
+    }
+
+    /// A line of JSON for each change of a breaker's state: the events by which operators are warned.
+    fn log_changes(&self, changes: &[Changed]) {
+        let Some(name) = &self.name else { return };
+        for changed in changes {
+            let key = JsonText::of(&changed.key).unwrap_or_else(JsonText::null);
+            worker::console_warn!(
+                r#"{{"event":"breaker","tenant":"{}","upstream":"{}","key":{},"from":"{}","to":"{}","why":"{}"}}"#,
+                name.tenant(),
+                changed.upstream,
+                key.as_str(),
+                changed.from.as_str(),
+                changed.to.as_str(),
+                changed.why.as_str()
+            );
+        }
     }
 
     /// The alarm: what was not confirmed is told again.

@@ -16,6 +16,7 @@ use worker::{Env, Fetch};
 
 use crate::access;
 use crate::platform::{log_error, not_configured, now};
+use crate::remote::Asked;
 use crate::timer::sleep;
 
 /// How long a fetch may take. Milliseconds.
@@ -60,29 +61,31 @@ pub fn issuers(env: &Env) -> Result<Issuers, Error> {
 ///
 /// Errors: `UNAUTHORIZED` with the reason; `UNAVAILABLE` where the issuer's keys cannot be fetched, or the tenant's gate
 /// not be asked.
-pub async fn verify(env: &Env, token: &str) -> Result<Principal, Error> {
-    if api_key::is_api_key(token) {
-        return access::key_holder(env, token).await;
-    }
-    let issuers = issuers(env)?;
-    let Some(url) = issuers.needs(token).map(|url| url.as_str().to_owned()) else {
-        return issuers
-            .verify(token, now().0, None)
-            .map_err(refusal)
-            .and_then(|found| adopt(&found));
-    };
-    let keys = keys_at(&url, Wanted::Known).await?;
-    match issuers.verify(token, now().0, Some(&keys)) {
-        Err(error) if error.reason == Reason::KeyNotFound => {
-            // The issuer may have rotated its keys since they were fetched.
-            let keys = keys_at(&url, Wanted::Newer).await?;
-            issuers
-                .verify(token, now().0, Some(&keys))
-                .map_err(refusal)
-                .and_then(|found| adopt(&found))
+pub fn verify<'a>(env: &'a Env, token: &'a str) -> Asked<'a, Principal> {
+    Box::pin(async move {
+        if api_key::is_api_key(token) {
+            return access::key_holder(env, token).await;
         }
-        verified => verified.map_err(refusal).and_then(|found| adopt(&found)),
-    }
+        let issuers = issuers(env)?;
+        let Some(url) = issuers.needs(token).map(|url| url.as_str().to_owned()) else {
+            return issuers
+                .verify(token, now().0, None)
+                .map_err(refusal)
+                .and_then(|found| adopt(&found));
+        };
+        let keys = keys_at(&url, Wanted::Known).await?;
+        match issuers.verify(token, now().0, Some(&keys)) {
+            Err(error) if error.reason == Reason::KeyNotFound => {
+                // The issuer may have rotated its keys since they were fetched.
+                let keys = keys_at(&url, Wanted::Newer).await?;
+                issuers
+                    .verify(token, now().0, Some(&keys))
+                    .map_err(refusal)
+                    .and_then(|found| adopt(&found))
+            }
+            verified => verified.map_err(refusal).and_then(|found| adopt(&found)),
+        }
+    })
 }
 
 /// An `UNAUTHORIZED` with this message.

@@ -19,6 +19,8 @@ use crate::{classes, fingerprint, names, toolchain};
 pub const SOURCES: &[&str] = &[
     "Cargo.toml",
     "Cargo.lock",
+    "build.rs",
+    "docs/reference/openapi.json",
     "src",
     "durable_objects",
     "shared",

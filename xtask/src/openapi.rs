@@ -12,6 +12,7 @@ mod operations;
 mod problems;
 mod queue;
 mod schemas;
+mod upstreams;
 mod workers;
 
 use std::fs;

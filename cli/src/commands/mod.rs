@@ -13,4 +13,5 @@ pub mod objects;
 pub mod queue;
 pub mod schedules;
 pub mod token;
+pub mod upstreams;
 pub mod worker;

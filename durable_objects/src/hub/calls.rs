@@ -135,7 +135,7 @@ impl Shell {
             let chance = u128::from(random()) << 64 | u128::from(random());
             let key = storage::payload(tenant, chance);
             let bucket = self.env.bucket("OBJECTS").map_err(unavailable("the binding OBJECTS"))?;
-            let put = pin!(bucket.put(key.as_str(), bytes).execute());
+            let put = storage::write(bucket.put(key.as_str(), bytes));
             match select(put, pin!(sleep(STORING_MS_MAX))).await {
                 Either::Left((stored, _)) => stored.map(drop).map_err(unavailable("storing a payload"))?,
                 Either::Right(_) => return Err(unavailable("storing a payload")("it takes too long".into())),

@@ -24,3 +24,4 @@ pub mod progress;
 pub mod reporting;
 pub mod schedules;
 pub mod tenancy;
+pub mod upstreams;

@@ -5,10 +5,14 @@
 //! test can write in a few lines.
 
 use alloc::collections::BTreeMap;
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 
+use tidegate_engine::upstreams::Edge;
 use tidegate_protocol::calls::reporting::MetadataPatch;
+use tidegate_protocol::calls::upstreams::{Consult, Standing};
 use tidegate_protocol::event::{JsonText, Progress};
 use tidegate_protocol::ids::{ActionName, FencingToken, JobId, StreamName, TenantId, TraceParent, UserId};
 use tidegate_protocol::time::UnixMs;
@@ -21,6 +25,10 @@ pub struct Invocation {
     pub pattern: String,
     /// Its operation.
     pub operation: String,
+    /// The name of the pattern's instance.
+    pub instance: String,
+    /// The action.
+    pub action: ActionName,
     /// The configuration of the pattern's instance.
     pub config: JsonText,
     /// The settings of the action.
@@ -188,6 +196,23 @@ pub trait Context {
     ///
     /// Errors: `UPSTREAM_ERROR` where it cannot be reached, `TIMEOUT` where it takes too long.
     async fn fetch(&self, request: Outgoing) -> Result<Incoming, Error>;
+
+    /// 64 bits of chance.
+    fn random(&self) -> u64 {
+        0
+    }
+
+    /// What is remembered here of an upstream, and of its breaker under `key`.
+    fn edge(&self, _upstream: &str, _key: &str) -> Rc<RefCell<Edge>> {
+        Rc::default()
+    }
+
+    /// Tells the tenant's gate of calls, and asks it how a breaker stands.
+    ///
+    /// Errors: `UNAVAILABLE` where it cannot be reached.
+    async fn consult(&self, _consult: Consult) -> Result<Standing, Error> {
+        Err(Error::new(ErrorCode::Unavailable, "Nobody can be asked here."))
+    }
 
     /// Calls a Worker that the deployment has bound under this name, as [`Self::fetch`] calls an upstream.
     ///

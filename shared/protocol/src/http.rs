@@ -6,6 +6,7 @@ mod audit;
 mod batch;
 mod bulk;
 mod ended;
+mod upstreams;
 mod why;
 mod workers;
 
@@ -31,6 +32,7 @@ pub use bulk::{
     REDRIVES_PER_SECOND_MAX, Rate, RetryRequest,
 };
 pub use ended::{EndedJob, JobEnded};
+pub use upstreams::{BreakerChanged, BreakerView, UpstreamsView};
 pub use why::{Reason, SpreadWhy, Why};
 
 pub use workers::{LEASE_WAIT_MS_MAX, LEASED_JOBS_MAX, LeaseBody, LeasedJob, LeasedJobs, PoolQueue, WorkerSeen};

@@ -36,6 +36,7 @@ mod shared_limits;
 mod socket_workers;
 mod spill;
 mod tenants;
+mod upstreams;
 mod versions;
 mod worker_examples;
 mod workers;

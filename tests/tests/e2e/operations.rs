@@ -14,6 +14,12 @@ fn health_readiness_and_the_description_of_the_api_need_no_token() {
         assert_eq!(client.send("HEAD", path, &[], &[]).status, 200, "{path}");
     }
     let description = client.get("/openapi.json").json(200);
+    let published = include_str!("../../../docs/reference/openapi.json");
+    let published: Value = serde_json::from_str(published).expect("a description");
+    assert!(
+        description == published,
+        "the description that is served is the published one"
+    );
     assert!(
         description["openapi"]
             .as_str()

@@ -30,6 +30,7 @@ use super::operation::{Access, Operation};
 use super::problems::{FAULTS, Refusal, of};
 use super::queue;
 use super::schemas::{Schemas, by_name};
+use super::upstreams::upstreams;
 use super::workers;
 
 /// The groups of operations, each with what it is about.
@@ -575,7 +576,9 @@ fn administration(schemas: &mut Schemas) -> Vec<Operation> {
     )
     .answer(200, "The secret.", schemas.of::<WebhookSecret>())
     .refused(&[of(Forbidden)]);
-    vec![get, put, secret, audit(schemas), limits(schemas)]
+    let mut operations = vec![get, put, secret, audit(schemas), limits(schemas)];
+    operations.extend(upstreams(schemas));
+    operations
 }
 
 fn audit(schemas: &mut Schemas) -> Operation {

@@ -9,6 +9,7 @@ mod objects;
 mod queue;
 mod schedules;
 mod types;
+mod upstreams;
 mod workers;
 
 use std::time::Duration;
@@ -42,6 +43,7 @@ pub use self::types::{
     Prefer, Ticket, WebhookSecret,
 };
 
+pub use self::upstreams::{Breaker, BreakerChange, BreakerChanged, Upstreams};
 pub use self::workers::{Lease, LeasedJob, LeasedJobs, Outcome as AttemptOutcome, RenewedLease};
 pub use tidegate_protocol::calls::schedules::Overlap;
 pub use tidegate_protocol::http::{Backfilled, ScheduleInfo, ScheduleList, Triggered};

@@ -50,6 +50,7 @@ pub use manifest::{
 };
 pub use object::{Object, child, describe, note, suggest};
 pub use once::{DedupeRules, OnceRules};
+pub use path::{EXPECTED as PATH, Path};
 pub use plan::{Action, DeclaredMode, PatternInstance, Plan};
 pub use queue::{Queue, QueueRules};
 pub use request::Input;

@@ -116,6 +116,8 @@ fn call(config: &Value) -> Invocation {
     Invocation {
         pattern: "http-handler".into(),
         operation: "handle".into(),
+        instance: "here".into(),
+        action: ActionName::parse("act").unwrap(),
         config: JsonText::parse(&config.to_string()).unwrap(),
         settings: JsonText::parse("{}").unwrap(),
         payload: JsonText::parse(r#"{"amount":5}"#).unwrap(),

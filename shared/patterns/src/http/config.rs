@@ -6,11 +6,13 @@ use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
 use serde_json::Value;
-use tidegate_engine::composition::{Object, describe, note};
+use tidegate_engine::composition::{Object, child, describe, note, suggest};
 use tidegate_protocol::event::JsonText;
+use tidegate_protocol::fault::shorten;
 use tidegate_protocol::{Error, Fault};
 
 use super::headers;
+use super::reliability::Reliability;
 use tidegate_engine::outbound::BaseUrl;
 
 /// How long one call may take where nothing else is said: what a `sync` action may take as a whole. Milliseconds.
@@ -39,6 +41,8 @@ pub struct Upstream {
     pub timeout_ms: u64,
     /// Headers sent with every call, names in lower case.
     pub headers: Vec<(String, String)>,
+    /// What is done where calls fail.
+    pub reliability: Reliability,
 }
 
 impl Config {
@@ -86,10 +90,33 @@ impl Config {
                         .upstreams
                         .extend(upstream.map(|upstream| (name.to_string(), upstream)));
                 }
+                let pointer = fields.at("upstreams");
+                check_fallbacks(value, &pointer, fields.faults);
             }
         }
         fields.finish();
         config
+    }
+}
+
+/// A fallback is another upstream of the same configuration, whether that one is right in itself or not.
+fn check_fallbacks(upstreams: &Value, pointer: &str, faults: &mut Vec<Fault>) {
+    let Some(upstreams) = upstreams.as_object() else { return };
+    for (name, upstream) in upstreams {
+        let Some(other) = upstream
+            .get("fallback")
+            .and_then(|fallback| fallback.get("upstream")?.as_str())
+        else {
+            continue;
+        };
+        if other == name || !upstreams.contains_key(other) {
+            note(faults, || {
+                let pointer = alloc::format!("{}/fallback/upstream", child(pointer, name));
+                let fault = Fault::new(pointer, "another upstream of the configuration", &shorten(other));
+                let others = upstreams.keys().filter(|known| *known != name);
+                suggest(fault, other, others.map(String::as_str))
+            });
+        }
     }
 }
 
@@ -112,11 +139,13 @@ impl Upstream {
         let base = fields
             .require("base_url", "the URL that every call begins with")
             .and_then(|value| read_base(value, allow_private, &mut fields));
+        let reliability = Reliability::read(&mut fields);
         fields.finish();
         Some(Self {
             base: base?,
             timeout_ms,
             headers,
+            reliability,
         })
     }
 }

@@ -4,8 +4,10 @@
 //! too. Redirects are not followed. Everything here is pure; the request itself is made by the [`Context`].
 
 mod answer;
+mod call;
 mod config;
 mod headers;
+mod reliability;
 mod request;
 mod settings;
 #[cfg(test)]
@@ -21,6 +23,7 @@ use tidegate_protocol::{Error, ErrorCode, Fault};
 pub use answer::{RETRY_AFTER_MS_MAX, classify, result};
 pub(crate) use answer::{is_json, parse_retry_after};
 pub use config::{Config, Upstream};
+pub use reliability::{Breaker, Fallback, Reliability};
 pub(crate) use request::header_key;
 pub use request::{ANSWER_BYTES_MAX, Around, prepare};
 pub use settings::{Accepts, Settings};
@@ -60,7 +63,8 @@ fn check_settings(settings: &Value, config: &Value, pointer: &str, faults: &mut 
 
 /// Runs an operation of the pattern.
 ///
-/// Errors: `VALIDATION_ERROR` for a payload that cannot be sent; `UPSTREAM_ERROR` and `TIMEOUT` as the call went.
+/// Errors: `VALIDATION_ERROR` for a payload that cannot be sent; `UPSTREAM_ERROR` and `TIMEOUT` as the call went;
+/// `CIRCUIT_OPEN` and `UNAVAILABLE` where the upstream's breaker or bulkhead lets no call through.
 pub async fn run(context: &impl Context, call: &Invocation) -> Result<Done, Error> {
     if call.operation != "call" {
         return Err(Error::new(
@@ -70,12 +74,5 @@ pub async fn run(context: &impl Context, call: &Invocation) -> Result<Done, Erro
     }
     let config = Config::parse(&call.config)?;
     let settings = Settings::parse(&call.settings, &config)?;
-    let around = Around {
-        effect_key: call.effect_key.as_deref(),
-        traceparent: call.traceparent.as_ref(),
-        timeout_ms: call.timeout_ms,
-    };
-    let request = prepare(&config, &settings, call.payload.as_str(), around)?;
-    let answer = context.fetch(request).await?;
-    result(&answer, context.now()).map(Done::Result)
+    call::call(context, call, &config, &settings).await.map(Done::Result)
 }

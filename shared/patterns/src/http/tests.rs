@@ -4,6 +4,8 @@ extern crate std;
 
 mod agreement;
 mod answers;
+mod calls;
+mod reliability;
 mod requests;
 mod upstreams;
 

@@ -15,6 +15,7 @@ pub mod schedules;
 mod selection;
 pub mod spread;
 pub mod tenant;
+pub mod upstreams;
 pub mod versions;
 
 use alloc::boxed::Box;

@@ -12,6 +12,7 @@ use super::{Caller, Principal};
 use super::audit::Act;
 use super::schedules::Schedule;
 use super::spread::Spreads;
+use super::upstreams::{Consult, SetBreaker, Standing};
 use crate::event::JsonText;
 use crate::ids::{HubIndex, Revision, ShardIndex, UserId};
 use crate::time::UnixMs;
@@ -141,6 +142,12 @@ pub enum Call {
     Keys,
     /// The revocations in force; answered by [`Reply::Shown`].
     Revocations,
+    /// How does this breaker stand, after these outcomes? Answered by [`Reply::Standing`].
+    Consult(Box<Consult>),
+    /// Show the breakers.
+    Upstreams,
+    /// Open, close or disable a breaker by hand. Answered by [`Reply::Upstreams`].
+    SetBreaker(Box<SetBreaker>),
 }
 
 /// An entry of the audit trail on its way to the gate.
@@ -192,4 +199,8 @@ pub enum Reply {
     Principal(Option<Box<Principal>>),
     /// What was asked for, as the API shows it.
     Shown(JsonText),
+    /// How a breaker stands.
+    Standing(Standing),
+    /// The breakers, as the API shows them: a [`crate::http::UpstreamsView`]. As text, which whoever asked passes on.
+    Upstreams(JsonText),
 }

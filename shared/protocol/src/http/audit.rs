@@ -86,6 +86,12 @@ acts! {
     TenantSuspended = "tenant.suspended",
     /// They were let in again.
     TenantResumed = "tenant.resumed",
+    /// A breaker was opened by hand.
+    UpstreamOpened = "upstream.opened",
+    /// A breaker was closed by hand.
+    UpstreamClosed = "upstream.closed",
+    /// A breaker was disabled.
+    UpstreamDisabled = "upstream.disabled",
 }
 
 impl AuditWhat {
@@ -180,6 +186,9 @@ pub struct AuditTarget {
     /// The user whom a key was made for, or whose credentials were revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<UserId>,
+    /// The upstream, with a slash and the key behind it where the breaker is one key's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<String>,
 }
 
 /// How far it went.

@@ -23,6 +23,7 @@ use tidegate_protocol::calls::reporting::{Durability, MetadataPatch, Notes, Patc
 use tidegate_protocol::calls::schedules::{Overlap, Schedule};
 use tidegate_protocol::calls::spread::{Grown, Growth, Place, Spread, Spreads, Standing};
 use tidegate_protocol::calls::tenant::{self, Description, Scale};
+use tidegate_protocol::calls::upstreams::{self, BreakerChange, BreakerRule, BreakerState, Consult, Outcomes};
 use tidegate_protocol::calls::versions::RevisionRule;
 use tidegate_protocol::calls::{Answered, Caller, Principal};
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Output, Payload, Progress, Snapshot};
@@ -1099,6 +1100,34 @@ fn act() -> Act {
     }
 }
 
+fn consult() -> Consult {
+    Consult {
+        upstream: "bank.main".into(),
+        key: String::new(),
+        rule: BreakerRule {
+            consecutive: u32::MAX,
+            failure_percent: 100,
+            slow_percent: 0,
+            window_calls: u32::MAX,
+            window_ms: LARGEST,
+            calls_min: u32::MAX,
+            open_ms: LARGEST,
+            probes: 1,
+            successes: u32::MAX,
+        },
+        generation: LARGEST,
+        outcomes: Outcomes {
+            succeeded: u32::MAX,
+            slow: 0,
+            failed: 1,
+            failed_slow: u32::MAX,
+        },
+        probe: Some(LARGEST),
+        wants: true,
+        probe_ms: LARGEST,
+    }
+}
+
 pub fn tenant_calls() -> Vec<tenant::Call> {
     let calls = vec![
         tenant::Call::Describe,
@@ -1136,6 +1165,14 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             from: "é".repeat(128),
             count: u32::MAX,
         },
+        tenant::Call::Consult(Box::new(consult())),
+        tenant::Call::Upstreams,
+        tenant::Call::SetBreaker(Box::new(upstreams::SetBreaker {
+            upstream: "bank.main".into(),
+            key: "é".repeat(128),
+            change: BreakerChange::Disable,
+            caller: caller(),
+        })),
     ];
     for call in &calls {
         match call {
@@ -1146,7 +1183,10 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             | tenant::Call::Audit(_)
             | tenant::Call::Admit(_)
             | tenant::Call::GiveBack { .. }
-            | tenant::Call::Limits { .. } => {}
+            | tenant::Call::Limits { .. }
+            | tenant::Call::Consult(_)
+            | tenant::Call::Upstreams
+            | tenant::Call::SetBreaker(_) => {}
         }
     }
     calls
@@ -1167,6 +1207,13 @@ pub fn tenant_replies() -> Vec<tenant::Reply> {
         tenant::Reply::TakenBack,
         tenant::Reply::Limits(JsonText::null()),
         tenant::Reply::Audit(JsonText::null()),
+        tenant::Reply::Upstreams(JsonText::null()),
+        tenant::Reply::Standing(upstreams::Standing {
+            state: BreakerState::HalfOpen,
+            generation: LARGEST,
+            wait_ms: LARGEST,
+            probe: Some(LARGEST),
+        }),
     ];
     for reply in &replies {
         match reply {
@@ -1176,7 +1223,9 @@ pub fn tenant_replies() -> Vec<tenant::Reply> {
             | tenant::Reply::Decided(_)
             | tenant::Reply::TakenBack
             | tenant::Reply::Limits(_)
-            | tenant::Reply::Audit(_) => {}
+            | tenant::Reply::Audit(_)
+            | tenant::Reply::Upstreams(_)
+            | tenant::Reply::Standing(_) => {}
         }
     }
     replies

@@ -29,6 +29,10 @@ const BEYOND_SCHEMA: &[&str] = &[
     "each header once",
     "each name once",
     "no body where the method",
+    "another upstream of the configuration",
+    "a cap not below",
+    "no more calls than the window holds",
+    "a path such as",
 ];
 
 fn schema(part: &str) -> jsonschema::Validator {
@@ -47,6 +51,9 @@ fn neighbours(document: &Value) -> Vec<Value> {
         ["a", "a"], ["A", "a"], [""], ["a b"], ["host"], [1], ["x".repeat(128)], ["x".repeat(129)], {"a": "b"}, {"a": 1},
         {"A": "1", "a": "2"}, {"host": "a"}, {"a b": "c"}, {"base_url": "https://b.example"},
         {"main": {"base_url": "https://b.example"}}, {"m n": {"base_url": "https://b.example"}}, "/a\n", "1s\n",
+        "off", "standard", "payments", 1000, 1001, 100, 101, 50, -1, ["5xx"], ["503", "timeout"], ["600"], ["050"], ["5xx", 1],
+        {"preset": "standard"}, {"preset": "off"}, {"attempts": 11}, {"window": "2s", "window_calls": 5}, {"calls": 2}, {"after": "1s"},
+        {"body": null}, {"upstream": "main"}, {"body": 1, "upstream": "other"}, "payload.x", "unreachable", "none",
         (0..33).map(|n| alloc::format!("n{n}")).collect::<Vec<_>>(), (0..65).map(|n| alloc::format!("n{n}")).collect::<Vec<_>>(),
     ]);
     let mut places = Vec::new();
@@ -66,6 +73,12 @@ fn neighbours(document: &Value) -> Vec<Value> {
                 "allow_private",
                 "a b",
                 "accepts",
+                "preset",
+                "window_calls",
+                "upstream",
+                "retry",
+                "breaker",
+                "fallback",
             ] {
                 let mut other = document.clone();
                 if let Some(Value::Object(fields)) = other.pointer_mut(place) {
@@ -91,7 +104,7 @@ fn collect(value: &Value, at: &str, found: &mut Vec<alloc::string::String>) {
     }
 }
 
-fn agree(part: &str, document: &Value, read: impl Fn(&Value, &mut Vec<Fault>)) {
+pub(super) fn agree(part: &str, document: &Value, read: impl Fn(&Value, &mut Vec<Fault>)) {
     let schema = schema(part);
     let (mut right, mut wrong) = (0, 0);
     for document in neighbours(document) {

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use tidegate_protocol::calls::reporting::MetadataPatch;
 use tidegate_protocol::event::{JsonText, Progress};
-use tidegate_protocol::ids::{StreamName, UserId};
+use tidegate_protocol::ids::{ActionName, StreamName, UserId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
@@ -195,6 +195,8 @@ fn invocation(payload: &str) -> Invocation {
     Invocation {
         pattern: "http".into(),
         operation: "call".into(),
+        instance: "here".into(),
+        action: ActionName::parse("act").unwrap(),
         config: text(json!({"upstreams": {"main": {"base_url": "https://api.example.com/v1"}}})),
         settings: text(json!({"upstream": "main", "path": "/charges"})),
         payload: JsonText::parse(payload).unwrap(),

@@ -11,7 +11,7 @@ use std::task::{Poll, Waker};
 use serde_json::Value;
 use tidegate_protocol::calls::reporting::MetadataPatch;
 use tidegate_protocol::event::{JsonText, Progress};
-use tidegate_protocol::ids::{StreamName, UserId};
+use tidegate_protocol::ids::{ActionName, StreamName, UserId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
@@ -221,6 +221,8 @@ fn a_report_is_written_beside_the_object_and_summed_up() {
     let call = Invocation {
         pattern: "report".to_owned(),
         operation: "summarize".to_owned(),
+        instance: "here".to_owned(),
+        action: ActionName::parse("act").unwrap(),
         config: JsonText::null(),
         settings: JsonText::null(),
         payload: JsonText::parse(PAYLOAD).unwrap(),
