@@ -11,6 +11,7 @@ use js_sys::Uint8Array;
 use tidegate_engine::admission::{Gate, Outcome, Recalls};
 use tidegate_engine::audit;
 use tidegate_engine::database::{DatabaseError, migrate};
+use tidegate_engine::idempotency::Keys;
 use tidegate_engine::tenancy::{self, Effect, Step};
 use tidegate_protocol::calls::admission::{Ask, Returned};
 use tidegate_protocol::calls::schedules::Schedule;
@@ -41,6 +42,7 @@ struct Shell {
     name: Option<ObjectName>,
     migrated: Cell<bool>,
     limits: RefCell<Gate>,
+    keys: RefCell<Keys>,
 }
 
 impl DurableObject for Tenant {
@@ -56,6 +58,7 @@ impl DurableObject for Tenant {
             name,
             migrated: Cell::new(false),
             limits: RefCell::default(),
+            keys: RefCell::default(),
         };
         Self {
             shell: AssertUnwindSafe(Rc::new(shell)),
@@ -87,6 +90,12 @@ impl Tenant {
                 Call::Admit(ask) => shell.admit(&ask).await,
                 Call::GiveBack { hub, returned } => shell.take_back(hub, &returned),
                 Call::Limits { limit, from, count } => shell.show_limits(&limit, &from, count),
+                Call::Begin {
+                    name,
+                    fingerprint,
+                    token,
+                } => shell.begin(&name, &fingerprint, token),
+                Call::End { name, token, answer } => shell.end(&name, token, answer.as_deref()),
                 call => shell.answer(call),
             })
         })
@@ -121,7 +130,7 @@ impl Shell {
         }
     }
 
-    /// A turn about limits on requests.
+    /// A turn about limits on requests, or about keys.
     fn turn<T>(
         &self,
         turn: impl FnOnce(&mut Gate, &ObjectDatabase) -> core::result::Result<T, DatabaseError>,
@@ -189,6 +198,18 @@ impl Shell {
         JsonText::of(&view)
             .map(Reply::Limits)
             .ok_or_else(|| Error::new(ErrorCode::InternalError, "The limits could not be written."))
+    }
+
+    /// A request with an idempotency key begins.
+    fn begin(&self, name: &str, fingerprint: &str, token: u64) -> core::result::Result<Reply, Error> {
+        let begun = self.turn(|_, db| self.keys.borrow_mut().begin(db, now(), (name, fingerprint), token))?;
+        Ok(Reply::Begun(begun?))
+    }
+
+    /// It has ended.
+    fn end(&self, name: &str, token: u64, answer: Option<&str>) -> core::result::Result<Reply, Error> {
+        self.turn(|_, db| Keys::end(db, now(), name, token, answer))?;
+        Ok(Reply::Ended)
     }
 
     /// The alarm: what was not confirmed is told again.

@@ -16,6 +16,7 @@ pub mod composition;
 pub mod database;
 mod digest;
 pub mod hub;
+pub mod idempotency;
 pub mod jobs;
 pub mod leasing;
 pub mod outbound;

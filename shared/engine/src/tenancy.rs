@@ -21,7 +21,7 @@ pub use growth::{Step, grown, ungrown};
 pub use schedules::{RETELL_MS, told, untold};
 
 use crate::database::{Database, DatabaseError, Row, Value};
-use crate::{admission, audit};
+use crate::{admission, audit, idempotency};
 
 /// The migrations, oldest first. A step is only ever appended.
 pub const STEPS: &[&[&str]] = &[
@@ -52,6 +52,7 @@ pub const STEPS: &[&[&str]] = &[
     GROWTH,
     audit::TRAIL,
     admission::BUCKETS,
+    idempotency::KEYS,
 ];
 
 /// How the tenant came to be spread as it is, and how far a growth has got.
@@ -234,9 +235,9 @@ pub fn handle(
                 page.ok_or_else(|| Error::new(ErrorCode::InternalError, "The audit trail could not be written."));
             Ok((page.map(Reply::Audit), Vec::new()))
         }
-        // Decided by [`crate::admission::Gate`], which the object asks itself.
-        Call::Admit(_) | Call::GiveBack { .. } | Call::Limits { .. } => {
-            let message = "A question about limits reached the wrong part of the gate.";
+        // Decided by [`crate::admission::Gate`] and [`idempotency::Keys`], which the object asks itself.
+        Call::Admit(_) | Call::GiveBack { .. } | Call::Limits { .. } | Call::Begin { .. } | Call::End { .. } => {
+            let message = "A question about limits or keys reached the wrong part of the gate.";
             Ok((Err(Error::new(ErrorCode::InternalError, message)), Vec::new()))
         }
     }

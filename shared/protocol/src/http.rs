@@ -5,6 +5,7 @@ mod audit;
 mod batch;
 mod bulk;
 mod ended;
+mod idempotency;
 mod why;
 mod workers;
 
@@ -26,6 +27,7 @@ pub use bulk::{
     REDRIVES_PER_SECOND_MAX, Rate, RetryRequest,
 };
 pub use ended::{EndedJob, JobEnded};
+pub use idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, KEPT_BODY_BYTES_MAX, KeptAnswer, header_key};
 pub use why::{Reason, SpreadWhy, Why};
 
 pub use workers::{LEASE_WAIT_MS_MAX, LEASED_JOBS_MAX, LeaseBody, LeasedJob, LeasedJobs, PoolQueue, WorkerSeen};

@@ -1134,6 +1134,21 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             from: "é".repeat(128),
             count: u32::MAX,
         },
+        tenant::Call::Begin {
+            name: "k".repeat(25),
+            fingerprint: "f".repeat(25),
+            token: LARGEST,
+        },
+        tenant::Call::End {
+            name: "k".repeat(25),
+            token: LARGEST,
+            answer: Some("x".repeat(LARGE_BYTES)),
+        },
+        tenant::Call::End {
+            name: String::new(),
+            token: 0,
+            answer: None,
+        },
     ];
     for call in &calls {
         match call {
@@ -1144,7 +1159,9 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             | tenant::Call::Audit(_)
             | tenant::Call::Admit(_)
             | tenant::Call::GiveBack { .. }
-            | tenant::Call::Limits { .. } => {}
+            | tenant::Call::Limits { .. }
+            | tenant::Call::Begin { .. }
+            | tenant::Call::End { .. } => {}
         }
     }
     calls
@@ -1165,6 +1182,9 @@ pub fn tenant_replies() -> Vec<tenant::Reply> {
         tenant::Reply::TakenBack,
         tenant::Reply::Limits(JsonText::null()),
         tenant::Reply::Audit(JsonText::null()),
+        tenant::Reply::Begun(None),
+        tenant::Reply::Begun(Some("x".repeat(LARGE_BYTES))),
+        tenant::Reply::Ended,
     ];
     for reply in &replies {
         match reply {
@@ -1174,7 +1194,9 @@ pub fn tenant_replies() -> Vec<tenant::Reply> {
             | tenant::Reply::Decided(_)
             | tenant::Reply::TakenBack
             | tenant::Reply::Limits(_)
-            | tenant::Reply::Audit(_) => {}
+            | tenant::Reply::Audit(_)
+            | tenant::Reply::Begun(_)
+            | tenant::Reply::Ended => {}
         }
     }
     replies
