@@ -248,7 +248,7 @@ fn a_key_is_held_while_its_request_is_under_way_and_freed_where_nothing_came_of_
         let (client, sender) = (client.clone(), sender.clone());
         thread::spawn(move || {
             let answer = client.try_send("DELETE", "/v1/objects/x", &[("idempotency-key", "held")], &[]);
-            sender.send(answer)
+            drop(sender.send(answer));
         });
     }
     let problem = answers
