@@ -10,10 +10,10 @@ use tidegate_protocol::limits::BATCH_BYTES_MAX;
 use tidegate_protocol::{Error, ErrorCode};
 use worker::{Env, Request, Response};
 
-use crate::answer;
 use crate::jobs::unexpected;
-use crate::requests::{media, read_any_text, read_text};
+use crate::requests::{is_replay, media, read_any_text, read_text};
 use crate::tenants::scale;
+use crate::{answer, idempotency};
 
 /// Takes a batch.
 ///
@@ -33,11 +33,13 @@ pub async fn create(request: &mut Request, env: &Env, principal: Principal) -> R
     let hub = hub_of(&principal.user, scale(env, &principal.tenant).await?.hubs);
     let name = ObjectName::Hub(principal.tenant.clone(), hub);
     let header = |name: &str| request.headers().get(name).ok().flatten();
+    let idempotency_key = header("idempotency-key");
+    let has_key = idempotency_key.is_some();
     let call = Call::Batch {
         principal,
         items,
         traceparent: header("traceparent"),
-        idempotency_key: header("idempotency-key"),
+        idempotency_key,
     };
     let Reply::Batch {
         answers,
@@ -46,8 +48,15 @@ pub async fn create(request: &mut Request, env: &Env, principal: Principal) -> R
     else {
         return Err(unexpected());
     };
+    let replayed = answers
+        .iter()
+        .all(|answer| matches!(answer, Answered::Reply(reply) if is_replay(reply)));
     let results = (0..).zip(answers).map(|(index, answer)| item(index, answer)).collect();
-    answer::json(&BatchAnswer { results, batch_id }, 200)
+    let response = answer::json(&BatchAnswer { results, batch_id }, 200)?;
+    if has_key && replayed {
+        idempotency::mark(&response)?;
+    }
+    Ok(response)
 }
 
 fn item(index: u32, answered: Answered<Reply>) -> BatchItem {

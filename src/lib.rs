@@ -11,6 +11,7 @@ mod doorbells;
 mod executor;
 mod history;
 mod housekeeping;
+mod idempotency;
 mod identify;
 mod jobs;
 mod limits;
@@ -43,9 +44,9 @@ fn start() {
 
 /// A request from outside.
 #[event(fetch)]
-async fn fetch(request: Request, env: Env, _context: Context) -> Result<Response> {
+async fn fetch(request: Request, env: Env, context: Context) -> Result<Response> {
     let head = request.method() == Method::Head;
-    let response = match handle(request, env).await {
+    let response = match handle(request, env, &context).await {
         Ok(response) => response,
         Err(error) => answer::problem(&error, None)?,
     };
@@ -56,7 +57,7 @@ async fn fetch(request: Request, env: Env, _context: Context) -> Result<Response
     Ok(builder.empty())
 }
 
-async fn handle(mut request: Request, env: Env) -> core::result::Result<Response, Error> {
+async fn handle(mut request: Request, env: Env, context: &Context) -> core::result::Result<Response, Error> {
     let path = request.path();
     let Some(route) = find(&path) else {
         return Err(Error::new(
@@ -84,9 +85,17 @@ async fn handle(mut request: Request, env: Env) -> core::result::Result<Response
         return connect::handle(&request, &env).await;
     }
     let principal = identify::header(&request, &env).await?;
-    serve(&mut request, &env, route, method, principal).await
+    let asked = idempotency::Asked {
+        request,
+        env,
+        route,
+        method,
+        principal,
+    };
+    idempotency::serve(asked, context).await
 }
 
+/// What each route does. Reached through [`idempotency::serve`] alone.
 async fn serve(
     request: &mut Request,
     env: &Env,

@@ -11,8 +11,8 @@ use tidegate_protocol::limits::{BODY_BYTES_MAX, WAIT_SECONDS_MAX};
 use tidegate_protocol::{Error, ErrorCode};
 use worker::{Env, Request, Response};
 
-use crate::answer;
 use crate::tenants::scale;
+use crate::{answer, idempotency};
 
 /// Reads a JSON body as text.
 ///
@@ -45,6 +45,14 @@ const DROPPED_BYTES_MAX: usize = 8 * 1024 * 1024;
 ///
 /// Errors: `PAYLOAD_TOO_LARGE`, and `VALIDATION_ERROR` for bytes that are no UTF-8.
 pub async fn read_any_text(request: &mut Request, bytes_max: usize) -> Result<String, Error> {
+    let bytes = read_bytes(request, bytes_max).await?;
+    String::from_utf8(bytes).map_err(|_| Error::new(ErrorCode::ValidationError, "The body is not UTF-8."))
+}
+
+/// Reads a body.
+///
+/// Errors: `PAYLOAD_TOO_LARGE`.
+pub async fn read_bytes(request: &mut Request, bytes_max: usize) -> Result<Vec<u8>, Error> {
     let too_large = || {
         Error::new(
             ErrorCode::PayloadTooLarge,
@@ -72,7 +80,7 @@ pub async fn read_any_text(request: &mut Request, bytes_max: usize) -> Result<St
     if length > bytes_max {
         return Err(too_large());
     }
-    String::from_utf8(bytes).map_err(|_| Error::new(ErrorCode::ValidationError, "The body is not UTF-8."))
+    Ok(bytes)
 }
 
 /// Reads the `Prefer` header (RFC 7240). What is not understood is passed over, as that asks.
@@ -95,6 +103,15 @@ pub fn prefer(header: Option<&str>) -> Prefer {
     prefer
 }
 
+/// Whether a reply is that to an earlier request: nothing was done for this one.
+pub fn is_replay(reply: &Reply) -> bool {
+    match reply {
+        Reply::Answer { deduplicated, .. } => *deduplicated,
+        Reply::Accepted(accepted) => accepted.deduplicated,
+        Reply::Batch { .. } | Reply::Delivered { .. } | Reply::Returned(_) | Reply::Done => false,
+    }
+}
+
 /// Takes a request.
 ///
 /// Errors: whatever the hub refuses.
@@ -102,6 +119,7 @@ pub async fn create(request: &mut Request, env: &Env, principal: Principal) -> R
     let header = |request: &Request, name: &str| request.headers().get(name).ok().flatten();
     let prefer = prefer(header(request, "prefer").as_deref());
     let (idempotency_key, traceparent) = (header(request, "idempotency-key"), header(request, "traceparent"));
+    let has_key = idempotency_key.is_some();
     let body = read_text(request, BODY_BYTES_MAX).await?;
     let hub = hub_of(&principal.user, scale(env, &principal.tenant).await?.hubs);
     let name = ObjectName::Hub(principal.tenant.clone(), hub);
@@ -112,7 +130,9 @@ pub async fn create(request: &mut Request, env: &Env, principal: Principal) -> R
         traceparent,
         prefer,
     };
-    let response = match remote::hub(env, &name, &call).await? {
+    let reply = remote::hub(env, &name, &call).await?;
+    let replayed = is_replay(&reply);
+    let response = match reply {
         Reply::Answer {
             request_id,
             result: Ok(data),
@@ -154,6 +174,9 @@ pub async fn create(request: &mut Request, env: &Env, principal: Principal) -> R
             ));
         }
     };
+    if has_key && replayed {
+        idempotency::mark(&response)?;
+    }
     let mut applied = Vec::new();
     if prefer.respond_async && response.status_code() == 202 {
         applied.push(String::from("respond-async"));

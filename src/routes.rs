@@ -120,6 +120,18 @@ pub enum Access {
     Attempt,
 }
 
+/// Who honours the `Idempotency-Key` of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    /// The Worker, around the whole route: see [`crate::idempotency`]. By the path's template, which is part of what a key
+    /// belongs to.
+    Route(&'static str),
+    /// What does the work, in one transaction with it, for as long as there is a job of that key.
+    Job,
+    /// Nobody: a key is passed over. [`keys`] says why.
+    Nobody,
+}
+
 /// The route of `path`.
 pub fn find(path: &str) -> Option<Route> {
     match path {
@@ -312,6 +324,60 @@ pub fn allowed(route: &Route) -> &'static [Method] {
     }
 }
 
+/// Who honours the `Idempotency-Key` of a request for `route`. Everything that changes something says so here.
+pub fn keys(route: &Route, method: &Method) -> Keys {
+    match route {
+        Route::Requests | Route::Batch | Route::Schedule(_, Change::Trigger) => Keys::Job,
+        Route::BatchCancel(_) => Keys::Route("/v1/batches/{id}:cancel"),
+        Route::JobCancel(_) => Keys::Route("/v1/jobs/{id}:cancel"),
+        Route::JobRetry(_) => Keys::Route("/v1/jobs/{id}:retry"),
+        Route::JobPause(_) => Keys::Route("/v1/jobs/{id}:pause"),
+        Route::JobResume(_) => Keys::Route("/v1/jobs/{id}:resume"),
+        Route::JobReschedule(_) => Keys::Route("/v1/jobs/{id}:reschedule"),
+        Route::JobsCancel => Keys::Route("/v1/jobs:cancel"),
+        Route::Redrive => Keys::Route("/v1/dead-letters:redrive"),
+        Route::Discard => Keys::Route("/v1/dead-letters:discard"),
+        Route::QueuePause => Keys::Route("/v1/queue:pause"),
+        Route::QueueResume => Keys::Route("/v1/queue:resume"),
+        Route::Schedule(_, Change::Pause) => Keys::Route("/v1/schedules/{name}:pause"),
+        Route::Schedule(_, Change::Resume) => Keys::Route("/v1/schedules/{name}:resume"),
+        Route::Schedule(_, Change::Backfill) => Keys::Route("/v1/schedules/{name}:backfill"),
+        Route::Composition if *method == Method::Put => Keys::Route("/v1/admin/composition"),
+        Route::Object(_) if *method == Method::Delete => Keys::Route("/v1/objects/{key}"),
+        // An upload is a stream that is never held whole, so that two of them cannot be compared before one is stored. The
+        // same bytes stored twice are one object, and `If-Match` and `If-None-Match` keep it from taking another's place.
+        Route::Object(_) |
+        // What is leased are the jobs that wait now, with tokens that are good for as long as a lease.
+        Route::Lease(_) |
+        // A report renews a lease, and an outcome said twice counts once.
+        Route::AttemptReport(_) | Route::AttemptFinish(_) |
+        // It changes nothing, and what it answers is a secret that is stored nowhere.
+        Route::Tickets |
+        // There is nothing behind it.
+        Route::NotYet(_) => Keys::Nobody,
+        // These are only read.
+        Route::Connect
+        | Route::Jobs
+        | Route::Job(_)
+        | Route::BatchView(_)
+        | Route::JobEvents(_)
+        | Route::JobResult(_)
+        | Route::JobWhy(_)
+        | Route::JobOutput(..)
+        | Route::Queue
+        | Route::Schedules
+        | Route::DeadLetters
+        | Route::AttemptPayload(_)
+        | Route::WebhookSecret
+        | Route::Audit
+        | Route::Limits
+        | Route::Composition
+        | Route::Health
+        | Route::Ready
+        | Route::OpenApi => Keys::Nobody,
+    }
+}
+
 /// Decodes percent-encoded UTF-8. `None` where an escape is broken or the bytes are no text.
 pub fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
@@ -408,5 +474,48 @@ mod tests {
         ] {
             assert_eq!(find(path), route, "{path}");
         }
+    }
+
+    #[test]
+    fn whatever_changes_something_honours_a_key_or_says_why_not() {
+        // The paths of the table, with what it takes to fill their parameters in.
+        let source = include_str!("routes.rs");
+        let (_, variants) = source.split_once("pub enum Route {").unwrap();
+        let (variants, _) = variants.split_once("\n}").unwrap();
+        let templates = variants
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("/// `")?.strip_suffix('`'));
+        let (mut around, mut excused) = (0, Vec::new());
+        for template in templates {
+            let path = template
+                .replace("{id}", "x_1")
+                .replace("{name}", "x")
+                .replace("{pool}", "x");
+            let path = path.replace("{key}", "x").replace("{stream}", "x");
+            let route = find(&path).unwrap_or_else(|| panic!("{template}"));
+            for method in allowed(&route) {
+                match keys(&route, method) {
+                    Keys::Route(named) => {
+                        assert_eq!(named, template);
+                        assert_ne!(*method, Method::Get);
+                        around += 1;
+                    }
+                    Keys::Job => assert_eq!(*method, Method::Post),
+                    Keys::Nobody if *method != Method::Get => excused.push(format!("{method} {template}")),
+                    Keys::Nobody => {}
+                }
+            }
+        }
+        assert_eq!(around, 16);
+        assert_eq!(
+            excused,
+            [
+                "POST /v1/workers/{pool}:lease",
+                "POST /v1/attempts/{id}:report",
+                "POST /v1/attempts/{id}:finish",
+                "POST /v1/tickets",
+                "PUT /v1/objects/{key}",
+            ]
+        );
     }
 }

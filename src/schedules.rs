@@ -8,7 +8,7 @@ use tidegate_protocol::calls::audit::Act;
 use tidegate_protocol::calls::jobs::{Call, Reply};
 use tidegate_protocol::calls::{Caller, Principal};
 use tidegate_protocol::http::{BackfillBody, Triggered};
-use tidegate_protocol::ids::{IdempotencyKey, ObjectName, ScheduleName, ShardIndex};
+use tidegate_protocol::ids::{ObjectName, ScheduleName, ShardIndex};
 use tidegate_protocol::limits::BODY_BYTES_MAX;
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, fields::Fields};
@@ -16,7 +16,7 @@ use worker::{Env, Request, Response};
 
 use crate::requests::read_text;
 use crate::routes::Change;
-use crate::{answer, audit};
+use crate::{answer, audit, idempotency};
 
 fn caller(principal: &Principal, act: Option<Act>) -> Caller {
     let admin = principal.scopes.contains("admin");
@@ -68,7 +68,7 @@ pub async fn change(
         Change::Trigger => Call::TriggerSchedule {
             name,
             caller,
-            key: idempotency_key(request)?,
+            key: idempotency::key(request)?,
         },
         Change::Backfill => {
             let BackfillBody { from, to } = backfill_body(&read_text(request, BODY_BYTES_MAX).await?)?;
@@ -85,29 +85,13 @@ pub async fn change(
             let response = answer::json(&triggered, 202)?;
             let location = format!("/v1/jobs/{job}");
             response.headers().set("location", &location).map_err(answer::broken)?;
+            if deduplicated {
+                idempotency::mark(&response)?;
+            }
             Ok(response)
         }
         Reply::Backfilled(done) => answer::json(&done, 202),
         _ => Err(unexpected()),
-    }
-}
-
-/// The `Idempotency-Key` header, quoted or bare.
-fn idempotency_key(request: &Request) -> Result<Option<IdempotencyKey>, Error> {
-    let Some(header) = request.headers().get("idempotency-key").ok().flatten() else {
-        return Ok(None);
-    };
-    let text = header.trim();
-    let text = text
-        .strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"'))
-        .unwrap_or(text);
-    match IdempotencyKey::parse(text) {
-        Some(key) => Ok(Some(key)),
-        None => {
-            let fault = tidegate_protocol::Fault::new("/idempotency_key", IdempotencyKey::EXPECTED, text);
-            Err(Error::invalid("The key cannot be used.", vec![fault]))
-        }
     }
 }
 

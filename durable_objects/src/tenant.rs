@@ -11,6 +11,7 @@ use js_sys::Uint8Array;
 use tidegate_engine::admission::{Gate, Outcome, Recalls};
 use tidegate_engine::audit;
 use tidegate_engine::database::{DatabaseError, migrate};
+use tidegate_engine::idempotency::Keys;
 use tidegate_engine::tenancy::{self, Effect, Step};
 use tidegate_engine::upstreams::{Breakers, Changed};
 use tidegate_protocol::calls::admission::{Ask, Returned};
@@ -43,6 +44,7 @@ struct Shell {
     migrated: Cell<bool>,
     limits: RefCell<Gate>,
     breakers: RefCell<Breakers>,
+    keys: RefCell<Keys>,
 }
 
 impl DurableObject for Tenant {
@@ -59,6 +61,7 @@ impl DurableObject for Tenant {
             migrated: Cell::new(false),
             limits: RefCell::default(),
             breakers: RefCell::default(),
+            keys: RefCell::default(),
         };
         Self {
             shell: AssertUnwindSafe(Rc::new(shell)),
@@ -91,6 +94,12 @@ impl Tenant {
                 Call::GiveBack { hub, returned } => shell.take_back(hub, &returned),
                 Call::Limits { limit, from, count } => shell.show_limits(&limit, &from, count),
                 call @ (Call::Consult(_) | Call::Upstreams | Call::SetBreaker(_)) => shell.about_breakers(&call),
+                Call::Begin {
+                    name,
+                    fingerprint,
+                    token,
+                } => shell.begin(&name, &fingerprint, token),
+                Call::End { name, token, answer } => shell.end(&name, token, answer.as_deref()),
                 call => shell.answer(call),
             })
         })
@@ -125,7 +134,7 @@ impl Shell {
         }
     }
 
-    /// A turn about limits on requests.
+    /// A turn about limits on requests, or about keys.
     fn turn<T>(
         &self,
         turn: impl FnOnce(&mut Gate, &ObjectDatabase) -> core::result::Result<T, DatabaseError>,
@@ -224,6 +233,18 @@ impl Shell {
                 changed.why.as_str()
             );
         }
+    }
+
+    /// A request with an idempotency key begins.
+    fn begin(&self, name: &str, fingerprint: &str, token: u64) -> core::result::Result<Reply, Error> {
+        let begun = self.turn(|_, db| self.keys.borrow_mut().begin(db, now(), (name, fingerprint), token))?;
+        Ok(Reply::Begun(begun?))
+    }
+
+    /// It has ended.
+    fn end(&self, name: &str, token: u64, answer: Option<&str>) -> core::result::Result<Reply, Error> {
+        self.turn(|_, db| Keys::end(db, now(), name, token, answer))?;
+        Ok(Reply::Ended)
     }
 
     /// The alarm: what was not confirmed is told again.

@@ -6,6 +6,7 @@
 mod again;
 mod attempts;
 mod batches;
+mod idempotency;
 mod limits;
 mod operation;
 mod operations;
@@ -72,6 +73,7 @@ fn document() -> Value {
     let mut problems = Problems::new();
     let mut paths = Map::new();
     for operation in operations::all(&mut schemas) {
+        let operation = idempotency::described(operation, &mut schemas);
         let item = paths.entry(operation.path).or_insert_with(|| json!({}));
         item[operation.method] = describe(&operation, &mut problems);
     }

@@ -17,6 +17,7 @@ pub mod composition;
 pub mod database;
 mod digest;
 pub mod hub;
+pub mod idempotency;
 pub mod jobs;
 pub mod leasing;
 pub mod outbound;

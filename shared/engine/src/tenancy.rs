@@ -23,7 +23,7 @@ pub use schedules::{RETELL_MS, told, untold};
 
 use crate::access::Changed;
 use crate::database::{Database, DatabaseError, Row, Value};
-use crate::{access, admission, audit, upstreams};
+use crate::{access, admission, audit, idempotency, upstreams};
 
 /// The migrations, oldest first. A step is only ever appended.
 pub const STEPS: &[&[&str]] = &[
@@ -56,6 +56,7 @@ pub const STEPS: &[&[&str]] = &[
     admission::BUCKETS,
     access::TABLES,
     upstreams::BREAKERS,
+    idempotency::KEYS,
 ];
 
 /// How the tenant came to be spread as it is, and how far a growth has got.
@@ -258,15 +259,17 @@ pub fn handle(
                 page.ok_or_else(|| Error::new(ErrorCode::InternalError, "The audit trail could not be written."));
             Ok((page.map(Reply::Audit), Vec::new()))
         }
-        // Decided by [`crate::admission::Gate`], [`access::identify`] and [`crate::upstreams::Breakers`], which the object asks
-        // itself.
+        // Decided by [`crate::admission::Gate`], [`access::identify`], [`crate::upstreams::Breakers`] and
+        // [`idempotency::Keys`], which the object asks itself.
         Call::Admit(_)
         | Call::GiveBack { .. }
         | Call::Limits { .. }
         | Call::Identify { .. }
         | Call::Consult(_)
         | Call::Upstreams
-        | Call::SetBreaker(_) => {
+        | Call::SetBreaker(_)
+        | Call::Begin { .. }
+        | Call::End { .. } => {
             let message = "A question reached the wrong part of the gate.";
             Ok((Err(Error::new(ErrorCode::InternalError, message)), Vec::new()))
         }

@@ -7,6 +7,7 @@ mod batch;
 mod bulk;
 mod ended;
 mod upstreams;
+mod idempotency;
 mod why;
 mod workers;
 
@@ -33,6 +34,7 @@ pub use bulk::{
 };
 pub use ended::{EndedJob, JobEnded};
 pub use upstreams::{BreakerChanged, BreakerView, UpstreamsView};
+pub use idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, KEPT_BODY_BYTES_MAX, KeptAnswer, header_key};
 pub use why::{Reason, SpreadWhy, Why};
 
 pub use workers::{LEASE_WAIT_MS_MAX, LEASED_JOBS_MAX, LeaseBody, LeasedJob, LeasedJobs, PoolQueue, WorkerSeen};

@@ -141,7 +141,7 @@ fn a_body_that_is_no_batch_is_refused_as_a_whole() {
     let items = json!([{ "action": "core.echo" }]);
     client
         .post_with(PATH, &[("idempotency-key", &"k".repeat(129))], &items)
-        .problem(422, "VALIDATION_ERROR");
+        .problem(400, "VALIDATION_ERROR");
     client
         .send("POST", PATH, &[("content-type", "text/plain")], b"[]")
         .problem(415, "UNSUPPORTED_MEDIA_TYPE");

@@ -16,6 +16,7 @@ mod faults;
 mod flows;
 mod grow;
 mod history;
+mod idempotent_routes;
 mod isolation;
 mod issuer_keys;
 mod keys;

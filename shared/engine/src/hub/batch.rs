@@ -14,12 +14,12 @@ use tidegate_protocol::calls::hub::{Prefer, Reply};
 use tidegate_protocol::calls::{Answered, Principal};
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::frames::{Mode, Request, result_url};
+use tidegate_protocol::http::header_key;
 use tidegate_protocol::ids::{BatchId, IdempotencyKey, RequestId, TraceParent};
 use tidegate_protocol::limits::BODY_BYTES_MAX;
 use tidegate_protocol::{Error, ErrorCode, Fault};
 
 use super::pending::Asker;
-use super::requests::header_key;
 use super::{Admitted, Context, Effect, HttpId, Hub, Moment, admit};
 use crate::access;
 use crate::company::Company;

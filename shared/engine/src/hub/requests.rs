@@ -7,7 +7,8 @@ use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::hub::Prefer;
 use tidegate_protocol::calls::jobs;
 use tidegate_protocol::frames::Request;
-use tidegate_protocol::ids::{IdempotencyKey, RequestId, ShardIndex, TraceParent};
+use tidegate_protocol::http::header_key;
+use tidegate_protocol::ids::{RequestId, ShardIndex, TraceParent};
 use tidegate_protocol::{Error, Fault};
 
 use super::limits::Counted;
@@ -97,18 +98,6 @@ impl Hub {
             call: Box::new(call),
         });
     }
-}
-
-/// The key in the header `Idempotency-Key`, quoted or bare.
-pub(super) fn header_key(text: &str) -> Result<IdempotencyKey, Error> {
-    let bare = text
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-        .unwrap_or(text);
-    IdempotencyKey::parse(bare).ok_or_else(|| {
-        let fault = Fault::new("/headers/idempotency-key", IdempotencyKey::EXPECTED, bare);
-        Error::invalid("The header Idempotency-Key cannot be used.", alloc::vec![fault])
-    })
 }
 
 /// Takes the key and the trace from the headers, where the body has none.

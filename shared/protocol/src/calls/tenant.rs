@@ -148,6 +148,26 @@ pub enum Call {
     Upstreams,
     /// Open, close or disable a breaker by hand. Answered by [`Reply::Upstreams`].
     SetBreaker(Box<SetBreaker>),
+    /// A request with an idempotency key begins. Answered by [`Reply::Begun`], or refused: `IDEMPOTENCY_IN_PROGRESS`,
+    /// `IDEMPOTENCY_MISMATCH`, `RATE_LIMITED`.
+    Begin {
+        /// The key within its scope, hashed.
+        name: String,
+        /// What tells the request from others, hashed.
+        fingerprint: String,
+        /// Drawn for this request alone, below 2^53.
+        token: u64,
+    },
+    /// A request with an idempotency key has ended. Answered by [`Reply::Ended`].
+    End {
+        /// As it began.
+        name: String,
+        /// As it began.
+        token: u64,
+        /// What is answered to whoever comes with the key again: a [`crate::http::KeptAnswer`], as text. `None` where
+        /// nothing was decided, which frees the key.
+        answer: Option<String>,
+    },
 }
 
 /// An entry of the audit trail on its way to the gate.
@@ -203,4 +223,8 @@ pub enum Reply {
     Standing(Standing),
     /// The breakers, as the API shows them: a [`crate::http::UpstreamsView`]. As text, which whoever asked passes on.
     Upstreams(JsonText),
+    /// The request is whoever asked's to make; or the answer that it had before, as text.
+    Begun(Option<String>),
+    /// It is noted.
+    Ended,
 }

@@ -1173,6 +1173,21 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             change: BreakerChange::Disable,
             caller: caller(),
         })),
+        tenant::Call::Begin {
+            name: "k".repeat(25),
+            fingerprint: "f".repeat(25),
+            token: LARGEST,
+        },
+        tenant::Call::End {
+            name: "k".repeat(25),
+            token: LARGEST,
+            answer: Some("x".repeat(LARGE_BYTES)),
+        },
+        tenant::Call::End {
+            name: String::new(),
+            token: 0,
+            answer: None,
+        },
     ];
     for call in &calls {
         match call {
@@ -1186,7 +1201,9 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             | tenant::Call::Limits { .. }
             | tenant::Call::Consult(_)
             | tenant::Call::Upstreams
-            | tenant::Call::SetBreaker(_) => {}
+            | tenant::Call::SetBreaker(_)
+            | tenant::Call::Begin { .. }
+            | tenant::Call::End { .. } => {}
         }
     }
     calls
@@ -1214,6 +1231,9 @@ pub fn tenant_replies() -> Vec<tenant::Reply> {
             wait_ms: LARGEST,
             probe: Some(LARGEST),
         }),
+        tenant::Reply::Begun(None),
+        tenant::Reply::Begun(Some("x".repeat(LARGE_BYTES))),
+        tenant::Reply::Ended,
     ];
     for reply in &replies {
         match reply {
@@ -1225,7 +1245,9 @@ pub fn tenant_replies() -> Vec<tenant::Reply> {
             | tenant::Reply::Limits(_)
             | tenant::Reply::Audit(_)
             | tenant::Reply::Upstreams(_)
-            | tenant::Reply::Standing(_) => {}
+            | tenant::Reply::Standing(_)
+            | tenant::Reply::Begun(_)
+            | tenant::Reply::Ended => {}
         }
     }
     replies
