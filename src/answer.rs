@@ -76,6 +76,13 @@ pub fn options(methods: &[Method]) -> core::result::Result<Response, Error> {
     Ok(builder.empty())
 }
 
+/// The answer where there is nothing to say.
+///
+/// Errors: the platform's.
+pub fn no_content() -> core::result::Result<Response, Error> {
+    Ok(Response::builder().with_status(204).empty())
+}
+
 /// The answer to a method that the route does not take.
 ///
 /// Errors: the platform's.

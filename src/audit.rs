@@ -3,6 +3,7 @@
 use tidegate_durable_objects::platform::{now, random};
 use tidegate_durable_objects::remote;
 use tidegate_engine::audit::PAGE_MAX;
+use tidegate_protocol::calls::access::Credential;
 use tidegate_protocol::calls::audit::{Act, Via};
 use tidegate_protocol::calls::tenant::{AuditQuery, Call, Reply};
 use tidegate_protocol::calls::{Caller, Principal};
@@ -24,18 +25,21 @@ const CONDITIONS: [&str; 6] = ["what", "user", "from", "to", "limit", "cursor"];
 const MOMENT: &str = "a time as RFC 3339 text";
 
 /// The act that a request is. Its id is made here, so that no other request has it.
-pub fn act(request: &Request) -> Act {
+pub fn act(request: &Request, principal: &Principal) -> Act {
     let traceparent = request.headers().get("traceparent").ok().flatten();
     Act {
         request_id: RequestId::generate(now(), random()),
-        via: Via::Token,
+        via: match principal.credential {
+            Credential::Token { .. } => Via::Token,
+            Credential::Key { .. } => Via::ApiKey,
+        },
         traceparent: traceparent.and_then(|text| TraceParent::parse(text.trim())),
     }
 }
 
 /// Who asks, by a request that may change something.
 pub fn acting(request: &Request, principal: &Principal) -> Caller {
-    principal.acting(act(request))
+    principal.acting(act(request, principal))
 }
 
 /// `GET`: a page of the audit trail, newest first.

@@ -129,6 +129,7 @@ fn redeem(env: &Env, text: &str) -> Result<Caller, Error> {
         user,
         scopes: claims.scopes,
         expires_at,
+        credential: serde_json::from_str(&claims.credential).map_err(|_| unauthorized("The ticket cannot be used."))?,
     };
     Ok(Caller {
         principal,
@@ -174,6 +175,7 @@ pub async fn ticket(env: &Env, principal: &Principal) -> Result<Response, Error>
         id: TicketId(id),
         tenant: Tenant::parse(principal.tenant.as_str()).ok_or_else(unnameable)?,
         user: User::parse(principal.user.as_str()).ok_or_else(unnameable)?,
+        credential: serde_json::to_string(&principal.credential).unwrap_or_default(),
         scopes: principal.scopes.iter().cloned().collect::<BTreeSet<_>>(),
         token_expires_at_ms: principal.expires_at.0,
         expires_at_ms: expires_at.0,

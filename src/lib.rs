@@ -1,5 +1,6 @@
 //! The Worker: what comes in from outside. It authenticates, routes, and executes attempts; it decides nothing else.
 
+mod access;
 mod again;
 mod answer;
 mod attempts;
@@ -85,6 +86,9 @@ async fn handle(mut request: Request, env: Env, context: &Context) -> core::resu
         return connect::handle(&request, &env).await;
     }
     let principal = identify::header(&request, &env).await?;
+    if !routes::asks_a_hub(&route) {
+        tidegate_durable_objects::access::check(&env, &principal).await?;
+    }
     let asked = idempotency::Asked {
         request,
         env,
@@ -139,6 +143,7 @@ async fn serve(
         Route::Upstream(name, key, change) => {
             upstreams::handle(request, env, &principal, Some((name, key, change))).await
         }
+        Route::Access(route) => access::handle(request, env, &principal, &method, route).await,
         Route::WebhookSecret => webhooks::secret(env, &principal),
         Route::NotYet(what) => {
             let message = format!("`{what}` is part of the protocol, but not there yet.");

@@ -86,6 +86,8 @@ pub enum Route {
     Upstream(String, String, BreakerChange),
     /// `/v1/admin/webhook-secret`
     WebhookSecret,
+    /// `/v1/admin/keys`, `/v1/admin/revocations`, `/v1/admin/tenants` and what is below them
+    Access(AccessRoute),
     /// `/healthz`
     Health,
     /// `/readyz`
@@ -107,6 +109,34 @@ pub enum Change {
     Trigger,
     /// `:backfill`
     Backfill,
+}
+
+/// The paths about who may come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessRoute {
+    /// `/v1/admin/keys`
+    Keys,
+    /// `/v1/admin/keys/{id}`
+    Key(String),
+    /// `/v1/admin/keys/{id}:rotate`
+    KeyRotate(String),
+    /// `/v1/admin/revocations`
+    Revocations,
+    /// `/v1/admin/tenants/{tenant}`
+    /// `/v1/admin/tenants/{tenant}:suspend`
+    /// `/v1/admin/tenants/{tenant}:resume`
+    Tenant(String, Hold),
+}
+
+/// What is done to a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Nothing: it is shown.
+    Show,
+    /// `:suspend`
+    Suspend,
+    /// `:resume`
+    Resume,
 }
 
 /// Who may ask.
@@ -162,6 +192,8 @@ pub fn find(path: &str) -> Option<Route> {
         "admin/limits" => return Some(Route::Limits),
         "admin/upstreams" => return Some(Route::Upstreams),
         "admin/webhook-secret" => return Some(Route::WebhookSecret),
+        "admin/keys" => return Some(Route::Access(AccessRoute::Keys)),
+        "admin/revocations" => return Some(Route::Access(AccessRoute::Revocations)),
         _ => {}
     }
     if let Some(key) = rest.strip_prefix("objects/") {
@@ -184,6 +216,12 @@ pub fn find(path: &str) -> Option<Route> {
     }
     if let Some(upstream) = rest.strip_prefix("admin/upstreams/") {
         return upstream_route(upstream);
+    }
+    if let Some(key) = rest.strip_prefix("admin/keys/") {
+        return key_route(key).map(Route::Access);
+    }
+    if let Some(tenant) = rest.strip_prefix("admin/tenants/") {
+        return tenant_route(tenant).map(Route::Access);
     }
     if rest.starts_with("channels/") {
         return Some(Route::NotYet("/v1/channels"));
@@ -264,6 +302,31 @@ fn upstream_route(rest: &str) -> Option<Route> {
     Some(Route::Upstream(name.into(), key, change))
 }
 
+fn key_route(rest: &str) -> Option<AccessRoute> {
+    match rest.split_once(':') {
+        None if !rest.is_empty() && !rest.contains('/') => Some(AccessRoute::Key(rest.into())),
+        Some((key, "rotate")) => Some(AccessRoute::KeyRotate(key.into())),
+        _ => None,
+    }
+}
+
+fn tenant_route(rest: &str) -> Option<AccessRoute> {
+    let (tenant, hold) = match rest.split_once(':') {
+        None => (rest, Hold::Show),
+        Some((tenant, "suspend")) => (tenant, Hold::Suspend),
+        Some((tenant, "resume")) => (tenant, Hold::Resume),
+        Some(_) => return None,
+    };
+    let fits = !tenant.is_empty() && !tenant.contains('/');
+    fits.then(|| AccessRoute::Tenant(tenant.into(), hold))
+}
+
+/// Whether a hub, which is told of every revocation at once, looks at whoever asks for `route`. All others are looked at by
+/// the Worker, by what the gate said within the last second.
+pub fn asks_a_hub(route: &Route) -> bool {
+    matches!(route, Route::Requests | Route::Batch)
+}
+
 /// Who may ask for `route`.
 pub fn access(route: &Route) -> Access {
     match route {
@@ -318,6 +381,10 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::AttemptReport(_)
         | Route::AttemptFinish(_)
         | Route::Tickets => WRITE,
+        Route::Access(AccessRoute::Keys | AccessRoute::Revocations) => &[Method::Get, Method::Post],
+        Route::Access(AccessRoute::Key(_)) => &[Method::Delete],
+        Route::Access(AccessRoute::Tenant(_, Hold::Show)) => READ,
+        Route::Access(AccessRoute::KeyRotate(_) | AccessRoute::Tenant(..)) => WRITE,
         Route::Composition => &[Method::Get, Method::Put],
         Route::Object(_) => &[Method::Get, Method::Put, Method::Delete],
         Route::NotYet(_) => &[Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete],
@@ -343,6 +410,13 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         Route::Schedule(_, Change::Resume) => Keys::Route("/v1/schedules/{name}:resume"),
         Route::Schedule(_, Change::Backfill) => Keys::Route("/v1/schedules/{name}:backfill"),
         Route::Composition if *method == Method::Put => Keys::Route("/v1/admin/composition"),
+        Route::Upstream(_, _, BreakerChange::Open) => Keys::Route("/v1/admin/upstreams/{name}:open"),
+        Route::Upstream(_, _, BreakerChange::Close) => Keys::Route("/v1/admin/upstreams/{name}:close"),
+        Route::Upstream(_, _, BreakerChange::Disable) => Keys::Route("/v1/admin/upstreams/{name}:disable"),
+        Route::Access(AccessRoute::Key(_)) => Keys::Route("/v1/admin/keys/{id}"),
+        Route::Access(AccessRoute::Revocations) if *method == Method::Post => Keys::Route("/v1/admin/revocations"),
+        Route::Access(AccessRoute::Tenant(_, Hold::Suspend)) => Keys::Route("/v1/admin/tenants/{tenant}:suspend"),
+        Route::Access(AccessRoute::Tenant(_, Hold::Resume)) => Keys::Route("/v1/admin/tenants/{tenant}:resume"),
         Route::Object(_) if *method == Method::Delete => Keys::Route("/v1/objects/{key}"),
         // An upload is a stream that is never held whole, so that two of them cannot be compared before one is stored. The
         // same bytes stored twice are one object, and `If-Match` and `If-None-Match` keep it from taking another's place.
@@ -353,6 +427,8 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         Route::AttemptReport(_) | Route::AttemptFinish(_) |
         // It changes nothing, and what it answers is a secret that is stored nowhere.
         Route::Tickets |
+        // What they answer holds a secret that is shown once and stored nowhere.
+        Route::Access(AccessRoute::Keys | AccessRoute::KeyRotate(_)) |
         // There is nothing behind it.
         Route::NotYet(_) => Keys::Nobody,
         // These are only read.
@@ -371,6 +447,8 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         | Route::WebhookSecret
         | Route::Audit
         | Route::Limits
+        | Route::Upstreams
+        | Route::Access(AccessRoute::Revocations | AccessRoute::Tenant(_, Hold::Show))
         | Route::Composition
         | Route::Health
         | Route::Ready
@@ -447,6 +525,28 @@ mod tests {
             ("/v1/admin/webhook-secret", Some(Route::WebhookSecret)),
             ("/v1/admin/audit", Some(Route::Audit)),
             ("/v1/admin/limits", Some(Route::Limits)),
+            ("/v1/admin/keys", Some(Route::Access(AccessRoute::Keys))),
+            (
+                "/v1/admin/keys/key_1",
+                Some(Route::Access(AccessRoute::Key("key_1".into()))),
+            ),
+            (
+                "/v1/admin/keys/key_1:rotate",
+                Some(Route::Access(AccessRoute::KeyRotate("key_1".into()))),
+            ),
+            ("/v1/admin/keys/key_1:show", None),
+            ("/v1/admin/keys/", None),
+            ("/v1/admin/revocations", Some(Route::Access(AccessRoute::Revocations))),
+            (
+                "/v1/admin/tenants/eu.acme",
+                Some(Route::Access(AccessRoute::Tenant("eu.acme".into(), Hold::Show))),
+            ),
+            (
+                "/v1/admin/tenants/acme:suspend",
+                Some(Route::Access(AccessRoute::Tenant("acme".into(), Hold::Suspend))),
+            ),
+            ("/v1/admin/tenants/acme:erase", None),
+            ("/v1/admin/tenants/a/b", None),
             ("/v1/admin/upstreams", Some(Route::Upstreams)),
             (
                 "/v1/admin/upstreams/bank.main:open",

@@ -61,7 +61,7 @@ pub async fn change(
     change: Change,
 ) -> Result<Response, Error> {
     let name = ScheduleName::parse(name).ok_or_else(Error::not_found)?;
-    let caller = caller(principal, Some(audit::act(request)));
+    let caller = caller(principal, Some(audit::act(request, principal)));
     let call = match change {
         Change::Pause => Call::PauseSchedule { name, caller },
         Change::Resume => Call::ResumeSchedule { name, caller },

@@ -1,9 +1,8 @@
 //! `/v1/admin/composition`: checks, keeps and activates a tenant's composition; and how a tenant is spread.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-
-use tidegate_durable_objects::platform::{log_error, now, unavailable};
+pub use tidegate_durable_objects::access::unexpected;
+use tidegate_durable_objects::access::{SPREAD_MS, known};
+use tidegate_durable_objects::platform::{log_error, unavailable};
 use tidegate_durable_objects::{plans, remote};
 use tidegate_engine::composition::{self, DEFAULT};
 use tidegate_protocol::calls::Principal;
@@ -12,25 +11,12 @@ use tidegate_protocol::calls::tenant::{Call, Description, Reply, Scale};
 use tidegate_protocol::http::Activated;
 use tidegate_protocol::ids::TenantId;
 use tidegate_protocol::limits::COMPOSITION_BYTES_MAX;
-use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 use worker::{Env, Request, Response};
 
 use crate::answer;
 use crate::audit::act;
 use crate::requests::read_text;
-
-/// Tenants whose spread is kept in an isolate. Some 100 bytes each.
-const SCALES_MAX: usize = 4096;
-
-/// How long a tenant's spread is kept. An old one costs a detour, no more. Milliseconds.
-const SCALE_MS: u64 = 30_000;
-
-type Kept = (UnixMs, Scale, Spreads);
-
-thread_local! {
-    static SCALES: RefCell<BTreeMap<TenantId, Kept>> = const { RefCell::new(BTreeMap::new()) };
-}
 
 /// What is active in a tenant, as its gate has it now.
 ///
@@ -46,29 +32,15 @@ pub async fn describe(env: &Env, tenant: &TenantId) -> Result<Description, Error
 ///
 /// Errors: as [`describe`].
 pub async fn spread(env: &Env, tenant: &TenantId) -> Result<(Scale, Spreads), Error> {
-    let now = now();
-    let kept = SCALES.with_borrow(|scales| scales.get(tenant).cloned());
-    if let Some((at, scale, spreads)) = kept
-        && now.since(at) <= SCALE_MS
-    {
-        return Ok((scale, spreads));
-    }
-    let description = describe(env, tenant).await?;
-    let (scale, spreads) = (description.scale, description.spreads());
-    SCALES.with_borrow_mut(|scales| {
-        if scales.len() >= SCALES_MAX {
-            scales.pop_first();
-        }
-        scales.insert(tenant.clone(), (now, scale, spreads.clone()));
-    });
-    Ok((scale, spreads))
+    let description = known(env, tenant, SPREAD_MS).await?;
+    Ok((description.scale, description.spreads()))
 }
 
 /// How a tenant is spread over objects.
 ///
 /// Errors: as [`describe`].
 pub async fn scale(env: &Env, tenant: &TenantId) -> Result<Scale, Error> {
-    Ok(spread(env, tenant).await?.0)
+    Ok(known(env, tenant, SPREAD_MS).await?.scale)
 }
 
 /// How many objects may hold jobs of a tenant by now.
@@ -76,11 +48,6 @@ pub async fn scale(env: &Env, tenant: &TenantId) -> Result<Scale, Error> {
 /// Errors: as [`describe`].
 pub async fn reach(env: &Env, tenant: &TenantId) -> Result<u16, Error> {
     Ok(describe(env, tenant).await?.reach())
-}
-
-/// The refusal where the gate answered another question.
-pub fn unexpected() -> Error {
-    Error::new(ErrorCode::InternalError, "The gate answered another question.")
 }
 
 /// Errors: `FORBIDDEN` without the scope `admin`.
@@ -123,7 +90,7 @@ pub async fn activate(request: &mut Request, env: &Env, principal: &Principal) -
         scale: plan.scale,
         schedules: plan.schedules,
         by: principal.user.to_string(),
-        act: Some(Box::new(act(request))),
+        act: Some(Box::new(act(request, principal))),
     };
     remote::tenant(env, &principal.tenant, &call).await?;
     answer::json(

@@ -4,6 +4,7 @@
 //! by the shells and the Worker is here too: SQL behind the engine's trait ([`sql`]), typed calls ([`remote`]), plans
 //! by revision ([`plans`]), and the outside as an operation sees it ([`runtime`]).
 
+pub mod access;
 pub mod attempts;
 mod bytes;
 mod company;

@@ -74,7 +74,11 @@ pub fn secret_bytes() -> Result<[u8; 32], Error> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|cause| {
         log_error("chance", cause);
-        Error::new(ErrorCode::Unavailable, "There is no chance to make a secret of right now.").retry_after(1000)
+        Error::new(
+            ErrorCode::Unavailable,
+            "There is no chance to make a secret of right now.",
+        )
+        .retry_after(1000)
     })?;
     Ok(bytes)
 }

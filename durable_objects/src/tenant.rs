@@ -9,15 +9,15 @@ use std::rc::Rc;
 use futures_util::future::{Either, join_all, select};
 use js_sys::Uint8Array;
 use tidegate_engine::admission::{Gate, Outcome, Recalls};
-use tidegate_engine::audit;
 use tidegate_engine::database::{DatabaseError, migrate};
 use tidegate_engine::idempotency::Keys;
 use tidegate_engine::tenancy::{self, Effect, Step};
 use tidegate_engine::upstreams::{Breakers, Changed};
+use tidegate_engine::{access, audit};
 use tidegate_protocol::calls::admission::{Ask, Returned};
 use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::calls::spread::Growth;
-use tidegate_protocol::calls::tenant::{Call, Reply};
+use tidegate_protocol::calls::tenant::{Call, Description, Reply};
 use tidegate_protocol::calls::{Answered, hub, jobs};
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::{HubIndex, ObjectName, ShardIndex};
@@ -92,6 +92,7 @@ impl Tenant {
             Answered::from(match call {
                 Call::Admit(ask) => shell.admit(&ask).await,
                 Call::GiveBack { hub, returned } => shell.take_back(hub, &returned),
+                Call::Identify { hash } => shell.identify(&hash),
                 Call::Limits { limit, from, count } => shell.show_limits(&limit, &from, count),
                 call @ (Call::Consult(_) | Call::Upstreams | Call::SetBreaker(_)) => shell.about_breakers(&call),
                 Call::Begin {
@@ -192,6 +193,13 @@ impl Shell {
         }
     }
 
+    /// Whom an API key speaks for.
+    fn identify(&self, hash: &str) -> core::result::Result<Reply, Error> {
+        let name = self.name.as_ref().ok_or_else(Error::not_found)?;
+        let holder = self.turn(|_, db| access::identify(db, now(), name.tenant(), hash))?;
+        Ok(Reply::Principal(holder.map(Box::new)))
+    }
+
     fn take_back(&self, hub: HubIndex, returned: &[Returned]) -> core::result::Result<Reply, Error> {
         self.turn(|gate, db| gate.give_back(db, now(), hub, returned))?;
         Ok(Reply::TakenBack)
@@ -256,6 +264,7 @@ impl Shell {
             audit::sweep(db, now())?;
             let mut effects = tenancy::ungrown(db)?;
             effects.extend(tenancy::untold(db)?);
+            effects.extend(tenancy::untold_access(db)?);
             Ok(effects)
         });
         match turn {
@@ -274,6 +283,10 @@ impl Shell {
         for effect in effects {
             match effect {
                 Effect::Refresh { description } => self.refresh(description),
+                Effect::TellAccess { description } => {
+                    self.arm();
+                    self.tell_access(description);
+                }
                 Effect::TellSchedules { version, schedules } => {
                     // Before anything is awaited, so that it commits with the rows that say there is something to tell.
                     self.arm();
@@ -310,6 +323,29 @@ impl Shell {
         });
     }
 
+    /// Tells every hub who may not come in any more. One that is not reached is told again, by the alarm.
+    fn tell_access(self: &Rc<Self>, description: Description) {
+        let Some(name) = self.name.clone() else { return };
+        let shell = self.clone();
+        beside(&self.state, async move {
+            let call = hub::Call::Refresh { description };
+            let hub::Call::Refresh { description } = &call else {
+                return;
+            };
+            let told = (0..description.scale.hubs).map(|index| {
+                let hub = ObjectName::Hub(name.tenant().clone(), HubIndex(index));
+                let (env, call) = (&shell.env, &call);
+                async move { remote::hub(env, &hub, call).await }
+            });
+            if let Some(error) = join_all(told).await.into_iter().find_map(core::result::Result::err) {
+                return log_error("a hub was not told who may not come in", error);
+            }
+            if let Err(error) = shell.db.transaction(|db| access::told(db, description.version)) {
+                log_error("a turn was rolled back", error);
+            }
+        });
+    }
+
     /// Tells an object of the job queue of the tenant's growth, and goes on once it has confirmed that.
     fn grow(self: &Rc<Self>, step: Step, growth: Growth) {
         let Some(name) = &self.name else { return };
@@ -330,7 +366,7 @@ impl Shell {
     }
 
     /// Tells every hub what is active now. One that is not reached asks again by itself.
-    fn refresh(self: &Rc<Self>, description: tidegate_protocol::calls::tenant::Description) {
+    fn refresh(self: &Rc<Self>, description: Description) {
         let Some(name) = &self.name else { return };
         for index in 0..description.scale.hubs {
             let hub = ObjectName::Hub(name.tenant().clone(), HubIndex(index));

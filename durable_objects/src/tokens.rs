@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::pin::pin;
 
 use futures_util::future::{Either, select};
-use tidegate_engine::access as access_engine;
+use tidegate_engine::access::token_id;
 use tidegate_identity::key_cache::{Step, Wanted};
 use tidegate_identity::{Issuers, KeyCache, KeySet, Reason, api_key, principal};
 use tidegate_protocol::calls::Principal;
@@ -123,7 +123,7 @@ fn adopt(found: &principal::Principal) -> Result<Principal, Error> {
         scopes: found.scopes.clone(),
         expires_at: UnixMs(found.expires_at_ms),
         credential: Credential::Token {
-            id: found.token_id.as_deref().and_then(access_engine::token_id),
+            id: found.token_id.as_deref().and_then(token_id),
             issued_at: found.issued_at_ms.map(UnixMs),
         },
     })

@@ -3,6 +3,7 @@
 //! The schemas come from the types of the protocol, the paths from the table in [`operations`]. Nothing is measured on
 //! a running Worker: a test holds the table's paths to the Worker's routes.
 
+mod access;
 mod again;
 mod attempts;
 mod batches;

@@ -48,7 +48,7 @@ impl Shell {
         });
     }
 
-    pub(super) async fn ask(&self) -> core::result::Result<Rc<Known>, Error> {
+    pub(super) async fn ask(self: &Rc<Self>) -> core::result::Result<Rc<Known>, Error> {
         let (tenant, _) = self.name.as_ref().ok_or_else(Error::not_found)?;
         match remote::tenant(&self.env, tenant, &tenant::Call::Describe).await? {
             tenant::Reply::Description(description) => self.learn(description).await,
@@ -59,7 +59,7 @@ impl Shell {
         }
     }
 
-    pub(super) async fn learn(&self, description: Description) -> core::result::Result<Rc<Known>, Error> {
+    pub(super) async fn learn(self: &Rc<Self>, description: Description) -> core::result::Result<Rc<Known>, Error> {
         let (tenant, _) = self.name.as_ref().ok_or_else(Error::not_found)?;
         let plan = plans::plan(&self.env, tenant, description.revision.as_ref()).await?;
         let mut kept = self.known.borrow_mut();
@@ -69,13 +69,19 @@ impl Shell {
         {
             return Ok(newer.clone());
         }
-        self.memory.borrow_mut().spread(description.spreads());
+        let ended = {
+            let mut memory = self.memory.borrow_mut();
+            memory.spread(description.spreads());
+            memory.keep_out(now(), description.access.clone())
+        };
         let known = Rc::new(Known {
             description,
             plan,
             at: now(),
         });
         *kept = Some(known.clone());
+        drop(kept);
+        self.perform(ended);
         Ok(known)
     }
 

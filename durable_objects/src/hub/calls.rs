@@ -81,6 +81,8 @@ impl Shell {
     pub(super) fn replied(self: &Rc<Self>, id: CallId, reply: core::result::Result<jobs::Reply, Error>) {
         let effects = self.memory.borrow_mut().replied(now(), id, reply);
         self.perform(effects);
+        // The queue may have refused what its limits admitted: that goes back soon, whether anybody asks again or not.
+        self.look_after_leases();
     }
 
     pub(super) async fn exchange(

@@ -40,7 +40,7 @@ impl Shell {
     }
 
     /// Gives back what nobody uses, as long as there are leases. A hub that has none sleeps.
-    fn look_after_leases(self: &Rc<Self>) {
+    pub(super) fn look_after_leases(self: &Rc<Self>) {
         if self.looks.get() || !self.memory.borrow().has_leases() {
             return;
         }

@@ -127,7 +127,7 @@ impl DurableObject for Hub {
     async fn fetch(&self, request: Request) -> Result<Response> {
         let shell = self.shell.0.clone();
         match request.path().as_str() {
-            "/connect" => shell.connect(&request),
+            "/connect" => shell.connect(&request).await,
             "/rows-written" => Response::ok(shell.db.rows_written().to_string()),
             _ => Response::error("Not Found", 404),
         }

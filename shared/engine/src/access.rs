@@ -81,7 +81,12 @@ fn revokes(revocation: &Revocation, principal: &Principal, now: UnixMs) -> bool 
         return false;
     }
     // What does not say when it was issued may have been there already.
-    let was_there = || principal.credential.issued_at().is_none_or(|issued_at| issued_at <= revocation.at);
+    let was_there = || {
+        principal
+            .credential
+            .issued_at()
+            .is_none_or(|issued_at| issued_at <= revocation.at)
+    };
     match (&revocation.of, &principal.credential) {
         (Revoked::Token(revoked), Credential::Token { id: Some(id), .. }) => revoked == id,
         (Revoked::Key(revoked), Credential::Key { id, .. }) => revoked == id,

@@ -81,13 +81,19 @@ pub fn hash(text: &str) -> String {
 }
 
 fn tag(key: &DeploymentKey, body: &str) -> String {
-    let tag = key.derive(PURPOSE).chain_update(body.as_bytes()).finalize().into_bytes();
+    let tag = key
+        .derive(PURPOSE)
+        .chain_update(body.as_bytes())
+        .finalize()
+        .into_bytes();
     digits(tag.get(..8).unwrap_or_default(), TAG_CHARS)
 }
 
 /// The number that `bytes` are, at most 16, as its lowest `count` digits in base 62.
 fn digits(bytes: &[u8], count: usize) -> String {
-    let mut number = bytes.iter().fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+    let mut number = bytes
+        .iter()
+        .fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
     let mut text = String::with_capacity(count);
     for _ in 0..count {
         let digit = usize::try_from(number % 62).unwrap_or_default();
@@ -145,7 +151,16 @@ mod tests {
             }
             assert!(open(&ours, None, &text[..at]).is_err());
         }
-        for bad in ["", "tgk_", "tgk__", "tgk_acme_", "tgk_acme", "tgk_ä_x", &(text + "0"), &"t".repeat(5000)] {
+        for bad in [
+            "",
+            "tgk_",
+            "tgk__",
+            "tgk_acme_",
+            "tgk_acme",
+            "tgk_ä_x",
+            &(text + "0"),
+            &"t".repeat(5000),
+        ] {
             assert!(open(&ours, None, bad).is_err(), "{bad}");
         }
     }

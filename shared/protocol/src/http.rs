@@ -6,8 +6,8 @@ mod audit;
 mod batch;
 mod bulk;
 mod ended;
-mod upstreams;
 mod idempotency;
+mod upstreams;
 mod why;
 mod workers;
 
@@ -33,8 +33,8 @@ pub use bulk::{
     REDRIVES_PER_SECOND_MAX, Rate, RetryRequest,
 };
 pub use ended::{EndedJob, JobEnded};
-pub use upstreams::{BreakerChanged, BreakerView, UpstreamsView};
 pub use idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, KEPT_BODY_BYTES_MAX, KeptAnswer, header_key};
+pub use upstreams::{BreakerChanged, BreakerView, UpstreamsView};
 pub use why::{Reason, SpreadWhy, Why};
 
 pub use workers::{LEASE_WAIT_MS_MAX, LEASED_JOBS_MAX, LeaseBody, LeasedJob, LeasedJobs, PoolQueue, WorkerSeen};

@@ -10,12 +10,14 @@ use super::problems::of;
 use super::schemas::Schemas;
 
 /// Operations that change something and pass a key over.
-const WITHOUT: [&str; 5] = [
+const WITHOUT: [&str; 7] = [
     "leaseJobs",
     "reportAttempt",
     "finishAttempt",
     "createTicket",
     "putObject",
+    "createKey",
+    "rotateKey",
 ];
 /// Operations whose key is honoured by the job that they make.
 const BY_JOB: [&str; 3] = ["createRequest", "createRequests", "triggerSchedule"];

@@ -22,6 +22,7 @@ use tidegate_protocol::limits::{
 };
 use tidegate_protocol::time::UnixMs;
 
+use super::access::access;
 use super::again;
 use super::attempts;
 use super::batches;
@@ -578,6 +579,7 @@ fn administration(schemas: &mut Schemas) -> Vec<Operation> {
     .refused(&[of(Forbidden)]);
     let mut operations = vec![get, put, secret, audit(schemas), limits(schemas)];
     operations.extend(upstreams(schemas));
+    operations.extend(access(schemas));
     operations
 }
 

@@ -156,7 +156,12 @@ fn view(row: &mut Row) -> Result<KeyView, DatabaseError> {
     let key_id = ApiKeyId::parse(&row.text()?).ok_or_else(strange("an API key without an id"))?;
     let name = row.text()?;
     let user = UserId::parse(&row.text()?).ok_or_else(strange("an API key without a user"))?;
-    let scopes = row.text()?.split(' ').filter(|name| !name.is_empty()).map(String::from).collect();
+    let scopes = row
+        .text()?
+        .split(' ')
+        .filter(|name| !name.is_empty())
+        .map(String::from)
+        .collect();
     let created_at = UnixMs(row.number()?);
     let created_by = UserId::parse(&row.text()?).ok_or_else(strange("an API key that nobody made"))?;
     Ok(KeyView {

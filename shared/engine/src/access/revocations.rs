@@ -5,8 +5,8 @@
 
 use alloc::vec::Vec;
 
-use tidegate_protocol::calls::access::{Access, Change, Revocation, Revoked};
 use tidegate_protocol::calls::Caller;
+use tidegate_protocol::calls::access::{Access, Change, Revocation, Revoked};
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::http::{AuditTarget, AuditWhat, RevocationList, RevocationView};
 use tidegate_protocol::ids::{ApiKeyId, TokenId, UserId};
@@ -110,12 +110,7 @@ fn shown_key(db: &impl Database, id: &ApiKeyId) -> Result<Result<JsonText, Error
     Ok(key.as_ref().and_then(JsonText::of).ok_or_else(unwritable))
 }
 
-fn revoke(
-    db: &impl Database,
-    now: UnixMs,
-    of: Revoked,
-    for_ms: u64,
-) -> Result<Result<Changed, Error>, DatabaseError> {
+fn revoke(db: &impl Database, now: UnixMs, of: Revoked, for_ms: u64) -> Result<Result<Changed, Error>, DatabaseError> {
     db.run(
         "-- access::forget
         DELETE FROM revocation WHERE until <= CAST(? AS INTEGER)",
@@ -158,7 +153,9 @@ fn suspend(
     let before = suspended_at(db)?;
     let suspended_at = at.map(|at| before.unwrap_or(at));
     // Said here and not by a view: only the Worker knows of which tenant.
-    let shown = suspended_at.as_ref().map_or_else(|| JsonText::parse("null"), JsonText::of);
+    let shown = suspended_at
+        .as_ref()
+        .map_or_else(|| JsonText::parse("null"), JsonText::of);
     let Some(shown) = shown else {
         return Ok(Err(unwritable()));
     };
@@ -180,8 +177,15 @@ fn suspend(
 }
 
 fn suspended_at(db: &impl Database) -> Result<Option<UnixMs>, DatabaseError> {
-    let rows = db.run("-- access::suspended\nSELECT suspended_at FROM access WHERE id = 1", &[])?;
-    let at = rows.into_iter().next().map(|mut row| row.optional_number()).transpose()?;
+    let rows = db.run(
+        "-- access::suspended\nSELECT suspended_at FROM access WHERE id = 1",
+        &[],
+    )?;
+    let at = rows
+        .into_iter()
+        .next()
+        .map(|mut row| row.optional_number())
+        .transpose()?;
     Ok(at.flatten().map(UnixMs))
 }
 

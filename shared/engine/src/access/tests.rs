@@ -161,10 +161,19 @@ fn a_deleted_key_is_unknown_and_what_was_let_in_with_it_is_refused() {
     let db = gate();
     create(&db, 0, 1, "h1", None).unwrap();
     let in_before = asked(&db, 1, "h1").unwrap();
-    let access = change(&db, 5, Change::RevokeKey { id: key_id(1) }).unwrap().unwrap().access;
+    let access = change(&db, 5, Change::RevokeKey { id: key_id(1) })
+        .unwrap()
+        .unwrap()
+        .access;
     assert_eq!(asked(&db, 5, "h1"), None);
-    assert_eq!(check(&access, &in_before, UnixMs(5)).unwrap_err().code, ErrorCode::Unauthorized);
-    assert_eq!(change(&db, 6, Change::RevokeKey { id: key_id(1) }), Err(ErrorCode::NotFound));
+    assert_eq!(
+        check(&access, &in_before, UnixMs(5)).unwrap_err().code,
+        ErrorCode::Unauthorized
+    );
+    assert_eq!(
+        change(&db, 6, Change::RevokeKey { id: key_id(1) }),
+        Err(ErrorCode::NotFound)
+    );
 }
 
 #[test]
@@ -192,7 +201,10 @@ fn there_are_so_many_keys_and_revocations_and_no_more() {
 fn who_is_refused_by_which_revocation() {
     let access = |of| revoke(&gate(), 5_000, of);
     let is_refused = |access: &Access, who: &Principal| check(access, who, UnixMs(6_000)).is_err();
-    let (ann, bob) = (|credential| caller("ann", credential), |credential| caller("bob", credential));
+    let (ann, bob) = (
+        |credential| caller("ann", credential),
+        |credential| caller("bob", credential),
+    );
     let key = |created_at| Credential::Key {
         id: key_id(1),
         created_at: UnixMs(created_at),
@@ -225,7 +237,11 @@ fn a_suspended_tenant_lets_nobody_in_until_it_is_resumed() {
     assert_eq!(suspended.access.suspended_at, Some(UnixMs(5_000)));
     let refusal = check(&suspended.access, &who, UnixMs(6_000)).unwrap_err();
     assert_eq!(refusal.code, ErrorCode::TenantSuspended);
-    assert_eq!(change(&db, 6_000, Change::Suspend).unwrap(), None, "nothing new to tell");
+    assert_eq!(
+        change(&db, 6_000, Change::Suspend).unwrap(),
+        None,
+        "nothing new to tell"
+    );
     let resumed = change(&db, 7_000, Change::Resume).unwrap().unwrap();
     assert!(resumed.version > suspended.version);
     assert_eq!(check(&resumed.access, &who, UnixMs(7_000)), Ok(()));

@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use tidegate_protocol::calls::access::Access;
 use tidegate_protocol::calls::Principal;
+use tidegate_protocol::calls::access::Access;
 use tidegate_protocol::frames::{CloseCode, ServerFrame};
 use tidegate_protocol::ids::{ConnectionId, RequestId};
 use tidegate_protocol::time::UnixMs;
@@ -103,7 +103,10 @@ impl Hub {
     /// When the next socket is to be warned or ended; `None` where none ever is.
     pub fn next_expiry(&self) -> Option<UnixMs> {
         let next = |session: &super::Session| session.warning_at().unwrap_or(session.principal.expires_at);
-        let ends = self.sessions.values().filter(|session| session.principal.expires_at < Principal::NEVER);
+        let ends = self
+            .sessions
+            .values()
+            .filter(|session| session.principal.expires_at < Principal::NEVER);
         ends.map(next).min()
     }
 }

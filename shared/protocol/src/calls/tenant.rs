@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::access::{Access, Change};
 use super::admission::{Ask, Decided, Returned};
-use super::{Caller, Principal};
 use super::audit::Act;
 use super::schedules::Schedule;
 use super::spread::Spreads;
 use super::upstreams::{Consult, SetBreaker, Standing};
+use super::{Caller, Principal};
 use crate::event::JsonText;
 use crate::ids::{HubIndex, Revision, ShardIndex, UserId};
 use crate::time::UnixMs;

@@ -240,10 +240,18 @@ mod tests {
         let good = r#"{"name":"ci","user":"bot","scopes":["jobs:read"],"expires_at":"2026-11-22T07:00:00Z"}"#;
         let key = parse_new_key(good, now).unwrap();
         assert_eq!((key.name.as_str(), key.user.as_str()), ("ci", "bot"));
-        assert!(parse_new_key(r#"{"name":"ci","user":"bot"}"#, now).unwrap().scopes.is_empty());
+        assert!(
+            parse_new_key(r#"{"name":"ci","user":"bot"}"#, now)
+                .unwrap()
+                .scopes
+                .is_empty()
+        );
         for (body, faults) in [
             ("{}", 2),
-            (r#"{"name":"","user":"","scopes":"x","expires_at":"2026-11-21T07:00:00Z","more":1}"#, 5),
+            (
+                r#"{"name":"","user":"","scopes":"x","expires_at":"2026-11-21T07:00:00Z","more":1}"#,
+                5,
+            ),
             (r#"{"name":"a","user":"b","scopes":["operator","a b","ok"]}"#, 2),
         ] {
             assert_eq!(parse_new_key(body, now).unwrap_err().details.len(), faults, "{body}");

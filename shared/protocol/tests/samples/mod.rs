@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tidegate_protocol::calls::access;
 use tidegate_protocol::calls::admission::{self, Bucket, Recalled, Returned};
 use tidegate_protocol::calls::audit::{Act, Via};
 use tidegate_protocol::calls::executor::{
@@ -32,8 +33,8 @@ use tidegate_protocol::http::{
     PoolQueue, QueueView, Reason, Why, WorkerSeen,
 };
 use tidegate_protocol::ids::{
-    ActionName, BatchId, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, PoolName, RequestId,
-    Revision, ScheduleName, Seq, ShardIndex, StreamName, TenantId, TraceParent, UserId,
+    ActionName, ApiKeyId, BatchId, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, PoolName,
+    RequestId, Revision, ScheduleName, Seq, ShardIndex, StreamName, TenantId, TokenId, TraceParent, UserId,
 };
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
@@ -75,6 +76,10 @@ pub fn revision() -> Revision {
 
 pub fn trace() -> Option<TraceParent> {
     TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+}
+
+pub fn api_key_id() -> ApiKeyId {
+    ApiKeyId::parse(&format!("key_{}", "x".repeat(124))).unwrap()
 }
 
 pub fn caller() -> Caller {
@@ -1089,6 +1094,26 @@ pub fn description() -> Description {
             from: JobNumber(LARGEST),
         }]),
         growing_to: Some(u16::MAX),
+        access: access::Access {
+            suspended_at: Some(UnixMs(LARGEST)),
+            revocations: vec![
+                access::Revocation {
+                    of: access::Revoked::Token(TokenId::parse(&"t".repeat(64)).unwrap()),
+                    at: UnixMs(LARGEST),
+                    until: UnixMs(LARGEST),
+                },
+                access::Revocation {
+                    of: access::Revoked::Key(api_key_id()),
+                    at: UnixMs(0),
+                    until: UnixMs(1),
+                },
+                access::Revocation {
+                    of: access::Revoked::User(user()),
+                    at: UnixMs(0),
+                    until: UnixMs(1),
+                },
+            ],
+        },
     }
 }
 
@@ -1173,6 +1198,50 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             change: BreakerChange::Disable,
             caller: caller(),
         })),
+        tenant::Call::Since { version: LARGEST },
+        tenant::Call::Identify { hash: "f".repeat(64) },
+        tenant::Call::Keys,
+        tenant::Call::Revocations,
+        tenant::Call::Access {
+            change: access::Change::CreateKey {
+                id: api_key_id(),
+                hash: "f".repeat(64),
+                key: access::NewKey {
+                    name: "é".repeat(64),
+                    user: user(),
+                    scopes: vec!["jobs:read".into()],
+                    expires_at: Some(UnixMs(LARGEST)),
+                },
+            },
+            caller: caller(),
+        },
+        tenant::Call::Access {
+            change: access::Change::RotateKey {
+                id: api_key_id(),
+                hash: String::new(),
+                overlap_ms: LARGEST,
+            },
+            caller: caller(),
+        },
+        tenant::Call::Access {
+            change: access::Change::RevokeKey { id: api_key_id() },
+            caller: caller(),
+        },
+        tenant::Call::Access {
+            change: access::Change::Revoke {
+                of: access::Revoked::Everyone,
+                for_ms: LARGEST,
+            },
+            caller: caller(),
+        },
+        tenant::Call::Access {
+            change: access::Change::Suspend,
+            caller: caller(),
+        },
+        tenant::Call::Access {
+            change: access::Change::Resume,
+            caller: caller(),
+        },
         tenant::Call::Begin {
             name: "k".repeat(25),
             fingerprint: "f".repeat(25),
@@ -1202,6 +1271,11 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             | tenant::Call::Consult(_)
             | tenant::Call::Upstreams
             | tenant::Call::SetBreaker(_)
+            | tenant::Call::Since { .. }
+            | tenant::Call::Identify { .. }
+            | tenant::Call::Access { .. }
+            | tenant::Call::Keys
+            | tenant::Call::Revocations
             | tenant::Call::Begin { .. }
             | tenant::Call::End { .. } => {}
         }
@@ -1231,6 +1305,19 @@ pub fn tenant_replies() -> Vec<tenant::Reply> {
             wait_ms: LARGEST,
             probe: Some(LARGEST),
         }),
+        tenant::Reply::Same,
+        tenant::Reply::Principal(None),
+        tenant::Reply::Principal(Some(Box::new(Principal {
+            tenant: tenant(),
+            user: user(),
+            scopes: Default::default(),
+            expires_at: Principal::NEVER,
+            credential: access::Credential::Key {
+                id: api_key_id(),
+                created_at: UnixMs(LARGEST),
+            },
+        }))),
+        tenant::Reply::Shown(JsonText::null()),
         tenant::Reply::Begun(None),
         tenant::Reply::Begun(Some("x".repeat(LARGE_BYTES))),
         tenant::Reply::Ended,
@@ -1246,6 +1333,9 @@ pub fn tenant_replies() -> Vec<tenant::Reply> {
             | tenant::Reply::Audit(_)
             | tenant::Reply::Upstreams(_)
             | tenant::Reply::Standing(_)
+            | tenant::Reply::Same
+            | tenant::Reply::Principal(_)
+            | tenant::Reply::Shown(_)
             | tenant::Reply::Begun(_)
             | tenant::Reply::Ended => {}
         }

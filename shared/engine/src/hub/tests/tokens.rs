@@ -129,7 +129,10 @@ fn a_revocation_ends_the_sockets_that_it_concerns_and_keeps_others_out() {
     let who = principal(u64::MAX >> 12);
     let refused = bench.hub.open(&mut moment, who.clone()).unwrap_err();
     assert_eq!(refused.code, ErrorCode::Unauthorized);
-    let refused = bench.hub.begin_batch(&mut moment, HttpId(9), &who, 1, None).unwrap_err();
+    let refused = bench
+        .hub
+        .begin_batch(&mut moment, HttpId(9), &who, 1, None)
+        .unwrap_err();
     assert_eq!(refused.code, ErrorCode::Unauthorized);
     // Until the revocation is over.
     bench.now = bench.now.plus(3_600_000);
@@ -146,7 +149,10 @@ fn a_revoked_token_does_not_take_the_place_of_a_good_one() {
         id: Some(id.clone()),
         issued_at: None,
     };
-    assert_eq!(bench.hub.keep_out(bench.now, revoked(Revoked::Token(id), bench.now)), []);
+    assert_eq!(
+        bench.hub.keep_out(bench.now, revoked(Revoked::Token(id), bench.now)),
+        []
+    );
     let request = RequestId::parse("a").unwrap();
     let effects = bench.hub.authenticated(bench.now, &socket, request, Ok(other));
     assert_eq!(told(&effects), pairs(&[("error", 0)]));

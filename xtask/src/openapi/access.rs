@@ -1,0 +1,162 @@
+//! What the HTTP API tells of API keys, revocations and suspended tenants, and how they are changed.
+
+use serde_json::{Value, json};
+use tidegate_protocol::ErrorCode::{Conflict, Forbidden, NotFound};
+use tidegate_protocol::http::{KeyList, KeyMade, RevocationList, RevocationView, TenantView};
+use tidegate_protocol::ids::{ApiKeyId, TenantId, UserId};
+use tidegate_protocol::time::UnixMs;
+
+use super::operation::Operation;
+use super::problems::{FAULTS, of};
+use super::schemas::Schemas;
+
+const TAG: &str = "administration";
+
+/// `/v1/admin/keys`, `/v1/admin/revocations` and `/v1/admin/tenants`.
+pub fn access(schemas: &mut Schemas) -> Vec<Operation> {
+    let mut operations = keys(schemas);
+    operations.extend(revocations(schemas));
+    operations.extend(tenants(schemas));
+    operations
+}
+
+fn keys(schemas: &mut Schemas) -> Vec<Operation> {
+    let list = Operation::new(
+        "/v1/admin/keys",
+        "get",
+        "listKeys",
+        TAG,
+        "Lists the API keys, the oldest first",
+    )
+    .about("Without what opens anything: the text of a key is shown once, when it is made.")
+    .answer(200, "The keys.", schemas.of::<KeyList>())
+    .refused(&[of(Forbidden)]);
+    let body = new_key(schemas);
+    let create = Operation::new("/v1/admin/keys", "post", "createKey", TAG, "Makes an API key")
+        .about(
+            "It speaks for a user of the tenant, as a token of theirs would. Its text is in this answer and stored nowhere: \
+            what is kept is a hash of it.",
+        )
+        .body("application/json", body, "What it is to be.")
+        .answer(201, "The key, with its text.", schemas.of::<KeyMade>())
+        .refused(&[of(Forbidden), FAULTS, of(Conflict)]);
+    let overlap = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": { "overlap_ms": {
+            "type": "integer", "minimum": 0, "maximum": 2_592_000_000_u64, "default": 86_400_000,
+            "description": "How long the old text stays good. Milliseconds.",
+        } },
+    });
+    let rotate = Operation::new(
+        "/v1/admin/keys/{id}:rotate",
+        "post",
+        "rotateKey",
+        TAG,
+        "Gives an API key another text",
+    )
+    .about("The old one stays good for a while; one of before that is good no longer.")
+    .parameter("path", "id", schemas.of::<ApiKeyId>(), "The key's id.")
+    .body_or_none(
+        "application/json",
+        overlap,
+        "For how long both are good: a day, where nothing is said.",
+    )
+    .answer(200, "The key, with its new text.", schemas.of::<KeyMade>())
+    .refused(&[of(Forbidden), FAULTS, of(NotFound)]);
+    let delete = Operation::new("/v1/admin/keys/{id}", "delete", "deleteKey", TAG, "Deletes an API key")
+        .about("It is refused from now on. Sockets that were opened with it are closed (`3500`) within a second.")
+        .parameter("path", "id", schemas.of::<ApiKeyId>(), "The key's id.")
+        .answer_as(204, "It is deleted.", &[])
+        .refused(&[of(Forbidden), of(NotFound)]);
+    vec![list, create, rotate, delete]
+}
+
+fn new_key(schemas: &mut Schemas) -> Value {
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["name", "user"],
+        "properties": {
+            "name": { "type": "string", "minLength": 1, "maxLength": 64, "description": "What people call it." },
+            "user": schemas.of::<UserId>(),
+            "scopes": {
+                "type": "array", "maxItems": 128, "default": [],
+                "items": { "type": "string", "pattern": "^[!#-\\[\\]-~]{1,128}$" },
+                "description": "What it allows beyond the user's own things. Never `operator`.",
+            },
+            "expires_at": schemas.of::<UnixMs>(),
+        },
+    })
+}
+
+fn revocations(schemas: &mut Schemas) -> Vec<Operation> {
+    let list = Operation::new(
+        "/v1/admin/revocations",
+        "get",
+        "listRevocations",
+        TAG,
+        "Lists the revocations in force, the newest first",
+    )
+    .answer(200, "The revocations.", schemas.of::<RevocationList>())
+    .refused(&[of(Forbidden)]);
+    let body = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "minProperties": 1,
+        "properties": {
+            "token": { "type": "string", "minLength": 1, "maxLength": 256, "description": "The `jti` of one token." },
+            "user": schemas.of::<UserId>(),
+            "everyone": { "const": true, "description": "Whatever anybody of the tenant has by now." },
+            "for_ms": {
+                "type": "integer", "minimum": 1, "maximum": 34_560_000_000_u64, "default": 34_560_000_000_u64,
+                "description": "How long it has to be remembered: until what it revokes has expired. Milliseconds.",
+            },
+        },
+    });
+    let revoke = Operation::new("/v1/admin/revocations", "post", "revoke", TAG, "Refuses credentials from now on")
+        .about(
+            "One of `token`, `user` and `everyone`. Of a user and of everyone, what is issued later is good: tokens by their \
+            `iat`, API keys by when they were made. Live sockets are closed (`3500`) within a second. `everyone` includes \
+            whoever asks.",
+        )
+        .body("application/json", body, "Whose.")
+        .answer(201, "The revocation.", schemas.of::<RevocationView>())
+        .refused(&[of(Forbidden), FAULTS, of(NotFound), of(Conflict)]);
+    vec![list, revoke]
+}
+
+fn tenants(schemas: &mut Schemas) -> Vec<Operation> {
+    let mut tenant = |path, method, id, summary, about: &str| {
+        Operation::new(path, method, id, TAG, summary)
+            .about(about)
+            .parameter("path", "tenant", schemas.of::<TenantId>(), "The tenant.")
+            .answer(200, "The tenant.", schemas.of::<TenantView>())
+            .refused(&[of(Forbidden), of(NotFound)])
+    };
+    let scope = "Takes the scope `operator`, which only tokens of an issuer that is configured for it can have.";
+    let show = tenant(
+        "/v1/admin/tenants/{tenant}",
+        "get",
+        "getTenant",
+        "Shows a tenant",
+        scope,
+    );
+    let suspend = tenant(
+        "/v1/admin/tenants/{tenant}:suspend",
+        "post",
+        "suspendTenant",
+        "Lets nobody of a tenant in",
+        "Requests are refused with `TENANT_SUSPENDED`, and sockets closed (`3502`) within a second. Jobs that were accepted go \
+        on. Takes the scope `operator`.",
+    )
+    .refused(&[of(Conflict)]);
+    let resume = tenant(
+        "/v1/admin/tenants/{tenant}:resume",
+        "post",
+        "resumeTenant",
+        "Lets a suspended tenant in again",
+        scope,
+    );
+    vec![show, suspend, resume]
+}
