@@ -100,7 +100,10 @@ impl World {
         let first = self.tenants[gate].first_shard;
         for effect in effects {
             match effect {
-                Effect::Refresh { description } => self.refresh_hubs(gate, &description),
+                // Nobody of the simulated tenants is revoked: the engine's own tests have that.
+                Effect::Refresh { description } | Effect::TellAccess { description } => {
+                    self.refresh_hubs(gate, &description);
+                }
                 Effect::TellSchedules { version, schedules } => {
                     let call = calls::Call::SetSchedules { version, schedules };
                     self.call_jobs(first, call, From::Gate { gate, version })?;

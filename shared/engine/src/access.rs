@@ -5,7 +5,8 @@
 
 mod keys;
 mod revocations;
-#[cfg(all(test, feature = "native"))]
+#[cfg(test)]
+#[cfg(feature = "native")]
 mod tests;
 
 use sha2::{Digest, Sha256};

@@ -149,7 +149,7 @@ mod tests {
                 let changed: String = changed.into_iter().collect();
                 assert!(open(&ours, None, &changed).is_err(), "{changed}");
             }
-            assert!(open(&ours, None, &text[..at]).is_err());
+            assert!(open(&ours, None, &text.chars().take(at).collect::<String>()).is_err());
         }
         for bad in [
             "",

@@ -187,6 +187,30 @@ fn a_fixed_tenant_is_not_changed_by_a_claim() {
 }
 
 #[test]
+fn only_an_issuer_of_operators_makes_operators() {
+    let text = token(
+        Algorithm::Es256,
+        &header(Algorithm::Es256),
+        &with(claims(), "scope", json!("operator admin")),
+    );
+    for (operator, expected) in [
+        (Value::Null, ["admin"].as_slice()),
+        (json!(false), &["admin"]),
+        (json!(true), &["admin", "operator"]),
+    ] {
+        let entry = with(config()[0].clone(), "operator", operator);
+        let principal = issuers(&json!([entry])).verify(&text, NOW_MS, None).unwrap();
+        assert_eq!(
+            principal.scopes.iter().map(String::as_str).collect::<Vec<_>>(),
+            expected
+        );
+    }
+    let entry = with(config()[0].clone(), "operator", json!("yes"));
+    let faults = tidegate_identity::Issuers::parse(&json!([entry]).to_string()).unwrap_err();
+    assert_eq!(faults.len(), 1, "{faults:?}");
+}
+
+#[test]
 fn a_key_of_one_issuer_signs_nothing_for_another() {
     let other = SigningKey::generate(Algorithm::Es256, "ES256", [4; 32]).unwrap();
     let config = json!([
