@@ -57,12 +57,14 @@ pub async fn known(env: &Env, tenant: &TenantId, age_ms: u64) -> Result<Rc<Descr
         }
         Some((is_fresh || is_asked, kept.heard_at, kept.description.clone()))
     });
-    let version = match &kept {
+    let call = match &kept {
         Some((true, _, description)) => return Ok(description.clone()),
-        Some((false, _, description)) => description.version,
-        None => 0,
+        Some((false, _, description)) => Call::Since {
+            version: description.version,
+        },
+        None => Call::Describe,
     };
-    match (remote::tenant(env, tenant, &Call::Since { version }).await, kept) {
+    match (remote::tenant(env, tenant, &call).await, kept) {
         (Ok(Reply::Description(description)), _) => Ok(keep(tenant, now, Rc::new(description))),
         (Ok(Reply::Same), Some((_, _, description))) => Ok(keep(tenant, now, description)),
         (Err(error), Some((_, heard_at, description))) if now.since(heard_at) <= GRACE_MS => {

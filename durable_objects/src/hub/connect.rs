@@ -25,14 +25,14 @@ fn refusal(error: Error) -> Result<Response> {
 impl Shell {
     /// Accepts the socket of a principal that the Worker verified.
     pub(super) async fn connect(self: &Rc<Self>, request: &Request) -> Result<Response> {
+        // A hub that does not know yet who may not come in lets nobody in, and spends no ticket.
+        if let Err(error) = self.active().await {
+            return refusal(error);
+        }
         let principal = match self.principal(request) {
             Ok(principal) => principal,
             Err(error) => return refusal(error),
         };
-        // A hub that does not know yet who may not come in lets nobody in.
-        if let Err(error) = self.active().await {
-            return refusal(error);
-        }
         let pair = WebSocketPair::new()?;
         let opened = {
             let mut chance = random;
