@@ -580,17 +580,21 @@ mod tests {
     fn whatever_changes_something_honours_a_key_or_says_why_not() {
         // The paths of the table, with what it takes to fill their parameters in.
         let source = include_str!("routes.rs");
-        let (_, variants) = source.split_once("pub enum Route {").unwrap();
-        let (variants, _) = variants.split_once("\n}").unwrap();
+        let variants = ["pub enum Route {", "pub enum AccessRoute {"].map(|head| {
+            let (_, variants) = source.split_once(head).unwrap();
+            variants.split_once("\n}").unwrap().0
+        });
         let templates = variants
-            .lines()
+            .iter()
+            .flat_map(|variants| variants.lines())
             .filter_map(|line| line.trim().strip_prefix("/// `")?.strip_suffix('`'));
         let (mut around, mut excused) = (0, Vec::new());
         for template in templates {
             let path = template
                 .replace("{id}", "x_1")
                 .replace("{name}", "x")
-                .replace("{pool}", "x");
+                .replace("{pool}", "x")
+                .replace("{tenant}", "x");
             let path = path.replace("{key}", "x").replace("{stream}", "x");
             let route = find(&path).unwrap_or_else(|| panic!("{template}"));
             for method in allowed(&route) {
@@ -606,7 +610,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(around, 16);
+        assert_eq!(around, 23);
         assert_eq!(
             excused,
             [
@@ -615,6 +619,8 @@ mod tests {
                 "POST /v1/attempts/{id}:finish",
                 "POST /v1/tickets",
                 "PUT /v1/objects/{key}",
+                "POST /v1/admin/keys",
+                "POST /v1/admin/keys/{id}:rotate",
             ]
         );
     }
