@@ -1,7 +1,7 @@
 //! `/v1/admin/composition`: checks, keeps and activates a tenant's composition; and how a tenant is spread.
 
 pub use tidegate_durable_objects::access::unexpected;
-use tidegate_durable_objects::access::{SPREAD_MS, known};
+use tidegate_durable_objects::access::{Wanted, known};
 use tidegate_durable_objects::platform::{log_error, unavailable};
 use tidegate_durable_objects::{plans, remote};
 use tidegate_engine::composition::{self, DEFAULT};
@@ -32,7 +32,7 @@ pub async fn describe(env: &Env, tenant: &TenantId) -> Result<Description, Error
 ///
 /// Errors: as [`describe`].
 pub async fn spread(env: &Env, tenant: &TenantId) -> Result<(Scale, Spreads), Error> {
-    let description = known(env, tenant, SPREAD_MS).await?;
+    let description = known(env, tenant, Wanted::Spread).await?;
     Ok((description.scale, description.spreads()))
 }
 
@@ -40,7 +40,7 @@ pub async fn spread(env: &Env, tenant: &TenantId) -> Result<(Scale, Spreads), Er
 ///
 /// Errors: as [`describe`].
 pub async fn scale(env: &Env, tenant: &TenantId) -> Result<Scale, Error> {
-    Ok(known(env, tenant, SPREAD_MS).await?.scale)
+    Ok(known(env, tenant, Wanted::Spread).await?.scale)
 }
 
 /// How many objects may hold jobs of a tenant by now.

@@ -18,9 +18,9 @@ use crate::remote;
 
 /// How old may be what is known of who may come in. With a question that is under way, twice as old: together a second.
 /// Milliseconds.
-pub const ACCESS_MS: u64 = 500;
+const ACCESS_MS: u64 = 500;
 /// How old may be what is known of a tenant's spread: an old one costs a detour, no more. Milliseconds.
-pub const SPREAD_MS: u64 = 30_000;
+const SPREAD_MS: u64 = 30_000;
 /// How long an isolate goes on with what it knows where the gate cannot be reached. Milliseconds.
 const GRACE_MS: u64 = 30_000;
 /// Tenants and revocations that are kept. Some 200 bytes each.
@@ -29,6 +29,7 @@ const KEPT_MAX: usize = 20_000;
 const KEYS_MAX: usize = 2_048;
 
 struct Kept {
+    spread_is_fixed: bool,
     heard_at: UnixMs,
     asked_at: UnixMs,
     description: Rc<Description>,
@@ -42,13 +43,30 @@ thread_local! {
     static KEYS: RefCell<BTreeMap<String, KeptKey>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// What is active in a tenant, as this isolate heard at most `age_ms` ago.
+/// What is looked for in what an isolate knows of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Who may come in. To ask for that does not fix how the tenant is spread, nor does it make a tenant.
+    Access,
+    /// How it is spread, which is fixed by the first question.
+    Spread,
+}
+
+/// What is active in a tenant, as this isolate heard lately: a second ago at most, or half a minute for its spread.
 ///
 /// Errors: `UNAVAILABLE` where the gate cannot be reached and nothing was heard lately.
-pub async fn known(env: &Env, tenant: &TenantId, age_ms: u64) -> Result<Rc<Description>, Error> {
+pub async fn known(env: &Env, tenant: &TenantId, wanted: Wanted) -> Result<Rc<Description>, Error> {
     let now = now();
+    let age_ms = match wanted {
+        Wanted::Access => ACCESS_MS,
+        Wanted::Spread => SPREAD_MS,
+    };
     let kept = TENANTS.with_borrow_mut(|tenants| {
         let kept = tenants.get_mut(tenant)?;
+        // Only the gate's own word on it is a spread that holds.
+        if wanted == Wanted::Spread && !kept.spread_is_fixed {
+            return None;
+        }
         let is_fresh = now.since(kept.heard_at) <= age_ms;
         // Whoever finds it too old asks, and the others go on with it for as long again.
         let is_asked = now.since(kept.asked_at) <= age_ms && now.since(kept.heard_at) <= 2 * age_ms;
@@ -62,11 +80,13 @@ pub async fn known(env: &Env, tenant: &TenantId, age_ms: u64) -> Result<Rc<Descr
         Some((false, _, description)) => Call::Since {
             version: description.version,
         },
-        None => Call::Describe,
+        None if wanted == Wanted::Spread => Call::Describe,
+        None => Call::Since { version: 0 },
     };
+
     match (remote::tenant(env, tenant, &call).await, kept) {
-        (Ok(Reply::Description(description)), _) => Ok(keep(tenant, now, Rc::new(description))),
-        (Ok(Reply::Same), Some((_, _, description))) => Ok(keep(tenant, now, description)),
+        (Ok(Reply::Description(description)), _) => Ok(keep(tenant, now, wanted, Rc::new(description))),
+        (Ok(Reply::Same), Some((_, _, description))) => Ok(keep(tenant, now, wanted, description)),
         (Err(error), Some((_, heard_at, description))) if now.since(heard_at) <= GRACE_MS => {
             log_error("a tenant's gate", error);
             Ok(description)
@@ -76,9 +96,12 @@ pub async fn known(env: &Env, tenant: &TenantId, age_ms: u64) -> Result<Rc<Descr
     }
 }
 
-fn keep(tenant: &TenantId, now: UnixMs, description: Rc<Description>) -> Rc<Description> {
+fn keep(tenant: &TenantId, now: UnixMs, wanted: Wanted, description: Rc<Description>) -> Rc<Description> {
     TENANTS.with_borrow_mut(|tenants| {
+        let was_fixed = tenants.get(tenant).is_some_and(|kept| kept.spread_is_fixed);
         let kept = Kept {
+            // Once fixed, for good.
+            spread_is_fixed: was_fixed || wanted == Wanted::Spread,
             heard_at: now,
             asked_at: now,
             description: description.clone(),
@@ -96,7 +119,7 @@ fn keep(tenant: &TenantId, now: UnixMs, description: Rc<Description>) -> Rc<Desc
 ///
 /// Errors: `TENANT_SUSPENDED`; `UNAUTHORIZED` where the credential was revoked; `UNAVAILABLE`.
 pub async fn check(env: &Env, principal: &Principal) -> Result<(), Error> {
-    let description = known(env, &principal.tenant, ACCESS_MS).await?;
+    let description = known(env, &principal.tenant, Wanted::Access).await?;
     access::check(&description.access, principal, now())
 }
 
@@ -108,7 +131,7 @@ pub async fn key_holder(env: &Env, text: &str) -> Result<Principal, Error> {
     let tenant = api_key::open(&deployment_key(env)?, previous.as_ref(), text)
         .map_err(|error| Error::new(ErrorCode::Unauthorized, error.message()))?;
     let tenant = TenantId::parse(tenant.as_str()).ok_or_else(unknown_key)?;
-    let version = known(env, &tenant, ACCESS_MS).await?.version;
+    let version = known(env, &tenant, Wanted::Access).await?.version;
     let hash = api_key::hash(text);
     let kept = KEYS.with_borrow(|keys| keys.get(&hash).filter(|(of, _)| *of == version).cloned());
     let holder = match kept {

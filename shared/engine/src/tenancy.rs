@@ -104,7 +104,7 @@ fn read(db: &impl Database) -> Result<Option<Description>, DatabaseError> {
         description.growing_to = growing.to();
         description.spreads = growing.spreads;
     } else {
-        description.spreads = Spreads::only(description.scale.shards);
+        description.spreads = Spreads::only(description.scale.shards.max(1));
     }
     description.access = access::read(db)?;
     Ok(Some(description))
@@ -165,16 +165,15 @@ pub fn handle(
             Ok((Ok(Reply::Description(description)), Vec::new()))
         }
         Call::Since { version } => {
-            let description = or_first(db, current)?;
-            let reply = if description.version == version {
-                Reply::Same
-            } else {
-                Reply::Description(description)
+            // Whoever asks who may come in does not fix how the tenant is spread.
+            let reply = match current {
+                Some(description) if description.version == version => Reply::Same,
+                current => Reply::Description(spread_at_all(current.unwrap_or_else(unspread))),
             };
             Ok((Ok(reply), Vec::new()))
         }
         Call::Access { change, caller } => {
-            let mut description = or_first(db, current)?;
+            let mut description = current.unwrap_or_else(unspread);
             match access::change(db, now, change, &caller)? {
                 Err(refusal) => Ok((Err(refusal), Vec::new())),
                 Ok(Changed::Nothing(shown)) => Ok((Ok(Reply::Shown(shown)), Vec::new())),
@@ -198,7 +197,7 @@ pub fn handle(
             act,
         } => {
             // More shards are there once their objects are ready: until then the tenant is spread as it was.
-            let (grows, scale) = match &current {
+            let (grows, scale) = match current.as_ref().filter(|current| is_spread(current)) {
                 None => (Vec::new(), scale),
                 Some(current) => match growth::begin(db, current.scale, scale)? {
                     Ok(effects) => (effects, current.scale),
@@ -286,21 +285,42 @@ pub fn untold_access(db: &impl Database) -> Result<Option<Effect>, DatabaseError
     Ok(read(db)?.map(|description| Effect::TellAccess { description }))
 }
 
-/// The tenant as it is, which the first question makes.
-fn or_first(db: &impl Database, current: Option<Description>) -> Result<Description, DatabaseError> {
-    if let Some(description) = current {
-        return Ok(description);
-    }
-    let first = Description {
+/// A tenant of which nobody has asked how it is spread. It may have API keys already.
+fn unspread() -> Description {
+    Description {
         revision: None,
-        scale: Scale::default(),
-        version: 1,
+        scale: Scale { hubs: 0, shards: 0 },
+        version: 0,
         spreads: Spreads::only(1),
         growing_to: None,
         access: Access::default(),
-    };
-    write(db, &first)?;
-    Ok(first)
+    }
+}
+
+/// Whether it is fixed how the tenant is spread: then there may be hubs and jobs.
+fn is_spread(description: &Description) -> bool {
+    description.scale.hubs > 0
+}
+
+/// The description with the spread that a tenant has for which no composition says another.
+fn spread_at_all(mut description: Description) -> Description {
+    if !is_spread(&description) {
+        description.scale = Scale::default();
+    }
+    description
+}
+
+/// The tenant as it is. The first question fixes how it is spread.
+fn or_first(db: &impl Database, current: Option<Description>) -> Result<Description, DatabaseError> {
+    match current {
+        Some(description) if is_spread(&description) => Ok(description),
+        current => {
+            let mut first = spread_at_all(current.unwrap_or_else(unspread));
+            first.version += 1;
+            write(db, &first)?;
+            Ok(first)
+        }
+    }
 }
 
 fn shown(text: Option<JsonText>) -> Result<Reply, Error> {

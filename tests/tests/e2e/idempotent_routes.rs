@@ -251,10 +251,11 @@ fn a_key_is_held_while_its_request_is_under_way_and_freed_where_nothing_came_of_
             drop(sender.send(answer));
         });
     }
-    let problem = answers
-        .recv_timeout(SOON)
-        .expect("the other is answered")
-        .expect("an answer");
+    // Where nothing else is under way, the runtime notices that the one can never end, and answers for it: in either order.
+    let problem = (0..2)
+        .filter_map(|_| answers.recv_timeout(SOON).expect("the other is answered"))
+        .find(|answer| answer.status != 500)
+        .expect("an answer of ours");
     problem.problem(409, "IDEMPOTENCY_IN_PROGRESS");
     assert!(!problem.header("retry-after").is_empty());
     delete("held").problem(409, "IDEMPOTENCY_IN_PROGRESS");

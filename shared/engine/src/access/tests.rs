@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 use tidegate_protocol::ErrorCode;
 use tidegate_protocol::calls::access::{Access, Change, Credential, NewKey, Revocation, Revoked};
-use tidegate_protocol::calls::tenant::{AuditQuery, Call, Description, Reply};
+use tidegate_protocol::calls::tenant::{AuditQuery, Call, Description, Reply, Scale};
 use tidegate_protocol::calls::{Caller, Principal};
-use tidegate_protocol::ids::{ApiKeyId, TenantId, TokenId, UserId};
+use tidegate_protocol::ids::{ApiKeyId, Revision, TenantId, TokenId, UserId};
 use tidegate_protocol::time::UnixMs;
 
 use super::{KEYS_MAX, REVOCATIONS_MAX, USED_MS, check, identify, keys, told};
@@ -271,10 +271,50 @@ fn whoever_knows_the_version_is_told_nothing_again() {
         Reply::Same => None,
         other => panic!("{other:?}"),
     };
-    let first = since(0).unwrap();
+    assert_eq!(
+        since(0).map(|description| description.version),
+        Some(0),
+        "nothing is known, and nothing made"
+    );
+    let Ok(Reply::Description(first)) = handle(&db, UnixMs(1), Call::Describe).unwrap().0 else {
+        panic!("no description")
+    };
+    assert_eq!(since(0), Some(first.clone()));
     assert_eq!(since(first.version), None);
     change(&db, 2, Change::Suspend).unwrap();
     assert!(since(first.version).unwrap().access.suspended_at.is_some());
+}
+
+#[test]
+fn whoever_asks_who_may_come_in_does_not_fix_how_the_tenant_is_spread() {
+    let db = gate();
+    handle(&db, UnixMs(1), Call::Since { version: 0 }).unwrap();
+    create(&db, 2, 1, "h1", None).unwrap();
+    let suspended = change(&db, 3, Change::Suspend).unwrap().unwrap();
+    assert_eq!(suspended.scale.hubs, 0, "there is no hub to tell");
+    let scale = Scale { hubs: 4, shards: 2 };
+    let activate = Call::Activate {
+        document: "{}".into(),
+        revision: Revision::parse("rev_1").unwrap(),
+        scale,
+        schedules: Vec::new(),
+        by: "root".into(),
+        act: None,
+    };
+    let Ok(Reply::Description(active)) = handle(&db, UnixMs(4), activate).unwrap().0 else {
+        panic!("not activated")
+    };
+    assert_eq!(active.scale, scale);
+    assert!(active.version > suspended.version && active.access.suspended_at.is_some());
+    assert!(asked(&db, 5, "h1").is_some());
+    // Without a composition, the first question after the first key fixes it.
+    let db = gate();
+    change(&db, 1, Change::Suspend).unwrap();
+    let Ok(Reply::Description(first)) = handle(&db, UnixMs(2), Call::Describe).unwrap().0 else {
+        panic!("no description")
+    };
+    assert_eq!(first.scale, Scale::default());
+    assert!(first.access.suspended_at.is_some());
 }
 
 #[test]
