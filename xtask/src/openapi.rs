@@ -211,10 +211,13 @@ mod tests {
 
     #[test]
     fn the_paths_are_the_routes_of_the_worker() {
-        let (_, variants) = ROUTES.split_once("pub enum Route {").unwrap();
-        let (variants, _) = variants.split_once("\n}").unwrap();
+        let variants = ["pub enum Route {", "pub enum AccessRoute {"].map(|head| {
+            let (_, variants) = ROUTES.split_once(head).unwrap();
+            variants.split_once("\n}").unwrap().0
+        });
         let routes: BTreeSet<String> = variants
-            .lines()
+            .iter()
+            .flat_map(|variants| variants.lines())
             .filter_map(|line| line.trim().strip_prefix("/// `")?.strip_suffix('`'))
             .map(str::to_owned)
             .collect();
