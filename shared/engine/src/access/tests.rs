@@ -288,7 +288,7 @@ fn whoever_knows_the_version_is_told_nothing_again() {
 #[test]
 fn whoever_asks_who_may_come_in_does_not_fix_how_the_tenant_is_spread() {
     let db = gate();
-    handle(&db, UnixMs(1), Call::Since { version: 0 }).unwrap();
+    assert!(handle(&db, UnixMs(1), Call::Since { version: 0 }).unwrap().0.is_ok());
     create(&db, 2, 1, "h1", None).unwrap();
     let suspended = change(&db, 3, Change::Suspend).unwrap().unwrap();
     assert_eq!(suspended.scale.hubs, 0, "there is no hub to tell");
