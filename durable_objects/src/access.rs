@@ -29,7 +29,6 @@ const KEPT_MAX: usize = 20_000;
 const KEYS_MAX: usize = 2_048;
 
 struct Kept {
-    spread_is_fixed: bool,
     heard_at: UnixMs,
     asked_at: UnixMs,
     description: Rc<Description>,
@@ -63,8 +62,8 @@ pub async fn known(env: &Env, tenant: &TenantId, wanted: Wanted) -> Result<Rc<De
     };
     let kept = TENANTS.with_borrow_mut(|tenants| {
         let kept = tenants.get_mut(tenant)?;
-        // Only the gate's own word on it is a spread that holds.
-        if wanted == Wanted::Spread && !kept.spread_is_fixed {
+        // A tenant of which nobody has asked for its spread has no hubs yet.
+        if wanted == Wanted::Spread && kept.description.scale.hubs == 0 {
             return None;
         }
         let is_fresh = now.since(kept.heard_at) <= age_ms;
@@ -83,10 +82,9 @@ pub async fn known(env: &Env, tenant: &TenantId, wanted: Wanted) -> Result<Rc<De
         None if wanted == Wanted::Spread => Call::Describe,
         None => Call::Since { version: 0 },
     };
-
     match (remote::tenant(env, tenant, &call).await, kept) {
-        (Ok(Reply::Description(description)), _) => Ok(keep(tenant, now, wanted, Rc::new(description))),
-        (Ok(Reply::Same), Some((_, _, description))) => Ok(keep(tenant, now, wanted, description)),
+        (Ok(Reply::Description(description)), _) => Ok(keep(tenant, now, Rc::new(description))),
+        (Ok(Reply::Same), Some((_, _, description))) => Ok(keep(tenant, now, description)),
         (Err(error), Some((_, heard_at, description))) if now.since(heard_at) <= GRACE_MS => {
             log_error("a tenant's gate", error);
             Ok(description)
@@ -96,12 +94,9 @@ pub async fn known(env: &Env, tenant: &TenantId, wanted: Wanted) -> Result<Rc<De
     }
 }
 
-fn keep(tenant: &TenantId, now: UnixMs, wanted: Wanted, description: Rc<Description>) -> Rc<Description> {
+fn keep(tenant: &TenantId, now: UnixMs, description: Rc<Description>) -> Rc<Description> {
     TENANTS.with_borrow_mut(|tenants| {
-        let was_fixed = tenants.get(tenant).is_some_and(|kept| kept.spread_is_fixed);
         let kept = Kept {
-            // Once fixed, for good.
-            spread_is_fixed: was_fixed || wanted == Wanted::Spread,
             heard_at: now,
             asked_at: now,
             description: description.clone(),

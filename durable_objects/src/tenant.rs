@@ -328,11 +328,9 @@ impl Shell {
         let Some(name) = self.name.clone() else { return };
         let shell = self.clone();
         beside(&self.state, async move {
+            let (hubs, version) = (description.scale.hubs, description.version);
             let call = hub::Call::Refresh { description };
-            let hub::Call::Refresh { description } = &call else {
-                return;
-            };
-            let told = (0..description.scale.hubs).map(|index| {
+            let told = (0..hubs).map(|index| {
                 let hub = ObjectName::Hub(name.tenant().clone(), HubIndex(index));
                 let (env, call) = (&shell.env, &call);
                 async move { remote::hub(env, &hub, call).await }
@@ -340,7 +338,7 @@ impl Shell {
             if let Some(error) = join_all(told).await.into_iter().find_map(core::result::Result::err) {
                 return log_error("a hub was not told who may not come in", error);
             }
-            if let Err(error) = shell.db.transaction(|db| access::told(db, description.version)) {
+            if let Err(error) = shell.db.transaction(|db| access::told(db, version)) {
                 log_error("a turn was rolled back", error);
             }
         });

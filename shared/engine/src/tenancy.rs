@@ -168,7 +168,7 @@ pub fn handle(
             // Whoever asks who may come in does not fix how the tenant is spread.
             let reply = match current {
                 Some(description) if description.version == version => Reply::Same,
-                current => Reply::Description(spread_at_all(current.unwrap_or_else(unspread))),
+                current => Reply::Description(current.unwrap_or_else(unspread)),
             };
             Ok((Ok(reply), Vec::new()))
         }
@@ -302,20 +302,13 @@ fn is_spread(description: &Description) -> bool {
     description.scale.hubs > 0
 }
 
-/// The description with the spread that a tenant has for which no composition says another.
-fn spread_at_all(mut description: Description) -> Description {
-    if !is_spread(&description) {
-        description.scale = Scale::default();
-    }
-    description
-}
-
 /// The tenant as it is. The first question fixes how it is spread.
 fn or_first(db: &impl Database, current: Option<Description>) -> Result<Description, DatabaseError> {
     match current {
         Some(description) if is_spread(&description) => Ok(description),
         current => {
-            let mut first = spread_at_all(current.unwrap_or_else(unspread));
+            let mut first = current.unwrap_or_else(unspread);
+            first.scale = Scale::default();
             first.version += 1;
             write(db, &first)?;
             Ok(first)
