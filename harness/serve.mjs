@@ -6,7 +6,8 @@
 // Bindings come from wrangler.toml alone. When the server answers, one JSON line goes to stdout
 // (`ready`, `url`, `control_url`, `pid`, `workerd_pid`); everything else, logs included, goes to stderr.
 //
-// TIDEGATE_LOOPBACK_ENDPOINTS and TIDEGATE_PUBLIC_URL are passed on from the environment (docs/reference/configuration.md).
+// TIDEGATE_ADDRESS_HEADER, TIDEGATE_AUDIT_ENTRIES, TIDEGATE_LOOPBACK_ENDPOINTS, TIDEGATE_PUBLIC_URL and TIDEGATE_TEMPLATES are
+// passed on from the environment (docs/reference/configuration.md).
 // --handler runs the module FILE as a second Worker, and binds it as HANDLER_NAME.
 // --faults puts harness/faulty.mjs before the bundle, whose object storage the control server can then make fail.
 //
@@ -19,7 +20,7 @@ import path from "node:path";
 import process from "node:process";
 import stream from "node:stream";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
+import { parseArgs, parseEnv } from "node:util";
 
 import { setCollector } from "./collector.mjs";
 import { listenForControl } from "./control.mjs";
@@ -104,11 +105,24 @@ function log({ level, message }) {
 
 /** The variables that whoever starts the server may set. */
 const variables = Object.fromEntries(
-  ["TIDEGATE_LOOPBACK_ENDPOINTS", "TIDEGATE_PUBLIC_URL"]
+  [
+    "TIDEGATE_ADDRESS_HEADER",
+    "TIDEGATE_AUDIT_ENTRIES",
+    "TIDEGATE_LOOPBACK_ENDPOINTS",
+    "TIDEGATE_PUBLIC_URL",
+    "TIDEGATE_TEMPLATES",
+  ]
     .filter((name) => process.env[name] !== undefined)
     .map((name) => [name, process.env[name]]),
 );
 if (options.trace) variables.TIDEGATE_TRACE = "1";
+
+/** The secrets that may be missing. wrangler takes from the file what wrangler.toml calls required, and nothing else. */
+function optionalSecrets() {
+  const vars = fs.existsSync(options.vars) ? parseEnv(fs.readFileSync(options.vars, "utf8")) : {};
+  const key = vars.TIDEGATE_PREVIOUS_DEPLOYMENT_KEY;
+  return key === undefined ? {} : { TIDEGATE_PREVIOUS_DEPLOYMENT_KEY: key };
+}
 
 /** The Workers that do jobs: each with its binding and its module. */
 const handlers = options.handler.map((text) => {
@@ -151,7 +165,7 @@ function miniflareOptions() {
       workers: [
         {
           ...bindings,
-          bindings: { ...bindings.bindings, ...variables },
+          bindings: { ...bindings.bindings, ...optionalSecrets(), ...variables },
           serviceBindings: {
             ...bindings.serviceBindings,
             ...Object.fromEntries(handlers.map((handler) => [handler.binding, handler.name])),

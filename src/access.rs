@@ -1,15 +1,16 @@
-//! `/v1/admin/keys`, `/v1/admin/revocations`, `/v1/admin/tenants`: who may come in. The gate decides and remembers; here
+//! `/v1/admin/keys`, `/v1/admin/revocations`, and suspending tenants: who may come in. The gate decides and remembers; here
 //! bodies are read, and the texts of keys are made and shown once.
 
 use tidegate_durable_objects::platform::{deployment_key, now, random, secret_bytes};
-use tidegate_durable_objects::remote;
+use tidegate_durable_objects::{remote, residence};
 use tidegate_engine::access::token_id;
 use tidegate_identity::{Tenant, api_key};
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::access::{Change, Credential, Revoked};
+use tidegate_protocol::calls::directory::Call as Telling;
 use tidegate_protocol::calls::tenant::{Call, Reply};
 use tidegate_protocol::event::JsonText;
-use tidegate_protocol::http::{KeyMade, RevokeBody, RevokeWhom, TenantView, parse_new_key, parse_rotation};
+use tidegate_protocol::http::{KeyMade, RevokeBody, RevokeWhom, parse_new_key, parse_rotation};
 use tidegate_protocol::ids::{ApiKeyId, TenantId};
 use tidegate_protocol::limits::BODY_BYTES_MAX;
 use tidegate_protocol::{Error, ErrorCode};
@@ -17,9 +18,10 @@ use worker::{Env, Method, Request, Response};
 
 use crate::answer;
 use crate::audit::acting;
+use crate::directory;
 use crate::requests::read_text;
 use crate::routes::{AccessRoute, Hold};
-use crate::tenants::{check_admin, describe, unexpected};
+use crate::tenants::{check_admin, unexpected};
 
 /// Answers what is asked of these paths.
 ///
@@ -32,8 +34,18 @@ pub async fn handle(
     method: &Method,
     route: AccessRoute,
 ) -> Result<Response, Error> {
-    if let AccessRoute::Tenant(tenant, hold) = route {
-        return hold_tenant(request, env, principal, &tenant, hold).await;
+    match route {
+        AccessRoute::Tenants => return directory::handle(request, env, principal, method).await,
+        AccessRoute::Tenant(tenant, hold) => {
+            let tenant = directory::of_operator(principal, &tenant)?;
+            let change = match hold {
+                Hold::Itself => return directory::handle_one(request, env, principal, method, tenant).await,
+                Hold::Suspend => Change::Suspend,
+                Hold::Resume => Change::Resume,
+            };
+            return hold_tenant(request, env, principal, tenant, change).await;
+        }
+        _ => {}
     }
     check_admin(principal)?;
     let is_read = *method == Method::Get;
@@ -70,7 +82,7 @@ pub async fn handle(
             .await?;
             answer::json(&view, 201)
         }
-        AccessRoute::Tenant(..) => Err(Error::not_found()),
+        AccessRoute::Tenants | AccessRoute::Tenant(..) => Err(Error::not_found()),
     }
 }
 
@@ -130,31 +142,30 @@ async fn make_key(
     answer::json(&KeyMade { api_key: text, key }, status)
 }
 
-/// Shows, suspends and resumes a tenant of the deployment.
+/// Suspends and resumes a tenant of the deployment. Its gate tells the directory by itself; it is told here as well, so that
+/// whoever asked finds there what was done.
 async fn hold_tenant(
     request: &Request,
     env: &Env,
     principal: &Principal,
-    tenant: &str,
-    hold: Hold,
+    tenant: TenantId,
+    change: Change,
 ) -> Result<Response, Error> {
-    if !principal.scopes.contains("operator") {
-        let message = "Tenants are administered with the scope `operator`, by tokens of an issuer that may give it.";
-        return Err(Error::new(ErrorCode::Forbidden, message));
+    if change == Change::Suspend {
+        directory::check_other(principal, &tenant)?;
     }
-    let tenant = TenantId::parse(tenant).ok_or_else(Error::not_found)?;
-    let change = match hold {
-        Hold::Show => None,
-        Hold::Suspend if tenant == principal.tenant => {
-            let message = "That is the tenant of your own token, which could not resume it any more.";
-            return Err(Error::new(ErrorCode::Conflict, message));
-        }
-        Hold::Suspend => Some(Change::Suspend),
-        Hold::Resume => Some(Change::Resume),
+    make(request, env, principal, &tenant, change).await?;
+    // Not by a question that fixes how the tenant is spread.
+    let (version, suspended_at) = match remote::tenant(env, &tenant, &Call::Since { version: 0 }).await? {
+        Reply::Description(description) => (description.version, description.access.suspended_at),
+        _ => (0, None),
     };
-    if let Some(change) = change {
-        make(request, env, principal, &tenant, change).await?;
-    }
-    let suspended_at = describe(env, &tenant).await?.access.suspended_at;
-    answer::json(&TenantView { tenant, suspended_at }, 200)
+    let telling = Telling::Announce {
+        resident: residence::is_kept(env, &tenant)?,
+        tenant: tenant.clone(),
+        version,
+        suspended_at,
+    };
+    remote::directory(env, &telling).await?;
+    directory::show(env, &Telling::Show { tenant }, 200).await
 }

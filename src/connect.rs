@@ -10,6 +10,7 @@ use tidegate_engine::hub::hub_of;
 use tidegate_identity::ticket::{self, TicketClaims, TicketId};
 use tidegate_identity::{Tenant, User};
 use tidegate_protocol::calls::hub::Reply;
+use tidegate_protocol::calls::network::Network;
 use tidegate_protocol::calls::{Answered, PRINCIPAL_HEADER, Principal};
 use tidegate_protocol::envelope;
 use tidegate_protocol::frames::PROTOCOL;
@@ -20,7 +21,7 @@ use tidegate_protocol::{Error, ErrorCode};
 use worker::{Env, Headers, Request, RequestInit, Response};
 
 use crate::answer;
-use crate::identify::{header, unauthorized};
+use crate::identify::{header, network, unauthorized};
 use crate::tenants::scale;
 
 /// How long a ticket is good. Milliseconds.
@@ -46,7 +47,8 @@ pub async fn handle(request: &Request, env: &Env) -> Result<Response, Error> {
         .map(str::trim)
         .filter(|name| !name.is_empty())
         .collect();
-    let caller = identify(request, env, &protocols).await?;
+    let mut caller = identify(request, env, &protocols).await?;
+    caller.principal.network = network(request, env);
     let hub = match &caller.ticket {
         Some((_, hub)) => *hub,
         None => hub_of(&caller.principal.user, scale(env, &caller.principal.tenant).await?.hubs),
@@ -130,6 +132,7 @@ fn redeem(env: &Env, text: &str) -> Result<Caller, Error> {
         scopes: claims.scopes,
         expires_at,
         credential: serde_json::from_str(&claims.credential).map_err(|_| unauthorized("The ticket cannot be used."))?,
+        network: Network::default(),
     };
     Ok(Caller {
         principal,

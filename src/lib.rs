@@ -8,6 +8,7 @@ mod audit;
 mod batch;
 mod batches;
 mod connect;
+mod directory;
 mod doorbells;
 mod executor;
 mod history;
@@ -18,10 +19,13 @@ mod jobs;
 mod limits;
 mod objects;
 mod operations;
+mod policies;
 mod queue;
+mod refusals;
 mod requests;
 mod routes;
 mod schedules;
+mod secrets;
 mod tenants;
 mod upstreams;
 mod webhooks;
@@ -86,6 +90,22 @@ async fn handle(mut request: Request, env: Env, context: &Context) -> core::resu
         return connect::handle(&request, &env).await;
     }
     let principal = identify::header(&request, &env).await?;
+    let (tenant, telling) = (principal.tenant.clone(), env.clone());
+    let answered = answered(request, env, route, method, principal, context).await;
+    if let Err(error) = &answered {
+        refusals::note(&telling, context, tenant, error.code);
+    }
+    answered
+}
+
+async fn answered(
+    request: Request,
+    env: Env,
+    route: Route,
+    method: Method,
+    principal: Principal,
+    context: &Context,
+) -> core::result::Result<Response, Error> {
     if !routes::asks_a_hub(&route) {
         tidegate_durable_objects::access::check(&env, &principal).await?;
     }
@@ -138,13 +158,19 @@ async fn serve(
         Route::Composition if method == Method::Put => tenants::activate(request, env, &principal).await,
         Route::Composition => tenants::composition(env, &principal).await,
         Route::Audit => audit::show(request, env, &principal).await,
+        Route::AuditArchive(None) => audit::segments(request, env, &principal).await,
+        Route::AuditArchive(Some(name)) => audit::segment(env, &principal, &name).await,
         Route::Limits => limits::show(request, env, &principal).await,
         Route::Upstreams => upstreams::handle(request, env, &principal, None).await,
         Route::Upstream(name, key, change) => {
             upstreams::handle(request, env, &principal, Some((name, key, change))).await
         }
         Route::Access(route) => access::handle(request, env, &principal, &method, route).await,
+        Route::Secrets => secrets::list(env, &principal).await,
+        Route::Secret(name) if method == Method::Put => secrets::set(request, env, &principal, &name).await,
+        Route::Secret(name) => secrets::delete(request, env, &principal, &name).await,
         Route::WebhookSecret => webhooks::secret(env, &principal),
+        Route::PolicyExplanation => policies::explain(request, env, &principal).await,
         Route::NotYet(what) => {
             let message = format!("`{what}` is part of the protocol, but not there yet.");
             Err(Error::new(ErrorCode::NotImplemented, message))

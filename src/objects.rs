@@ -1,7 +1,8 @@
 //! `/v1/objects/{key}`: the tenant's own storage, with ranges and conditions as HTTP has them (RFC 9110).
 
 use tidegate_durable_objects::platform::unavailable;
-use tidegate_durable_objects::storage;
+use tidegate_durable_objects::tenant::is_gone;
+use tidegate_durable_objects::{access, storage};
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::http::ObjectInfo;
 use tidegate_protocol::limits::OBJECT_KEY_BYTES_MAX;
@@ -25,7 +26,17 @@ pub async fn handle(
     let bucket = env.bucket("OBJECTS").map_err(unavailable("the binding OBJECTS"))?;
     let full = storage::object(&principal.tenant, key);
     match method {
-        Method::Put => put(request, &bucket, key, &full).await,
+        Method::Put => {
+            let response = put(request, &bucket, key, &full).await?;
+            // An upload may last longer than its tenant: what it has stored would be found by nobody any more.
+            if let Err(error) = access::check(env, principal).await
+                && is_gone(env, &principal.tenant).await?
+            {
+                bucket.delete(full).await.map_err(unavailable("deleting an object"))?;
+                return Err(error);
+            }
+            Ok(response)
+        }
         Method::Delete => {
             check_conditions(
                 request,

@@ -75,6 +75,9 @@ pub enum Route {
     Composition,
     /// `/v1/admin/audit`
     Audit,
+    /// `/v1/admin/audit/archive`
+    /// `/v1/admin/audit/archive/{name}`
+    AuditArchive(Option<String>),
     /// `/v1/admin/limits`
     Limits,
     /// `/v1/admin/upstreams`
@@ -86,6 +89,12 @@ pub enum Route {
     Upstream(String, String, BreakerChange),
     /// `/v1/admin/webhook-secret`
     WebhookSecret,
+    /// `/v1/admin/secrets`
+    Secrets,
+    /// `/v1/admin/secrets/{name}`
+    Secret(String),
+    /// `/v1/admin/policies/explain`
+    PolicyExplanation,
     /// `/v1/admin/keys`, `/v1/admin/revocations`, `/v1/admin/tenants` and what is below them
     Access(AccessRoute),
     /// `/healthz`
@@ -122,6 +131,8 @@ pub enum AccessRoute {
     KeyRotate(String),
     /// `/v1/admin/revocations`
     Revocations,
+    /// `/v1/admin/tenants`
+    Tenants,
     /// `/v1/admin/tenants/{tenant}`
     /// `/v1/admin/tenants/{tenant}:suspend`
     /// `/v1/admin/tenants/{tenant}:resume`
@@ -131,8 +142,8 @@ pub enum AccessRoute {
 /// What is done to a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
-    /// Nothing: it is shown.
-    Show,
+    /// Nothing: it is shown, or erased, by the method.
+    Itself,
     /// `:suspend`
     Suspend,
     /// `:resume`
@@ -189,11 +200,15 @@ pub fn find(path: &str) -> Option<Route> {
         "dead-letters:discard" => return Some(Route::Discard),
         "admin/composition" => return Some(Route::Composition),
         "admin/audit" => return Some(Route::Audit),
+        "admin/audit/archive" => return Some(Route::AuditArchive(None)),
         "admin/limits" => return Some(Route::Limits),
         "admin/upstreams" => return Some(Route::Upstreams),
+        "admin/secrets" => return Some(Route::Secrets),
         "admin/webhook-secret" => return Some(Route::WebhookSecret),
+        "admin/policies/explain" => return Some(Route::PolicyExplanation),
         "admin/keys" => return Some(Route::Access(AccessRoute::Keys)),
         "admin/revocations" => return Some(Route::Access(AccessRoute::Revocations)),
+        "admin/tenants" => return Some(Route::Access(AccessRoute::Tenants)),
         _ => {}
     }
     if let Some(key) = rest.strip_prefix("objects/") {
@@ -204,6 +219,9 @@ pub fn find(path: &str) -> Option<Route> {
     }
     if let Some(batch) = rest.strip_prefix("batches/") {
         return batch_route(batch);
+    }
+    if let Some(segment) = rest.strip_prefix("admin/audit/archive/") {
+        return Some(Route::AuditArchive(Some(segment.into())));
     }
     if let Some(pool) = rest.strip_prefix("workers/") {
         return pool.strip_suffix(":lease").map(|pool| Route::Lease(pool.into()));
@@ -219,6 +237,10 @@ pub fn find(path: &str) -> Option<Route> {
     }
     if let Some(key) = rest.strip_prefix("admin/keys/") {
         return key_route(key).map(Route::Access);
+    }
+    if let Some(name) = rest.strip_prefix("admin/secrets/") {
+        let name = percent_decode(name)?;
+        return (!name.is_empty() && !name.contains('/')).then_some(Route::Secret(name));
     }
     if let Some(tenant) = rest.strip_prefix("admin/tenants/") {
         return tenant_route(tenant).map(Route::Access);
@@ -312,7 +334,7 @@ fn key_route(rest: &str) -> Option<AccessRoute> {
 
 fn tenant_route(rest: &str) -> Option<AccessRoute> {
     let (tenant, hold) = match rest.split_once(':') {
-        None => (rest, Hold::Show),
+        None => (rest, Hold::Itself),
         Some((tenant, "suspend")) => (tenant, Hold::Suspend),
         Some((tenant, "resume")) => (tenant, Hold::Resume),
         Some(_) => return None,
@@ -357,8 +379,10 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::AttemptPayload(_)
         | Route::WebhookSecret
         | Route::Audit
+        | Route::AuditArchive(_)
         | Route::Limits
         | Route::Upstreams
+        | Route::Secrets
         | Route::Health
         | Route::Ready
         | Route::OpenApi => READ,
@@ -380,10 +404,14 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::Lease(_)
         | Route::AttemptReport(_)
         | Route::AttemptFinish(_)
+        | Route::PolicyExplanation
         | Route::Tickets => WRITE,
-        Route::Access(AccessRoute::Keys | AccessRoute::Revocations) => &[Method::Get, Method::Post],
+        Route::Access(AccessRoute::Keys | AccessRoute::Revocations | AccessRoute::Tenants) => {
+            &[Method::Get, Method::Post]
+        }
+        Route::Secret(_) => &[Method::Put, Method::Delete],
         Route::Access(AccessRoute::Key(_)) => &[Method::Delete],
-        Route::Access(AccessRoute::Tenant(_, Hold::Show)) => READ,
+        Route::Access(AccessRoute::Tenant(_, Hold::Itself)) => &[Method::Get, Method::Delete],
         Route::Access(AccessRoute::KeyRotate(_) | AccessRoute::Tenant(..)) => WRITE,
         Route::Composition => &[Method::Get, Method::Put],
         Route::Object(_) => &[Method::Get, Method::Put, Method::Delete],
@@ -414,7 +442,12 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         Route::Upstream(_, _, BreakerChange::Close) => Keys::Route("/v1/admin/upstreams/{name}:close"),
         Route::Upstream(_, _, BreakerChange::Disable) => Keys::Route("/v1/admin/upstreams/{name}:disable"),
         Route::Access(AccessRoute::Key(_)) => Keys::Route("/v1/admin/keys/{id}"),
+        Route::Secret(_) if *method == Method::Delete => Keys::Route("/v1/admin/secrets/{name}"),
         Route::Access(AccessRoute::Revocations) if *method == Method::Post => Keys::Route("/v1/admin/revocations"),
+        Route::Access(AccessRoute::Tenants) if *method == Method::Post => Keys::Route("/v1/admin/tenants"),
+        Route::Access(AccessRoute::Tenant(_, Hold::Itself)) if *method == Method::Delete => {
+            Keys::Route("/v1/admin/tenants/{tenant}")
+        }
         Route::Access(AccessRoute::Tenant(_, Hold::Suspend)) => Keys::Route("/v1/admin/tenants/{tenant}:suspend"),
         Route::Access(AccessRoute::Tenant(_, Hold::Resume)) => Keys::Route("/v1/admin/tenants/{tenant}:resume"),
         Route::Object(_) if *method == Method::Delete => Keys::Route("/v1/objects/{key}"),
@@ -429,6 +462,11 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         Route::Tickets |
         // What they answer holds a secret that is shown once and stored nowhere.
         Route::Access(AccessRoute::Keys | AccessRoute::KeyRotate(_)) |
+        // The fingerprint of a request is a plain hash, by which a short secret could be guessed. The same value set twice is
+        // there once.
+        Route::Secret(_) |
+        // It changes nothing: the body only says what is asked.
+        Route::PolicyExplanation |
         // There is nothing behind it.
         Route::NotYet(_) => Keys::Nobody,
         // These are only read.
@@ -446,9 +484,11 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         | Route::AttemptPayload(_)
         | Route::WebhookSecret
         | Route::Audit
+        | Route::AuditArchive(_)
         | Route::Limits
         | Route::Upstreams
-        | Route::Access(AccessRoute::Revocations | AccessRoute::Tenant(_, Hold::Show))
+        | Route::Secrets
+        | Route::Access(AccessRoute::Revocations | AccessRoute::Tenants | AccessRoute::Tenant(_, Hold::Itself))
         | Route::Composition
         | Route::Health
         | Route::Ready
@@ -524,6 +564,12 @@ mod tests {
             ("/v1/attempts/job_1/payload", Some(Route::AttemptPayload(id()))),
             ("/v1/admin/webhook-secret", Some(Route::WebhookSecret)),
             ("/v1/admin/audit", Some(Route::Audit)),
+            ("/v1/admin/policies/explain", Some(Route::PolicyExplanation)),
+            ("/v1/admin/audit/archive", Some(Route::AuditArchive(None))),
+            (
+                "/v1/admin/audit/archive/1-2",
+                Some(Route::AuditArchive(Some("1-2".into()))),
+            ),
             ("/v1/admin/limits", Some(Route::Limits)),
             ("/v1/admin/keys", Some(Route::Access(AccessRoute::Keys))),
             (
@@ -534,13 +580,20 @@ mod tests {
                 "/v1/admin/keys/key_1:rotate",
                 Some(Route::Access(AccessRoute::KeyRotate("key_1".into()))),
             ),
+            ("/v1/admin/secrets", Some(Route::Secrets)),
+            ("/v1/admin/secrets/bank", Some(Route::Secret("bank".into()))),
+            ("/v1/admin/secrets/a%20b", Some(Route::Secret("a b".into()))),
+            ("/v1/admin/secrets/", None),
+            ("/v1/admin/secrets/a/b", None),
             ("/v1/admin/keys/key_1:show", None),
             ("/v1/admin/keys/", None),
             ("/v1/admin/revocations", Some(Route::Access(AccessRoute::Revocations))),
             (
                 "/v1/admin/tenants/eu.acme",
-                Some(Route::Access(AccessRoute::Tenant("eu.acme".into(), Hold::Show))),
+                Some(Route::Access(AccessRoute::Tenant("eu.acme".into(), Hold::Itself))),
             ),
+            ("/v1/admin/tenants", Some(Route::Access(AccessRoute::Tenants))),
+            ("/v1/admin/tenants/", None),
             (
                 "/v1/admin/tenants/acme:suspend",
                 Some(Route::Access(AccessRoute::Tenant("acme".into(), Hold::Suspend))),
@@ -610,7 +663,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(around, 23);
+        assert_eq!(around, 26);
         assert_eq!(
             excused,
             [
@@ -619,6 +672,8 @@ mod tests {
                 "POST /v1/attempts/{id}:finish",
                 "POST /v1/tickets",
                 "PUT /v1/objects/{key}",
+                "PUT /v1/admin/secrets/{name}",
+                "POST /v1/admin/policies/explain",
                 "POST /v1/admin/keys",
                 "POST /v1/admin/keys/{id}:rotate",
             ]

@@ -9,7 +9,7 @@ use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::spread::Spreads;
 use tidegate_protocol::calls::tenant::{Call, Description, Reply, Scale};
 use tidegate_protocol::http::Activated;
-use tidegate_protocol::ids::TenantId;
+use tidegate_protocol::ids::{Revision, TenantId};
 use tidegate_protocol::limits::COMPOSITION_BYTES_MAX;
 use tidegate_protocol::{Error, ErrorCode};
 use worker::{Env, Request, Response};
@@ -63,16 +63,36 @@ pub fn check_admin(principal: &Principal) -> Result<(), Error> {
 
 /// `PUT`: checks the document, keeps it under its revision, and makes it the active one.
 ///
-/// Errors: `FORBIDDEN`; `VALIDATION_ERROR` with every fault, as fewer shards than there are; `CONFLICT` for more of them
-/// while the tenant grows; `NOT_IMPLEMENTED` for another number of hubs of a tenant in use.
+/// Errors: `FORBIDDEN`; `VALIDATION_ERROR` with every fault, as fewer shards than there are, or secrets that are not set;
+/// `CONFLICT` for more shards while the tenant grows; `NOT_IMPLEMENTED` for another number of hubs of a tenant in use.
 pub async fn activate(request: &mut Request, env: &Env, principal: &Principal) -> Result<Response, Error> {
     check_admin(principal)?;
     let document = read_text(request, COMPOSITION_BYTES_MAX).await?;
+    let revision = put(request, env, principal, &principal.tenant, document).await?;
+    answer::json(
+        &Activated {
+            revision: revision.to_string(),
+        },
+        200,
+    )
+}
+
+/// Keeps a document under its revision, and makes it the active one of `tenant`, for `principal`.
+///
+/// Errors: as [`activate`], without `FORBIDDEN`.
+pub async fn put(
+    request: &Request,
+    env: &Env,
+    principal: &Principal,
+    tenant: &TenantId,
+    document: String,
+) -> Result<Revision, Error> {
     let plan = composition::compile(&document, tidegate_patterns::MANIFESTS)?;
     let revision = plan.revision.clone();
+    let secrets = tidegate_patterns::http::referred(&plan);
     // KV first: whoever hears of the revision finds its bytes.
     let kept = match env.kv("CONFIGURATION") {
-        Ok(kv) => match kv.put(&plans::document_key(&principal.tenant, &revision), document.as_str()) {
+        Ok(kv) => match kv.put(&plans::document_key(tenant, &revision), document.as_str()) {
             Ok(put) => put.execute().await,
             Err(cause) => Err(cause),
         },
@@ -91,14 +111,10 @@ pub async fn activate(request: &mut Request, env: &Env, principal: &Principal) -
         schedules: plan.schedules,
         by: principal.user.to_string(),
         act: Some(Box::new(act(request, principal))),
+        secrets,
     };
-    remote::tenant(env, &principal.tenant, &call).await?;
-    answer::json(
-        &Activated {
-            revision: revision.to_string(),
-        },
-        200,
-    )
+    remote::tenant(env, tenant, &call).await?;
+    Ok(revision)
 }
 
 /// `GET`: the active document.

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use tidegate_engine::admission::{BUCKETS, Gate, LOOK_MS, Outcome, Recalls};
+use tidegate_engine::audit;
 use tidegate_engine::composition::{self, compile};
 use tidegate_engine::database::migrate;
 use tidegate_engine::database::native::Native;
 use tidegate_engine::hub::{Effect, HttpId, Hub, Moment};
 use tidegate_protocol::calls::Principal;
+use tidegate_protocol::calls::access::Credential;
 use tidegate_protocol::calls::hub::Prefer;
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::{HubIndex, TenantId, UserId};
@@ -30,18 +32,20 @@ const DECISION_US_MAX: Target = Target::AtMost(5.0);
 const RATE: u64 = 20_000;
 /// Users who take turns.
 const USERS: usize = 100;
+const CLAIMS: &str = r#"{"plan":"pro","groups":["sales","support"],"level":2}"#;
 const BODY: &str = r#"{"action":"core.echo","mode":"sync","payload":{"order":1}}"#;
 
-/// Measures decisions without limits and with three, in turn.
+/// Measures decisions without limits, with three, and with three policies besides, in turn.
 pub fn measure(plan: Plan, report: &mut Report) -> Result<()> {
     let limits = three_limits();
-    let (mut free, mut limited, mut asked) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut free, mut limited, mut asked, mut governed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for run in 0..plan.runs {
         eprintln!("decisions natively, run {} of {}", run + 1, plan.runs);
-        free.push(Deciding::new(&json!({}))?.run(plan.measured)?.0);
-        let (us, questions) = Deciding::new(&limits)?.run(plan.measured)?;
+        free.push(Deciding::new(&json!({}), &json!({}))?.run(plan.measured)?.0);
+        let (us, questions) = Deciding::new(&limits, &json!({}))?.run(plan.measured)?;
         limited.push(us);
         asked.push(questions);
+        governed.push(Deciding::new(&limits, &three_policies())?.run(plan.measured)?.0);
     }
     report.absolute(
         "a request decided by a hub, natively: without limits",
@@ -50,6 +54,7 @@ pub fn measure(plan: Plan, report: &mut Report) -> Result<()> {
         Target::None,
     );
     report.absolute("– that has to pass three limits", "µs", &limited, DECISION_US_MAX);
+    report.absolute("– and three policies", "µs", &governed, DECISION_US_MAX);
     report.absolute(
         "– questions to the gate, of 1,000 such requests",
         "",
@@ -91,6 +96,15 @@ fn three_limits() -> Value {
     })
 }
 
+/// Policies that decide nothing here, so that all of them are asked.
+fn three_policies() -> Value {
+    json!({
+        "large": { "when": "payload_bytes > 100 * 1024", "effect": { "require_scope": "large" } },
+        "trials": { "when": "!has(claims.plan) || claims.plan == 'trial'", "effect": "deny" },
+        "staff": { "when": "'staff' in claims.groups && claims.level >= 3", "effect": "allow" },
+    })
+}
+
 /// A hub and a gate, without their shells.
 struct Deciding {
     hub: Hub,
@@ -103,20 +117,27 @@ struct Deciding {
 }
 
 impl Deciding {
-    fn new(limits: &Value) -> Result<Self> {
+    fn new(limits: &Value, policies: &Value) -> Result<Self> {
         let mut document: Value = serde_json::from_str(composition::DEFAULT)?;
         let members = document.as_object_mut().context("a composition")?;
         members.insert("admission".into(), json!({ "limits": limits }));
+        members.insert("policies".into(), policies.clone());
         let plan = compile(&document.to_string(), tidegate_patterns::MANIFESTS)?;
         let db = Native::in_memory()?;
-        migrate(&db, &[BUCKETS])?;
+        migrate(&db, &[BUCKETS, audit::TRAIL, audit::CHAIN])?;
         let principal = |n: usize| {
             Some(Principal {
                 tenant: TenantId::parse("bench")?,
                 user: UserId::parse(&format!("user-{n}"))?,
                 scopes: BTreeSet::new(),
                 expires_at: BEGIN.plus(86_400_000),
-                credential: Default::default(),
+                credential: Credential::Token {
+                    id: None,
+                    issued_at: None,
+                    claims: JsonText::parse(CLAIMS),
+                    claims_cut: false,
+                },
+                network: Default::default(),
             })
         };
         Ok(Self {

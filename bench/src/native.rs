@@ -123,6 +123,7 @@ fn plain() -> Result<Enqueue> {
         scopes: BTreeSet::new(),
         expires_at: BEGIN.plus(3_600_000),
         credential: Default::default(),
+        network: Default::default(),
     };
     let context = Context {
         plan: &plan,

@@ -1,12 +1,16 @@
 //! The command line.
 
+mod access;
+
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use tidegate_protocol::chain::Head;
 use tidegate_sdk::http::ActionPattern;
 use tidegate_sdk::{Priority, UnixMs};
 
+pub use self::access::{Key, Revoke, Secret};
 use crate::exit::TABLE;
 
 /// Runs actions on Tidegate and follows them to their outcome.
@@ -79,6 +83,20 @@ pub enum Command {
     /// Look at the breakers of upstreams, open, close or disable them by hand (scope `admin`).
     #[command(subcommand)]
     Upstreams(Upstreams),
+    /// Set, list or delete secrets that the composition refers to (scope `admin`).
+    #[command(subcommand)]
+    Secret(Secret),
+    /// Make, list, rotate or delete API keys (scope `admin`).
+    #[command(subcommand)]
+    Key(Key),
+    /// Refuse credentials from now on (scope `admin`).
+    Revoke(Revoke),
+    /// Ask what the tenant's policies make of a request, and why (scope `admin`).
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Create, list, suspend, resume and erase the tenants of the deployment (scope `operator`).
+    #[command(subcommand)]
+    Tenant(Tenant),
     /// Show the secret with which the tenant's endpoints verify what is sent to them (scope `admin`).
     WebhookSecret,
 }
@@ -374,6 +392,39 @@ pub enum Upstreams {
     Disable(BreakerName),
 }
 
+/// `tidegate policy`
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// Tell whether a request would be let through, and what each policy says to it. Nothing is run.
+    Explain(PolicyExplain),
+}
+
+/// A request that is asked about.
+#[derive(Debug, Args)]
+pub struct PolicyExplain {
+    /// The action.
+    #[arg(long)]
+    pub action: String,
+    /// The claims of the token: a JSON object, @FILE, or - for stdin.
+    #[arg(long, value_name = "JSON|@FILE|-")]
+    pub claims: Option<String>,
+    /// Who asks [default: the claim `sub`, or you].
+    #[arg(long)]
+    pub user: Option<String>,
+    /// What the token allows; can be given several times [default: the claim `scope`].
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub scopes: Vec<String>,
+    /// Bytes of the payload.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub payload_bytes: u64,
+    /// When (RFC 3339) [default: now].
+    #[arg(long, value_name = "TIME")]
+    pub now: Option<String>,
+    /// How the request comes.
+    #[arg(long, default_value = "http", value_parser = ["http", "socket"])]
+    pub transport: String,
+}
+
 /// Which breaker is meant.
 #[derive(Debug, Args)]
 pub struct BreakerName {
@@ -384,9 +435,67 @@ pub struct BreakerName {
     pub key: Option<String>,
 }
 
+/// `tidegate tenant`
+#[derive(Debug, Subcommand)]
+pub enum Tenant {
+    /// Create a tenant.
+    Create {
+        /// Its id: 1 to 48 characters of a-z, 0-9 and -.
+        tenant: String,
+        /// The jurisdiction that its objects stay in, which becomes part of the id: eu or fedramp.
+        #[arg(long)]
+        jurisdiction: Option<String>,
+        /// The template of the deployment that its first composition comes from.
+        #[arg(long)]
+        template: Option<String>,
+    },
+    /// List the tenants, by id.
+    List {
+        /// Only those in this state: creating, active, suspended, erasing or erased.
+        #[arg(long)]
+        state: Option<String>,
+        /// So many at most.
+        #[arg(long, value_name = "N")]
+        limit: Option<u32>,
+        /// Where an earlier page ended.
+        #[arg(long)]
+        cursor: Option<String>,
+    },
+    /// Show a tenant.
+    Show {
+        /// Its id.
+        tenant: String,
+    },
+    /// Let nobody of a tenant in.
+    Suspend {
+        /// Its id.
+        tenant: String,
+    },
+    /// Let a suspended tenant in again.
+    Resume {
+        /// Its id.
+        tenant: String,
+    },
+    /// Erase a tenant with all that is stored of it. That cannot be undone.
+    Erase {
+        /// Its id.
+        tenant: String,
+        /// Its id once more.
+        #[arg(long, value_name = "ID")]
+        confirm: String,
+        /// Wait until nothing is left.
+        #[arg(long)]
+        wait: bool,
+    },
+}
+
 /// `tidegate audit`
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Audit {
+    /// What else to do with the trail.
+    #[command(subcommand)]
+    pub command: Option<AuditCommand>,
     /// Only of this kind, such as queue.paused or dead_letters.redriven.
     #[arg(long)]
     pub what: Option<String>,
@@ -405,6 +514,33 @@ pub struct Audit {
     /// Where an earlier page ended.
     #[arg(long)]
     pub cursor: Option<String>,
+    /// Only behind the entry with this number; then as they were written, oldest first.
+    #[arg(long, value_name = "SEQ", conflicts_with = "cursor")]
+    pub after: Option<u64>,
+    /// Show what comes, until Ctrl-C. Begins with what is new, or behind --after.
+    #[arg(long, conflicts_with_all = ["cursor", "limit"])]
+    pub follow: bool,
+}
+
+/// What else can be done with the audit trail.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Check that no entry of the trail or its archive was changed, removed or moved, and print the head.
+    Verify(Verify),
+}
+
+/// `tidegate audit verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// A head that was noted earlier: it has to be in the trail. Can be given several times.
+    #[arg(long = "head", value_name = "SEQ:HASH", value_parser = head)]
+    pub heads: Vec<Head>,
+    /// Only what is not archived yet.
+    #[arg(long)]
+    pub live: bool,
+    /// Check these files, a line for each entry, and ask no server. Can be given several times, in order.
+    #[arg(long = "file", value_name = "FILE", conflicts_with = "live")]
+    pub files: Vec<PathBuf>,
 }
 
 /// `tidegate queue`
@@ -592,6 +728,10 @@ pub enum Composition {
     },
     /// Show the active document.
     Show,
+}
+
+fn head(text: &str) -> Result<Head, String> {
+    Head::parse(text).ok_or_else(|| "expected SEQ:HASH, as `tidegate audit verify` prints it".to_owned())
 }
 
 /// Reads a duration with its unit; a bare number is seconds. Milliseconds.

@@ -90,7 +90,8 @@ impl Exit {
             | ErrorCode::UpstreamError
             | ErrorCode::ProcessingFailed
             | ErrorCode::InternalError
-            | ErrorCode::DoorbellLost => Self::Failed,
+            | ErrorCode::DoorbellLost
+            | ErrorCode::SecretUnusable => Self::Failed,
         }
     }
 

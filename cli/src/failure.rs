@@ -58,6 +58,11 @@ impl Failure {
                 let seconds = ms.div_ceil(1000);
                 failure.remedy = Some(format!("Try again in {seconds} s."));
             }
+            if api.details.iter().any(|fault| fault.pointer.starts_with("/policies/"))
+                && api.code == Code::Known(ErrorCode::Forbidden)
+            {
+                failure.remedy = Some(POLICY.to_owned());
+            }
         }
         failure.error = Some(error);
         failure
@@ -101,6 +106,10 @@ impl fmt::Display for Failure {
     }
 }
 
+/// What to do where a policy refuses: it may ask for a scope, and for anything else.
+const POLICY: &str =
+    "`tidegate policy explain --action ACTION` says what the policies make of a request (scope `admin`).";
+
 /// What to do about an error, where a person can do something.
 fn remedy(code: ErrorCode) -> Option<&'static str> {
     match code {
@@ -126,6 +135,7 @@ fn remedy(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::RateLimited | ErrorCode::QuotaExceeded | ErrorCode::QueueFull | ErrorCode::CircuitOpen => {
             Some("Try again later.")
         }
+        ErrorCode::SecretUnusable => Some("`tidegate secret set NAME` sets it (scope `admin`)."),
         ErrorCode::Gone => Some("Results are kept for a time only. Run the action again."),
         ErrorCode::ValidationError
         | ErrorCode::Conflict
@@ -150,6 +160,22 @@ fn remedy(code: ErrorCode) -> Option<&'static str> {
 mod tests {
     use super::*;
     use tidegate_sdk::ApiError;
+
+    #[test]
+    fn who_is_refused_by_a_policy_is_not_told_of_scopes() {
+        let mut error = ApiError::new(ErrorCode::Forbidden, "The policy `big` does not allow this.");
+        assert!(Failure::of(error.clone().into()).to_string().contains("lacks a scope"));
+        error.details = vec![Fault::new(
+            "/policies/big",
+            "a request that the policy allows",
+            "another",
+        )];
+        let text = Failure::of(error.into()).to_string();
+        assert!(
+            text.contains("policy explain") && !text.contains("lacks a scope"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn every_fault_is_listed_with_place_expectation_and_suggestion() {

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::arguments::{Arguments, Command};
+use crate::arguments::{Arguments, AuditCommand, Command};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -64,7 +64,20 @@ async fn run(arguments: Arguments, output: Output) -> Result<Exit, Failure> {
         Command::Upstreams(command) => {
             commands::upstreams::upstreams(&settings::client(&connection)?, command, output).await
         }
-        Command::Audit(audit) => commands::audit::audit(&settings::client(&connection)?, audit, output).await,
+        Command::Secret(secret) => commands::secrets::secrets(&settings::client(&connection)?, secret, output).await,
+        Command::Audit(audit) => match audit.command {
+            Some(AuditCommand::Verify(verify)) if !verify.files.is_empty() => {
+                commands::audit_verify::verify_files(verify, output)
+            }
+            Some(AuditCommand::Verify(verify)) => {
+                commands::audit_verify::verify(&settings::client(&connection)?, verify, output).await
+            }
+            None => commands::audit::audit(&settings::client(&connection)?, audit, output).await,
+        },
+        Command::Key(key) => commands::access::keys(&settings::client(&connection)?, key, output).await,
+        Command::Revoke(revoke) => commands::access::revoke(&settings::client(&connection)?, revoke, output).await,
+        Command::Policy(policy) => commands::policy::policy(&settings::client(&connection)?, policy, output).await,
+        Command::Tenant(tenant) => commands::tenant::tenant(&settings::client(&connection)?, tenant, output).await,
         Command::WebhookSecret => commands::composition::webhook_secret(&settings::client(&connection)?, output).await,
     }
 }

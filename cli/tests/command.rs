@@ -14,7 +14,8 @@ use std::process::Stdio;
 
 use fake::{Fake, Received, Reply, Socket, within};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tidegate_protocol::chain;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 struct Ended {
@@ -1001,4 +1002,266 @@ async fn a_followed_call_that_waits_for_a_worker_says_so() {
             .iter()
             .any(|request| request.path == "/v1/jobs/job_1/why")
     );
+}
+
+#[tokio::test]
+async fn a_secret_comes_from_stdin_or_a_file_and_is_never_printed() {
+    let view = json!({"name":"bank","version":2,"created_at":"2026-11-21T07:00:00.000Z","rotated_at":"2026-11-22T07:00:00.000Z"});
+    let fake = Fake::start(move |request: &Received| {
+        Some(match request.method.as_str() {
+            "PUT" => Reply::json(200, &view),
+            "DELETE" => Reply::json(200, &json!(null)),
+            _ => Reply::json(200, &json!({"secrets":[view]})),
+        })
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("value");
+    std::fs::write(&file, "hunter2\n").unwrap();
+    let from_file = [
+        "secret",
+        "set",
+        "bank",
+        "--from-file",
+        file.to_str().unwrap(),
+        "--overlap",
+        "0s",
+    ];
+    let ended = run(&fake, &from_file).await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
+    assert_eq!(ended.stdout, "bank  version 2 of 2026-11-22T07:00:00.000Z\n");
+    let request = fake.received().pop().unwrap();
+    assert_eq!(request.path, "/v1/admin/secrets/bank");
+    assert_eq!(request.json(), json!({"value":"hunter2","overlap_ms":0}));
+
+    let mut child = command(folder.path(), Some(&fake.url), &["secret", "set", "bank", "--json"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"two\nlines\r\n").await.unwrap();
+    drop(stdin);
+    let ended = end(child).await;
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_eq!(lines(&ended.stdout)[0]["version"], 2);
+    assert_eq!(fake.received().pop().unwrap().json(), json!({"value":"two\nlines"}));
+
+    // Nothing on stdin is no value, and nothing is sent.
+    let sent = fake.received().len();
+    let ended = run(&fake, &["secret", "set", "bank"]).await;
+    assert_eq!((ended.code, fake.received().len()), (2, sent), "{}", ended.stderr);
+    let ended = run(&fake, &["secret", "list"]).await;
+    assert_eq!(ended.stdout, "bank  version 2 of 2026-11-22T07:00:00.000Z\n");
+    let ended = run(&fake, &["secret", "delete", "bank"]).await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, "Deleted bank.\n"));
+    assert!(fake.received().pop().unwrap().header("idempotency-key").is_some());
+}
+
+/// A trail of 6 entries: the first two in the archive, two a page of the rest.
+fn trail() -> (Vec<String>, Vec<String>) {
+    let (mut entries, mut heads) = (Vec::new(), vec![chain::Head::unchained(0)]);
+    for number in 1..=6 {
+        let before = heads[number - 1];
+        let text = chain::kept(&json!({ "what": "queue.paused", "target": {}, "number": number }));
+        let after = before.link(&text);
+        let chained = (&*before.hash.to_string(), &*after.hash.to_string());
+        entries.push(chain::shown(after.seq, Some(chained), &text));
+        heads.push(after);
+    }
+    (entries, heads.iter().map(chain::Head::to_string).collect())
+}
+
+async fn serve_trail(entries: Vec<String>) -> Fake {
+    let (_, heads) = trail();
+    Fake::start(move |received| {
+        let path = received.path.as_str();
+        if let Some(name) = path.strip_prefix("/v1/admin/audit/archive/") {
+            let text = entries[..2].join("\n") + "\n";
+            return (name == "1-2").then(|| Reply::bytes("application/x-ndjson", text));
+        }
+        if path.starts_with("/v1/admin/audit/archive") {
+            let segment = json!({ "name": "1-2", "first": 1, "last": 2, "bytes": 3 });
+            return Some(Reply::json(200, &json!({ "segments": [segment] })));
+        }
+        let after: usize = path.strip_prefix("/v1/admin/audit?limit=200&after=")?.parse().unwrap();
+        let kept = entries[2..]
+            .iter()
+            .map(|entry| serde_json::from_str::<Value>(entry).unwrap());
+        let mut kept: Vec<Value> = kept
+            .filter(|entry| entry["seq"].as_u64() > Some(after as u64))
+            .collect();
+        let more = kept.len() > 2;
+        kept.truncate(2);
+        let mut page = json!({ "entries": kept, "head": heads[6], "checkpoint": heads[2] });
+        if more {
+            page["cursor"] = kept[1]["seq"].to_string().into();
+        }
+        Some(Reply::json(200, &page))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_trail_is_verified_from_the_archive_into_what_is_kept_and_the_first_bad_entry_is_named() {
+    let (entries, heads) = trail();
+    let fake = serve_trail(entries.clone()).await;
+    let ended = run(&fake, &["audit", "verify", "--head", &heads[1], "--head", &heads[5]]).await;
+    assert_eq!((ended.code, ended.stdout.trim()), (0, &*heads[6]), "{}", ended.stderr);
+    let ended = run(&fake, &["--json", "audit", "verify", "--live"]).await;
+    let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(
+        (ended.code, &told["entries"], &told["head"]),
+        (0, &json!(4), &json!(heads[6]))
+    );
+    // What was noted: another hash, more than there is, or what only the archive has.
+    let other = heads[5].replace("5:", "4:");
+    for (arguments, said) in [
+        (vec!["--head", &other], "Entry 4 is not the one"),
+        (vec!["--head", &heads[1], "--live"], "walk the archive"),
+    ] {
+        let ended = run(&fake, &[&["audit", "verify"], &*arguments].concat()).await;
+        assert_eq!(ended.code, 1, "{}", ended.stderr);
+        assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    }
+    let ended = run(&fake, &["audit", "verify", "--head", "7"]).await;
+    assert_eq!(ended.code, 2, "{}", ended.stderr);
+
+    type Tamper = fn(&mut Vec<String>);
+    let cases: [(&str, Tamper); 4] = [
+        ("Entry 1 was changed", |all| {
+            all[0] = all[0].replace("paused", "resumed")
+        }),
+        ("Entry 4 is missing", |all| drop(all.remove(3))),
+        ("Entry 4 is missing", |all| all.swap(3, 4)),
+        ("Entry 6 was noted, and the trail ends before it", |all| all.truncate(5)),
+    ];
+    for (said, tamper) in cases {
+        let mut entries = entries.clone();
+        tamper(&mut entries);
+        let fake = serve_trail(entries).await;
+        let ended = run(&fake, &["audit", "verify", "--head", &heads[6]]).await;
+        assert_eq!(ended.code, 1, "{}", ended.stderr);
+        assert!(ended.stderr.contains(said), "{said}: {}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_the_trail_is_verified_without_a_server() {
+    let (entries, heads) = trail();
+    let folder = tempfile::tempdir().unwrap();
+    let verify = async |lines: &[String]| {
+        std::fs::write(folder.path().join("segment.ndjson"), lines.join("\n")).unwrap();
+        let arguments = ["audit", "verify", "--file", "segment.ndjson", "--head", &heads[4]];
+        end(command(folder.path(), None, &arguments).spawn().unwrap()).await
+    };
+    let ended = verify(&entries[1..5]).await;
+    assert_eq!((ended.code, ended.stdout.trim()), (0, &*heads[5]), "{}", ended.stderr);
+    assert_eq!(verify(&[&entries[1..2], &entries[3..]].concat()).await.code, 1);
+    assert_eq!(verify(&[]).await.code, 1, "what was noted is not there");
+}
+
+#[tokio::test]
+async fn a_follower_of_the_trail_shows_each_entry_once() {
+    let fake = Fake::start(|received| {
+        let (entries, head) = match received.path.as_str() {
+            "/v1/admin/audit?limit=1" => (json!([]), 4),
+            "/v1/admin/audit?user=ann&after=4" => (json!([{ "seq": 6, "what": "queue.paused" }]), 7),
+            "/v1/admin/audit?user=ann&after=7" => (json!([{ "seq": 8, "what": "queue.resumed" }]), 8),
+            _ => return None,
+        };
+        let head = format!("{head}:{}", "0".repeat(64));
+        Some(Reply::json(200, &json!({ "entries": entries, "head": head })))
+    })
+    .await;
+    // Ends with what the server no longer knows.
+    let ended = run(&fake, &["audit", "--follow", "--user", "ann"]).await;
+    assert_eq!(ended.code, 4, "{}", ended.stderr);
+    let acts: Vec<_> = ended.stdout.lines().map(|line| line.contains("queue.paused")).collect();
+    assert_eq!(acts, [true, false], "{}", ended.stdout);
+}
+
+#[tokio::test]
+async fn a_key_is_made_rotated_and_deleted_and_its_text_alone_is_printed() {
+    let key = json!({"key_id":"key_1","name":"ci","user":"bot","scopes":["jobs:read"],"created_at":"2026-11-21T07:00:00.000Z","created_by":"root"});
+    let fake = Fake::start(move |request: &Received| {
+        Some(match (request.method.as_str(), request.path.as_str()) {
+            ("GET", _) => Reply::json(200, &json!({"keys":[key]})),
+            ("DELETE", _) => Reply::json(200, &json!(null)),
+            _ => Reply::json(201, &json!({"api_key":"tgk_demo_x","key":key})),
+        })
+    })
+    .await;
+    let ended = run(&fake, &["key", "create", "ci", "--user", "bot", "--scope", "jobs:read"]).await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, "tgk_demo_x\n"));
+    assert!(ended.stderr.contains("key_1"), "{}", ended.stderr);
+    let request = fake.received().pop().unwrap();
+    assert_eq!(request.json(), json!({"name":"ci","user":"bot","scopes":["jobs:read"]}));
+    let ended = run(&fake, &["key", "rotate", "key_1", "--overlap", "1h"]).await;
+    assert_eq!(ended.stdout, "tgk_demo_x\n");
+    let request = fake.received().pop().unwrap();
+    assert_eq!(
+        (request.path.as_str(), request.json()),
+        ("/v1/admin/keys/key_1:rotate", json!({"overlap_ms":3_600_000}))
+    );
+    let ended = run(&fake, &["key", "list"]).await;
+    assert_eq!(ended.stdout, "key_1  ci  bot  jobs:read\n");
+    let ended = run(&fake, &["key", "delete", "key_1"]).await;
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(fake.received().pop().unwrap().header("idempotency-key").is_some());
+}
+
+#[tokio::test]
+async fn a_key_whose_answer_is_lost_is_not_made_twice() {
+    // A server that reads a request and hangs up.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = std::sync::Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let _ = socket.read(&mut [0; 4096]).await;
+            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    });
+    for (arguments, times) in [
+        (&["key", "create", "ci", "--user", "bot"][..], 1),
+        (&["key", "rotate", "key_1"], 1),
+        (&["key", "list"], 3),
+    ] {
+        let before = asked.load(std::sync::atomic::Ordering::SeqCst);
+        let ended = end(command(&std::env::temp_dir(), Some(&url), arguments).spawn().unwrap()).await;
+        let after = asked.load(std::sync::atomic::Ordering::SeqCst);
+        assert_eq!((ended.code, after - before), (6, times), "{}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_names_one() {
+    let fake = Fake::start(|request: &Received| {
+        assert_eq!(request.path, "/v1/admin/revocations");
+        let view = json!({"at":"2026-11-21T07:00:00.000Z","until":"2026-11-22T07:00:00.000Z"});
+        Some(Reply::json(200, &view))
+    })
+    .await;
+    for (arguments, body) in [
+        (
+            &["revoke", "--user", "ann", "--for", "1d"][..],
+            json!({"user":"ann","for_ms":86_400_000}),
+        ),
+        (&["revoke", "--token-id", "j1"], json!({"token":"j1"})),
+        (&["revoke", "--everyone"], json!({"everyone":true})),
+    ] {
+        let ended = run(&fake, arguments).await;
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        assert!(
+            ended.stdout.contains("until 2026-11-22T07:00:00.000Z"),
+            "{}",
+            ended.stdout
+        );
+        assert_eq!(fake.received().pop().unwrap().json(), body);
+    }
+    let sent = fake.received().len();
+    for wrong in [&["revoke"][..], &["revoke", "--everyone", "--user", "ann"]] {
+        assert_eq!((run(&fake, wrong).await.code, fake.received().len()), (2, sent));
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use tidegate_engine::access;
+use tidegate_engine::hearsay::{Heard, Step};
 use tidegate_identity::api_key;
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::tenant::{Call, Description, Reply};
@@ -21,18 +22,13 @@ use crate::remote;
 const ACCESS_MS: u64 = 500;
 /// How old may be what is known of a tenant's spread: an old one costs a detour, no more. Milliseconds.
 const SPREAD_MS: u64 = 30_000;
-/// How long an isolate goes on with what it knows where the gate cannot be reached. Milliseconds.
-const GRACE_MS: u64 = 30_000;
 /// Tenants and revocations that are kept. Some 200 bytes each.
 const KEPT_MAX: usize = 20_000;
 /// API keys that are kept, good ones and bad ones. Some 500 bytes each.
 const KEYS_MAX: usize = 2_048;
 
-struct Kept {
-    heard_at: UnixMs,
-    asked_at: UnixMs,
-    description: Rc<Description>,
-}
+/// What is active in a tenant.
+type Kept = Heard<Rc<Description>>;
 
 /// What the gate said of a key while the tenant's description had this version.
 type KeptKey = (u64, Option<Principal>);
@@ -63,31 +59,25 @@ pub async fn known(env: &Env, tenant: &TenantId, wanted: Wanted) -> Result<Rc<De
     let kept = TENANTS.with_borrow_mut(|tenants| {
         let kept = tenants.get_mut(tenant)?;
         // A tenant of which nobody has asked for its spread has no hubs yet.
-        if wanted == Wanted::Spread && kept.description.scale.hubs == 0 {
+        if wanted == Wanted::Spread && kept.value().scale.hubs == 0 {
             return None;
         }
-        let is_fresh = now.since(kept.heard_at) <= age_ms;
-        // Whoever finds it too old asks, and the others go on with it for as long again.
-        let is_asked = now.since(kept.asked_at) <= age_ms && now.since(kept.heard_at) <= 2 * age_ms;
-        if !is_fresh && !is_asked {
-            kept.asked_at = now;
-        }
-        Some((is_fresh || is_asked, kept.heard_at, kept.description.clone()))
+        Some((kept.step(now, age_ms), kept.clone()))
     });
     let call = match &kept {
-        Some((true, _, description)) => return Ok(description.clone()),
-        Some((false, _, description)) => Call::Since {
-            version: description.version,
+        Some((Step::Use, kept)) => return Ok(kept.value().clone()),
+        Some((Step::Ask, kept)) => Call::Since {
+            version: kept.value().version,
         },
         None if wanted == Wanted::Spread => Call::Describe,
         None => Call::Since { version: 0 },
     };
     match (remote::tenant(env, tenant, &call).await, kept) {
         (Ok(Reply::Description(description)), _) => Ok(keep(tenant, now, Rc::new(description))),
-        (Ok(Reply::Same), Some((_, _, description))) => Ok(keep(tenant, now, description)),
-        (Err(error), Some((_, heard_at, description))) if now.since(heard_at) <= GRACE_MS => {
+        (Ok(Reply::Same), Some((_, kept))) => Ok(keep(tenant, now, kept.value().clone())),
+        (Err(error), Some((_, kept))) if kept.is_excused(now) => {
             log_error("a tenant's gate", error);
-            Ok(description)
+            Ok(kept.value().clone())
         }
         (Err(error), _) => Err(error),
         (Ok(_), _) => Err(unexpected()),
@@ -96,13 +86,11 @@ pub async fn known(env: &Env, tenant: &TenantId, wanted: Wanted) -> Result<Rc<De
 
 fn keep(tenant: &TenantId, now: UnixMs, description: Rc<Description>) -> Rc<Description> {
     TENANTS.with_borrow_mut(|tenants| {
-        let kept = Kept {
-            heard_at: now,
-            asked_at: now,
-            description: description.clone(),
-        };
-        tenants.insert(tenant.clone(), kept);
-        let size = |kept: &Kept| 1 + kept.description.access.revocations.len();
+        match tenants.get_mut(tenant) {
+            Some(kept) => kept.hear(description.clone(), now),
+            None => drop(tenants.insert(tenant.clone(), Heard::new(description.clone(), now))),
+        }
+        let size = |kept: &Kept| 1 + kept.value().access.revocations.len();
         while tenants.len() > 1 && tenants.values().map(size).sum::<usize>() > KEPT_MAX {
             tenants.pop_first();
         }

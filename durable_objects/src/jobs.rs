@@ -14,6 +14,7 @@ use tidegate_engine::breath::{Breath, Step};
 use tidegate_engine::database::{DatabaseError, migrate};
 use tidegate_engine::jobs::{self, CallId, Effect, State as Memory};
 use tidegate_protocol::calls::Answered;
+use tidegate_protocol::calls::directory::Erased;
 use tidegate_protocol::calls::executor::{Assignment, Execute, Outcome, Sharing};
 use tidegate_protocol::calls::hub::{self, Delivery};
 use tidegate_protocol::calls::jobs::{Batch, Call, Reply};
@@ -25,6 +26,7 @@ use wasm_bindgen::prelude::*;
 use worker::{DurableObject, Env, Request, Response, Result, State, durable_object};
 
 use crate::company::company;
+use crate::erase;
 use crate::outbox::Outbox;
 use crate::platform::{beside, log_error, now, random};
 use crate::remote::{self, Way};
@@ -122,9 +124,38 @@ impl Jobs {
         let name = name.map(|(tenant, shard)| ObjectName::Jobs(tenant, shard));
         remote::respond(calls, name.as_ref(), |batch| async move { shell.answer(batch).await })
     }
+
+    /// The tenant is erased.
+    pub fn erase(&self, call: &Uint8Array) -> core::result::Result<JsValue, JsValue> {
+        let shell = self.shell.0.clone();
+        let name = shell.name.clone();
+        let name = name.map(|(tenant, shard)| ObjectName::Jobs(tenant, shard));
+        remote::respond_erased(call, name.as_ref(), Box::pin(async move { shell.erase().await }))
+    }
 }
 
 impl Shell {
+    /// Forgets everything, in memory and in rows. An attempt that is under way hears with its next report that its lease is
+    /// gone.
+    async fn erase(&self) -> core::result::Result<Erased, Error> {
+        let kept = self.memory.borrow_mut().take();
+        let busy = self.db.transaction(|db| match kept {
+            Some(memory) => Ok(memory.running() > 0),
+            None if db.is_blank()? => Ok(false),
+            // Nothing was asked since the object awoke: its rows tell what runs.
+            None => {
+                migrate(db, jobs::STEPS)?;
+                Ok(Memory::recover(db, now())?.running() > 0)
+            }
+        });
+        let busy = busy.unwrap_or(true);
+        self.asking.borrow_mut().clear();
+        self.timer.borrow_mut().take();
+        self.outboxes.borrow_mut().clear();
+        self.alarm.set(None);
+        erase::everything(&self.state, &self.db, busy).await
+    }
+
     /// Answers the calls of one batch.
     async fn answer(self: &Rc<Self>, batch: Batch) -> Vec<Answered<Reply>> {
         let mut receivers = Vec::with_capacity(batch.calls.len());

@@ -23,7 +23,12 @@ thread_local! {
 
 /// The key of a document in KV.
 pub fn document_key(tenant: &TenantId, revision: &Revision) -> String {
-    format!("t:{tenant}:composition:{revision}")
+    format!("{}composition:{revision}", prefix(tenant))
+}
+
+/// What the keys of all entries of a tenant begin with.
+pub fn prefix(tenant: &TenantId) -> String {
+    format!("t:{tenant}:")
 }
 
 fn compile(text: &str) -> Result<Rc<Plan>, Error> {

@@ -12,6 +12,8 @@ use futures_util::future::LocalBoxFuture;
 use js_sys::{Array, Function, Promise, Reflect, Uint8Array};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tidegate_engine::directory::NAME as DIRECTORY;
+use tidegate_protocol::calls::directory::{self, Erased};
 use tidegate_protocol::calls::executor::Assignment;
 use tidegate_protocol::calls::{Addressed, Answered, hub, jobs, tenant};
 use tidegate_protocol::envelope;
@@ -22,8 +24,8 @@ use wasm_bindgen::prelude::*;
 use worker::wasm_bindgen_futures::{JsFuture, future_to_promise};
 use worker::{Env, Stub};
 
-use crate::bytes;
 use crate::platform::{log_error, unavailable};
+use crate::{bytes, residence};
 
 /// The stub of an object.
 ///
@@ -34,8 +36,15 @@ pub fn stub(env: &Env, name: &ObjectName) -> Result<Stub, Error> {
         ObjectName::Jobs(..) => "JOBS",
         ObjectName::Tenant(_) => "TENANT",
     };
-    env.durable_object(binding)
-        .and_then(|namespace| namespace.get_by_name(&name.to_string()))
+    let namespace = env
+        .durable_object(binding)
+        .map_err(unavailable("an object's binding"))?;
+    let namespace = match name.tenant().jurisdiction() {
+        Some(jurisdiction) => residence::within(namespace, jurisdiction)?,
+        None => namespace,
+    };
+    namespace
+        .get_by_name(&name.to_string())
         .map_err(unavailable("an object's binding"))
 }
 
@@ -46,6 +55,9 @@ extern "C" {
     /// An object answers a call.
     #[wasm_bindgen(method, catch)]
     fn answer(this: &Callee, call: &Uint8Array) -> Result<Promise, JsValue>;
+    /// An object forgets everything.
+    #[wasm_bindgen(method, catch)]
+    fn erase(this: &Callee, call: &Uint8Array) -> Result<Promise, JsValue>;
     /// The method itself.
     #[wasm_bindgen(method, getter, js_name = answer)]
     fn answer_method(this: &Callee) -> Function;
@@ -111,6 +123,7 @@ macro_rules! wire {
 wire!(write_hub(hub::Call), read_hub -> Answered<hub::Reply>);
 wire!(write_tenant(tenant::Call), read_tenant -> Answered<tenant::Reply>);
 wire!(write_jobs(jobs::Batch), read_jobs -> Vec<Answered<jobs::Reply>>);
+wire!(write_erase(()), read_erased -> Answered<Erased>);
 
 /// Calls a hub.
 ///
@@ -126,6 +139,32 @@ pub fn tenant<'a>(env: &'a Env, tenant: &'a TenantId, call: &'a tenant::Call) ->
     Box::pin(async move {
         let name = ObjectName::Tenant(tenant.clone());
         read_tenant(&exchange(env, &name, write_tenant(&name, call)?).await?)?.into_result()
+    })
+}
+
+/// Has an object of a tenant that is erased forget everything.
+///
+/// Errors: `UNAVAILABLE`.
+pub fn erase<'a>(env: &'a Env, name: &'a ObjectName) -> Asked<'a, Erased> {
+    Box::pin(async move {
+        let call = write_erase(name, &())?;
+        read_erased(&exchanged(callee(env, name)?.erase(&bytes::give(&call))).await?)?.into_result()
+    })
+}
+
+/// Calls the directory of tenants, which belongs to none of them.
+///
+/// Errors: the directory's refusals, and `UNAVAILABLE`.
+pub fn directory<'a>(env: &'a Env, call: &'a directory::Call) -> Asked<'a, directory::Reply> {
+    Box::pin(async move {
+        let stub = env
+            .durable_object("TENANT")
+            .and_then(|namespace| namespace.get_by_name(DIRECTORY))
+            .map_err(unavailable("an object's binding"))?;
+        let callee: Callee = stub.into_rpc();
+        let call = envelope::encode(call)?;
+        let answer = exchanged(callee.answer(&bytes::give(&call))).await?;
+        envelope::decode::<Answered<directory::Reply>>(&answer)?.into_result()
     })
 }
 
@@ -230,6 +269,18 @@ where
     }
 }
 
+/// As [`respond`], where an object forgets everything. The work is boxed, so that this is in the bundle once and not for each
+/// class.
+///
+/// Errors: as [`respond`].
+pub fn respond_erased(
+    call: &Uint8Array,
+    name: Option<&ObjectName>,
+    work: Asked<'static, Erased>,
+) -> Result<JsValue, JsValue> {
+    respond(call, name, |()| async move { Answered::from(work.await) })
+}
+
 /// What a caller wrote.
 ///
 /// Errors: what cannot be read, to be thrown at the caller.
@@ -238,17 +289,13 @@ pub fn read<C: DeserializeOwned>(call: &Uint8Array) -> Result<C, JsValue> {
 }
 
 fn receive<C: DeserializeOwned>(bytes: &[u8], name: Option<&ObjectName>) -> Result<C, Error> {
-    let addressed: Addressed<C> = envelope::decode(bytes)?;
-    match name {
-        Some(name) if *name.tenant() == addressed.tenant => Ok(addressed.call),
-        _ => Err(Error::new(
-            ErrorCode::InternalError,
-            "A call reached the object of another tenant.",
-        )),
-    }
+    envelope::decode::<Addressed<C>>(bytes)?.open(name)
 }
 
-fn written<T: Serialize>(value: &T) -> Result<JsValue, JsValue> {
+/// What the caller reads.
+///
+/// Errors: as [`read`].
+pub fn written<T: Serialize>(value: &T) -> Result<JsValue, JsValue> {
     let bytes = envelope::encode(value).map_err(thrown)?;
     Ok(bytes::give(&bytes).into())
 }

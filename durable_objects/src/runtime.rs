@@ -14,7 +14,9 @@ use tidegate_engine::progress::Thinner;
 use tidegate_engine::upstreams::Edge;
 use tidegate_identity::webhook::WebhookSecret;
 use tidegate_patterns::endpoint;
-use tidegate_patterns::operation::{Callback, Context, Done, Facts, Incoming, Invocation, Opened, Outgoing};
+use tidegate_patterns::operation::{
+    Callback, Context, Done, Facts, Incoming, Invocation, Opened, Outgoing, SecretValue,
+};
 use tidegate_protocol::calls::executor::{Assignment, Execute, Outcome};
 use tidegate_protocol::calls::jobs;
 use tidegate_protocol::calls::reporting::MetadataPatch;
@@ -22,7 +24,7 @@ use tidegate_protocol::calls::upstreams::{Consult, Standing};
 use tidegate_protocol::calls::versions::RevisionRule;
 use tidegate_protocol::error::TimeLimit;
 use tidegate_protocol::event::{JsonText, Payload, Progress};
-use tidegate_protocol::ids::{ActionName, FencingToken, JobId, ObjectName, StreamName, TenantId, UserId};
+use tidegate_protocol::ids::{ActionName, FencingToken, JobId, ObjectName, SecretName, StreamName, TenantId, UserId};
 use tidegate_protocol::limits::{RESULT_BYTES_MAX, RESULT_ROW_BYTES_MAX};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
@@ -32,7 +34,7 @@ use crate::gathering::Gathering;
 use crate::object_reader::ObjectReader;
 use crate::platform::{deployment_key, log_error, now, random, unavailable};
 use crate::reports::Reports;
-use crate::{attempts, plans, storage, timer, upstreams};
+use crate::{attempts, plans, secrets, storage, timer, upstreams};
 
 /// The attempt of a job, to which reports go.
 struct Attempt {
@@ -379,6 +381,10 @@ impl Context for Runtime {
         }))
     }
 
+    async fn secrets(&self, names: &[SecretName]) -> Result<Vec<Rc<SecretValue>>, Error> {
+        secrets::values(&self.env, &self.tenant, names).await
+    }
+
     fn sign(&self, id: &str, seconds: u64, body: &str) -> Result<String, Error> {
         let secret = WebhookSecret::of(&deployment_key(&self.env)?, self.tenant.as_str());
         Ok(secret.sign(id, seconds, body))
@@ -389,7 +395,7 @@ impl Context for Runtime {
 const CALLBACK_GRACE_MS: u64 = 3_600_000;
 
 /// A variable of the deployment.
-fn variable(env: &Env, name: &str) -> Option<String> {
+pub fn variable(env: &Env, name: &str) -> Option<String> {
     env.var(name).ok().map(|value| value.to_string())
 }
 

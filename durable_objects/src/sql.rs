@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 
 use js_sys::{Array, JsString, Uint8Array};
-use tidegate_engine::database::{Cell, Database, DatabaseError, Row, Value, gives_rows, suite};
+use tidegate_engine::database::{Cell, Database, DatabaseError, Row, Value, gives_rows, migrate, suite};
 use tidegate_protocol::time::UnixMs;
 use wasm_bindgen::prelude::*;
 
 use crate::bytes;
+use crate::platform::log_error;
 
 #[wasm_bindgen]
 extern "C" {
@@ -191,6 +192,64 @@ impl ObjectDatabase {
             .collect();
         self.rows_written.set(self.rows_written.get() + cursor.rows_written());
         Ok(read)
+    }
+
+    /// Runs `turn` as [`ObjectDatabase::transaction`] does, behind the steps of the schema where this instance has not taken
+    /// them yet. A turn that fails is logged.
+    ///
+    /// Errors: those of `turn`, and the platform's.
+    pub fn migrated<T>(
+        &self,
+        migrated: &std::cell::Cell<bool>,
+        steps: &'static [&'static [&'static str]],
+        turn: impl FnOnce(&Self) -> Result<T, DatabaseError>,
+    ) -> Result<T, DatabaseError> {
+        let done = self.transaction(|db| {
+            if !migrated.get() {
+                migrate(db, steps)?;
+            }
+            turn(db)
+        });
+        match &done {
+            Ok(_) => migrated.set(true),
+            Err(error) => log_error("a turn was rolled back", error),
+        }
+        done
+    }
+
+    /// The names of the tables that were made here: the platform's own and SQLite's are not among them.
+    fn tables(&self) -> Result<Vec<String>, DatabaseError> {
+        let rows = self.run(
+            "-- sql::tables
+            SELECT name FROM sqlite_master
+            WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE '\\_cf\\_%' ESCAPE '\\'",
+            &[],
+        )?;
+        rows.into_iter().map(|mut row| row.text()).collect()
+    }
+
+    /// Whether nothing was ever made here, or everything was erased.
+    ///
+    /// Errors: the platform's.
+    pub fn is_blank(&self) -> Result<bool, DatabaseError> {
+        Ok(self.tables()?.is_empty())
+    }
+
+    /// How many rows all tables hold, beside those that only say which migrations have run.
+    ///
+    /// Errors: the platform's.
+    pub fn rows_held(&self) -> Result<u64, DatabaseError> {
+        let mut held = 0;
+        for table in self.tables()?.iter().filter(|table| *table != "migration") {
+            let statement = Statement {
+                text: JsString::from(format!("SELECT count(*) FROM \"{table}\"")),
+                gives_rows: true,
+            };
+            for mut row in self.run_with(&statement, &Array::new())? {
+                held += row.number()?;
+            }
+        }
+        Ok(held)
     }
 
     /// Rows written since the object was constructed, each set alarm counted as one.

@@ -2,6 +2,7 @@
 //! and written.
 
 use futures_util::future::LocalBoxFuture;
+use tidegate_engine::directory::erasure::STORED_KINDS;
 use tidegate_protocol::ids::{JobId, TenantId};
 use worker::{GetOptionsBuilder, Object, PutOptionsBuilder};
 
@@ -17,6 +18,16 @@ pub fn read(get: GetOptionsBuilder<'_>) -> Stored<'_> {
 /// Writes an object.
 pub fn write(put: PutOptionsBuilder<'_>) -> Stored<'_> {
     Box::pin(put.execute())
+}
+
+/// The kinds of things that a tenant has in object storage.
+const KINDS: [&str; 5] = ["objects/", "payloads/", "results/", "audit/", CHECKPOINTS];
+const _: () = assert!(KINDS.len() == STORED_KINDS as usize);
+
+/// What the keys of all of a tenant's things of one kind, below [`STORED_KINDS`], begin with.
+pub fn prefix(tenant: &TenantId, kind: u16) -> String {
+    let kind = KINDS.get(usize::from(kind)).unwrap_or(&CHECKPOINTS);
+    format!("{kind}{tenant}/")
 }
 
 /// What the keys of all checkpoints begin with.
@@ -46,4 +57,14 @@ pub fn checkpoint(tenant: &TenantId, job: JobId, token: u64, number: u64, work: 
         Some(work) => format!("{key}-{work}"),
         None => key,
     }
+}
+
+/// What the keys of a tenant's archived audit trail begin with.
+pub fn audit(tenant: &TenantId) -> String {
+    format!("audit/{tenant}/")
+}
+
+/// The name of a segment of the audit trail, by the numbers of its first and last entry: names sort as their entries do.
+pub fn segment(first: u64, last: u64) -> String {
+    format!("{first:016}-{last:016}.ndjson")
 }

@@ -1,6 +1,9 @@
 //! The shell of a `Tenant` object. Every decision is in [`tidegate_engine::tenancy`].
 #![expect(missing_docs, reason = "the attribute macro makes public methods without comments")]
 
+mod archive;
+mod standing;
+
 use std::cell::{Cell, RefCell};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -8,32 +11,36 @@ use std::rc::Rc;
 
 use futures_util::future::{Either, join_all, select};
 use js_sys::Uint8Array;
+use tidegate_engine::access;
 use tidegate_engine::admission::{Gate, Outcome, Recalls};
-use tidegate_engine::database::{DatabaseError, migrate};
+use tidegate_engine::database::DatabaseError;
 use tidegate_engine::idempotency::Keys;
 use tidegate_engine::tenancy::{self, Effect, Step};
 use tidegate_engine::upstreams::{Breakers, Changed};
-use tidegate_engine::{access, audit};
 use tidegate_protocol::calls::admission::{Ask, Returned};
 use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::calls::spread::Growth;
 use tidegate_protocol::calls::tenant::{Call, Description, Reply};
 use tidegate_protocol::calls::{Answered, hub, jobs};
 use tidegate_protocol::event::JsonText;
+use tidegate_protocol::http::AuditRefusal;
 use tidegate_protocol::ids::{HubIndex, ObjectName, ShardIndex};
 use tidegate_protocol::{Error, ErrorCode};
 use wasm_bindgen::prelude::*;
 use worker::{DurableObject, Env, Request, Response, Result, State, durable_object};
 
+pub use self::standing::is_gone;
+use crate::directory::Directory;
 use crate::platform::{beside, log_error, now};
 use crate::remote;
 use crate::sql::ObjectDatabase;
 use crate::timer::sleep;
 
-/// A tenant's gate.
+/// A tenant's gate; or the directory of tenants, by its name.
 #[durable_object(alarm)]
 pub struct Tenant {
     shell: AssertUnwindSafe<Rc<Shell>>,
+    directory: AssertUnwindSafe<Option<Rc<Directory>>>,
 }
 
 struct Shell {
@@ -45,13 +52,19 @@ struct Shell {
     limits: RefCell<Gate>,
     breakers: RefCell<Breakers>,
     keys: RefCell<Keys>,
+    archiving: Cell<bool>,
+    /// Whether the directory knows the tenant, as far as this instance has looked.
+    begun: Cell<bool>,
+    erased: Cell<Option<standing::Tombstone>>,
 }
 
 impl DurableObject for Tenant {
     fn new(state: State, env: Env) -> Self {
         let text = state.id().name();
         let name = text.as_deref().and_then(ObjectName::parse);
-        worker::console_debug!("constructed Tenant {}", text.unwrap_or_default());
+        let name = name.filter(|name| matches!(name, ObjectName::Tenant(_)));
+        worker::console_debug!("constructed Tenant {}", text.as_deref().unwrap_or_default());
+        let directory = Directory::of(&state, &env, &text.unwrap_or_default());
         let db = ObjectDatabase::new(&state);
         let shell = Shell {
             env,
@@ -62,22 +75,33 @@ impl DurableObject for Tenant {
             limits: RefCell::default(),
             breakers: RefCell::default(),
             keys: RefCell::default(),
+            archiving: Cell::new(false),
+            begun: Cell::new(false),
+            erased: Cell::new(None),
         };
         Self {
             shell: AssertUnwindSafe(Rc::new(shell)),
+            directory: AssertUnwindSafe(directory),
         }
     }
 
     /// What tests ask. Calls come to `answer`.
     async fn fetch(&self, request: Request) -> Result<Response> {
         match request.path().as_str() {
-            "/rows-written" => Response::ok(self.shell.0.db.rows_written().to_string()),
+            "/rows-written" => {
+                let of_directory = self.directory.0.as_ref().map(|directory| directory.rows_written());
+                let rows = of_directory.unwrap_or_else(|| self.shell.0.db.rows_written());
+                Response::ok(rows.to_string())
+            }
             _ => Response::error("Not Found", 404),
         }
     }
 
     async fn alarm(&self) -> Result<Response> {
-        self.shell.0.wake();
+        match self.directory.0.clone() {
+            Some(directory) => directory.wake().await,
+            None => self.shell.0.wake(),
+        }
         Response::ok("")
     }
 }
@@ -86,12 +110,22 @@ impl DurableObject for Tenant {
 impl Tenant {
     /// A call of another object or the Worker.
     pub fn answer(&self, call: &Uint8Array) -> core::result::Result<JsValue, JsValue> {
+        if let Some(directory) = &self.directory.0 {
+            return directory.answer(call);
+        }
         let shell = self.shell.0.clone();
         let name = shell.name.clone();
         remote::respond(call, name.as_ref(), |call| async move {
+            match shell.begin_tenant(&call).await {
+                Ok(None) => {}
+                Ok(Some(reply)) => return Answered::Reply(reply),
+                Err(error) => return Answered::Refused(error),
+            }
             Answered::from(match call {
                 Call::Admit(ask) => shell.admit(&ask).await,
                 Call::GiveBack { hub, returned } => shell.take_back(hub, &returned),
+                Call::Refused { refused } => shell.note_refused(&refused),
+                call @ Call::Audit(_) => shell.settle_refusals().and_then(|()| shell.answer(call)),
                 Call::Identify { hash } => shell.identify(&hash),
                 Call::Limits { limit, from, count } => shell.show_limits(&limit, &from, count),
                 call @ (Call::Consult(_) | Call::Upstreams | Call::SetBreaker(_)) => shell.about_breakers(&call),
@@ -105,6 +139,13 @@ impl Tenant {
             })
         })
     }
+
+    /// The tenant is erased.
+    pub fn erase(&self, call: &Uint8Array) -> core::result::Result<JsValue, JsValue> {
+        let shell = self.shell.0.clone();
+        let name = shell.name.clone();
+        remote::respond_erased(call, name.as_ref(), Box::pin(async move { shell.erase().await }))
+    }
 }
 
 /// How long a hub may take to give back its leases. It decides nothing for that. Milliseconds.
@@ -116,23 +157,17 @@ fn restarting() -> Error {
 
 impl Shell {
     fn answer(self: &Rc<Self>, call: Call) -> core::result::Result<Reply, Error> {
-        let turn = self.db.transaction(|db| {
-            if !self.migrated.get() {
-                migrate(db, tenancy::STEPS)?;
-            }
-            tenancy::handle(db, now(), call)
-        });
-        match turn {
-            Ok((reply, effects)) => {
-                self.migrated.set(true);
-                self.perform(effects);
-                reply
-            }
-            Err(error) => {
-                log_error("a turn was rolled back", error);
-                Err(restarting())
-            }
+        let changes_access = matches!(call, Call::Access { .. });
+        let turn = |db: &ObjectDatabase| tenancy::handle(db, now(), call);
+        let (reply, effects) = self
+            .db
+            .migrated(&self.migrated, tenancy::STEPS, turn)
+            .map_err(|_| restarting())?;
+        self.perform(effects);
+        if changes_access {
+            self.announce();
         }
+        reply
     }
 
     /// A turn about limits on requests, or about keys.
@@ -140,22 +175,9 @@ impl Shell {
         &self,
         turn: impl FnOnce(&mut Gate, &ObjectDatabase) -> core::result::Result<T, DatabaseError>,
     ) -> core::result::Result<T, Error> {
-        let done = self.db.transaction(|db| {
-            if !self.migrated.get() {
-                migrate(db, tenancy::STEPS)?;
-            }
-            turn(&mut self.limits.borrow_mut(), db)
-        });
-        match done {
-            Ok(done) => {
-                self.migrated.set(true);
-                Ok(done)
-            }
-            Err(error) => {
-                log_error("a turn was rolled back", error);
-                Err(restarting())
-            }
-        }
+        let turn = |db: &ObjectDatabase| turn(&mut self.limits.borrow_mut(), db);
+        let done = self.db.migrated(&self.migrated, tenancy::STEPS, turn);
+        done.map_err(|_| restarting())
     }
 
     /// Decides whether limits have room. Before it refuses, it asks other hubs for what they have not used.
@@ -203,6 +225,17 @@ impl Shell {
     fn take_back(&self, hub: HubIndex, returned: &[Returned]) -> core::result::Result<Reply, Error> {
         self.turn(|gate, db| gate.give_back(db, now(), hub, returned))?;
         Ok(Reply::TakenBack)
+    }
+
+    fn note_refused(&self, refused: &[AuditRefusal]) -> core::result::Result<Reply, Error> {
+        let refused = refused.iter().map(|known| (known.code, None, known.count));
+        self.turn(|gate, db| gate.refusals.note(db, now(), refused))?;
+        Ok(Reply::TakenBack)
+    }
+
+    /// Whoever reads the audit trail finds in it what was refused until now.
+    fn settle_refusals(&self) -> core::result::Result<(), Error> {
+        self.turn(|gate, db| gate.refusals.settle(db, now()))
     }
 
     fn show_limits(&self, limit: &str, from: &str, count: u32) -> core::result::Result<Reply, Error> {
@@ -257,25 +290,16 @@ impl Shell {
 
     /// The alarm: what was not confirmed is told again.
     fn wake(self: &Rc<Self>) {
-        let turn = self.db.transaction(|db| {
-            if !self.migrated.get() {
-                migrate(db, tenancy::STEPS)?;
-            }
-            audit::sweep(db, now())?;
-            let mut effects = tenancy::ungrown(db)?;
-            effects.extend(tenancy::untold(db)?);
-            effects.extend(tenancy::untold_access(db)?);
-            Ok(effects)
-        });
-        match turn {
+        // Set by something that was under way when the tenant was erased.
+        if self.db.is_blank().unwrap_or(false) {
+            return;
+        }
+        match self.db.migrated(&self.migrated, tenancy::STEPS, tenancy::unfinished) {
             Ok(effects) => {
-                self.migrated.set(true);
                 self.perform(effects);
+                self.announce();
             }
-            Err(error) => {
-                log_error("a turn was rolled back", error);
-                self.arm();
-            }
+            Err(_) => self.arm(),
         }
     }
 
@@ -296,6 +320,7 @@ impl Shell {
                     self.arm();
                     self.grow(step, growth);
                 }
+                Effect::Archive => self.archive(),
             }
         }
     }

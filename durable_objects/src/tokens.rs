@@ -5,10 +5,12 @@ use std::pin::pin;
 
 use futures_util::future::{Either, select};
 use tidegate_engine::access::token_id;
+use tidegate_engine::policies::keep_claims;
 use tidegate_identity::key_cache::{Step, Wanted};
 use tidegate_identity::{Issuers, KeyCache, KeySet, Reason, api_key, principal};
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::access::Credential;
+use tidegate_protocol::calls::network::Network;
 use tidegate_protocol::ids::{TenantId, UserId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
@@ -103,20 +105,14 @@ fn refusal(error: tidegate_identity::IdentityError) -> Error {
 
 /// The principal in the protocol's own types.
 ///
-/// Errors: `UNAUTHORIZED` for names that the protocol does not take; `NOT_IMPLEMENTED` for a jurisdiction, which must
-/// not be ignored.
+/// Errors: `UNAUTHORIZED` for names that the protocol does not take.
 fn adopt(found: &principal::Principal) -> Result<Principal, Error> {
     let tenant = TenantId::parse(found.tenant.as_str());
     let user = UserId::parse(found.user.as_str());
     let (Some(tenant), Some(user)) = (tenant, user) else {
         return Err(unauthorized("The token names a tenant or user that cannot be one."));
     };
-    if tenant.as_str().contains('.') {
-        return Err(Error::new(
-            ErrorCode::NotImplemented,
-            "Tenants with a jurisdiction are not there yet.",
-        ));
-    }
+    let (claims, claims_cut) = keep_claims(&found.claims, &found.scopes);
     Ok(Principal {
         tenant,
         user,
@@ -125,7 +121,10 @@ fn adopt(found: &principal::Principal) -> Result<Principal, Error> {
         credential: Credential::Token {
             id: found.token_id.as_deref().and_then(token_id),
             issued_at: found.issued_at_ms.map(UnixMs),
+            claims,
+            claims_cut,
         },
+        network: Network::default(),
     })
 }
 

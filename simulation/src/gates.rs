@@ -31,6 +31,7 @@ fn activation(tenant: &str, revision: &str, scale: Scale) -> Call {
         schedules,
         by: "admin".into(),
         act: None,
+        secrets: Vec::new(),
     }
 }
 
@@ -88,7 +89,7 @@ impl World {
 
     /// Carries out what a turn of a gate wants done; or loses it, where the gate dies first.
     fn tell(&mut self, gate: usize, effects: Vec<Effect>, dies: bool) -> Check {
-        let lasting = |effect: &Effect| !matches!(effect, Effect::Refresh { .. });
+        let lasting = |effect: &Effect| !matches!(effect, Effect::Refresh { .. } | Effect::Archive);
         if effects.iter().any(lasting) && !self.gates[gate].armed {
             // The alarm is set with the rows.
             self.gates[gate].armed = true;
@@ -113,6 +114,8 @@ impl World {
                     let at = first + usize::from(shard.0);
                     self.call_jobs(at, calls::Call::Grow(growth), From::Grow { gate, step, shard })?;
                 }
+                // No history is long enough for an entry to be due.
+                Effect::Archive => {}
             }
         }
         Ok(())

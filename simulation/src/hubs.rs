@@ -169,6 +169,7 @@ impl World {
                     random: &mut random,
                 },
                 principal,
+                None,
             )
             .map_err(|error| error.to_string())?;
         self.sockets[socket].id = Some(id.clone());
@@ -479,6 +480,7 @@ impl World {
                 return Err(format!("a client is no worker: {effect:?}"));
             }
             Effect::Authenticate { .. } => return Err("a client has one token".into()),
+            Effect::TellRefused { .. } => {}
             Effect::Ask { ask } => return Err(format!("a composition without limits asks for room: {ask:?}")),
             Effect::Answer { to, reply } => {
                 let Some((client, http)) = self.hubs[hub].http.remove(&to) else {

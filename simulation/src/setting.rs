@@ -307,6 +307,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
             operation: "o".into(),
             mode,
             policy,
+            policies: Vec::new(),
             admission: Default::default(),
             queue: queue.rules_of(&name),
             once: OnceRules {
@@ -335,6 +336,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
         schedules: Vec::new(),
         revision: Revision::parse(revision).expect("a revision"),
         scale,
+        connections_per_user: None,
         actions,
         patterns: BTreeMap::new(),
     }

@@ -189,6 +189,8 @@ impl Server {
             .args((self.kind == Kind::Faulty).then_some("--faults"))
             .current_dir(root)
             .env("TIDEGATE_LOOPBACK_ENDPOINTS", "allow")
+            .env("TIDEGATE_AUDIT_ENTRIES", "100")
+            .env("TIDEGATE_TEMPLATES", templates().to_string())
             .env_remove("TIDEGATE_ISSUERS")
             .env_remove("TIDEGATE_DEPLOYMENT_KEY")
             .stdin(Stdio::null())
@@ -277,6 +279,17 @@ impl Server {
         self.run();
     }
 
+    /// The same as another deployment would be: with `key` for the deployment's key, and `before` for the one before it.
+    pub fn start_again_with(&self, key: &str, before: Option<&str>) {
+        write_vars_with(&self.state.path().join("vars"), key, before, &[]);
+        self.run();
+    }
+
+    /// Where its state and its log are.
+    pub fn files(&self) -> &Path {
+        self.state.path()
+    }
+
     /// Evicts one object, keeping its sockets as the platform does when an object falls asleep; first waits for the calls
     /// that it has under way, as the platform does. `false` where it is asleep already.
     ///
@@ -362,6 +375,11 @@ impl Server {
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
+    /// Where its state lies, as miniflare writes it.
+    pub fn state(&self) -> PathBuf {
+        self.state.path().join("state")
+    }
+
     /// The last lines of its log.
     pub fn log_tail(&self) -> String {
         self.log.tail()
@@ -434,10 +452,34 @@ fn root() -> &'static Path {
         .expect("this crate lies in the repository")
 }
 
+/// What tenants can be created from: one template that is good, and one that is not.
+fn templates() -> Value {
+    json!({
+        "free": {
+            "tidegate": 1,
+            "patterns": { "core": { "use": "core" } },
+            "actions": { "hello": { "run": "core.echo", "mode": "sync" } },
+        },
+        "broken": {
+            "tidegate": 1,
+            "patterns": { "core": { "use": "core" } },
+            "actions": { "x": { "run": "core.eccho", "mode": "sync" } },
+        },
+    })
+}
+
 fn write_vars(path: &Path, issuers: &[Value]) {
-    let key = "dGVzdHMtb25seS1kZXBsb3ltZW50LWtleS0zMmJ5dGU";
+    write_vars_with(path, DEPLOYMENT_KEY, None, issuers);
+}
+
+/// The key of a deployment that is given no other.
+pub const DEPLOYMENT_KEY: &str = "dGVzdHMtb25seS1kZXBsb3ltZW50LWtleS0zMmJ5dGU";
+
+fn write_vars_with(path: &Path, key: &str, before: Option<&str>, issuers: &[Value]) {
+    let before = before.map(|key| format!("TIDEGATE_PREVIOUS_DEPLOYMENT_KEY='{key}'\n"));
     let vars = format!(
-        "TIDEGATE_DEPLOYMENT_KEY='{key}'\nTIDEGATE_ISSUERS='{}'\n",
+        "TIDEGATE_DEPLOYMENT_KEY='{key}'\n{}TIDEGATE_ISSUERS='{}'\n",
+        before.unwrap_or_default(),
         token::issuers(issuers)
     );
     fs::write(path, vars).expect("the state directory can be written to");

@@ -54,7 +54,7 @@ impl Socket {
     /// Connects to `path` (usually `/v1/connect`) on 127.0.0.1 with these headers.
     ///
     /// # Panics
-    /// Where there is no server, or no `welcome` comes.
+    /// Where there is no server, or neither `welcome` nor `goodbye` comes.
     pub fn connect(
         port: u16,
         path: &str,
@@ -93,7 +93,7 @@ impl Socket {
             welcome: Value::Null,
             subprotocol: subprotocol.and_then(|value| value.to_str().ok()).map(str::to_owned),
         };
-        connected.welcome = connected.frame(|frame| frame["type"] == "welcome");
+        connected.welcome = connected.frame(|frame| frame["type"] == "welcome" || frame["type"] == "goodbye");
         Ok(connected)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::history::Observer;
-use crate::http::Client;
+use crate::http::{Answer, Client};
 use crate::server::Server;
 use crate::socket::Socket;
 use crate::upstream::Upstream;
@@ -90,16 +90,16 @@ impl Tenant {
     /// # Panics
     /// Where it is refused.
     pub fn put_composition(&self, document: &Value) {
-        let admin = self.client_with("admin", "admin");
-        let headers = [("content-type", "application/json")];
-        let answer = admin.send(
-            "PUT",
-            "/v1/admin/composition",
-            &headers,
-            document.to_string().as_bytes(),
-        );
-        let activated = answer.json(200);
+        let activated = self.try_composition(document).json(200);
         assert!(activated["revision"].is_string(), "{activated}");
+    }
+
+    /// What an administrator is answered who puts `document`.
+    pub fn try_composition(&self, document: &Value) -> Answer {
+        let headers = [("content-type", "application/json")];
+        let body = document.to_string();
+        self.client_with("admin", "admin")
+            .send("PUT", "/v1/admin/composition", &headers, body.as_bytes())
     }
 
     /// The names of the tenant's objects, each with its class.

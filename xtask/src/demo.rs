@@ -124,19 +124,25 @@ pub fn introduce(project: &Project, url: &str) -> Result<()> {
     Ok(())
 }
 
-fn build_cli(project: &Project) -> Result<()> {
+/// Builds the `tidegate` command.
+pub fn build_cli(project: &Project) -> Result<()> {
     run(cargo(project).args(["build", "--package", "tidegate-cli"]), "")
         .context("the `tidegate` command does not build")
 }
 
 /// Writes `.tidegate/cli.json`, so that `tidegate` needs no flags here, and returns the token in it.
 fn configure_cli(project: &Project, url: &str) -> Result<String> {
-    let minted = output(&mut tidegate(project, &["token", "--tenant", TENANT, "--user", USER]));
-    let token = minted.context("`tidegate token` failed; delete .dev.vars to get a fresh key to sign with")?;
+    let token = mint(project, &["--tenant", TENANT, "--user", USER])?;
     fs::create_dir_all(project.root.join(".tidegate"))?;
     let config = json!({ "url": url, "token": token });
     secrets::write_private(&project.root.join(".tidegate/cli.json"), &format!("{config:#}\n"))?;
     Ok(token)
+}
+
+/// A development token for whom `arguments` say.
+pub fn mint(project: &Project, arguments: &[&str]) -> Result<String> {
+    let minted = output(tidegate(project, &["token"]).args(arguments));
+    minted.context("`tidegate token` failed; delete .dev.vars to get a fresh key to sign with")
 }
 
 fn tidegate_program(project: &Project) -> PathBuf {
@@ -145,7 +151,8 @@ fn tidegate_program(project: &Project) -> PathBuf {
         .join(format!("debug/tidegate{}", std::env::consts::EXE_SUFFIX))
 }
 
-fn tidegate(project: &Project, arguments: &[&str]) -> Command {
+/// The `tidegate` command, meaning nobody's deployment.
+pub fn tidegate(project: &Project, arguments: &[&str]) -> Command {
     let mut tidegate = command(project, tidegate_program(project));
     // What the demo has just written to .tidegate/cli.json is meant, not a deployment of the person who runs it.
     tidegate

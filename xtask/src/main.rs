@@ -12,14 +12,16 @@ mod demo;
 mod fingerprint;
 mod fuzz;
 mod gates;
-mod names;
 mod openapi;
+mod order;
 mod process;
 mod project;
+mod schemathesis;
 mod secrets;
 mod serve;
 mod test;
 mod toolchain;
+mod wasm;
 
 use std::env;
 use std::process::ExitCode;

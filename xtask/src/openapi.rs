@@ -11,9 +11,11 @@ mod idempotency;
 mod limits;
 mod operation;
 mod operations;
+mod policies;
 mod problems;
 mod queue;
 mod schemas;
+mod secrets;
 mod upstreams;
 mod workers;
 

@@ -12,7 +12,7 @@ use crate::bundle::{self, Kind};
 use crate::process::{self, output, path_with_npm, run, say};
 use crate::project::Project;
 use crate::toolchain::{self, WASM};
-use crate::{bench, data, gates, openapi};
+use crate::{bench, data, gates, openapi, schemathesis};
 
 /// The version of cargo-deny that reads deny.toml.
 const CARGO_DENY_VERSION: &str = "0.20.2";
@@ -42,6 +42,12 @@ const STEPS: &[Step] = &[
     ("deploy", "wrangler accepts it (dry run)", false, deploy),
     ("e2e", "end to end, on workerd", true, end_to_end),
     ("rows", "rows written per job", true, rows),
+    (
+        "schemathesis",
+        "generated requests against the description of the API",
+        false,
+        generated,
+    ),
     (
         "licences",
         "licences, sources and advisories of dependencies",
@@ -121,7 +127,7 @@ fn report(rows: &[Row]) -> Result<()> {
             Ok(Outcome::Skipped(note)) => ("skipped", note.clone()),
             Err(error) => ("FAILED", format!("{error:#}")),
         };
-        println!("{name:<10} {word:<8} {:>7.1} s  {note}", took.as_secs_f32());
+        println!("{name:<12} {word:<8} {:>7.1} s  {note}", took.as_secs_f32());
     }
     let total: Duration = rows.iter().map(|row| row.took).sum();
     let failed: Vec<_> = rows
@@ -260,6 +266,11 @@ fn rows(on: &Run) -> Result<Outcome> {
     bundle::build(on.project, on.kind)?;
     bench::rows(on.project, on.kind)?;
     passed()
+}
+
+fn generated(on: &Run) -> Result<Outcome> {
+    bundle::build(on.project, on.kind)?;
+    schemathesis::check(on.project, on.kind).map(Outcome::Passed)
 }
 
 fn licences(on: &Run) -> Result<Outcome> {

@@ -1,6 +1,9 @@
 //! `tidegate audit`: who changed what by hand.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tidegate_protocol::chain::Head;
 use tidegate_sdk::Client;
 use tidegate_sdk::http::{AuditEntry, AuditFilter};
 
@@ -9,8 +12,12 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Output, tame};
 
-/// Shows a page of the audit trail, a line for each entry.
+/// How often a follower asks for what is new.
+const POLL: Duration = Duration::from_secs(2);
+
+/// Shows a page of the audit trail, a line for each entry; or follows it.
 pub async fn audit(client: &Client, asked: Audit, output: Output) -> Result<Exit, Failure> {
+    let follow = asked.follow;
     let filter = AuditFilter {
         what: asked.what,
         user: asked.user,
@@ -18,7 +25,14 @@ pub async fn audit(client: &Client, asked: Audit, output: Output) -> Result<Exit
         to: asked.to,
         limit: asked.limit,
         cursor: asked.cursor,
+        after: asked.after,
     };
+    if follow {
+        return tokio::select! {
+            ended = show_what_comes(client, filter, output) => ended,
+            _ = tokio::signal::ctrl_c() => Ok(Exit::Detached),
+        };
+    }
     let page = client.http().audit(&filter).await?;
     if output.is_json() {
         for entry in &page.entries {
@@ -36,9 +50,54 @@ pub async fn audit(client: &Client, asked: Audit, output: Output) -> Result<Exit
         output.print(&tame(&line(entry)));
     }
     if let Some(cursor) = &page.cursor {
-        output.say(&format!("More: --cursor {}", tame(cursor)));
+        let option = if asked.after.is_some() { "--after" } else { "--cursor" };
+        output.say(&format!("More: {option} {}", tame(cursor)));
     }
     Ok(Exit::Succeeded)
+}
+
+/// Asks for what is new again and again. Every entry is shown once, oldest first.
+async fn show_what_comes(client: &Client, mut filter: AuditFilter, output: Output) -> Result<Exit, Failure> {
+    let mut after = match filter.after {
+        Some(after) => after,
+        None => newest(client).await?,
+    };
+    loop {
+        // What is filtered out is not looked at again: the head was read in the same turn as the page.
+        filter.after = Some(after);
+        let page = client.http().audit(&filter).await?;
+        for entry in &page.entries {
+            if output.is_json() {
+                output.event("audit", entry);
+            } else {
+                output.print(&tame(&line(entry)));
+            }
+        }
+        let last = page.entries.last().and_then(|entry| entry.seq);
+        after = if page.cursor.is_some() {
+            last.unwrap_or(after)
+        } else {
+            let head = page.head.as_deref().and_then(Head::parse);
+            tokio::time::sleep(POLL).await;
+            head.map(|head| head.seq).or(last).unwrap_or(after)
+        };
+    }
+}
+
+async fn newest(client: &Client) -> Result<u64, Failure> {
+    let filter = AuditFilter {
+        limit: Some(1),
+        ..AuditFilter::default()
+    };
+    let page = client.http().audit(&filter).await?;
+    let head = page.head.as_deref().and_then(Head::parse);
+    let head = head.ok_or_else(|| {
+        Failure::new(
+            Exit::Failed,
+            "The server is too old to be followed: it tells of no head.",
+        )
+    })?;
+    Ok(head.seq)
 }
 
 fn line(entry: &AuditEntry) -> String {

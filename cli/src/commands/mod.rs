@@ -1,6 +1,8 @@
 //! One module for each command.
 
+pub mod access;
 pub mod audit;
+pub mod audit_verify;
 pub mod batch;
 pub mod batches;
 pub mod call;
@@ -10,8 +12,11 @@ pub mod job;
 pub mod letters;
 pub mod limits;
 pub mod objects;
+pub mod policy;
 pub mod queue;
 pub mod schedules;
+pub mod secrets;
+pub mod tenant;
 pub mod token;
 pub mod upstreams;
 pub mod worker;

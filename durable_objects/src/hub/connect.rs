@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use tidegate_engine::database::migrate;
 use tidegate_engine::hub::Moment;
 use tidegate_engine::hub::tickets::{self, Spent};
 use tidegate_protocol::calls::hub::Reply;
@@ -12,7 +11,8 @@ use tidegate_protocol::{Error, ErrorCode, envelope};
 use worker::{Request, Response, Result, WebSocketPair};
 
 use super::{Shell, TICKET_HEADER};
-use crate::platform::{log_error, now, random};
+use crate::platform::{now, random};
+use crate::sql::ObjectDatabase;
 
 /// The response to an upgrade that is refused.
 fn refusal(error: Error) -> Result<Response> {
@@ -26,9 +26,10 @@ impl Shell {
     /// Accepts the socket of a principal that the Worker verified.
     pub(super) async fn connect(self: &Rc<Self>, request: &Request) -> Result<Response> {
         // A hub that does not know yet who may not come in lets nobody in, and spends no ticket.
-        if let Err(error) = self.active().await {
-            return refusal(error);
-        }
+        let per_user = match self.active().await {
+            Ok(known) => known.plan.connections_per_user,
+            Err(error) => return refusal(error),
+        };
         let principal = match self.principal(request) {
             Ok(principal) => principal,
             Err(error) => return refusal(error),
@@ -40,7 +41,7 @@ impl Shell {
                 now: now(),
                 random: &mut chance,
             };
-            self.memory.borrow_mut().open(&mut moment, principal)
+            self.memory.borrow_mut().open(&mut moment, principal, per_user)
         };
         let (connection, effects) = match opened {
             Ok(opened) => opened,
@@ -84,25 +85,14 @@ impl Shell {
 
     /// Spends a ticket: the first to come with it passes.
     pub(super) fn spend(&self, ticket: &str) -> core::result::Result<(), Error> {
-        let turn = self.db.transaction(|db| {
-            if !self.migrated.get() {
-                migrate(db, tickets::STEPS)?;
-            }
-            tickets::spend(db, now(), ticket)
-        });
-        match turn {
-            Ok(spent) => {
-                self.migrated.set(true);
-                match spent {
-                    Spent::Now => Ok(()),
-                    Spent::Before => Err(Error::new(
-                        ErrorCode::Unauthorized,
-                        "The ticket was used already: it is good once.",
-                    )),
-                }
-            }
-            Err(error) => {
-                log_error("a ticket", error);
+        let turn = |db: &ObjectDatabase| tickets::spend(db, now(), ticket);
+        match self.db.migrated(&self.migrated, tickets::STEPS, turn) {
+            Ok(Spent::Now) => Ok(()),
+            Ok(Spent::Before) => Err(Error::new(
+                ErrorCode::Unauthorized,
+                "The ticket was used already: it is good once.",
+            )),
+            Err(_) => {
                 Err(Error::new(ErrorCode::Unavailable, "The ticket cannot be checked right now.").retry_after(1000))
             }
         }

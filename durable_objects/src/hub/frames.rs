@@ -115,6 +115,7 @@ impl Shell {
                 } => self.attempt(to, request_id, attempt_token, *said),
                 Effect::Authenticate { to, request_id, token } => self.authenticate(to, request_id, token),
                 Effect::Ask { ask } => self.ask_gate(ask),
+                Effect::TellRefused { refused } => self.tell_refused(refused),
                 Effect::Answer { to, reply } => {
                     if let Some(sender) = self.asking.borrow_mut().remove(&to) {
                         // Whoever no longer listens has gone.

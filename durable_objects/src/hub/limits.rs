@@ -5,6 +5,7 @@ use std::rc::Rc;
 use tidegate_engine::admission::LOOK_MS;
 use tidegate_protocol::calls::admission::{Ask, Decided};
 use tidegate_protocol::calls::tenant;
+use tidegate_protocol::http::AuditRefusal;
 use tidegate_protocol::{Error, ErrorCode};
 
 use super::Shell;
@@ -59,6 +60,16 @@ impl Shell {
                 }
             }
             shell.looks.set(false);
+        });
+    }
+
+    /// Tells the gate what was refused here.
+    pub(super) fn tell_refused(self: &Rc<Self>, refused: Vec<AuditRefusal>) {
+        let shell = self.clone();
+        beside(&self.state, async move {
+            if let Err(error) = shell.gate(&tenant::Call::Refused { refused }).await {
+                log_error("the gate was not told of refusals", error);
+            }
         });
     }
 }

@@ -18,9 +18,10 @@ use futures_channel::oneshot;
 use js_sys::Uint8Array;
 use tidegate_engine::hub::{CallId, HttpId, Hub as Memory, batch_part_max};
 use tidegate_protocol::calls::Answered;
+use tidegate_protocol::calls::directory::Erased;
 use tidegate_protocol::calls::hub::{Call, Reply};
 use tidegate_protocol::calls::jobs;
-use tidegate_protocol::frames::{PING, PONG};
+use tidegate_protocol::frames::{CloseCode, PING, PONG};
 use tidegate_protocol::ids::{ConnectionId, HubIndex, ObjectName, ShardIndex, TenantId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
@@ -29,6 +30,7 @@ use worker::{DurableObject, Env, Request, Response, Result, State, WebSocket, du
 
 use self::active::Known;
 use crate::company::company;
+use crate::erase;
 use crate::outbox::Outbox;
 use crate::platform::now;
 use crate::remote;
@@ -151,6 +153,13 @@ impl Hub {
         })
     }
 
+    /// The tenant is erased.
+    pub fn erase(&self, call: &Uint8Array) -> core::result::Result<JsValue, JsValue> {
+        let shell = self.shell.0.clone();
+        let name = shell.name.clone().map(|(tenant, index)| ObjectName::Hub(tenant, index));
+        remote::respond_erased(call, name.as_ref(), Box::pin(async move { shell.erase().await }))
+    }
+
     /// A frame came on a socket. What it needs beyond this turn is waited for beside it.
     #[wasm_bindgen(js_name = webSocketMessage)]
     pub fn on_message(&self, socket: web_sys::WebSocket, message: &JsValue) {
@@ -189,6 +198,9 @@ fn busy() -> Error {
 
 impl Shell {
     async fn answer(self: &Rc<Self>, call: Call) -> core::result::Result<Reply, Error> {
+        if let Some((tenant, _)) = &self.name {
+            call.check(tenant)?;
+        }
         match call {
             Call::Deliver { deliveries } => {
                 let (effects, not_followed) = self.memory.borrow_mut().deliver(now(), deliveries);
@@ -259,6 +271,27 @@ impl Shell {
                 answered(receiver).await
             }
         }
+    }
+
+    /// Forgets everything, in memory and in rows. What is under way comes to its end, and nobody hears of that.
+    async fn erase(&self) -> core::result::Result<Erased, Error> {
+        let index = self.name.as_ref().map_or(HubIndex(0), |(_, index)| *index);
+        let busy = {
+            let mut memory = self.memory.borrow_mut();
+            let busy = !memory.is_idle();
+            *memory = Memory::new(index);
+            busy
+        };
+        for socket in self.state.get_websockets() {
+            // One that is closing already needs no other reason.
+            let _closing = socket.close(Some(CloseCode::TenantSuspended.number()), Some("the tenant is erased"));
+        }
+        self.asking.borrow_mut().clear();
+        self.held.borrow_mut().clear();
+        self.known.borrow_mut().take();
+        self.migrated.set(false);
+        self.alarm.set(None);
+        erase::everything(&self.state, &self.db, busy).await
     }
 
     /// A number for a caller over HTTP, and where its answer will come.

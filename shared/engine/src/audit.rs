@@ -2,31 +2,34 @@
 //!
 //! Objects of the job queue write what is done in them into an outbox, in the turn in which they do it, and tell the gate
 //! until it has confirmed it. Each numbers its entries from one up and tells them in order, so that here one number for
-//! each object is enough to know what was taken down already. An act that takes several objects, as a bulk redrive does,
-//! is one entry: its parts find each other by the request, and add up.
+//! each object is enough to know what was taken down already.
+//!
+//! What is taken down is never changed: each entry is chained to the one before by its hash
+//! ([`tidegate_protocol::chain`]). An act that takes several objects, as a bulk redrive does, is an entry for each part, of
+//! which all but the first say whose part they are; a [`page`](list) adds them up. The oldest entries are stored elsewhere
+//! before they are deleted ([`archive`]).
 //!
 //! An act that changes nothing leaves no entry, nor does one that is refused.
 
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
+pub mod archive;
+mod page;
+pub mod refusals;
 
+use alloc::string::{String, ToString};
+
+use serde_json::Value as Json;
 use tidegate_protocol::calls::Caller;
-use tidegate_protocol::calls::tenant::{AuditQuery, Recorded};
+use tidegate_protocol::calls::tenant::Recorded;
+use tidegate_protocol::chain::{self, Hash, Head};
 use tidegate_protocol::event::JsonText;
-use tidegate_protocol::http::{AuditEntry, AuditPage, AuditTarget, AuditWhat};
+use tidegate_protocol::http::{AuditEntry, AuditTarget, AuditWhat};
 use tidegate_protocol::ids::ShardIndex;
 use tidegate_protocol::time::UnixMs;
 
-use crate::database::{Database, DatabaseError, Value};
+pub use archive::{ENTRIES_MAX, ENTRIES_MIN, KEPT_MS, Segment};
+pub use page::{PAGE_MAX, list};
 
-/// Entries kept of a tenant. Some 300 bytes each, 2 KiB at most.
-pub const ENTRIES_MAX: u64 = 20_000;
-/// How long an entry is kept. Milliseconds: 400 days.
-pub const KEPT_MS: u64 = 400 * 86_400_000;
-/// Entries deleted in one turn at most.
-pub const SWEPT_MAX: u64 = 100;
-/// Entries of one page at most.
-pub const PAGE_MAX: u32 = 200;
+use crate::database::{Database, DatabaseError, Value};
 
 /// The number that stands for the gate among the sources of entries. No object of the job queue has it.
 const GATE: u16 = u16::MAX;
@@ -48,6 +51,19 @@ pub const TRAIL: &[&str] = &[
     CREATE TABLE audit_heard (source INTEGER PRIMARY KEY, number INTEGER NOT NULL) STRICT",
 ];
 
+/// What came with the chain. An entry of before it has no hash. `part_of` is the number of the first part of the same act;
+/// `previous` is kept beside `hash`, so that an entry can be checked by itself, and shown without the one before.
+pub const CHAIN: &[&str] = &[
+    "-- audit::schema
+    ALTER TABLE audit ADD COLUMN part_of INTEGER",
+    "-- audit::schema
+    ALTER TABLE audit ADD COLUMN previous TEXT",
+    "-- audit::schema
+    ALTER TABLE audit ADD COLUMN hash TEXT",
+    "-- audit::schema
+    CREATE TABLE audit_archived (id INTEGER PRIMARY KEY CHECK (id = 1), seq INTEGER NOT NULL, hash TEXT NOT NULL) STRICT",
+];
+
 /// Takes down what an object of the job queue tells. What it told before changes nothing.
 ///
 /// Errors: the database's.
@@ -56,7 +72,7 @@ pub fn record(db: &impl Database, now: UnixMs, source: ShardIndex, entries: &[Re
     let mut last = heard;
     for told in entries {
         if told.number > last {
-            take_down(db, now, told.entry.as_str())?;
+            take_down(db, now, &told.entry)?;
             last = told.number;
         }
     }
@@ -68,7 +84,7 @@ pub fn record(db: &impl Database, now: UnixMs, source: ShardIndex, entries: &[Re
             &[Value::Number(source.0.into()), Value::Number(last)],
         )?;
     }
-    sweep(db, now)
+    Ok(())
 }
 
 /// Takes down what `caller` did with the gate itself.
@@ -81,73 +97,8 @@ pub fn note(
     what: AuditWhat,
     target: AuditTarget,
 ) -> Result<(), DatabaseError> {
-    let entry = AuditEntry::new(caller, now, GATE, last(db)? + 1, what, target);
-    insert(db, &entry, written(&entry)?.as_str())?;
-    sweep(db, now)
-}
-
-/// A page of the trail, newest first. What is older than [`KEPT_MS`] is not shown, whether it is deleted already or not.
-///
-/// Errors: the database's.
-pub fn list(db: &impl Database, now: UnixMs, query: &AuditQuery) -> Result<AuditPage, DatabaseError> {
-    let limit = u64::from(query.limit.clamp(1, PAGE_MAX));
-    let oldest = UnixMs(now.0.saturating_sub(KEPT_MS));
-    let optional = |text: Option<&str>| text.map_or(Value::Null, |_| Value::Number(1));
-    let (what, user) = (
-        query.what.as_deref(),
-        query.user.as_ref().map(tidegate_protocol::ids::UserId::as_str),
-    );
-    let rows = db.run(
-        "-- audit::list
-        SELECT seq, entry FROM audit
-        WHERE seq < CAST(?1 AS INTEGER) AND at >= CAST(?2 AS INTEGER) AND at < CAST(?3 AS INTEGER)
-            AND (?4 IS NULL OR what = ?5) AND (?6 IS NULL OR user = ?7)
-        ORDER BY seq DESC LIMIT CAST(?8 AS INTEGER)",
-        &[
-            Value::Number(query.below.unwrap_or(NUMBERS_END)),
-            Value::Number(query.from.unwrap_or(oldest).max(oldest).0),
-            Value::Number(query.to.map_or(NUMBERS_END, |to| to.0)),
-            optional(what),
-            Value::Text(what.unwrap_or_default()),
-            optional(user),
-            Value::Text(user.unwrap_or_default()),
-            Value::Number(limit + 1),
-        ],
-    )?;
-    let full = u64::try_from(rows.len()).unwrap_or(u64::MAX) > limit;
-    let mut page = AuditPage {
-        entries: Vec::with_capacity(rows.len()),
-        cursor: None,
-    };
-    let mut below = 0;
-    for mut row in rows.into_iter().take(usize::try_from(limit).unwrap_or(usize::MAX)) {
-        below = row.number()?;
-        page.entries.extend(JsonText::parse(&row.text()?));
-    }
-    page.cursor = full.then(|| below.to_string());
-    Ok(page)
-}
-
-/// Above every number that a row takes.
-const NUMBERS_END: u64 = (1 << 53) - 1;
-
-/// Deletes the oldest entries that are too many or too old, a bounded number at a time.
-///
-/// Errors: the database's.
-pub fn sweep(db: &impl Database, now: UnixMs) -> Result<(), DatabaseError> {
-    let newest = last(db)?;
-    db.run(
-        "-- audit::sweep
-        DELETE FROM audit WHERE seq IN (
-            SELECT seq FROM (SELECT seq, at FROM audit ORDER BY seq LIMIT CAST(?1 AS INTEGER))
-            WHERE seq <= CAST(?2 AS INTEGER) OR at < CAST(?3 AS INTEGER))",
-        &[
-            Value::Number(SWEPT_MAX),
-            Value::Number(newest.saturating_sub(ENTRIES_MAX)),
-            Value::Number(now.0.saturating_sub(KEPT_MS)),
-        ],
-    )?;
-    Ok(())
+    let entry = AuditEntry::new(caller, now, GATE, head(db)?.seq.saturating_add(1), what, target);
+    take_down(db, now, &written(&entry)?)
 }
 
 /// The number of the last entry that an object told; 0 where it told none.
@@ -160,87 +111,74 @@ fn heard(db: &impl Database, source: ShardIndex) -> Result<u64, DatabaseError> {
     rows.into_iter().next().map_or(Ok(0), |mut row| row.number())
 }
 
-/// The number of the newest entry; 0 where there is none.
-fn last(db: &impl Database) -> Result<u64, DatabaseError> {
-    let rows = db.run("-- audit::last\nSELECT max(seq) FROM audit", &[])?;
-    let last = rows.into_iter().next().map(|mut row| row.optional_number());
-    Ok(last.transpose()?.flatten().unwrap_or(0))
-}
-
-fn take_down(db: &impl Database, now: UnixMs, text: &str) -> Result<(), DatabaseError> {
-    let Some(entry) = read(text) else {
-        // Told by newer code than this: kept as it is, so that nothing behind it waits.
-        return insert_row(db, now, ("", ""), None, text);
-    };
-    if let Some(known) = first_part(db, &entry)? {
-        let (seq, mut first) = known;
-        first.take_part(entry);
-        db.run(
-            "-- audit::take_part
-            UPDATE audit SET entry = ? WHERE seq = CAST(? AS INTEGER)",
-            &[Value::Text(written(&first)?.as_str()), Value::Number(seq)],
-        )?;
-        return Ok(());
-    }
-    insert(db, &entry, text)
-}
-
-/// The entry that another part of the same act has made.
-fn first_part(db: &impl Database, part: &AuditEntry) -> Result<Option<(u64, AuditEntry)>, DatabaseError> {
-    let Some(request) = part.request_id.as_ref().filter(|_| part.what.has_parts()) else {
-        return Ok(None);
-    };
+/// The newest entry: what the next one is chained to. Read from its row, so that an entry costs no row beside its own.
+fn head(db: &impl Database) -> Result<Head, DatabaseError> {
     let rows = db.run(
-        "-- audit::first_part
-        SELECT seq, entry FROM audit WHERE request = ?",
-        &[Value::Text(request.as_str())],
+        "-- audit::head
+        SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1",
+        &[],
     )?;
-    for mut row in rows {
-        let seq = row.number()?;
-        let entry = read(&row.text()?);
-        if let Some(entry) = entry.filter(|entry| entry.what == part.what && entry.who == part.who) {
-            return Ok(Some((seq, entry)));
-        }
+    match rows.into_iter().next() {
+        Some(mut row) => read_head(row.number()?, row.optional_text()?),
+        None => Ok(archive::checkpoint(db)?.unwrap_or(Head::unchained(0))),
     }
-    Ok(None)
 }
 
-fn insert(db: &impl Database, entry: &AuditEntry, text: &str) -> Result<(), DatabaseError> {
-    let request = entry.request_id.as_ref().filter(|_| entry.what.has_parts());
-    let request = request.map(tidegate_protocol::ids::RequestId::as_str);
-    insert_row(
-        db,
-        entry.at,
-        (entry.what.as_str(), entry.who.user.as_str()),
-        request,
-        text,
-    )
+/// An entry as a head. One without a hash is of before the chain, or of older code.
+fn read_head(seq: u64, hash: Option<String>) -> Result<Head, DatabaseError> {
+    let Some(hash) = hash else {
+        return Ok(Head::unchained(seq));
+    };
+    let hash = Hash::parse(&hash).ok_or_else(|| DatabaseError::new("a hash of the audit trail cannot be read"))?;
+    Ok(Head { seq, hash })
 }
 
-fn insert_row(
-    db: &impl Database,
-    at: UnixMs,
-    (what, user): (&str, &str),
-    request: Option<&str>,
-    text: &str,
-) -> Result<(), DatabaseError> {
+/// Appends an entry, as it was told: also one of newer code than this, so that nothing behind it waits.
+fn take_down(db: &impl Database, now: UnixMs, told: &JsonText) -> Result<(), DatabaseError> {
+    let mut json: Json = serde_json::from_str(told.as_str()).unwrap_or_default();
+    let text_of = |json: &Json, name: &str| json.get(name).and_then(Json::as_str).map(String::from);
+    let what = text_of(&json, "what").unwrap_or_default();
+    let who = json.get("who").and_then(|who| text_of(who, "user")).unwrap_or_default();
+    let at = text_of(&json, "at").and_then(|at| UnixMs::parse(&at)).unwrap_or(now);
+    let has_parts = AuditWhat::parse(&what).is_some_and(AuditWhat::has_parts);
+    let request = text_of(&json, "request_id").filter(|_| has_parts);
+    let first = match &request {
+        Some(request) => first_part(db, request, &what, &who)?,
+        None => None,
+    };
+    if let (Some(first), Json::Object(members)) = (first, &mut json) {
+        members.insert(String::from("part_of"), first.into());
+    }
+    let text = chain::kept(&json);
+    let before = head(db)?;
+    let after = before.link(&text);
+    let (previous, hash) = (before.hash.to_string(), after.hash.to_string());
     db.run(
-        "-- audit::insert
-        INSERT INTO audit (at, what, user, request, entry) VALUES (?, ?, ?, ?, ?)",
+        "-- audit::take_down
+        INSERT INTO audit (seq, at, what, user, request, entry, part_of, previous, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         &[
+            Value::Number(after.seq),
             Value::Number(at.0),
-            Value::Text(what),
-            Value::Text(user),
-            request.map_or(Value::Null, Value::Text),
-            Value::Text(text),
+            Value::Text(&what),
+            Value::Text(&who),
+            request.as_deref().map_or(Value::Null, Value::Text),
+            Value::Text(&text),
+            Value::optional(first),
+            Value::Text(&previous),
+            Value::Text(&hash),
         ],
     )?;
     Ok(())
 }
 
-#[inline(never)]
-fn read(text: &str) -> Option<AuditEntry> {
-    serde_json::from_str(text).ok()
+/// The number of the entry that is the first part of the same act.
+fn first_part(db: &impl Database, request: &str, what: &str, user: &str) -> Result<Option<u64>, DatabaseError> {
+    let rows = db.run(
+        "-- audit::first_part
+        SELECT seq FROM audit WHERE request = ? AND part_of IS NULL AND what = ? AND user = ? ORDER BY seq LIMIT 1",
+        &[Value::Text(request), Value::Text(what), Value::Text(user)],
+    )?;
+    rows.into_iter().next().map(|mut row| row.number()).transpose()
 }
 
 /// An entry as it is kept, told and shown.

@@ -23,7 +23,7 @@ pub use schedules::{RETELL_MS, told, untold};
 
 use crate::access::Changed;
 use crate::database::{Database, DatabaseError, Row, Value};
-use crate::{access, admission, audit, idempotency, upstreams};
+use crate::{access, admission, audit, directory, idempotency, secrets, upstreams};
 
 /// The migrations, oldest first. A step is only ever appended.
 pub const STEPS: &[&[&str]] = &[
@@ -57,6 +57,9 @@ pub const STEPS: &[&[&str]] = &[
     access::TABLES,
     upstreams::BREAKERS,
     idempotency::KEYS,
+    audit::CHAIN,
+    secrets::SECRETS,
+    directory::ANNOUNCED,
 ];
 
 /// How the tenant came to be spread as it is, and how far a growth has got.
@@ -90,6 +93,9 @@ pub enum Effect {
         /// What it is told, by its own index.
         growth: Growth,
     },
+    /// Store the oldest entries of the audit trail elsewhere where they are [due](audit::archive::due), and delete them then.
+    /// Losing it is mended by the next entry.
+    Archive,
 }
 
 fn read(db: &impl Database) -> Result<Option<Description>, DatabaseError> {
@@ -176,13 +182,14 @@ pub fn handle(
             let mut description = current.unwrap_or_else(unspread);
             match access::change(db, now, change, &caller)? {
                 Err(refusal) => Ok((Err(refusal), Vec::new())),
-                Ok(Changed::Nothing(shown)) => Ok((Ok(Reply::Shown(shown)), Vec::new())),
+                Ok(Changed::Nothing(shown)) => Ok((Ok(Reply::Shown(shown)), alloc::vec![Effect::Archive])),
                 Ok(Changed::Access(shown)) => {
                     description.version += 1;
                     write(db, &description)?;
                     access::untold_of(db, description.version)?;
                     description.access = access::read(db)?;
-                    Ok((Ok(Reply::Shown(shown)), alloc::vec![Effect::TellAccess { description }]))
+                    let effects = alloc::vec![Effect::TellAccess { description }, Effect::Archive];
+                    Ok((Ok(Reply::Shown(shown)), effects))
                 }
             }
         }
@@ -195,7 +202,11 @@ pub fn handle(
             schedules,
             by,
             act,
+            secrets,
         } => {
+            if let Some(refusal) = secrets::missing(db, &secrets)? {
+                return Ok((Err(refusal), Vec::new()));
+            }
             // More shards are there once their objects are ready: until then the tenant is spread as it was.
             let (grows, scale) = match current.as_ref().filter(|current| is_spread(current)) {
                 None => (Vec::new(), scale),
@@ -233,7 +244,11 @@ pub fn handle(
             let refresh = Effect::Refresh {
                 description: description.clone(),
             };
-            let effects = core::iter::once(refresh).chain(untold(db)?).chain(grows).collect();
+            let effects = [Effect::Archive, refresh]
+                .into_iter()
+                .chain(grows)
+                .chain(untold(db)?)
+                .collect();
             Ok((Ok(Reply::Description(description)), effects))
         }
         Call::Document { revision } => {
@@ -250,7 +265,7 @@ pub fn handle(
         }
         Call::Record { shard, entries } => {
             audit::record(db, now, shard, &entries)?;
-            Ok((Ok(Reply::Recorded), Vec::new()))
+            Ok((Ok(Reply::Recorded), alloc::vec![Effect::Archive]))
         }
         Call::Audit(query) => {
             let page = JsonText::of(&audit::list(db, now, &query)?);
@@ -258,11 +273,16 @@ pub fn handle(
                 page.ok_or_else(|| Error::new(ErrorCode::InternalError, "The audit trail could not be written."));
             Ok((page.map(Reply::Audit), Vec::new()))
         }
+        call @ (Call::SetSecret { .. } | Call::DeleteSecret { .. }) => {
+            Ok((secrets::handle(db, now, call)?, alloc::vec![Effect::Archive]))
+        }
+        call @ (Call::ListSecrets { .. } | Call::Secrets { .. }) => Ok((secrets::handle(db, now, call)?, Vec::new())),
         // Decided by [`crate::admission::Gate`], [`access::identify`], [`crate::upstreams::Breakers`] and
         // [`idempotency::Keys`], which the object asks itself.
         Call::Admit(_)
         | Call::GiveBack { .. }
         | Call::Limits { .. }
+        | Call::Refused { .. }
         | Call::Identify { .. }
         | Call::Consult(_)
         | Call::Upstreams
@@ -275,6 +295,17 @@ pub fn handle(
     }
 }
 
+/// What the alarm of a gate is for: what was not confirmed is told again, and the trail is looked at.
+///
+/// Errors: the database's.
+pub fn unfinished(db: &impl Database) -> Result<Vec<Effect>, DatabaseError> {
+    let mut effects = ungrown(db)?;
+    effects.extend(untold(db)?);
+    effects.extend(untold_access(db)?);
+    effects.push(Effect::Archive);
+    Ok(effects)
+}
+
 /// What hubs have not confirmed that they heard of who may not come in any more.
 ///
 /// Errors: the database's.
@@ -283,6 +314,48 @@ pub fn untold_access(db: &impl Database) -> Result<Option<Effect>, DatabaseError
         return Ok(None);
     }
     Ok(read(db)?.map(|description| Effect::TellAccess { description }))
+}
+
+/// The directory knows the tenant, and its gate begins with this version. It is 0 for one that was never erased, which takes
+/// no row.
+///
+/// Errors: the database's.
+pub fn begin(db: &impl Database, version: u64) -> Result<(), DatabaseError> {
+    if version > 0 && read(db)?.is_none() {
+        write(db, &Description { version, ..unspread() })?;
+    }
+    directory::told(db, None)
+}
+
+/// What a gate that holds nothing answers, whose tenant the directory calls erased.
+///
+/// Errors: `CONFLICT` for a change of who may come in; `TENANT_SUSPENDED` for anything else that does more than ask.
+pub fn of_erased(call: &Call, erased_at: UnixMs, version: u64) -> Result<Reply, Error> {
+    match call {
+        Call::Since { .. } | Call::Describe => Ok(Reply::Description(erased(erased_at, version))),
+        Call::Access { .. } => {
+            let message = "The tenant is erased, or is being erased. When that has ended, it can be created again.";
+            Err(Error::new(ErrorCode::Conflict, message))
+        }
+        _ => {
+            let message = "The tenant is suspended. Its operator can say why.";
+            Err(Error::new(ErrorCode::TenantSuspended, message))
+        }
+    }
+}
+
+/// What is told of a tenant that was erased, by a gate that holds nothing: nobody comes in.
+fn erased(erased_at: UnixMs, version: u64) -> Description {
+    let access = Access {
+        suspended_at: Some(erased_at),
+        ..Access::default()
+    };
+    Description {
+        version,
+        scale: Scale::default(),
+        access,
+        ..unspread()
+    }
 }
 
 /// A tenant of which nobody has asked how it is spread. It may have API keys already.
@@ -316,7 +389,7 @@ fn or_first(db: &impl Database, current: Option<Description>) -> Result<Descript
     }
 }
 
-fn shown(text: Option<JsonText>) -> Result<Reply, Error> {
+pub(crate) fn shown(text: Option<JsonText>) -> Result<Reply, Error> {
     text.map(Reply::Shown)
         .ok_or_else(|| Error::new(ErrorCode::InternalError, "The answer could not be written."))
 }
@@ -377,6 +450,7 @@ mod tests {
                 schedules: Vec::new(),
                 by: "u".into(),
                 act: None,
+                secrets: Vec::new(),
             },
         )
         .unwrap()
@@ -393,6 +467,7 @@ mod tests {
             schedules: alloc::vec![schedule; count],
             by: "u".into(),
             act: None,
+            secrets: Vec::new(),
         };
         let (reply, effects) = handle(db, UnixMs(5), call).unwrap();
         reply.unwrap();
@@ -431,6 +506,7 @@ mod tests {
                 schedules: Vec::new(),
                 by: "u".into(),
                 act: None,
+                secrets: Vec::new(),
             };
             match handle(&db, UnixMs(5), call).unwrap().0 {
                 Ok(Reply::Description(description)) => description,

@@ -54,7 +54,8 @@ pub struct Claims {
     pub scopes: BTreeSet<String>,
     /// `jti`.
     pub token_id: Option<String>,
-    all: Map<String, Value>,
+    /// All of them.
+    pub all: Map<String, Value>,
 }
 
 impl Claims {

@@ -26,6 +26,7 @@ mod library;
 #[cfg(all(feature = "mint", not(target_arch = "wasm32")))]
 pub mod mint;
 pub mod principal;
+pub mod sealing;
 pub mod strict_json;
 pub mod ticket;
 pub mod webhook;

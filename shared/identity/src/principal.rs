@@ -4,6 +4,8 @@ use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use core::fmt;
 
+use serde_json::{Map, Value};
+
 use crate::error::Reason;
 
 /// Jurisdictions that a tenant's id can begin with, each followed by a dot.
@@ -91,6 +93,8 @@ pub struct Principal {
     pub token_id: Option<String>,
     /// Who issued the token.
     pub issuer: String,
+    /// Every claim of the token.
+    pub claims: Map<String, Value>,
 }
 
 /// Reads a scope list as OAuth 2.0 writes it (RFC 6749, section 3.3): names separated by single spaces.

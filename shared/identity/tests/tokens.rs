@@ -40,6 +40,18 @@ fn the_examples_of_the_rfcs_verify() {
             assert_eq!(token.unverified_payload(), b"Example of Ed25519 signing");
             continue;
         }
+        if token.unverified_payload().starts_with(b"It") {
+            // A sentence out of a novel: the signature holds, and there are no claims.
+            let checks = Checks {
+                issuer: "joe",
+                audiences: &[],
+                algorithms: &[algorithm],
+                leeway_seconds: 0,
+            };
+            let reason = jwt::verify(text, &checks, &keys, NOW_MS).unwrap_err().reason;
+            assert_eq!(reason, Reason::ClaimsMalformed, "{}", example["source"]);
+            continue;
+        }
         // The example's claims name no audience, which is the next thing to be missed once the time is right.
         let audiences = ["tidegate".to_string()];
         let checks = Checks {
@@ -52,6 +64,18 @@ fn the_examples_of_the_rfcs_verify() {
         assert_eq!(reason(1_300_819_379_999), Reason::AudienceMissing);
         assert_eq!(reason(1_300_819_380_000), Reason::Expired);
         assert_eq!(reason(NOW_MS), Reason::Expired);
+    }
+}
+
+/// Examples whose signatures hold, or that need none, and that are refused for what they are signed with.
+#[test]
+fn the_examples_of_other_algorithms_are_refused_for_their_algorithm() {
+    let examples: Vec<Value> = serde_json::from_str(include_str!("vectors/refused.json")).unwrap();
+    assert_eq!(examples.len(), 4);
+    for example in examples {
+        let text = example["token"].as_str().unwrap();
+        let reason = Token::read(text).map(|_| ()).unwrap_err().reason;
+        assert_eq!(reason.name(), example["reason"], "{}", example["source"]);
     }
 }
 

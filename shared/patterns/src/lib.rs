@@ -14,6 +14,8 @@ pub mod http;
 pub mod operation;
 pub mod pull;
 pub mod report;
+#[cfg(test)]
+mod testing;
 
 use alloc::boxed::Box;
 use alloc::format;

@@ -9,12 +9,13 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
+use core::fmt;
 
 use tidegate_engine::upstreams::Edge;
 use tidegate_protocol::calls::reporting::MetadataPatch;
 use tidegate_protocol::calls::upstreams::{Consult, Standing};
 use tidegate_protocol::event::{JsonText, Progress};
-use tidegate_protocol::ids::{ActionName, FencingToken, JobId, StreamName, TenantId, TraceParent, UserId};
+use tidegate_protocol::ids::{ActionName, FencingToken, JobId, SecretName, StreamName, TenantId, TraceParent, UserId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
@@ -108,6 +109,28 @@ pub trait Reader {
     ///
     /// Errors: `UNAVAILABLE` where the storage stops in the middle.
     async fn next(&mut self) -> Result<Option<Vec<u8>>, Error>;
+}
+
+/// The value of a secret. Its `Debug` form does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretValue(String);
+
+impl SecretValue {
+    /// A secret whose value is `text`.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The value itself, for whoever sends it.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretValue(…)")
+    }
 }
 
 /// A request to an upstream.
@@ -234,6 +257,13 @@ pub trait Context {
     /// Errors: `UNAVAILABLE` where the deployment has no key.
     fn callback(&self, _job: &Facts) -> Result<Option<Callback>, Error> {
         Ok(None)
+    }
+
+    /// The current values of secrets of the tenant, in the order of their names.
+    ///
+    /// Errors: `SECRET_UNUSABLE` for one that is not set or cannot be opened; `UNAVAILABLE` where nobody can be asked.
+    async fn secrets(&self, _names: &[SecretName]) -> Result<Vec<Rc<SecretValue>>, Error> {
+        Err(Error::new(ErrorCode::Unavailable, "There are no secrets here."))
     }
 
     /// The signature of a message to an endpoint of the tenant, after Standard Webhooks: of its id, the second it is sent

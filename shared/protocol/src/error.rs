@@ -12,6 +12,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
+use crate::ids::SecretName;
 
 /// Whether the same request may succeed later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +115,8 @@ error_codes! {
     InternalError = "INTERNAL_ERROR", 500, Later;
     /// The platform's queue gave up a job's doorbell. Only among the dead letters: no request is answered with it.
     DoorbellLost = "DOORBELL_LOST", 409, Never;
+    /// A secret that the action needs is not set, or cannot be used.
+    SecretUnusable = "SECRET_UNUSABLE", 500, Never;
 }
 
 /// A limit of time, as the details of a `TIMEOUT` name it.
@@ -225,6 +228,15 @@ impl Error {
         Self {
             details: faults,
             ..Self::new(ErrorCode::ValidationError, message)
+        }
+    }
+
+    /// A `SECRET_UNUSABLE` whose details name the secret, and never its value. `why` follows on its name.
+    pub fn secret_unusable(name: &SecretName, why: &str) -> Self {
+        let fault = Fault::new("/secret", "a secret of the tenant that can be used", name.as_str());
+        Self {
+            details: alloc::vec![fault],
+            ..Self::new(ErrorCode::SecretUnusable, format!("The secret `{name}` {why}."))
         }
     }
 

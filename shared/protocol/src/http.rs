@@ -7,6 +7,9 @@ mod batch;
 mod bulk;
 mod ended;
 mod idempotency;
+mod policies;
+mod secrets;
+mod tenants;
 mod upstreams;
 mod why;
 mod workers;
@@ -20,12 +23,14 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 pub use access::{
-    KeyList, KeyMade, KeyView, RevocationList, RevocationView, RevokeBody, RevokeWhom, TenantView, parse_new_key,
-    parse_rotation,
+    KeyList, KeyMade, KeyView, RevocationList, RevocationView, RevokeBody, RevokeWhom, parse_new_key, parse_rotation,
 };
 pub use attempts::{FinishBody, LeaseRenewed, ReportBody};
+#[cfg(feature = "schema")]
+pub use audit::ShownEntry;
 pub use audit::{
-    AUDIT_JOBS_MAX, AuditCounts, AuditEntry, AuditFilter, AuditOutcome, AuditPage, AuditTarget, AuditWhat, AuditWho,
+    AUDIT_JOBS_MAX, AuditCounts, AuditEntry, AuditFilter, AuditOutcome, AuditPage, AuditRefusal, AuditTarget,
+    AuditWhat, AuditWho,
 };
 pub use batch::{BatchAnswer, BatchFormat, BatchItem, BatchView, split_batch};
 pub use bulk::{
@@ -34,6 +39,9 @@ pub use bulk::{
 };
 pub use ended::{EndedJob, JobEnded};
 pub use idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, KEPT_BODY_BYTES_MAX, KeptAnswer, header_key};
+pub use policies::{PolicyDecision, PolicyExplanation, PolicyResult, PolicyTold};
+pub use secrets::{SECRET_BYTES_MAX, SecretBody, SecretList, SecretView};
+pub use tenants::{ErasureView, NewTenant, TenantAct, TenantPage, TenantState, TenantView, parse_confirmation};
 pub use upstreams::{BreakerChanged, BreakerView, UpstreamsView};
 pub use why::{Reason, SpreadWhy, Why};
 

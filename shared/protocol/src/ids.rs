@@ -64,8 +64,15 @@ fn is_action(text: &str) -> bool {
 }
 
 fn is_schedule(text: &str) -> bool {
-    text.len() <= 48
-        && text.starts_with(|c: char| c.is_ascii_lowercase())
+    text.len() <= 48 && is_name(text)
+}
+
+fn is_secret(text: &str) -> bool {
+    text.len() <= 64 && is_name(text)
+}
+
+fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_lowercase())
         && text
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'))
@@ -130,6 +137,16 @@ text_id! {
     /// The requests of one call, together: `bat_`, and 18 characters of time and chance or 25 that come from a key.
     BatchId, "a batch's id, such as bat_06fc4b8x…",
         "^bat_([0-9a-hjkmnp-tv-z]{18}|[0-9a-hjkmnp-tv-z]{25})$", is_batch;
+    /// The name of a secret of a tenant.
+    SecretName, "a name of 1 to 64 characters of a-z, 0-9, '_' and '-', a letter first",
+        "^[a-z][a-z0-9_-]{0,63}$", is_secret;
+}
+
+impl TenantId {
+    /// The jurisdiction that the tenant's objects have to stay in.
+    pub fn jurisdiction(&self) -> Option<&str> {
+        self.0.split_once('.').map(|(jurisdiction, _)| jurisdiction)
+    }
 }
 
 fn is_api_key(text: &str) -> bool {

@@ -10,6 +10,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod calls;
+pub mod chain;
 pub mod envelope;
 pub mod error;
 pub mod event;

@@ -12,6 +12,11 @@ fn every_call_and_reply_survives_its_envelope() {
 }
 
 #[test]
+fn every_call_is_taken_by_an_object_of_its_own_tenant_alone() {
+    checks::every_call_is_taken_by_an_object_of_its_own_tenant_alone();
+}
+
+#[test]
 fn a_number_is_written_as_the_standard_says() {
     checks::a_number_is_written_as_the_standard_says();
 }

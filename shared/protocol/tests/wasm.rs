@@ -14,6 +14,11 @@ fn every_call_and_reply_survives_its_envelope() {
 }
 
 #[wasm_bindgen_test]
+fn every_call_is_taken_by_an_object_of_its_own_tenant_alone() {
+    checks::every_call_is_taken_by_an_object_of_its_own_tenant_alone();
+}
+
+#[wasm_bindgen_test]
 fn a_number_is_written_as_the_standard_says() {
     checks::a_number_is_written_as_the_standard_says();
 }

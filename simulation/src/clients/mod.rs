@@ -153,6 +153,7 @@ impl World {
             scopes: BTreeSet::new(),
             expires_at: tidegate_protocol::time::UnixMs(expires_at),
             credential: Default::default(),
+            network: Default::default(),
         }
     }
 

@@ -1,8 +1,14 @@
-//! The audit trail: who changed what by hand, once for each act, whatever dies in between.
+//! The audit trail: who changed what by hand, once for each act, whatever dies in between; and its chain, which is computed
+//! here once more, from what the documentation says of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tidegate_tests::eventually;
 use tidegate_tests::http::Client;
+use tidegate_tests::server::Server;
 use tidegate_tests::socket::job_of;
 use tidegate_tests::stage::{Between, Stage};
 use tidegate_tests::tenant::{Tenant, composition};
@@ -98,6 +104,8 @@ fn told_once(between: Between) {
     );
     let whole = admin.get("/v1/admin/audit").text();
     assert!(!whole.contains("secret of"), "{whole}");
+    let (entries, head) = trail(&admin, 0);
+    assert_eq!(chained(&entries, 0, &genesis()), head, "{entries:?}");
     stage.finish(None);
 }
 
@@ -132,4 +140,229 @@ fn the_trail_takes_the_scope_admin_and_is_narrowed_and_followed() {
     // Another tenant has a trail of its own.
     let other = Tenant::shared();
     assert!(entries(&other.client_with("root", "admin"), "").is_empty());
+}
+
+fn hash(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn genesis() -> String {
+    hash("tidegate-audit-1\ngenesis\n0")
+}
+
+/// JSON with the keys of every object in order, and without blanks.
+fn canonical(value: &Value) -> String {
+    match value {
+        Value::Object(members) => {
+            let sorted: BTreeMap<_, _> = members.iter().collect();
+            let members: Vec<_> = sorted
+                .into_iter()
+                .map(|(key, value)| format!("{}:{}", json!(key), canonical(value)))
+                .collect();
+            format!("{{{}}}", members.join(","))
+        }
+        Value::Array(values) => format!("[{}]", values.iter().map(canonical).collect::<Vec<_>>().join(",")),
+        other => other.to_string(),
+    }
+}
+
+/// The head of entries that follow the one with the number `seq` and the hash `hash`.
+fn chained(entries: &[Value], mut seq: u64, before: &str) -> String {
+    let mut before = before.to_owned();
+    for entry in entries {
+        seq += 1;
+        assert_eq!((&entry["seq"], &entry["previous_hash"]), (&json!(seq), &json!(before)));
+        let mut text = entry.clone();
+        for member in ["seq", "previous_hash", "hash"] {
+            text.as_object_mut().expect("an object").remove(member);
+        }
+        before = hash(&format!("tidegate-audit-1\n{seq}\n{before}\n{}", canonical(&text)));
+        assert_eq!(entry["hash"], json!(before), "{entry}");
+    }
+    format!("{seq}:{before}")
+}
+
+/// What is kept behind an entry, as it was written; and the head.
+fn trail(admin: &Client, mut after: u64) -> (Vec<Value>, String) {
+    let mut all = Vec::new();
+    loop {
+        let page = admin.get(&format!("/v1/admin/audit?limit=200&after={after}")).json(200);
+        all.extend(page["entries"].as_array().expect("a list").iter().cloned());
+        match page["cursor"].as_str() {
+            Some(cursor) => after = cursor.parse().expect("a number"),
+            None => return (all, page["head"].as_str().expect("a head").to_owned()),
+        }
+    }
+}
+
+/// 300 acts and the composition's are 301 entries: 100 stay, and 200 are a segment.
+#[test]
+fn old_entries_are_stored_before_they_are_deleted_and_the_chain_goes_through() {
+    let server = Arc::new(Server::start_faulty());
+    let tenant = Tenant::new(server.clone());
+    tenant.compose(None);
+    server.objects("fail");
+    let operator = tenant.client_with("op", "jobs:write jobs:read");
+    let act = || {
+        for what in ["pause", "resume"] {
+            let path = format!("/v1/queue:{what}");
+            operator.post(&path, &json!({ "action": "ec*" })).json(200);
+        }
+    };
+    (0..150).for_each(|_| act());
+    let admin = tenant.client_with("root", "admin");
+    let all = || Some(trail(&admin, 0)).filter(|(entries, _)| entries.len() == 301);
+    let (entries, head) = eventually("all entries", all);
+    assert_eq!(chained(&entries, 0, &genesis()), head);
+    let page = admin.get("/v1/admin/audit?limit=1").json(200);
+    assert!(
+        page["checkpoint"].is_null(),
+        "nothing is deleted that is not stored: {page}"
+    );
+
+    server.objects("work");
+    act();
+    let stored = || {
+        let page = admin.get("/v1/admin/audit/archive").json(200);
+        Some(page).filter(|page| page["segments"].as_array().is_some_and(|all| !all.is_empty()))
+    };
+    let segments = eventually("a segment", stored);
+    let segment = &segments["segments"][0];
+    assert_eq!(
+        (&segment["first"], &segment["last"]),
+        (&json!(1), &json!(200)),
+        "{segment}"
+    );
+    let path = format!("/v1/admin/audit/archive/{}", segment["name"].as_str().expect("a name"));
+    let segment = admin.get(&path);
+    assert_eq!(
+        (segment.status, segment.header("content-type")),
+        (200, "application/x-ndjson")
+    );
+    let text = String::from_utf8(segment.body).expect("text");
+    let archived: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(archived, entries[..200], "to the letter");
+    let end = chained(&archived, 0, &genesis());
+    let (_, before) = end.split_once(':').expect("a head");
+
+    // Deleted once it is stored, and never again there; the chain goes through, also after a kill.
+    let checkpoint = || {
+        let page = admin.get("/v1/admin/audit?limit=1").json(200);
+        (page["checkpoint"] == json!(end)).then_some(())
+    };
+    eventually("the checkpoint", checkpoint);
+    let whole = || Some(trail(&admin, 0)).filter(|(entries, _)| entries.len() == 103);
+    let (kept, head) = eventually("the rest", whole);
+    assert_eq!(chained(&kept, 200, before), head);
+    server.kill();
+    server.start_again();
+    let admin = tenant.client_with("root", "admin");
+    assert_eq!(trail(&admin, 0), (kept, head));
+
+    // Only for administrators, and each tenant for itself; no object of the tenant's own is a segment.
+    for scope in ["", "jobs:read jobs:write"] {
+        let client = tenant.client_with("alice", scope);
+        client.get("/v1/admin/audit/archive").problem(403, "FORBIDDEN");
+        client.get(&path).problem(403, "FORBIDDEN");
+    }
+    let other = Tenant::new(server.clone()).client_with("root", "admin");
+    assert_eq!(
+        other.get("/v1/admin/audit/archive").json(200),
+        json!({ "segments": [] })
+    );
+    other.get(&path).is_not_found();
+    admin.get("/v1/admin/audit/archive/x").is_not_found();
+    let problem = admin
+        .get("/v1/admin/audit/archive?cursor=x&after=1")
+        .problem(422, "VALIDATION_ERROR");
+    assert_eq!(problem["details"].as_array().map(Vec::len), Some(2), "{problem}");
+}
+
+#[test]
+fn a_follower_reads_what_is_new_oldest_first() {
+    let tenant = Tenant::shared();
+    let admin = tenant.client_with("root", "admin");
+    tenant.put_composition(&composition(None));
+    let (entries, head) = trail(&admin, 0);
+    assert_eq!(
+        (entries.len(), &entries[0]["what"]),
+        (1, &json!("composition.activated"))
+    );
+    let mut document = composition(None);
+    for name in ["more", "most"] {
+        document["actions"][name] = json!({ "run": "core.echo" });
+        tenant.put_composition(&document);
+    }
+    let (seq, before) = head.split_once(':').expect("a head");
+    let seq = seq.parse().expect("a number");
+    let (new, head) = trail(&admin, seq);
+    assert_eq!(new.len(), 2);
+    assert_eq!(chained(&new, seq, before), head);
+    let problem = admin
+        .get("/v1/admin/audit?after=x&limit=0")
+        .problem(422, "VALIDATION_ERROR");
+    assert_eq!(problem["details"].as_array().map(Vec::len), Some(2), "{problem}");
+}
+
+/// What `requests.refused` counts, entry by entry, the oldest first.
+fn refused(admin: &Client) -> Vec<BTreeMap<String, u64>> {
+    let mut entries = entries(admin, "?what=requests.refused&limit=200");
+    entries.reverse();
+    let kinds = |entry: &Value| {
+        let kinds = entry["target"]["refused"].as_array().expect("a list").clone();
+        let kind = |kind: &Value| {
+            let name = kind["limit"].as_str().or(kind["code"].as_str()).expect("a name");
+            (name.to_owned(), kind["count"].as_u64().expect("a number"))
+        };
+        kinds.iter().map(kind).collect()
+    };
+    entries.iter().map(kinds).collect()
+}
+
+#[test]
+fn a_flood_of_refusals_is_a_few_entries() {
+    let tenant = Tenant::shared();
+    let mut document = composition(None);
+    document["admission"] =
+        json!({ "limits": { "few": { "key": "user", "quota": { "units": 1, "per": "1d" }, "exact": true } } });
+    tenant.put_composition(&document);
+    let admin = tenant.client_with("root", "admin");
+    let client = tenant.client("ann");
+    let echo = json!({ "action": "core.echo", "payload": 1 });
+    client.post("/v1/requests", &echo).json(200);
+    for _ in 0..40 {
+        client.post("/v1/requests", &echo).problem(429, "QUOTA_EXCEEDED");
+    }
+    // What a hub refuses by itself, in the second after the gate has, is not counted; so the sum is what the gate refused.
+    let counted = refused(&admin);
+    assert_eq!(counted[0], BTreeMap::from([("few".into(), 1)]), "{counted:?}");
+    assert!(counted.len() <= 2, "{counted:?}");
+    let entry = &entries(&admin, "?what=requests.refused")[0];
+    assert_eq!(entry["who"], json!({ "user": "tidegate" }), "{entry}");
+    assert_eq!(entry["target"]["refused"][0]["code"], "QUOTA_EXCEEDED", "{entry}");
+}
+
+#[test]
+fn a_missing_scope_is_in_the_trail_of_its_tenant() {
+    let tenant = Tenant::shared();
+    tenant.compose(None);
+    for _ in 0..20 {
+        tenant.client("eve").get("/v1/admin/keys").problem(403, "FORBIDDEN");
+    }
+    let admin = tenant.client_with("root", "admin");
+    let counted = eventually("the refusal", || {
+        Some(refused(&admin)).filter(|counted| !counted.is_empty())
+    });
+    assert_eq!(
+        counted,
+        [BTreeMap::from([("FORBIDDEN".into(), 1)])],
+        "one call a minute, whatever comes"
+    );
+    // Of another tenant's trail it is no part.
+    let other = Tenant::new(tenant.server.clone());
+    other.compose(None);
+    assert!(refused(&other.client_with("root", "admin")).is_empty());
 }

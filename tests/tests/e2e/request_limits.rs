@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tidegate_tests::http::Client;
+use tidegate_tests::socket::Socket;
 use tidegate_tests::stage::{Between, Stage};
 use tidegate_tests::tenant::{Tenant, composition};
 use tidegate_tests::{eventually, unique};
@@ -304,4 +306,112 @@ fn who_waits_as_told_gets_through() {
     // Nine times 400 milliseconds, and never twice for one.
     assert!(took >= Duration::from_millis(3_590), "{took:?}");
     assert!(refused <= 12, "{refused} refusals");
+}
+
+/// A limit for each network: who comes from one takes nothing of another, whatever the token.
+#[test]
+fn each_network_has_a_bucket_of_its_own() {
+    let tenant = tenant(
+        2,
+        &json!({ "visitors": { "key": "ip", "quota": { "units": 3, "per": "1d" } } }),
+    );
+    let echoes_from = |address: &str, count: usize| {
+        let passes = |_: &usize| {
+            let client = tenant.client(&unique());
+            let answer = client.post_with("/v1/requests", &[("cf-connecting-ip", address)], &echo());
+            if answer.status != 200 {
+                answer.problem(429, "QUOTA_EXCEEDED");
+            }
+            answer.status == 200
+        };
+        (0..count).filter(passes).count()
+    };
+    assert_eq!(echoes_from("203.0.113.7", 5), 3);
+    assert_eq!(echoes_from("203.0.113.8", 2), 2);
+    // All of a /64 is one network; what is no address is unknown, and counts together.
+    assert_eq!(
+        echoes_from("2001:db8:0:1::1", 2) + echoes_from("2001:db8:0:1:ffff::2", 3),
+        3
+    );
+    assert_eq!(echoes_from("2001:db8:0:2::1", 1), 1);
+    // A socket counts with the network from which it was opened.
+    let headers = [
+        ("cf-connecting-ip", "203.0.113.8"),
+        ("authorization", &format!("Bearer {}", tenant.token("ann", ""))),
+    ];
+    let mut socket =
+        Socket::connect(tenant.server.port(), "/v1/connect", &headers, &tenant.observer).expect("a good token");
+    let kinds: Vec<String> = (0..2)
+        .map(|_| {
+            let id = socket.ask(echo());
+            let answer = socket.frame(|frame| frame["request_id"] == id.as_str());
+            answer["type"].as_str().expect("a type").to_owned()
+        })
+        .collect();
+    assert_eq!(kinds, ["response", "error"]);
+}
+
+/// A limit of each API key, with more for one of them; callers with tokens share one bucket.
+#[test]
+fn each_api_key_has_a_bucket_of_its_own() {
+    let tenant = tenant(1, &json!({}));
+    let admin = tenant.client_with("root", "admin");
+    let key = || {
+        let body = json!({ "name": "ci", "user": "bot", "scopes": [] });
+        let made = admin.post("/v1/admin/keys", &body).json(201);
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        (text(&made["key"]["key_id"]), text(&made["api_key"]))
+    };
+    let ((small, small_key), (large, large_key)) = (key(), key());
+    let rule = json!({ "key": "api_key", "quota": { "units": 2, "per": "1d" }, "overrides": { large.as_str(): { "units": 4 } } });
+    limit(&tenant, 1, &json!({ "keys": rule }));
+    let passes = |token: &str| {
+        let client = Client::new(&tenant.server.url(), Some(token));
+        (0..6)
+            .filter(|_| client.post("/v1/requests", &echo()).status == 200)
+            .count()
+    };
+    assert_eq!((passes(&small_key), passes(&large_key)), (2, 4));
+    assert_eq!(passes(&tenant.token("bot", "")), 2);
+    let listed = admin.get("/v1/admin/limits?limit=keys").json(200);
+    let listed: Vec<&Value> = listed["buckets"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|b| &b["key"])
+        .collect();
+    for key in [small.as_str(), large.as_str(), "null"] {
+        assert!(listed.contains(&&json!(key)), "{key} in {listed:?}");
+    }
+}
+
+/// So many connections of a user and no more; one that ends makes room for another.
+#[test]
+fn a_user_has_as_many_connections_as_are_allowed() {
+    let tenant = Tenant::shared();
+    let mut document = composition(None);
+    document["admission"] = json!({ "connections": { "per_user": 2 } });
+    tenant.put_composition(&document);
+    let (mut first, mut second) = (tenant.socket("ann"), tenant.socket("ann"));
+    let mut third = tenant.socket("ann");
+    assert_eq!(
+        (
+            &third.welcome["type"],
+            &third.welcome["code"],
+            &third.welcome["reconnect"]
+        ),
+        (&json!("goodbye"), &json!(3505), &json!(false))
+    );
+    assert_eq!(third.closed_within(Duration::from_secs(5)), Some(3505));
+    // The others stay, and other users have their own.
+    first.echoes();
+    second.echoes();
+    tenant.socket("bob").echoes();
+    first.cut();
+    let next = eventually("room for another", || {
+        let socket = tenant.socket("ann");
+        (socket.welcome["type"] == "welcome").then_some(socket)
+    });
+    let mut next = next;
+    next.echoes();
 }

@@ -1,5 +1,7 @@
 //! Who sees what: nothing of one tenant reaches another, and inside a tenant a user reaches their own jobs.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 use tidegate_tests::http::Client;
 use tidegate_tests::socket::{Socket, job_of};
@@ -81,6 +83,53 @@ fn another_tenants_job_is_not_there() {
     );
     assert_runs(&theirs, "alice", &job);
     cancel(&theirs, "alice", &job);
+}
+
+/// Requests of each kind that a time is the median of.
+const TIMED: usize = 200;
+
+/// The median times of `GET` of these paths, in milliseconds, asked in turn so that whatever else the machine does meets
+/// all of them alike.
+fn medians(client: &Client, paths: &[String]) -> Vec<f64> {
+    let mut times = vec![Vec::with_capacity(TIMED); paths.len()];
+    for _ in 0..TIMED {
+        for (path, times) in paths.iter().zip(&mut times) {
+            let begin = Instant::now();
+            client.get(path).is_not_found();
+            times.push(begin.elapsed().as_secs_f64() * 1000.0);
+        }
+    }
+    let median = |mut times: Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    };
+    times.into_iter().map(median).collect()
+}
+
+#[test]
+fn another_tenants_job_takes_as_long_to_deny_as_one_that_nobody_has() {
+    let (mine, theirs) = (Tenant::shared(), Tenant::shared());
+    let job = endless_job(&theirs, "alice");
+    let client = mine.client_with("alice", "jobs:read");
+    // Twice what is absent: their difference is what no secret causes.
+    let paths = [job.clone(), absent(&job), absent(&job)].map(|job| format!("/v1/jobs/{job}"));
+    medians(&client, &paths);
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let times = medians(&client, &paths);
+        let [foreign, one, other] = times[..] else {
+            unreachable!("three paths")
+        };
+        let noise = (one - other).abs();
+        // A look into another object, or a row more, costs a fifth of the whole and more.
+        let bound = (noise * 3.0).max(one.max(other) * 0.1).max(0.2);
+        seen.push(format!("{foreign:.3} ms, absent {one:.3} and {other:.3} ms"));
+        if (foreign - one).abs() <= bound && (foreign - other).abs() <= bound {
+            println!("another tenant's job is denied in {}", seen.join("; "));
+            return cancel(&theirs, "alice", &job);
+        }
+    }
+    panic!("the time tells them apart: {seen:#?}");
 }
 
 #[test]

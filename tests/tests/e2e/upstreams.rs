@@ -388,14 +388,7 @@ fn every_fault_of_an_upstream_is_named_at_once() {
         "retry": "standart", "breaker": { "open": "1ms", "probes": 0 }, "fallback": { "upstream": "nobody" }, "hedge": {},
     });
     let document = document("http://127.0.0.1:9", &sections, &json!({}));
-    let admin = tenant.client_with("root", "admin");
-    let headers = [("content-type", "application/json")];
-    let answer = admin.send(
-        "PUT",
-        "/v1/admin/composition",
-        &headers,
-        document.to_string().as_bytes(),
-    );
+    let answer = tenant.try_composition(&document);
     let problem = answer.problem(422, "VALIDATION_ERROR");
     let pointers: Vec<&str> = problem["details"]
         .as_array()

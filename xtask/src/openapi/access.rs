@@ -1,16 +1,20 @@
-//! What the HTTP API tells of API keys, revocations and suspended tenants, and how they are changed.
+//! What the HTTP API tells of API keys, revocations and tenants, and how they are changed.
 
 use serde_json::{Value, json};
-use tidegate_protocol::ErrorCode::{Conflict, Forbidden, NotFound};
-use tidegate_protocol::http::{KeyList, KeyMade, RevocationList, RevocationView, TenantView};
+use tidegate_protocol::ErrorCode::{
+    Conflict, Forbidden, NotFound, PayloadTooLarge, UnsupportedMediaType, ValidationError,
+};
+use tidegate_protocol::http::{KeyList, KeyMade, RevocationList, RevocationView, TenantPage, TenantState, TenantView};
 use tidegate_protocol::ids::{ApiKeyId, TenantId, UserId};
 use tidegate_protocol::time::UnixMs;
 
 use super::operation::Operation;
-use super::problems::{FAULTS, of};
+use super::problems::{FAULTS, Refusal, of};
 use super::schemas::Schemas;
 
 const TAG: &str = "administration";
+/// How a body can be refused before it is looked into.
+pub(super) const UNREAD: [Refusal; 3] = [of(ValidationError), of(PayloadTooLarge), of(UnsupportedMediaType)];
 
 /// `/v1/admin/keys`, `/v1/admin/revocations` and `/v1/admin/tenants`.
 pub fn access(schemas: &mut Schemas) -> Vec<Operation> {
@@ -39,6 +43,7 @@ fn keys(schemas: &mut Schemas) -> Vec<Operation> {
         )
         .body("application/json", body, "What it is to be.")
         .answer(201, "The key, with its text.", schemas.of::<KeyMade>())
+        .refused(&UNREAD)
         .refused(&[of(Forbidden), FAULTS, of(Conflict)]);
     let overlap = json!({
         "type": "object",
@@ -63,6 +68,7 @@ fn keys(schemas: &mut Schemas) -> Vec<Operation> {
         "For how long both are good: a day, where nothing is said.",
     )
     .answer(200, "The key, with its new text.", schemas.of::<KeyMade>())
+    .refused(&UNREAD)
     .refused(&[of(Forbidden), FAULTS, of(NotFound)]);
     let delete = Operation::new("/v1/admin/keys/{id}", "delete", "deleteKey", TAG, "Deletes an API key")
         .about("It is refused from now on. Sockets that were opened with it are closed (`3500`) within a second.")
@@ -122,11 +128,80 @@ fn revocations(schemas: &mut Schemas) -> Vec<Operation> {
         )
         .body("application/json", body, "Whose.")
         .answer(201, "The revocation.", schemas.of::<RevocationView>())
+        .refused(&UNREAD)
         .refused(&[of(Forbidden), FAULTS, of(NotFound), of(Conflict)]);
     vec![list, revoke]
 }
 
 fn tenants(schemas: &mut Schemas) -> Vec<Operation> {
+    let limit = json!({ "type": "integer", "minimum": 1, "maximum": 200, "default": 50 });
+    let list = Operation::new(
+        "/v1/admin/tenants",
+        "get",
+        "listTenants",
+        TAG,
+        "Lists the tenants, by id",
+    )
+    .about("Takes the scope `operator`.")
+    .parameter(
+        "query",
+        "state",
+        schemas.of::<TenantState>(),
+        "Only those in this state.",
+    )
+    .parameter("query", "limit", limit, "At most so many.")
+    .parameter(
+        "query",
+        "cursor",
+        json!({ "type": "string" }),
+        "The `cursor` of the page before.",
+    )
+    .answer(200, "A page of the tenants.", schemas.of::<TenantPage>())
+    .refused(&[of(Forbidden), FAULTS]);
+    let body = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["tenant"],
+        "properties": {
+            "tenant": schemas.of::<TenantId>(),
+            "jurisdiction": {
+                "enum": ["eu", "fedramp"],
+                "description": "Where its objects stay; becomes the beginning of its id.",
+            },
+            "template": {
+                "type": "string", "minLength": 1, "maxLength": 48,
+                "description": "The template of the deployment that its first composition comes from.",
+            },
+        },
+    });
+    let create = Operation::new("/v1/admin/tenants", "post", "createTenant", TAG, "Creates a tenant")
+        .about("Also one that was erased. Takes the scope `operator`.")
+        .body("application/json", body, "What it is to be.")
+        .answer(201, "The tenant.", schemas.of::<TenantView>())
+        .refused(&UNREAD)
+        .refused(&[of(Forbidden), FAULTS, of(Conflict)]);
+    let confirm = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["confirm"],
+        "properties": { "confirm": schemas.of::<TenantId>() },
+    });
+    let erase = Operation::new(
+        "/v1/admin/tenants/{tenant}",
+        "delete",
+        "eraseTenant",
+        TAG,
+        "Erases a tenant with all that is stored of it",
+    )
+    .about(
+        "Nobody is let in from now on. The rest goes on by itself until a pass through everything finds nothing; `erasure` \
+        says what was removed. It cannot be undone. Takes the scope `operator`.",
+    )
+    .parameter("path", "tenant", schemas.of::<TenantId>(), "The tenant.")
+    .body("application/json", confirm, "The tenant's id once more.")
+    .answer(202, "It is being erased, or is erased.", schemas.of::<TenantView>())
+    .refused(&UNREAD)
+    .refused(&[of(Forbidden), of(NotFound), FAULTS, of(Conflict)]);
     let mut tenant = |path, method, id, summary, about: &str| {
         Operation::new(path, method, id, TAG, summary)
             .about(about)
@@ -157,6 +232,7 @@ fn tenants(schemas: &mut Schemas) -> Vec<Operation> {
         "resumeTenant",
         "Lets a suspended tenant in again",
         scope,
-    );
-    vec![show, suspend, resume]
+    )
+    .refused(&[of(Conflict)]);
+    vec![list, create, show, erase, suspend, resume]
 }

@@ -9,8 +9,8 @@ use super::operation::Operation;
 use super::problems::of;
 use super::schemas::Schemas;
 
-/// Operations that change something and pass a key over.
-const WITHOUT: [&str; 7] = [
+/// Operations that pass a key over, though they change something; or change nothing, though they are no `get`.
+const WITHOUT: [&str; 8] = [
     "leaseJobs",
     "reportAttempt",
     "finishAttempt",
@@ -18,6 +18,7 @@ const WITHOUT: [&str; 7] = [
     "putObject",
     "createKey",
     "rotateKey",
+    "explainPolicies",
 ];
 /// Operations whose key is honoured by the job that they make.
 const BY_JOB: [&str; 3] = ["createRequest", "createRequests", "triggerSchedule"];

@@ -10,7 +10,7 @@ use tidegate_protocol::event::{JobState, JsonText, Progress};
 use tidegate_protocol::frames::ServerFrame;
 use tidegate_protocol::http::{
     Accepted, Activated, Answer, AuditPage, AuditWhat, BatchAnswer, EventPage, Job, JobPage, ObjectInfo, OutputPage,
-    Ticket, WebhookSecret,
+    ShownEntry, Ticket, WebhookSecret,
 };
 use tidegate_protocol::http::{BackfillBody, Backfilled, ScheduleInfo, ScheduleList, Triggered};
 use tidegate_protocol::ids::{
@@ -31,6 +31,7 @@ use super::operation::{Access, Operation};
 use super::problems::{FAULTS, Refusal, of};
 use super::queue;
 use super::schemas::{Schemas, by_name};
+use super::secrets::secrets;
 use super::upstreams::upstreams;
 use super::workers;
 
@@ -412,8 +413,8 @@ fn event_stream() -> Value {
         },
         timestamp: moment,
     };
+    // Without a type: readers of 3.1 take the stream for one text, others each event for an object.
     json!({
-        "type": "string",
         "description": "`id` is the event's `seq`, `event` its `type`, and `data` a `JobEvent`. A comment keeps a \
             silent stream open.",
         "examples": [format!("id: 2\nevent: progress\ndata: {}\n\n", frame.encode())],
@@ -502,16 +503,11 @@ fn objects(schemas: &mut Schemas) -> Vec<Operation> {
         .with_header("Content-Range", "`bytes <first>-<last>/<size>`.", "string");
     let head = read("head", "headObject", "Describes an object", &[]);
     let put = of_object("put", "putObject", "Writes an object")
-        .parameter(
-            "header",
-            "Content-Length",
-            json!({ "type": "integer", "minimum": 0 }),
-            "Required: an upload says its length first.",
-        )
         .body(
             "*/*",
             bytes(),
-            "Any bytes, kept with the media type that `Content-Type` says.",
+            "Any bytes, kept with the media type that `Content-Type` says. `Content-Length` is required: an upload says its \
+            length first.",
         )
         .answer(201, "The object is stored.", schemas.of::<ObjectInfo>())
         .with_header("ETag", "The entity tag.", "string");
@@ -579,7 +575,10 @@ fn administration(schemas: &mut Schemas) -> Vec<Operation> {
     .refused(&[of(Forbidden)]);
     let mut operations = vec![get, put, secret, audit(schemas), limits(schemas)];
     operations.extend(upstreams(schemas));
+    operations.push(super::policies::explain(schemas));
     operations.extend(access(schemas));
+    operations.extend(secrets(schemas));
+    operations.extend(audit_archive(schemas));
     operations
 }
 
@@ -594,8 +593,9 @@ fn audit(schemas: &mut Schemas) -> Operation {
     )
     .about(
         "One entry for one call, however many jobs it was about; what changed nothing, a dry run and what an owner does with \
-        one of their own jobs leave none. An entry appears shortly after its act. Without payloads, notes and secrets. Kept \
-        for 400 days, and 20,000 of them at most.",
+        one of their own jobs leave none. An entry appears shortly after its act. Without payloads, notes and secrets. Shown \
+        for 400 days, and 20,000 of them and a segment at most; older ones are in the archive. With `after`, entries come as \
+        they were written, oldest first, the parts of one act each by itself: so their chain can be checked, and followed.",
     )
     .parameter("query", "what", json!({ "type": "string", "enum": acts }), "Only this.")
     .parameter("query", "user", schemas.of::<UserId>(), "Only by this user.")
@@ -607,9 +607,58 @@ fn audit(schemas: &mut Schemas) -> Operation {
         json!({ "type": "integer", "minimum": 1, "maximum": 200, "default": 50 }),
         "So many at most.",
     )
-    .parameter("query", "cursor", text(), "Where an earlier page ended.")
+    .parameter("query", "cursor", text(), "Where an earlier page ended. Not beside `after`.")
+    .parameter(
+        "query",
+        "after",
+        json!({ "type": "integer", "minimum": 0 }),
+        "Only behind the entry with this number: 0, the `seq` of an entry, or the `cursor` of an earlier such page.",
+    )
     .answer(200, "A page of the audit trail.", schemas.of::<AuditPage>())
     .refused(&[of(Forbidden), FAULTS])
+}
+
+fn audit_archive(schemas: &mut Schemas) -> [Operation; 2] {
+    let number = json!({ "type": "integer", "minimum": 1 });
+    let segment = json!({
+        "type": "object",
+        "properties": { "name": { "type": "string" }, "first": number, "last": number, "bytes": number },
+        "required": ["name", "first", "last", "bytes"],
+    });
+    let page = json!({
+        "type": "object",
+        "properties": { "segments": { "type": "array", "items": segment }, "cursor": { "type": "string" } },
+        "required": ["segments"],
+    });
+    let list = Operation::new(
+        "/v1/admin/audit/archive",
+        "get",
+        "listAuditArchive",
+        "administration",
+        "Lists the segments of the audit trail's archive, oldest first",
+    )
+    .about(
+        "Each holds the entries from the number `first` to `last`. Two may overlap, where an answer of object storage was lost: \
+        what both hold is the same.",
+    )
+    .parameter("query", "cursor", text(), "Where an earlier page ended.")
+    .answer(200, "The segments.", page)
+    .refused(&[of(Forbidden), FAULTS]);
+    let one = Operation::new(
+        "/v1/admin/audit/archive/{name}",
+        "get",
+        "getAuditSegment",
+        "administration",
+        "Gives a segment of the audit trail's archive",
+    )
+    .parameter("path", "name", text(), "The segment.")
+    .answer_as(
+        200,
+        "Its entries, a line each, as they were shown behind a number.",
+        &[("application/x-ndjson", schemas.of::<ShownEntry>())],
+    )
+    .refused(&[of(Forbidden), of(NotFound)]);
+    [list, one]
 }
 
 fn operations(_: &mut Schemas) -> Vec<Operation> {

@@ -1,13 +1,17 @@
 //! The HTTP API: requests, jobs, and what is sent and read beside them.
 
+mod access;
 mod again;
 mod audit;
 mod batch;
 mod body;
 mod limits;
 mod objects;
+mod policies;
 mod queue;
 mod schedules;
+mod secrets;
+mod tenants;
 mod types;
 mod upstreams;
 mod workers;
@@ -29,24 +33,29 @@ use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::Seq;
 use tokio::time::{sleep, timeout};
 
+pub use self::access::{NewKey, Revocation};
 pub use self::again::{AttemptError, Bulk, BulkAnswer, BulkItem, DeadLetter, DeadLetterPage, LostDoorbell};
-pub use self::audit::{AuditCounts, AuditEntry, AuditFilter, AuditPage, AuditWho};
+pub use self::audit::{AuditArchive, AuditCounts, AuditEntry, AuditFilter, AuditPage, AuditSegment, AuditWho};
 pub use self::batch::{BatchAnswer, BatchItem, BatchStatus};
 pub use self::body::Download;
 pub use self::limits::{Bucket, LimitCounts, Limits};
 pub use self::objects::ObjectHead;
+pub use self::policies::{PolicyDecision, PolicyExplanation, PolicyResult, PolicyTold};
 pub use self::queue::{
     ActionPattern, ActionQueue, Cause, Pause, PauseScope, Pool, Queue, Reason, Scope, Why, WorkerSeen,
 };
+pub use self::tenants::{Erasure, NewTenant, Tenant, TenantFilter, TenantPage};
 pub use self::types::{
     Accepted, Activated, Answer, EventPage, Job, JobFilter, JobPage, JobProgress, ObjectInfo, OutputPage, Posted,
     Prefer, Ticket, WebhookSecret,
 };
-
 pub use self::upstreams::{Breaker, BreakerChange, BreakerChanged, Upstreams};
 pub use self::workers::{Lease, LeasedJob, LeasedJobs, Outcome as AttemptOutcome, RenewedLease};
 pub use tidegate_protocol::calls::schedules::Overlap;
-pub use tidegate_protocol::http::{Backfilled, ScheduleInfo, ScheduleList, Triggered};
+pub use tidegate_protocol::http::{
+    Backfilled, KeyList, KeyMade, KeyView, RevocationView, ScheduleInfo, ScheduleList, SecretList, SecretView,
+    Triggered,
+};
 
 use self::body::{Body, empty, whole};
 use self::types::escape;
@@ -73,13 +82,14 @@ pub struct Http {
     client: HyperClient<HttpsConnector<HttpConnector>, Body>,
 }
 
-/// A request that can be sent again: every route but the upload of a stream.
+/// A request that can be sent again, unless it says otherwise: every route but the upload of a stream.
 struct Ask<'a> {
     method: Method,
     path: String,
     headers: Vec<(&'static str, String)>,
     body: Option<&'a str>,
     wait: Duration,
+    tries_max: u32,
 }
 
 impl<'a> Ask<'a> {
@@ -90,7 +100,14 @@ impl<'a> Ask<'a> {
             headers: Vec::new(),
             body: None,
             wait: Duration::ZERO,
+            tries_max: TRIES_MAX,
         }
+    }
+
+    /// The same request, sent once: where a second one would do more than the first.
+    fn once(mut self) -> Self {
+        self.tries_max = 1;
+        self
     }
 
     fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -257,7 +274,8 @@ impl Http {
         parse(&read(self.send(ask).await?).await?)
     }
 
-    /// Sends a request, up to [`TRIES_MAX`] times where no answer comes: each of them may come twice without harm.
+    /// Sends a request, up to [`TRIES_MAX`] times where no answer comes: each of them may come twice without harm, but for one
+    /// that is sent [once](Ask::once).
     async fn send(&self, ask: Ask<'_>) -> Result<Response<Incoming>, Error> {
         let mut failures = 0;
         loop {
@@ -269,7 +287,7 @@ impl Http {
                 Err(_) => return Err(Error::Unreachable("no answer in time".to_owned())),
             };
             failures += 1;
-            if failures >= TRIES_MAX {
+            if failures >= ask.tries_max {
                 return Err(answer);
             }
             sleep(Duration::from_millis(full_jitter(failures, random::roll()?))).await;

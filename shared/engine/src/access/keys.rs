@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::access::{Credential, NewKey};
+use tidegate_protocol::calls::network::Network;
 use tidegate_protocol::calls::{Caller, Principal};
 use tidegate_protocol::http::{KeyList, KeyView};
 use tidegate_protocol::ids::{ApiKeyId, TenantId, UserId};
@@ -59,6 +60,7 @@ pub fn identify(
             id: key.key_id,
             created_at: key.created_at,
         },
+        network: Network::default(),
     }))
 }
 

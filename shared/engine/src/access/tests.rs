@@ -46,6 +46,8 @@ fn token(id: Option<&str>, issued_at: Option<u64>) -> Credential {
     Credential::Token {
         id: id.map(|id| TokenId::parse(id).unwrap()),
         issued_at: issued_at.map(UnixMs),
+        claims: None,
+        claims_cut: false,
     }
 }
 
@@ -56,6 +58,7 @@ fn caller(name: &str, credential: Credential) -> Principal {
         scopes: Default::default(),
         expires_at: Principal::NEVER,
         credential,
+        network: Default::default(),
     }
 }
 
@@ -300,6 +303,7 @@ fn whoever_asks_who_may_come_in_does_not_fix_how_the_tenant_is_spread() {
         schedules: Vec::new(),
         by: "root".into(),
         act: None,
+        secrets: Vec::new(),
     };
     let Ok(Reply::Description(active)) = handle(&db, UnixMs(4), activate).unwrap().0 else {
         panic!("not activated")
@@ -352,7 +356,11 @@ fn every_change_is_in_the_audit_trail_and_no_key_is() {
         assert!(text.contains(what), "{text}");
     }
     assert_eq!(texts.len(), 6);
-    assert!(texts.iter().all(|text| !text.contains("hash")));
+    assert!(
+        texts
+            .iter()
+            .all(|text| !text.contains("secret-hash") && !text.contains("other-hash"))
+    );
 }
 
 proptest! {

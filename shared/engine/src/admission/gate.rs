@@ -14,6 +14,8 @@ use tidegate_protocol::time::UnixMs;
 
 use super::LEASE_MS;
 use super::bucket::State;
+use super::leases::code_of;
+use crate::audit::refusals::Journal;
 use crate::database::{Database, DatabaseError, Value, from_blob, to_blob};
 
 /// A part of what is there that a hub is lent at most: the fourth, so that others find some as well.
@@ -60,6 +62,8 @@ pub struct Gate {
     counts: BTreeMap<String, LimitCounts>,
     since: Option<UnixMs>,
     swept_to: Option<Bucket>,
+    /// What was refused, on its way into the audit trail.
+    pub refusals: Journal,
 }
 
 /// The buckets of one turn.
@@ -113,6 +117,11 @@ impl Gate {
             return Ok(Outcome::Recall(recalled.0));
         }
         self.count(now, &verdicts, &would_have);
+        let refused = verdicts.iter().filter_map(|verdict| match verdict {
+            Verdict::Refused(refusal) => Some((code_of(&refusal.rule), Some(refusal.bucket.limit.as_str()), 1)),
+            Verdict::Admitted => None,
+        });
+        self.refusals.note(db, now, refused)?;
         let leases = turn.lend(ask)?;
         let standings = turn.standings(ask);
         turn.store()?;

@@ -363,6 +363,14 @@ pub fn near(standings: &[Standing]) -> impl Iterator<Item = &Standing> {
         .filter(|standing| standing.remaining.saturating_mul(10) <= standing.rule.units_max())
 }
 
+/// With what code a limit of this rule refuses.
+pub(super) fn code_of(rule: &Rule) -> ErrorCode {
+    match rule {
+        Rule::Rate { .. } => ErrorCode::RateLimited,
+        Rule::Quota { .. } => ErrorCode::QuotaExceeded,
+    }
+}
+
 /// What a refused request is told: which limit, what it allows, and when to come again.
 pub fn refusal(refusal: &Refusal) -> Error {
     let Refusal {
@@ -372,9 +380,10 @@ pub fn refusal(refusal: &Refusal) -> Error {
         after_ms,
         ..
     } = refusal;
-    let (code, what) = match rule {
-        Rule::Rate { .. } => (ErrorCode::RateLimited, "The rate limit"),
-        Rule::Quota { .. } => (ErrorCode::QuotaExceeded, "The quota"),
+    let code = code_of(rule);
+    let what = match rule {
+        Rule::Rate { .. } => "The rate limit",
+        Rule::Quota { .. } => "The quota",
     };
     let message = format!(
         "{what} `{}` has no room: it allows {} in {}.",

@@ -15,6 +15,7 @@ use tidegate_protocol::ids::HubIndex;
 use tidegate_protocol::time::UnixMs;
 
 use super::{BUCKETS, Gate, LEASE_MS, LOOK_MS, Leases, Outcome, Recalls, Taken};
+use crate::audit;
 use crate::database::migrate;
 use crate::database::native::Native;
 
@@ -47,7 +48,7 @@ fn quota(units: u64, per_ms: u64) -> Rule {
 
 fn database() -> Native {
     let db = Native::in_memory().unwrap();
-    migrate(&db, &[BUCKETS]).unwrap();
+    migrate(&db, &[BUCKETS, audit::TRAIL, audit::CHAIN]).unwrap();
     db
 }
 

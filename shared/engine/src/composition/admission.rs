@@ -6,6 +6,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
 use serde_json::Value;
 use tidegate_protocol::calls::admission::{Bucket, Consults, Force, Need, Rule};
@@ -13,7 +14,9 @@ use tidegate_protocol::calls::queueing::ActionPattern;
 use tidegate_protocol::ids::ActionName;
 use tidegate_protocol::{Error, Fault};
 
-use super::defaults::{LIMIT_RANGE, OVERRIDES_MAX, QUOTA_MS_RANGE, QUOTA_RANGE, REQUEST_COST_RANGE, THROTTLE_MS_RANGE};
+use super::defaults::{
+    CONNECTIONS_RANGE, LIMIT_RANGE, OVERRIDES_MAX, QUOTA_MS_RANGE, QUOTA_RANGE, REQUEST_COST_RANGE, THROTTLE_MS_RANGE,
+};
 use super::object::{Object, child, describe, note};
 use super::queue::{Cost, Key, check_patterns, mean, read_actions, read_cost, read_key, read_limits};
 use super::request::Input;
@@ -22,6 +25,8 @@ use super::request::Input;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Admission {
     limits: Vec<Arc<RequestLimit>>,
+    /// How many connections a user may have at a time.
+    pub(super) connections_per_user: Option<NonZeroU32>,
 }
 
 /// Which limits the requests for an action have to pass.
@@ -97,8 +102,20 @@ impl Admission {
             Some(value) => read_limits(value, &fields.at("limits"), fields.faults, read_limit),
             None => Vec::new(),
         };
+        let connections = fields.take("connections");
+        let connections_pointer = fields.at("connections");
+        let connections = connections.and_then(|value| Object::read(value, &connections_pointer, fields.faults));
+        let connections_per_user = connections.and_then(|mut connections| {
+            connections.require("per_user", "how many connections a user may have at a time");
+            let number = connections.number("per_user", CONNECTIONS_RANGE);
+            connections.finish();
+            number.and_then(|number| NonZeroU32::new(u32::try_from(number).ok()?))
+        });
         fields.finish();
-        Self { limits }
+        Self {
+            limits,
+            connections_per_user,
+        }
     }
 
     /// What the section says of an action.

@@ -6,9 +6,13 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use serde_json::{Map, Value, json};
+use tidegate_protocol::calls::Principal;
+use tidegate_protocol::calls::access::Credential;
 use tidegate_protocol::calls::admission::{Bucket, Consults, Force, Need, Rule};
+use tidegate_protocol::calls::network::Network;
 use tidegate_protocol::event::JsonText;
-use tidegate_protocol::ids::{ActionName, UserId};
+use tidegate_protocol::ids::{ActionName, ApiKeyId, TenantId, UserId};
+use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
 
 use super::defaults::{LIMITS_MAX, OVERRIDES_MAX};
@@ -417,4 +421,63 @@ fn what_may_have_been_meant_is_suggested() {
         suggested(json!({ "rate": rate, "override": {} })).as_deref(),
         Some("overrides")
     );
+}
+
+#[test]
+fn what_a_caller_came_with_can_be_a_key() {
+    let limit = json!({ "a": { "key": ["api_key", "ip"], "rate": { "units": 1, "per": "1s" } } });
+    let plan = compile(&document(&json!({ "limits": limit })), MANIFESTS).unwrap();
+    let name = ActionName::parse("mail").unwrap();
+    let (user, payload) = (UserId::parse("ann").unwrap(), JsonText::null());
+    let key_of = |credential, network| {
+        let principal = Principal {
+            tenant: TenantId::parse("acme").unwrap(),
+            user: user.clone(),
+            scopes: Default::default(),
+            expires_at: Principal::NEVER,
+            credential,
+            network,
+        };
+        let metadata = BTreeMap::new();
+        let input = Input::new(&user, &name, &metadata, &payload).by(&principal);
+        plan.action(&name).unwrap().admission.needs(&input).unwrap()[0]
+            .bucket
+            .key
+            .clone()
+    };
+    let by_key = Credential::Key {
+        id: ApiKeyId::parse("key_000001").unwrap(),
+        created_at: UnixMs(0),
+    };
+    let id = by_key.key().unwrap().to_string();
+    assert_eq!(key_of(Credential::default(), Network::default()), r#"["null","null"]"#);
+    assert_eq!(
+        key_of(by_key, Network::of("::ffff:10.0.0.1")),
+        format!(r#"["{id}","10.0.0.1"]"#)
+    );
+}
+
+#[test]
+fn connections_are_bounded_for_each_user_or_not_at_all() {
+    let bound = |admission: &Value| compile(&document(admission), MANIFESTS).unwrap().connections_per_user;
+    assert_eq!(bound(&json!({})), None);
+    let most = bound(&json!({ "connections": { "per_user": 3 } }));
+    assert_eq!(most.map(core::num::NonZeroU32::get), Some(3));
+    for (wrong, pointer) in [
+        (json!(3), "/admission/connections"),
+        (json!({}), "/admission/connections/per_user"),
+        (json!({ "per_user": 0 }), "/admission/connections/per_user"),
+        (json!({ "per_user": 10_001 }), "/admission/connections/per_user"),
+        (
+            json!({ "per_user": 1, "per_tenant": 1 }),
+            "/admission/connections/per_tenant",
+        ),
+    ] {
+        let faults = faults(&json!({ "connections": wrong }));
+        assert_eq!(
+            faults.iter().map(|f| f.pointer.as_str()).collect::<Vec<_>>(),
+            [pointer],
+            "{wrong}"
+        );
+    }
 }

@@ -27,6 +27,7 @@ const HOW_TOS: &[&str] = &[
     include_str!("../../../../docs/how-to/run-on-a-schedule.md"),
     include_str!("../../../../docs/how-to/share-and-limit.md"),
     include_str!("../../../../docs/how-to/limit-requests.md"),
+    include_str!("../../../../docs/how-to/decide-who-may-do-what.md"),
     include_str!("../../../../docs/how-to/follow-what-a-job-says.md"),
     include_str!("../../../../docs/how-to/grow-a-tenant.md"),
     include_str!("../../../../docs/explanation/which-composition-a-job-runs-with.md"),
@@ -42,6 +43,11 @@ const FULL: &str = r#"{
             "overrides": {"ann": {"units": 1000, "burst": 200}, "bob": {"units": 7}}, "exact": true, "shadow": true},
         "daily": {"actions": "*", "key": ["user", "payload.a[0]"], "quota": {"units": 10000, "per": "1d"},
             "cost": "payload.pages", "overrides": {"[\"ann\",\"7\"]": {"units": 5}}}}},
+    "policies": {
+        "large": {"description": "d", "priority": 7, "actions": ["a", "b*"], "when": "payload_bytes > 1000 && !has(claims.x)",
+            "effect": {"require_scope": "large"}},
+        "night": {"actions": "*", "when": "now.getHours('Europe/Berlin') < 6", "effect": "deny"},
+        "staff": {"priority": 1000, "when": "claims.role in ['staff']", "effect": "allow"}},
     "queue": {"share": {"key": "user", "weights": {"a": 2}}, "limits": {
         "one": {"actions": "*", "key": ["user", "payload.a[0]"], "concurrency": 7, "when_full": "replace"},
         "two": {"actions": ["a", "b*"], "throttle": {"units": 9, "per": "1m", "burst": 2}, "cost": "payload.n",
@@ -96,6 +102,7 @@ const BEYOND_SCHEMA: &[&str] = &[
     "room for the cost of a request",
     "at least the number of shards",
     "a pattern that means an action",
+    ", at character ",
     "a cron expression",
     "a time zone of the IANA database",
     "an action of the composition",
@@ -165,6 +172,8 @@ fn what_the_how_tos_show_of_a_composition_is_right() {
                 whole = block;
             } else if let Some(queue) = block.get("queue") {
                 whole["queue"] = queue.clone();
+            } else if let Some(policies) = block.get("policies") {
+                whole["policies"] = policies.clone();
             } else {
                 continue;
             }
@@ -309,6 +318,13 @@ fn name() -> impl Strategy<Value = String> {
         "cost",
         "when_full",
         "admission",
+        "policies",
+        "when",
+        "effect",
+        "require_scope",
+        "allow",
+        "deny",
+        "claims.role == 'x'",
         "rate",
         "quota",
         "overrides",

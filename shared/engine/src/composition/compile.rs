@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
 use serde_json::{Map, Value};
 use tidegate_protocol::calls::executor::{Dispatch, Sharing};
@@ -27,6 +28,7 @@ use super::manifest::{Manifest, Mode, Operation, Runs};
 use super::object::{Object, child, describe, note, suggest};
 use super::once::read_once;
 use super::plan::{Action, PatternInstance, Plan};
+use super::policies::Policies;
 use super::policy::{read_deadline, read_policy};
 use super::queue::Queue;
 use super::retention::{Retention, read_retention};
@@ -35,6 +37,8 @@ use super::schedules::{Known, read_schedules};
 /// What the name of an instance looks like: no dot, because a dot ends it in `run`.
 const INSTANCE_NAME: &str = "a name of 1 to 48 characters of a-z, 0-9, '_' and '-', a letter first";
 const INSTANCE_CHARS_MAX: usize = 48;
+/// What a scope looks like.
+pub(super) const SCOPE: &str = "a scope: 1 to 128 printable ASCII characters, no space, '\"' or '\\'";
 
 /// Checks the document `text` against what the `manifests` offer, and fills in every default.
 ///
@@ -53,6 +57,7 @@ pub fn compile(text: &str, manifests: &[Manifest]) -> Result<Plan, Error> {
         (Some(read), true) => Ok(Plan {
             revision,
             scale: read.scale,
+            connections_per_user: read.connections_per_user,
             actions: read.actions,
             patterns: read.patterns,
             schedules: read.schedules,
@@ -66,6 +71,7 @@ type Patterns = BTreeMap<String, PatternInstance>;
 
 struct Read {
     scale: Scale,
+    connections_per_user: Option<NonZeroU32>,
     patterns: Patterns,
     actions: Actions,
     schedules: Vec<Schedule>,
@@ -98,8 +104,13 @@ fn read_document(
         Some(value) => Admission::read(value, &fields.at("admission"), fields.faults),
         None => Admission::default(),
     };
+    let policies = match fields.take("policies") {
+        Some(value) => Policies::read(value, &fields.at("policies"), fields.faults),
+        None => Policies::default(),
+    };
     let parts = Parts {
         instances: &instances,
+        policies: &policies,
         admission: &admission,
         queue: &queue,
         retention: read_retention(&mut fields),
@@ -111,6 +122,7 @@ fn read_document(
     if fields.faults.is_empty() {
         queue.check_actions(&fields.at("queue"), actions.keys(), fields.faults);
         admission.check_actions(&fields.at("admission"), actions.keys(), fields.faults);
+        policies.check_actions(&fields.at("policies"), actions.keys(), fields.faults);
     }
     let schedules = match fields.take("schedules") {
         Some(value) => {
@@ -130,6 +142,7 @@ fn read_document(
         .map(|(name, instance)| Some((name.to_string(), instance.compiled()?)));
     Some(Read {
         scale,
+        connections_per_user: admission.connections_per_user,
         patterns: patterns.collect::<Option<_>>()?,
         actions,
         schedules,
@@ -248,6 +261,7 @@ fn read_instance<'a>(value: &Value, pointer: &str, manifests: &'a [Manifest], fa
 #[derive(Clone, Copy)]
 struct Parts<'a> {
     instances: &'a BTreeMap<&'a str, Instance<'a>>,
+    policies: &'a Policies,
     admission: &'a Admission,
     queue: &'a Queue,
     retention: Retention,
@@ -309,6 +323,7 @@ fn read_action(
     }
     let declared = mode;
     let mode = read_deadline(&mut fields, mode, policy.timeout_ms);
+    let policies = name.as_ref().map(|name| parts.policies.about(name));
     let admission = name.as_ref().map(|name| parts.admission.rules_of(name));
     let queue = parts.queue.rules(&mut fields, name.as_ref());
     let once = read_once(&mut fields, declared);
@@ -339,6 +354,7 @@ fn read_action(
         operation: run.operation.name.to_string(),
         mode: mode?,
         policy,
+        policies: policies.unwrap_or_default(),
         admission: admission.unwrap_or_default(),
         queue,
         once,
@@ -463,7 +479,7 @@ fn read_scopes(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> Vec<Str
                 scopes.push(scope.to_string());
                 continue;
             }
-            _ => "a scope: 1 to 128 printable ASCII characters, no space, '\"' or '\\'",
+            _ => SCOPE,
         };
         let pointer = child(pointer, &index.to_string());
         note(faults, || Fault::new(pointer, expected, &describe(item)));
@@ -472,7 +488,7 @@ fn read_scopes(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> Vec<Str
 }
 
 /// A scope-token of RFC 6749, section 3.3.
-fn is_scope(text: &str) -> bool {
+pub(super) fn is_scope(text: &str) -> bool {
     (1..=SCOPE_CHARS_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\'))
 }

@@ -159,6 +159,12 @@ pub const QUOTA_RANGE: RangeInclusive<u64> = 1..=1_000_000_000;
 pub const QUOTA_MS_RANGE: RangeInclusive<u64> = MINUTE_MS..=31 * DAY_MS;
 /// What the fixed cost of a request may be: as much as a rate can ever have room for.
 pub const REQUEST_COST_RANGE: RangeInclusive<u64> = LIMIT_RANGE;
+/// How many connections a user may be allowed: as many as a hub takes.
+pub const CONNECTIONS_RANGE: RangeInclusive<u64> = 1..=10_000;
+/// Policies at most. Those about an action are all asked for each of its requests, some microseconds each at worst.
+pub const POLICIES_MAX: usize = 32;
+/// What the priority of a policy may be.
+pub const PRIORITY_RANGE: RangeInclusive<u64> = 0..=1000;
 /// Overrides of one limit at most; every other key has the limit's own rule.
 pub const OVERRIDES_MAX: usize = 1000;
 /// What `waiting` of an action may be: no more than one object takes of all jobs.

@@ -27,6 +27,7 @@ mod object;
 mod once;
 mod path;
 mod plan;
+mod policies;
 mod policy;
 mod queue;
 #[cfg(test)]
@@ -55,6 +56,8 @@ pub use plan::{Action, DeclaredMode, PatternInstance, Plan};
 pub use queue::{Queue, QueueRules};
 pub use request::Input;
 pub use schedules::{SCHEDULE_KEY, SCHEDULED_FOR_KEY};
+#[cfg(test)]
+pub(crate) use tests::MANIFESTS as TEST_MANIFESTS;
 
 /// The composition of a tenant that has none of its own.
 ///

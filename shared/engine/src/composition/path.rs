@@ -16,8 +16,7 @@ use super::request::Input;
 use crate::digest::short;
 
 /// What a path looks like, for error messages.
-pub const EXPECTED: &str =
-    "a path such as `user`, `action`, `payload.customer`, `payload.items[0].id` or `metadata[\"region\"]`";
+pub const EXPECTED: &str = "a path such as `user`, `api_key`, `ip`, `action`, `payload.customer`, `payload.items[0].id` or `metadata[\"region\"]`";
 /// Steps of a path at most.
 const STEPS_MAX: usize = 16;
 /// Bytes of a path at most.
@@ -27,6 +26,8 @@ const BYTES_MAX: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Root {
     User,
+    ApiKey,
+    Ip,
     Action,
     Payload,
     Metadata,
@@ -54,6 +55,8 @@ impl Path {
         let (root, mut rest) = identifier(text)?;
         let root = match root {
             "user" => Root::User,
+            "api_key" => Root::ApiKey,
+            "ip" => Root::Ip,
             "action" => Root::Action,
             "payload" => Root::Payload,
             "metadata" => Root::Metadata,
@@ -65,7 +68,7 @@ impl Path {
             steps.push(step);
             rest = after;
         }
-        let scalar = matches!(root, Root::User | Root::Action);
+        let scalar = matches!(root, Root::User | Root::ApiKey | Root::Ip | Root::Action);
         let whole = root == Root::Metadata && steps.is_empty();
         if steps.len() > STEPS_MAX || (scalar && !steps.is_empty()) || whole {
             return None;
@@ -77,6 +80,8 @@ impl Path {
     pub fn pointer(&self) -> String {
         let root = match self.root {
             Root::User => "/user",
+            Root::ApiKey => "/api_key",
+            Root::Ip => "/ip",
             Root::Action => "/action",
             Root::Payload => "/payload",
             Root::Metadata => "/metadata",
@@ -91,6 +96,8 @@ impl Path {
     fn find<'a>(&self, input: &'a Input<'_>) -> Found<'a> {
         match self.root {
             Root::User => Found::Text(input.user.as_str()),
+            Root::ApiKey => Found::optional(input.api_key),
+            Root::Ip => Found::optional(input.ip),
             Root::Action => Found::Text(input.action.as_str()),
             Root::Metadata => match self.steps.as_slice() {
                 [Step::Field(name)] => input
@@ -137,6 +144,12 @@ impl Path {
 enum Found<'a> {
     Text(&'a str),
     Value(&'a Value),
+}
+
+impl<'a> Found<'a> {
+    fn optional(text: Option<&'a str>) -> Self {
+        text.map_or(Self::Value(&Value::Null), Self::Text)
+    }
 }
 
 /// The identifier that `text` begins with, and what follows it.

@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
 use tidegate_protocol::calls::executor::Policy;
 use tidegate_protocol::calls::schedules::Schedule;
@@ -19,6 +20,7 @@ use super::away::AwayRules;
 use super::hooks::OnEndRules;
 use super::once::OnceRules;
 use super::queue::QueueRules;
+use crate::policies;
 
 /// Actions that are looked at for a name that may have been meant. A wrong name costs about a millisecond at most.
 const SUGGESTION_CANDIDATES_MAX: usize = 256;
@@ -30,6 +32,8 @@ pub struct Plan {
     pub revision: Revision,
     /// How the tenant is spread.
     pub scale: Scale,
+    /// How many connections a user may have at a time.
+    pub connections_per_user: Option<NonZeroU32>,
     /// The actions, by name.
     pub actions: BTreeMap<ActionName, Arc<Action>>,
     /// The instances of patterns, by name.
@@ -78,6 +82,8 @@ pub struct Action {
     pub mode: DeclaredMode,
     /// How it is tried. `timeout_ms` is that of the answer for a `sync` action, and of one attempt for any other.
     pub policy: Policy,
+    /// The policies about it, in the order in which they are asked.
+    pub policies: Vec<Arc<policies::Policy>>,
     /// Which limits its requests have to pass.
     pub admission: AdmissionRules,
     /// How its jobs wait.

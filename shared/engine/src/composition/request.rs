@@ -5,6 +5,8 @@ use alloc::string::String;
 use core::cell::OnceCell;
 
 use serde_json::Value;
+use tidegate_protocol::calls::Principal;
+use tidegate_protocol::calls::access::Credential;
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::{ActionName, UserId};
 
@@ -16,6 +18,10 @@ pub struct Input<'a> {
     pub action: &'a ActionName,
     /// The client's own notes.
     pub metadata: &'a BTreeMap<String, String>,
+    /// The id of the API key that the caller came with; `None` with a token.
+    pub(super) api_key: Option<&'a str>,
+    /// The network that the caller comes from, where that is known.
+    pub(super) ip: Option<&'a str>,
     text: &'a JsonText,
     payload: OnceCell<Value>,
 }
@@ -32,9 +38,21 @@ impl<'a> Input<'a> {
             user,
             action,
             metadata,
+            api_key: None,
+            ip: None,
             text: payload,
             payload: OnceCell::new(),
         }
+    }
+
+    /// The request of a caller that is there, with what only such a one has.
+    pub fn by(mut self, principal: &'a Principal) -> Self {
+        self.api_key = match &principal.credential {
+            Credential::Key { id, .. } => Some(id.as_str()),
+            Credential::Token { .. } => None,
+        };
+        self.ip = principal.network.as_str();
+        self
     }
 
     /// The payload.

@@ -36,7 +36,7 @@ const fn operation(name: &'static str, modes: Modes, default_mode: Mode) -> Oper
 }
 
 /// Manifests with the names of the first-party patterns, so that the documents of the repository can be compiled here.
-pub(super) const MANIFESTS: &[Manifest] = &[
+pub(crate) const MANIFESTS: &[Manifest] = &[
     Manifest {
         pattern: "core",
         description: "For tests.",
@@ -907,6 +907,7 @@ fn requests_of_one_dedupe_key_meet_in_one_object_and_a_sync_one_is_stored_too() 
             scopes: Default::default(),
             expires_at: UnixMs(0),
             credential: Default::default(),
+            network: Default::default(),
         };
         let spreads = Spreads::only(plan.scale.shards);
         let context = Context {

@@ -29,6 +29,7 @@ use tidegate_protocol::{Error, ErrorCode, Fault};
 
 use crate::composition::{Action, DeclaredMode, Input, OnEndRules, Plan};
 use crate::digest::short;
+use crate::policies::{self, Facts, Transport};
 
 /// How much longer than the action itself a caller of a synchronous action waits, so that the action's own time-out is
 /// what it is told. Milliseconds.
@@ -89,7 +90,7 @@ pub struct Context<'a> {
 
 /// Decides what becomes of `request`, and which limits it has to pass before that.
 ///
-/// Errors: `INVALID_ACTION`, `FORBIDDEN` with the missing scopes, `VALIDATION_ERROR` for a mode that the action does
+/// Errors: `INVALID_ACTION`, `FORBIDDEN` with the missing scopes or the policy that refuses, `VALIDATION_ERROR` for a mode that the action does
 /// not have, where a limit finds no cost in the request, or where the action's `dedupe` cannot keep it. A refused request has consumed nothing.
 pub fn admit(
     context: Context<'_>,
@@ -100,6 +101,7 @@ pub fn admit(
 ) -> Result<(Admitted, Vec<Need>), Error> {
     let action = context.plan.action(&request.action)?;
     check_scopes(action, &context.principal.scopes)?;
+    check_policies(&context, action, request)?;
     let later = match request.start {
         Start::Now => None,
         Start::After(ms) => Some(context.now.plus(ms)),
@@ -135,7 +137,7 @@ pub fn admit(
         true => Vec::new(),
         false => action
             .admission
-            .needs(&Input::new(&user, &action.name, &request.metadata, &payload))?,
+            .needs(&Input::new(&user, &action.name, &request.metadata, &payload).by(context.principal))?,
     };
     let wait_ms = prefer.wait_ms.map(|ms| ms.min(WAIT_SECONDS_MAX * 1000));
     let (answer_within_ms, policy, answers) = match declared {
@@ -179,7 +181,7 @@ pub fn admit(
         }
     };
     let answers = if wait_ms.is_some() { Answers::OnTheSpot } else { answers };
-    let input = Input::new(&user, &action.name, &request.metadata, &payload);
+    let input = Input::new(&user, &action.name, &request.metadata, &payload).by(context.principal);
     let once = action
         .once
         .of(&input, request.idempotency_key.is_some(), request.start)?;
@@ -289,6 +291,22 @@ fn check_scopes(action: &Action, granted: &BTreeSet<String>) -> Result<(), Error
         missing.join("` and `")
     );
     Err(Error::new(ErrorCode::Forbidden, message))
+}
+
+/// Asks the policies about the action.
+#[inline(never)]
+fn check_policies(context: &Context<'_>, action: &Action, request: &Request<'_>) -> Result<(), Error> {
+    if action.policies.is_empty() {
+        return Ok(());
+    }
+    let payload_bytes = request.payload.map_or(0, |payload| payload.get().len());
+    // Only the requests of sockets have a follower.
+    let transport = match context.follower {
+        Some(_) => Transport::Socket,
+        None => Transport::Http,
+    };
+    let facts = Facts::new(context.principal, &action.name, payload_bytes, context.now, transport);
+    policies::decide(&action.policies, &facts)
 }
 
 /// A hash of what was asked: the user and the payload, white space between its tokens left out.

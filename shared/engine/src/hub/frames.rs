@@ -183,7 +183,11 @@ impl Hub {
         });
         match admitted {
             Ok(admitted) => self.pass(moment.now, Asker::Socket(from.clone()), request_id, admitted, effects),
-            Err(error) => effects.push(send_error(from, Some(request_id), error, moment.now)),
+            Err(error) => {
+                let refused = self.refusals.note(moment.now, error.code);
+                effects.extend(refused.map(|refused| Effect::TellRefused { refused }));
+                effects.push(send_error(from, Some(request_id), error, moment.now));
+            }
         }
     }
 

@@ -34,6 +34,7 @@ use tidegate_protocol::calls::hub::{Delivery, Reply};
 use tidegate_protocol::calls::jobs;
 use tidegate_protocol::calls::spread::Spreads;
 use tidegate_protocol::frames::{AttemptSaid, CloseCode};
+use tidegate_protocol::http::AuditRefusal;
 use tidegate_protocol::ids::{ConnectionId, HubIndex, JobId, RequestId, ShardIndex};
 use tidegate_protocol::time::UnixMs;
 
@@ -47,6 +48,8 @@ use batch::Batches;
 use limits::Limits;
 use pending::Pending;
 use workers::Leases;
+
+use crate::audit::refusals::Tally;
 
 /// How often a client sends a ping. Milliseconds.
 pub const HEARTBEAT_MS: u64 = 30_000;
@@ -119,6 +122,11 @@ pub enum Effect {
         /// What it is asked.
         ask: Box<Ask>,
     },
+    /// Tell the tenant's gate what was refused here. Losing it loses a count.
+    TellRefused {
+        /// How many requests, by the reason.
+        refused: Vec<AuditRefusal>,
+    },
     /// Answer a caller over HTTP.
     Answer {
         /// The caller.
@@ -163,6 +171,8 @@ pub struct Hub {
     limits: Limits,
     /// Who may not come in, as far as this hub heard.
     access: Access,
+    /// What sockets were refused, for the audit trail.
+    refusals: Tally,
 }
 
 /// The moment and the chance of a turn.
@@ -187,6 +197,7 @@ impl Hub {
             leases: Leases::default(),
             limits: Limits::default(),
             access: Access::default(),
+            refusals: Tally::default(),
         }
     }
 
@@ -198,6 +209,11 @@ impl Hub {
     /// The session of a socket.
     pub fn session(&self, connection: &ConnectionId) -> Option<&Session> {
         self.sessions.get(connection)
+    }
+
+    /// Whether nothing is under way: no action runs here, and no call is on its way to a `Jobs` object.
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_empty()
     }
 
     /// How many sockets there are.

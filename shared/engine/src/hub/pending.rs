@@ -108,6 +108,11 @@ impl Pending {
         self.by_socket.get(connection).copied().unwrap_or(0)
     }
 
+    /// Whether nothing is under way.
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
     /// Whether anybody may be about to follow a job, so that an event that finds no follower must be kept.
     pub fn awaits_followers(&self) -> bool {
         self.following > 0

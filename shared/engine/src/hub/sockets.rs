@@ -2,15 +2,17 @@
 
 use alloc::format;
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
 use tidegate_protocol::calls::Principal;
-use tidegate_protocol::frames::{Limits, PROTOCOL, ServerFrame};
+use tidegate_protocol::frames::{CloseCode, Limits, PROTOCOL, ServerFrame};
 use tidegate_protocol::ids::{ConnectionId, JobId};
 use tidegate_protocol::limits::{FOLLOWS_MAX, FRAME_BYTES_MAX};
 use tidegate_protocol::{Error, ErrorCode};
 
 use crate::access;
 
+use super::outgoing::close;
 use super::{Effect, HEARTBEAT_MS, Hub, Moment, SCOPES_BYTES_MAX, Session};
 
 /// Whether a sleeping socket can keep the token's scopes.
@@ -34,17 +36,25 @@ impl Hub {
         self.sessions.insert(session.connection.clone(), session);
     }
 
-    /// A socket was accepted for `principal`.
+    /// A socket was accepted for `principal`, of whose user there may be so many at a time. One too many is told so, and closed.
     ///
     /// Errors: `FORBIDDEN` for a token whose scopes a sleeping socket cannot keep; those of [`access::check`].
     pub fn open(
         &mut self,
         moment: &mut Moment<'_>,
         principal: Principal,
+        per_user: Option<NonZeroU32>,
     ) -> Result<(ConnectionId, Vec<Effect>), Error> {
         check_scopes(&principal)?;
         access::check(&self.access, &principal, moment.now)?;
         let connection = ConnectionId::generate(moment.now, (moment.random)());
+        if per_user.is_some_and(|most| self.connections_of(&principal) >= most.get()) {
+            // Not a refused upgrade: a browser does not show why one was, and its page would try again and again.
+            let mut effects = Vec::new();
+            let reason = "the user has as many connections as are allowed";
+            close(&connection, CloseCode::TooManyConnections, reason, false, &mut effects);
+            return Ok((connection, effects));
+        }
         let session = Session::new(connection.clone(), principal);
         let welcome = ServerFrame::Welcome {
             connection_id: connection.clone(),
@@ -67,6 +77,12 @@ impl Hub {
             },
         ];
         Ok((connection, effects))
+    }
+
+    /// How many connections the user has. All of them are here: a user belongs to one hub.
+    fn connections_of(&self, principal: &Principal) -> u32 {
+        let own = |session: &&Session| session.principal.user == principal.user;
+        u32::try_from(self.sessions.values().filter(own).count()).unwrap_or(u32::MAX)
     }
 
     /// A socket is gone. Its jobs go on.

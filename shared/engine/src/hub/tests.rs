@@ -64,6 +64,7 @@ fn action(name: &str, mode: DeclaredMode, scopes: &[&str]) -> Action {
             pool: None,
             revision: Default::default(),
         },
+        policies: Vec::new(),
         admission: Default::default(),
         queue: Default::default(),
         once: Default::default(),
@@ -82,6 +83,7 @@ fn principal(expires_at: u64) -> Principal {
         scopes: BTreeSet::new(),
         expires_at: UnixMs(expires_at),
         credential: Default::default(),
+        network: Default::default(),
     }
 }
 
@@ -97,6 +99,7 @@ impl Bench {
             schedules: Vec::new(),
             revision: Revision::parse("rev").unwrap(),
             scale: Scale { hubs: 1, shards: 4 },
+            connections_per_user: None,
             actions: actions
                 .into_iter()
                 .map(|action| (action.name.clone(), action.into()))
@@ -128,7 +131,7 @@ impl Bench {
             now: self.now,
             random: &mut random,
         };
-        self.hub.open(&mut moment, principal(expires_at)).unwrap().0
+        self.hub.open(&mut moment, principal(expires_at), None).unwrap().0
     }
 
     fn frame(&mut self, from: &ConnectionId, text: &str) -> Vec<Effect> {
@@ -467,11 +470,10 @@ fn a_refusal_asks_nobody() {
         let mut bench = Bench::new();
         let socket = bench.open();
         let effects = bench.frame(&socket, body);
-        assert!(
-            effects
-                .iter()
-                .all(|effect| matches!(effect, Effect::Send { .. } | Effect::Save { .. }))
-        );
+        assert!(effects.iter().all(|effect| matches!(
+            effect,
+            Effect::Send { .. } | Effect::Save { .. } | Effect::TellRefused { .. }
+        )));
         assert!(frames(&effects)[0].contains(code.as_str()), "{effects:?}");
         let Some(Effect::Answer { reply: Err(error), .. }) = bench.http(body, None, Prefer::default()).pop() else {
             panic!("{body}")

@@ -50,7 +50,9 @@ impl Hub {
                 close(to, CloseCode::Unauthorized, reason, false, &mut effects);
             }
             Ok(principal) => {
-                session.principal = principal;
+                // The socket is where it was, whatever way the token came.
+                let network = core::mem::take(&mut session.principal.network);
+                session.principal = Principal { network, ..principal };
                 session.warned = Warned::NotYet;
                 effects.push(Effect::Save { of: to.clone() });
                 effects.push(send(to, &ServerFrame::Ok { request_id }));

@@ -29,6 +29,14 @@ const INNER_ENDINGS: &[&str] = &[
     "home.arpa",
 ];
 
+/// Names of metadata services that lie in public zones and resolve to addresses of the inside.
+const METADATA_NAMES: &[&str] = &[
+    "metadata.goog",
+    "metadata.packet.net",
+    "metadata.platformequinix.com",
+    "metadata.tencentyun.com",
+];
+
 /// The host of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Host {
@@ -106,9 +114,10 @@ fn is_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-/// A name of one label is looked up inside the network.
+/// A name of one label is looked up inside the network. What is given is in lower case.
 fn is_inner_name(name: &str) -> bool {
     !name.contains('.')
+        || METADATA_NAMES.contains(&name)
         || INNER_ENDINGS.iter().any(|ending| {
             let before = name.strip_suffix(ending);
             before.is_some_and(|before| before.is_empty() || before.ends_with('.'))

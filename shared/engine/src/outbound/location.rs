@@ -13,6 +13,15 @@ pub const URL_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of `base_url` and of `path` at most.
 pub const BASE_BYTES_MAX: usize = 2048;
 
+/// What a port should be, where [`BaseUrl::is_for_another_protocol`].
+pub const OTHER_PROTOCOL: &str = "no port, the scheme's own, or one from 1024 on that no other protocol is known by";
+
+/// Ports from 1024 on that the fetch standard blocks (WHATWG Fetch, "port blocking"): what listens there speaks another
+/// protocol, and might take the lines of a request for its own.
+const BLOCKED_PORTS: &[u16] = &[
+    1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
+];
+
 /// The scheme of an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
@@ -79,6 +88,13 @@ impl BaseUrl {
             port,
             path,
         })
+    }
+
+    /// Whether something else than HTTP is expected at its port: it is below 1024 and not the scheme's own, or blocked by the
+    /// fetch standard.
+    pub fn is_for_another_protocol(&self) -> bool {
+        self.port
+            .is_some_and(|port| port < 1024 || BLOCKED_PORTS.contains(&port))
     }
 
     /// Scheme, host, port and path, as every URL of the upstream begins.

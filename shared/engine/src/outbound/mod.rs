@@ -9,5 +9,5 @@ mod location;
 mod target;
 
 pub use address::Host;
-pub use location::{BASE_BYTES_MAX, BaseUrl, Scheme, URL_BYTES_MAX, check_path, escape, is_segment};
+pub use location::{BASE_BYTES_MAX, BaseUrl, OTHER_PROTOCOL, Scheme, URL_BYTES_MAX, check_path, escape, is_segment};
 pub use target::{Allowed, Target};

@@ -4,27 +4,12 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use super::address::Host;
-use super::location::{BASE_BYTES_MAX, BaseUrl, Scheme};
+use super::location::{BASE_BYTES_MAX, BaseUrl, OTHER_PROTOCOL, Scheme};
 
 /// What a target is, for error messages.
 const FORM: &str = "a URL `https://host/path` of at most 2048 printable ASCII characters, without user and fragment";
 const PUBLIC: &str = "a public host";
 const TLS: &str = "a URL that begins with `https://`";
-const PORT: &str = "no port, 443, or one from 1024 on that no other protocol is known by";
-
-/// Ports from 1024 on that the fetch standard blocks (WHATWG Fetch, "port blocking"): what listens there speaks another
-/// protocol, and might take the lines of a request for its own.
-const BLOCKED_PORTS: &[u16] = &[
-    1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
-];
-
-/// Names of metadata services that lie in public zones and resolve to addresses of the inside.
-const METADATA_NAMES: &[&str] = &[
-    "metadata.goog",
-    "metadata.packet.net",
-    "metadata.platformequinix.com",
-    "metadata.tencentyun.com",
-];
 
 /// Somebody's endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +46,6 @@ impl Target {
         let loopback = match &base.host {
             Host::V4(address) => address.is_loopback(),
             Host::V6(address) => address.is_loopback(),
-            Host::Name(name) if METADATA_NAMES.contains(&name.as_str()) => return Err(PUBLIC),
             Host::Name(_) => false,
         };
         if !loopback {
@@ -71,11 +55,8 @@ impl Target {
             if base.scheme != Scheme::Https {
                 return Err(TLS);
             }
-            if base
-                .port
-                .is_some_and(|port| port < 1024 || BLOCKED_PORTS.contains(&port))
-            {
-                return Err(PORT);
+            if base.is_for_another_protocol() {
+                return Err(OTHER_PROTOCOL);
             }
         }
         Ok(Self {

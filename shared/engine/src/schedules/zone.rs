@@ -16,7 +16,7 @@ pub struct Zone {
 
 /// What the wall clock shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shown {
+pub(crate) struct Shown {
     pub year: i32,
     pub month: u32,
     pub day: u32,
@@ -61,8 +61,12 @@ impl Zone {
     }
 
     /// What its clock shows at a moment.
-    pub(super) fn shown(&self, at: i64) -> Option<Shown> {
-        let local = at.checked_add(self.offset(at)?)?;
+    pub(crate) fn shown(&self, at: i64) -> Option<Shown> {
+        Self::shown_in_utc(at.checked_add(self.offset(at)?)?)
+    }
+
+    /// What a clock without a zone shows so many seconds after the beginning of 1970.
+    pub(crate) fn shown_in_utc(local: i64) -> Option<Shown> {
         let days = local.div_euclid(DAY_S);
         let (year, month, day) = date(days)?;
         Some(Shown {

@@ -284,6 +284,7 @@ mod tests {
             schedules: Vec::new(),
             by: "u".into(),
             act: None,
+            secrets: Vec::new(),
         };
         let (reply, effects) = handle(db, UnixMs(5), call).unwrap();
         reply.map(|_| effects)
@@ -307,7 +308,7 @@ mod tests {
     fn told(effects: &[Effect]) -> Vec<(Step, Growth)> {
         let told = effects.iter().filter_map(|effect| match effect {
             Effect::Grow { step, growth } => Some((*step, growth.clone())),
-            Effect::Refresh { .. } | Effect::TellAccess { .. } | Effect::TellSchedules { .. } => None,
+            Effect::Refresh { .. } | Effect::TellAccess { .. } | Effect::TellSchedules { .. } | Effect::Archive => None,
         });
         told.collect()
     }

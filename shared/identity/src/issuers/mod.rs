@@ -136,7 +136,7 @@ impl Issuers {
             expires_at_ms,
             issued_at_ms,
             token_id,
-            ..
+            all,
         } = claims;
         if power == Power::OneTenant {
             scopes.remove(OPERATOR_SCOPE);
@@ -149,6 +149,7 @@ impl Issuers {
             issued_at_ms,
             token_id,
             issuer,
+            claims: all,
         })
     }
 

@@ -9,9 +9,7 @@ use core::task::{Poll, Waker};
 
 use serde_json::{Value, json};
 use tidegate_protocol::calls::hooks;
-use tidegate_protocol::calls::reporting::MetadataPatch;
-use tidegate_protocol::event::{JsonText, Progress};
-use tidegate_protocol::ids::StreamName;
+use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::{ActionName, FencingToken, JobId, JobNumber, TenantId, TraceParent, UserId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
@@ -19,7 +17,8 @@ use tidegate_protocol::{Error, ErrorCode};
 use tidegate_engine::composition::compile;
 
 use super::{HTTP, WORKER, handle, tell};
-use crate::operation::{Callback, Context, Done, Facts, Incoming, Invocation, Opened, Outgoing, Reader};
+use crate::operation::{Callback, Context, Done, Facts, Incoming, Invocation, Outgoing};
+use crate::testing::stores_nothing;
 
 const NOW: UnixMs = UnixMs(1_800_000_000_999);
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -46,41 +45,12 @@ impl Outside {
     }
 }
 
-struct Nothing;
-
-impl Reader for Nothing {
-    async fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
-        Ok(None)
-    }
-}
-
 impl Context for Outside {
-    type Reader = Nothing;
+    stores_nothing!();
     fn now(&self) -> UnixMs {
         NOW
     }
     async fn sleep(&self, _: u64) {}
-    async fn progress(&self, _: Progress) -> Result<(), Error> {
-        Ok(())
-    }
-    async fn output(&self, _: &StreamName, _: &str) -> Result<(), Error> {
-        Ok(())
-    }
-    async fn patch_metadata(&self, _: Vec<MetadataPatch>) -> Result<(), Error> {
-        Ok(())
-    }
-    async fn checkpoint(&self) -> Result<Option<Vec<u8>>, Error> {
-        Ok(None)
-    }
-    async fn save_checkpoint(&self, _: Vec<u8>, _: Progress) -> Result<(), Error> {
-        Ok(())
-    }
-    async fn open(&self, _: &str, _: u64, _: Option<&str>) -> Result<Option<Opened<Nothing>>, Error> {
-        Ok(None)
-    }
-    async fn put(&self, _: &str, _: &str, _: Vec<u8>) -> Result<(), Error> {
-        Ok(())
-    }
     async fn fetch(&self, request: Outgoing) -> Result<Incoming, Error> {
         self.asked.borrow_mut().push((None, request));
         Ok(self.answer.clone())

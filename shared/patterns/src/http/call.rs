@@ -24,6 +24,7 @@ use super::answer::{classify, result};
 use super::config::{Config, Upstream};
 use super::reliability::{Breaker, Fallback};
 use super::request::{Around, prepare};
+use super::secrets;
 use super::settings::Settings;
 use crate::operation::{Context, Incoming, Invocation, Outgoing};
 
@@ -114,6 +115,8 @@ async fn reliably<C: Context>(
     let mut request = prepare(config, settings, call.payload.as_str(), around)?;
     let upstream = config.upstreams.get(&settings.upstream);
     let upstream = upstream.ok_or_else(|| Error::new(ErrorCode::InternalError, "The upstream is not configured."))?;
+    // The configured headers are the first. What the payload says is sent as it is.
+    let sent = secrets::fill(context, &mut request.headers, upstream.headers.len()).await?;
     let reliability = &upstream.reliability;
     let name = format!("{}.{}", call.instance, settings.upstream);
     let repeatable = repeatable(settings, upstream, call);
@@ -134,7 +137,10 @@ async fn reliably<C: Context>(
         };
         request.timeout_ms = upstream.timeout_ms.min(deadline.since(context.now()).max(1));
         let hedge_ms = reliability.hedge_ms.filter(|_| repeatable);
-        let answer = fetch(context, &request, hedge_ms, &own).await;
+        let mut answer = fetch(context, &request, hedge_ms, &own).await;
+        if let Ok(answer) = &mut answer {
+            secrets::mask(answer, &sent);
+        }
         drop(place);
         made += 1;
         let failure = match &answer {

@@ -11,9 +11,9 @@ use tidegate_protocol::event::JsonText;
 use tidegate_protocol::fault::shorten;
 use tidegate_protocol::{Error, Fault};
 
-use super::headers;
 use super::reliability::Reliability;
-use tidegate_engine::outbound::BaseUrl;
+use super::{headers, secrets};
+use tidegate_engine::outbound::{BaseUrl, OTHER_PROTOCOL};
 
 /// How long one call may take where nothing else is said: what a `sync` action may take as a whole. Milliseconds.
 pub const TIMEOUT_MS: u64 = 10_000;
@@ -39,7 +39,7 @@ pub struct Upstream {
     pub base: BaseUrl,
     /// How long one call may take. Milliseconds.
     pub timeout_ms: u64,
-    /// Headers sent with every call, names in lower case.
+    /// Headers sent with every call, names in lower case; values as they are written, with references to secrets.
     pub headers: Vec<(String, String)>,
     /// What is done where calls fail.
     pub reliability: Reliability,
@@ -163,8 +163,15 @@ fn read_base(value: &Value, allow_private: bool, fields: &mut Object<'_, '_>) ->
             return None;
         }
     };
-    if base.host.is_private() && !allow_private {
+    if allow_private {
+        return Some(base);
+    }
+    if base.host.is_private() {
         fields.fault("base_url", "a public host, or `allow_private` set to true", &got);
+        return None;
+    }
+    if base.is_for_another_protocol() {
+        fields.fault("base_url", OTHER_PROTOCOL, &got);
         return None;
     }
     Some(base)
@@ -189,6 +196,11 @@ fn read_headers(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> Vec<(S
         }
         if value.is_none() {
             note(faults, || Fault::new(pointer.as_str(), headers::VALUE, "another value"));
+        }
+        if value.is_some_and(|value| secrets::names(value).is_none()) {
+            note(faults, || {
+                Fault::new(pointer.as_str(), secrets::REFERENCE, "another one")
+            });
         }
         let (Some(known), Some(value)) = (known, value) else {
             continue;

@@ -9,6 +9,7 @@ mod config;
 mod headers;
 mod reliability;
 mod request;
+mod secrets;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use config::{Config, Upstream};
 pub use reliability::{Breaker, Fallback, Reliability};
 pub(crate) use request::header_key;
 pub use request::{ANSWER_BYTES_MAX, Around, prepare};
+pub use secrets::referred;
 pub use settings::{Accepts, Settings};
 pub use tidegate_engine::outbound::{BaseUrl, Host, Scheme};
 
@@ -64,7 +66,7 @@ fn check_settings(settings: &Value, config: &Value, pointer: &str, faults: &mut 
 /// Runs an operation of the pattern.
 ///
 /// Errors: `VALIDATION_ERROR` for a payload that cannot be sent; `UPSTREAM_ERROR` and `TIMEOUT` as the call went;
-/// `CIRCUIT_OPEN` and `UNAVAILABLE` where the upstream's breaker or bulkhead lets no call through.
+/// `SECRET_UNUSABLE` where a header refers to a secret that is not set; `CIRCUIT_OPEN` and `UNAVAILABLE` where the upstream's breaker or bulkhead lets no call through.
 pub async fn run(context: &impl Context, call: &Invocation) -> Result<Done, Error> {
     if call.operation != "call" {
         return Err(Error::new(

@@ -7,6 +7,7 @@ mod answers;
 mod calls;
 mod reliability;
 mod requests;
+mod secrets;
 mod upstreams;
 
 use alloc::string::ToString;

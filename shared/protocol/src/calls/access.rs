@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::JsonText;
 use crate::ids::{ApiKeyId, TokenId, UserId};
 use crate::time::UnixMs;
 
@@ -20,6 +21,12 @@ pub enum Credential {
         /// Its `iat`, where it has one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         issued_at: Option<UnixMs>,
+        /// What is kept of its claims, a JSON object, for policies. `None` where nothing is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        claims: Option<JsonText>,
+        /// Whether some of them were too large to be kept.
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        claims_cut: bool,
     },
     /// An API key.
     Key {
@@ -36,6 +43,8 @@ impl Default for Credential {
         Self::Token {
             id: None,
             issued_at: None,
+            claims: None,
+            claims_cut: false,
         }
     }
 }

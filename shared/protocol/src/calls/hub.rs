@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::admission::{Recalled, Returned};
 use super::tenant::Description;
-use super::{Answered, Principal};
+use super::{Answered, Principal, elsewhere};
 use crate::error::Error;
 use crate::event::{Event, JsonText};
 use crate::http::Accepted;
-use crate::ids::{BatchId, JobId, RequestId};
+use crate::ids::{BatchId, JobId, RequestId, TenantId};
 
 /// How an HTTP client prefers its answer (RFC 7240).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -79,6 +79,26 @@ pub enum Call {
         /// The leases.
         recalled: Vec<Recalled>,
     },
+}
+
+impl Call {
+    /// Checks that a call which speaks for somebody speaks for one of `tenant`. The envelope names the tenant of the object
+    /// that it is sent to; whom it is sent for is said here.
+    ///
+    /// Errors: `INTERNAL_ERROR`.
+    pub fn check(&self, tenant: &TenantId) -> Result<(), Error> {
+        match self {
+            Self::Request { principal, .. } | Self::Batch { principal, .. } if principal.tenant != *tenant => {
+                Err(elsewhere())
+            }
+            Self::Request { .. }
+            | Self::Batch { .. }
+            | Self::Deliver { .. }
+            | Self::Refresh { .. }
+            | Self::Followed { .. }
+            | Self::Recall { .. } => Ok(()),
+        }
+    }
 }
 
 /// What a `Hub` object answers.

@@ -3,15 +3,18 @@
 pub mod access;
 pub mod admission;
 pub mod audit;
+pub mod directory;
 pub mod executor;
 pub mod hooks;
 pub mod hub;
 pub mod jobs;
+pub mod network;
 pub mod once;
 pub mod places;
 pub mod queueing;
 pub mod reporting;
 pub mod schedules;
+pub mod secrets;
 mod selection;
 pub mod spread;
 pub mod tenant;
@@ -25,8 +28,9 @@ use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
 use self::access::Credential;
-use crate::error::Error;
-use crate::ids::{TenantId, UserId};
+use self::network::Network;
+use crate::error::{Error, ErrorCode};
+use crate::ids::{ObjectName, TenantId, UserId};
 use crate::time::UnixMs;
 
 /// The header that carries the verified principal from the Worker to a hub. Stripped from everything that comes from
@@ -47,6 +51,9 @@ pub struct Principal {
     /// What the caller was authenticated by.
     #[serde(default)]
     pub credential: Credential,
+    /// Where the caller comes from. No credential says this: the edge does.
+    #[serde(default, skip_serializing_if = "Network::is_unknown")]
+    pub network: Network,
 }
 
 impl Principal {
@@ -105,6 +112,22 @@ pub struct Addressed<C> {
     pub tenant: TenantId,
     /// The call.
     pub call: C,
+}
+
+impl<C> Addressed<C> {
+    /// The call, for the object `name` that it reached.
+    ///
+    /// Errors: `INTERNAL_ERROR` where it was made for another tenant, or the object has no name of ours.
+    pub fn open(self, name: Option<&ObjectName>) -> Result<C, Error> {
+        match name {
+            Some(name) if *name.tenant() == self.tenant => Ok(self.call),
+            _ => Err(elsewhere()),
+        }
+    }
+}
+
+fn elsewhere() -> Error {
+    Error::new(ErrorCode::InternalError, "A call reached the object of another tenant.")
 }
 
 /// What a call came to.

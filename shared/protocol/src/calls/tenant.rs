@@ -10,11 +10,13 @@ use super::access::{Access, Change};
 use super::admission::{Ask, Decided, Returned};
 use super::audit::Act;
 use super::schedules::Schedule;
+use super::secrets::Sealed;
 use super::spread::Spreads;
 use super::upstreams::{Consult, SetBreaker, Standing};
 use super::{Caller, Principal};
 use crate::event::JsonText;
-use crate::ids::{HubIndex, Revision, ShardIndex, UserId};
+use crate::http::AuditRefusal;
+use crate::ids::{HubIndex, Revision, SecretName, ShardIndex, UserId};
 use crate::time::UnixMs;
 
 /// How a tenant is spread over objects.
@@ -88,6 +90,9 @@ pub enum Call {
         /// The act that it is, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         act: Option<Box<Act>>,
+        /// The secrets that it refers to, each with the pointer to where it does. Where one is not set, it is refused.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        secrets: Vec<(String, SecretName)>,
     },
     /// The text of a composition.
     Document {
@@ -111,6 +116,11 @@ pub enum Call {
         hub: HubIndex,
         /// The leases.
         returned: Vec<Returned>,
+    },
+    /// What was refused elsewhere, of callers that are known. Answered by [`Reply::TakenBack`].
+    Refused {
+        /// How many requests, by the reason.
+        refused: Vec<AuditRefusal>,
     },
     /// How often limits on requests have refused, and how full the buckets of one are.
     Limits {
@@ -168,6 +178,33 @@ pub enum Call {
         /// nothing was decided, which frees the key.
         answer: Option<String>,
     },
+    /// Keep a value of a secret, sealed, as its next version. Answered by [`Reply::Shown`]; `CONFLICT` where it is another
+    /// version's turn. The same once more changes nothing.
+    SetSecret {
+        /// The value.
+        secret: Sealed,
+        /// How long the version before it stays good. Milliseconds.
+        overlap_ms: u64,
+        /// Who sets it.
+        caller: Caller,
+    },
+    /// Delete a secret with all its versions. Answered by [`Reply::Ended`].
+    DeleteSecret {
+        /// Its name.
+        name: SecretName,
+        /// Who deletes it.
+        caller: Caller,
+    },
+    /// Show the secrets, without their values. Answered by [`Reply::Shown`].
+    ListSecrets {
+        /// What those begin with that were sealed with the deployment's key of now.
+        key: String,
+    },
+    /// The versions of these secrets that are good, sealed. Answered by [`Reply::Secrets`].
+    Secrets {
+        /// Their names.
+        names: Vec<SecretName>,
+    },
 }
 
 /// An entry of the audit trail on its way to the gate.
@@ -192,6 +229,9 @@ pub struct AuditQuery {
     pub to: Option<UnixMs>,
     /// Only taken down before the entry with this number.
     pub below: Option<u64>,
+    /// Only taken down after the entry with this number; then as they were written, and oldest first.
+    #[serde(default)]
+    pub after: Option<u64>,
     /// At most so many.
     pub limit: u32,
 }
@@ -227,4 +267,7 @@ pub enum Reply {
     Begun(Option<String>),
     /// It is noted.
     Ended,
+    /// What is good of the secrets that were asked for, each in its current version, and behind that in the one before
+    /// where that is good still. What is not there is left out.
+    Secrets(Vec<Sealed>),
 }

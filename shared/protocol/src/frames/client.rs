@@ -192,7 +192,7 @@ impl BadFrame {
     }
 }
 
-const TYPES: [&str; 13] = [
+pub(super) const TYPES: [&str; 13] = [
     "request",
     "ping",
     "attach",

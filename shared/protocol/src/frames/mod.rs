@@ -42,6 +42,8 @@ pub enum CloseCode {
     TenantSuspended = 3502,
     /// The client does not speak the protocol, repeatedly.
     ProtocolError = 3503,
+    /// The user has as many connections as the tenant allows.
+    TooManyConnections = 3505,
 }
 
 impl CloseCode {
@@ -57,6 +59,7 @@ impl CloseCode {
             Self::Forbidden => 3501,
             Self::TenantSuspended => 3502,
             Self::ProtocolError => 3503,
+            Self::TooManyConnections => 3505,
         }
     }
 }

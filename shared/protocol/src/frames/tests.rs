@@ -157,3 +157,57 @@ proptest! {
         let _ = ClientFrame::parse(&text);
     }
 }
+
+/// The type of a frame, as its text says it. Without a default: a new kind of frame does not compile until it is here, and
+/// then has to be in the reference, which the end-to-end matrix of frames reads.
+fn type_of(frame: &ClientFrame<'_>) -> &'static str {
+    match frame {
+        ClientFrame::Request(_) => "request",
+        ClientFrame::Attach { .. } => "attach",
+        ClientFrame::Detach { .. } => "detach",
+        ClientFrame::Cancel { .. } => "cancel",
+        ClientFrame::Auth { .. } => "auth",
+        ClientFrame::Lease { .. } => "lease",
+        ClientFrame::Attempt { said, .. } => match said {
+            AttemptSaid::Report(_) => "report",
+            AttemptSaid::Finish(_) => "finish",
+        },
+    }
+}
+
+#[test]
+fn the_reference_names_each_type_of_frame_and_no_other() {
+    let reference = include_str!("../../../../docs/reference/protocol.md");
+    let (_, part) = reference.split_once("### From the client").unwrap();
+    let (part, _) = part.split_once("\n### ").unwrap();
+    let rows = part
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let mut named: Vec<&str> = rows.collect();
+    named.sort_unstable();
+    let job = JobId::new(crate::ids::JobNumber(1), 2);
+    let mut taken: Vec<&str> = [
+        r#"{"action":"a"}"#.into(),
+        alloc::format!(r#"{{"type":"attach","job_id":"{job}"}}"#),
+        alloc::format!(r#"{{"type":"detach","job_id":"{job}"}}"#),
+        alloc::format!(r#"{{"type":"cancel","job_id":"{job}"}}"#),
+        r#"{"type":"auth","token":"t"}"#.into(),
+        r#"{"type":"lease","pool":"p","body":{"max":1,"worker":"w"}}"#.into(),
+        r#"{"type":"report","attempt_token":"t"}"#.into(),
+        r#"{"type":"finish","attempt_token":"t","body":{"outcome":"succeeded"}}"#.into(),
+    ]
+    .iter()
+    .map(|text: &String| type_of(&ClientFrame::parse(text).expect(text)))
+    .chain(["ping"])
+    .collect();
+    taken.sort_unstable();
+    assert_eq!(named, taken);
+    // What is neither is refused as what it is: part of the protocol and not there yet, or unknown.
+    for kind in client::TYPES.iter().filter(|kind| !taken.contains(kind)) {
+        let error = error_of(&alloc::format!(r#"{{"type":"{kind}"}}"#));
+        assert_eq!(error.code, ErrorCode::NotImplemented, "{kind}");
+    }
+    for kind in taken {
+        assert!(client::TYPES.contains(&kind), "{kind}");
+    }
+}

@@ -1,4 +1,4 @@
-//! Bodies about API keys, revocations and suspended tenants.
+//! Bodies about API keys and revocations.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -10,7 +10,7 @@ use crate::calls::access::NewKey;
 use crate::error::Error;
 use crate::event::JsonText;
 use crate::fields::Fields;
-use crate::ids::{ApiKeyId, TenantId, TokenId, UserId};
+use crate::ids::{ApiKeyId, TokenId, UserId};
 use crate::time::UnixMs;
 
 /// Scopes of an API key at most, as of a token.
@@ -20,9 +20,9 @@ const SCOPE_BYTES_MAX: usize = 128;
 /// The scope that no key can have: it administers the deployment, and tokens of an issuer configured for it alone have it.
 const OPERATOR: &str = "operator";
 /// How long the old text of a rotated key stays good where nothing else is said. Milliseconds: a day.
-const OVERLAP_MS: u64 = 86_400_000;
+pub(super) const OVERLAP_MS: u64 = 86_400_000;
 /// How long it may. Milliseconds: 30 days.
-const OVERLAP_MS_MAX: u64 = 30 * 86_400_000;
+pub(super) const OVERLAP_MS_MAX: u64 = 30 * 86_400_000;
 /// How long a revocation is remembered at most, and where nothing else is said. Milliseconds: 400 days.
 const REMEMBERED_MS_MAX: u64 = 400 * 86_400_000;
 /// Characters of a key's name.
@@ -217,17 +217,6 @@ pub struct RevocationView {
 pub struct RevocationList {
     /// The revocations.
     pub revocations: Vec<RevocationView>,
-}
-
-/// A tenant, as an operator of the deployment sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct TenantView {
-    /// The tenant.
-    pub tenant: TenantId,
-    /// Since when it is suspended; absent: it is not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub suspended_at: Option<UnixMs>,
 }
 
 #[cfg(test)]

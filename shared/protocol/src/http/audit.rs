@@ -11,7 +11,7 @@ use crate::calls::queueing::PauseScope;
 use crate::error::ErrorCode;
 use crate::event::{JobState, JsonText};
 use crate::ids::{
-    ActionName, ApiKeyId, BatchId, JobId, RequestId, Revision, ScheduleName, TokenId, TraceParent, UserId,
+    ActionName, ApiKeyId, BatchId, JobId, RequestId, Revision, ScheduleName, SecretName, TokenId, TraceParent, UserId,
 };
 use crate::time::UnixMs;
 
@@ -92,6 +92,14 @@ acts! {
     UpstreamClosed = "upstream.closed",
     /// A breaker was disabled.
     UpstreamDisabled = "upstream.disabled",
+    /// Requests were refused, counted together. Nobody did this by hand.
+    RequestsRefused = "requests.refused",
+    /// A secret was set that was not there.
+    SecretCreated = "secret.created",
+    /// A secret was given another value.
+    SecretRotated = "secret.rotated",
+    /// A secret was deleted.
+    SecretDeleted = "secret.deleted",
 }
 
 impl AuditWhat {
@@ -189,6 +197,29 @@ pub struct AuditTarget {
     /// The upstream, with a slash and the key behind it where the breaker is one key's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<String>,
+    /// The secret, by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretName>,
+    /// When the first of the requests was refused that this entry counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<UnixMs>,
+    /// How many requests were refused since then, by the reason. At least: what an object has not told before it is evicted is not
+    /// among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<AuditRefusal>,
+}
+
+/// How many requests were refused for a reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AuditRefusal {
+    /// The reason.
+    pub code: ErrorCode,
+    /// The limit that had no room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
+    /// So many.
+    pub count: u64,
 }
 
 /// How far it went.
@@ -243,19 +274,29 @@ impl AuditEntry {
     /// What `caller` has done, as a source's entry `number`.
     pub fn new(caller: &Caller, at: UnixMs, source: u16, number: u64, what: AuditWhat, target: AuditTarget) -> Self {
         let act = caller.act.as_deref();
+        let who = AuditWho {
+            user: caller.user.clone(),
+            via: act.map(|act: &Act| act.via),
+        };
+        Self {
+            request_id: act.map(|act| act.request_id.clone()),
+            traceparent: act.and_then(|act| act.traceparent.clone()),
+            ..Self::by(who, at, source, number, what, target)
+        }
+    }
+
+    /// What `who` has done outside any request.
+    pub fn by(who: AuditWho, at: UnixMs, source: u16, number: u64, what: AuditWhat, target: AuditTarget) -> Self {
         Self {
             id: alloc::format!("aud_{:011x}{source:04x}{number:08x}", at.0),
             at,
-            who: AuditWho {
-                user: caller.user.clone(),
-                via: act.map(|act: &Act| act.via),
-            },
+            who,
             what,
             target,
             outcome: AuditOutcome::Done,
             counts: None,
-            request_id: act.map(|act| act.request_id.clone()),
-            traceparent: act.and_then(|act| act.traceparent.clone()),
+            request_id: None,
+            traceparent: None,
         }
     }
 
@@ -267,34 +308,48 @@ impl AuditEntry {
         self.counts = Some(counts);
         self
     }
-
-    /// Takes in another part of the same act.
-    pub fn take_part(&mut self, part: Self) {
-        let free = AUDIT_JOBS_MAX.saturating_sub(self.target.jobs.len());
-        self.target.jobs.extend(part.target.jobs.into_iter().take(free));
-        if part.outcome == AuditOutcome::Partly {
-            self.outcome = AuditOutcome::Partly;
-        }
-        self.counts = match (self.counts, part.counts) {
-            (Some(ours), Some(theirs)) => Some(AuditCounts {
-                done: ours.done.saturating_add(theirs.done),
-                refused: ours.refused.saturating_add(theirs.refused),
-            }),
-            (ours, theirs) => ours.or(theirs),
-        };
-    }
 }
 
-/// A page of the audit trail, newest first.
+/// An entry as it is shown and archived: its place in the chain, and the act.
+#[cfg(feature = "schema")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct ShownEntry {
+    /// Its number in the trail: one more than that of the entry before.
+    pub seq: u64,
+    /// The hash of the entry before, as 64 hexadecimal digits. Absent where the entry is of before the chain, or stands
+    /// for several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_hash: Option<String>,
+    /// The SHA-256 hash of the number, the hash before and the entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    /// The numbers of the act's other parts, which are added up in this one. Such an entry has no hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<u64>>,
+    /// The number of the entry that is the first part of the same act.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<u64>,
+    /// The act.
+    #[serde(flatten)]
+    pub entry: AuditEntry,
+}
+
+/// A page of the audit trail: newest first, or, behind a number, oldest first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AuditPage {
-    /// The entries, each an [`AuditEntry`].
-    #[cfg_attr(feature = "schema", schemars(with = "Vec<AuditEntry>"))]
+    /// The entries, each an [`AuditEntry`] with its place in the chain.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<ShownEntry>"))]
     pub entries: Vec<JsonText>,
     /// Where the next page begins, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+    /// The newest entry of the whole trail, as `SEQ:HASH`: what is noted elsewhere to check the trail by later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
+    /// The last entry that is only in the archive, as `SEQ:HASH`. Absent where none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
 }
 
 #[cfg(test)]
@@ -308,32 +363,5 @@ mod tests {
             assert_eq!(serde_json::to_value(what).unwrap(), what.as_str());
         }
         assert_eq!(AuditWhat::parse("job.made"), None);
-    }
-
-    #[test]
-    fn parts_of_an_act_add_up_and_name_a_bounded_number_of_jobs() {
-        let caller = Caller {
-            user: UserId::parse("op").unwrap(),
-            reads_all: true,
-            writes_all: true,
-            act: None,
-        };
-        let job = JobId::parse("job_0000000000a000001").unwrap();
-        let part = |jobs: usize, done, refused| {
-            let target = AuditTarget {
-                jobs: alloc::vec![job; jobs],
-                ..AuditTarget::default()
-            };
-            AuditEntry::new(&caller, UnixMs(1), 0, 1, AuditWhat::JobsCancelled, target)
-                .counting(AuditCounts { done, refused })
-        };
-        let mut entry = part(7, 7, 0);
-        assert_eq!(entry.outcome, AuditOutcome::Done);
-        entry.take_part(part(7, 9, 2));
-        assert_eq!(entry.counts, Some(AuditCounts { done: 16, refused: 2 }));
-        assert_eq!(
-            (entry.outcome, entry.target.jobs.len()),
-            (AuditOutcome::Partly, AUDIT_JOBS_MAX)
-        );
     }
 }

@@ -46,14 +46,66 @@ fn answered<R: Serialize + DeserializeOwned + PartialEq + Debug>(replies: Vec<R>
     survives(&Answered::<R>::Refused(error()));
 }
 
+fn reaches_its_own_tenant<C: PartialEq + Debug + Clone>(calls: Vec<C>) {
+    let index = |tenant: &TenantId| {
+        [
+            ObjectName::Tenant(tenant.clone()),
+            ObjectName::Hub(tenant.clone(), HubIndex(0)),
+            ObjectName::Jobs(tenant.clone(), ShardIndex(7)),
+        ]
+    };
+    for call in calls {
+        let open = |name: Option<&ObjectName>| {
+            let (tenant, call) = (tenant(), call.clone());
+            Addressed { tenant, call }.open(name)
+        };
+        for name in index(&tenant()) {
+            assert!(open(Some(&name)).is_ok_and(|opened| opened == call), "{name}");
+        }
+        // Another tenant, one whose name begins or ends as this one's, one in no jurisdiction, and an object of no name.
+        for other in ["eu.other", "eu.acme-2", "eu.acm", "acme", "fedramp.acme"] {
+            for name in index(&TenantId::parse(other).unwrap()) {
+                assert_eq!(
+                    open(Some(&name)).map_err(|error| error.code),
+                    Err(ErrorCode::InternalError),
+                    "{name}"
+                );
+            }
+        }
+        assert_eq!(open(None).map_err(|error| error.code), Err(ErrorCode::InternalError));
+    }
+}
+
+/// Every call there is: the lists of samples hold one of each, or do not compile.
+pub fn every_call_is_taken_by_an_object_of_its_own_tenant_alone() {
+    reaches_its_own_tenant(jobs_calls());
+    reaches_its_own_tenant(hub_calls());
+    reaches_its_own_tenant(tenant_calls());
+    let other = TenantId::parse("other").unwrap();
+    let mut spoke = 0;
+    for call in hub_calls() {
+        assert_eq!(call.check(&tenant()), Ok(()));
+        // A call that names a principal says so in its bytes: no variant that does is passed over by the check.
+        let names_somebody = encode(&call).unwrap().windows(9).any(|bytes| bytes == b"principal");
+        let refused = call.check(&other).map_err(|error| error.code);
+        assert_eq!(refused.is_err(), names_somebody, "{refused:?}");
+        spoke += usize::from(names_somebody);
+    }
+    assert!(spoke > 0, "requests and batches speak for somebody");
+}
+
 pub fn every_call_and_reply_survives_its_envelope() {
     addressed(jobs_calls());
     addressed(vec![Batch { calls: vec![] }, Batch { calls: jobs_calls() }]);
     addressed(hub_calls());
     addressed(tenant_calls());
+    addressed(vec![()]);
+    directory_calls().iter().for_each(survives);
     answered(jobs_replies());
     answered(hub_replies());
     answered(tenant_replies());
+    answered(directory_replies());
+    answered(erased());
     answered::<Outcome>(outcomes());
     assignments().iter().for_each(survives);
     for code in ErrorCode::ALL {

@@ -5,8 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_protocol::calls::access;
+use tidegate_protocol::calls::access::Credential;
 use tidegate_protocol::calls::admission::{self, Bucket, Recalled, Returned};
 use tidegate_protocol::calls::audit::{Act, Via};
+use tidegate_protocol::calls::directory::{self, Erased};
 use tidegate_protocol::calls::executor::{
     Assignment, Backoff, Dispatch, Execute, Factor, Jitter, Outcome, Policy, Sharing,
 };
@@ -15,6 +17,7 @@ use tidegate_protocol::calls::hub::{self, Delivery, Prefer};
 use tidegate_protocol::calls::jobs::{
     self, BatchAsk, Change, Enqueue, Filter, JobRef, Keyed, ManyAction, NewJob, Selection, Sort,
 };
+use tidegate_protocol::calls::network::Network;
 use tidegate_protocol::calls::once::{Dedupe, DedupeRule, KeyLife, Once};
 use tidegate_protocol::calls::places::{Ask, Places, Recall};
 use tidegate_protocol::calls::queueing::{
@@ -22,6 +25,7 @@ use tidegate_protocol::calls::queueing::{
 };
 use tidegate_protocol::calls::reporting::{Durability, MetadataPatch, Notes, PatchOp, Reporting, Written};
 use tidegate_protocol::calls::schedules::{Overlap, Schedule};
+use tidegate_protocol::calls::secrets::Sealed;
 use tidegate_protocol::calls::spread::{Grown, Growth, Place, Spread, Spreads, Standing};
 use tidegate_protocol::calls::tenant::{self, Description, Scale};
 use tidegate_protocol::calls::upstreams::{self, BreakerChange, BreakerRule, BreakerState, Consult, Outcomes};
@@ -29,12 +33,12 @@ use tidegate_protocol::calls::versions::RevisionRule;
 use tidegate_protocol::calls::{Answered, Caller, Principal};
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Output, Payload, Progress, Snapshot};
 use tidegate_protocol::http::{
-    Accepted, ActionQueue, AttemptError, Backfilled, BulkItem, DeadLetter, DeadLetterPage, Job, JobPage, LostDoorbell,
-    PoolQueue, QueueView, Reason, Why, WorkerSeen,
+    Accepted, ActionQueue, AttemptError, AuditRefusal, Backfilled, BulkItem, DeadLetter, DeadLetterPage, Job, JobPage,
+    LostDoorbell, PoolQueue, QueueView, Reason, Why, WorkerSeen,
 };
 use tidegate_protocol::ids::{
     ActionName, ApiKeyId, BatchId, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, PoolName,
-    RequestId, Revision, ScheduleName, Seq, ShardIndex, StreamName, TenantId, TokenId, TraceParent, UserId,
+    RequestId, Revision, ScheduleName, SecretName, Seq, ShardIndex, StreamName, TenantId, TokenId, TraceParent, UserId,
 };
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
@@ -80,6 +84,18 @@ pub fn trace() -> Option<TraceParent> {
 
 pub fn api_key_id() -> ApiKeyId {
     ApiKeyId::parse(&format!("key_{}", "x".repeat(124))).unwrap()
+}
+
+fn secret_name() -> SecretName {
+    SecretName::parse(&"s".repeat(64)).unwrap()
+}
+
+fn sealed() -> Sealed {
+    Sealed {
+        name: secret_name(),
+        version: LARGEST,
+        text: "x".repeat(22_000),
+    }
 }
 
 pub fn caller() -> Caller {
@@ -985,6 +1001,7 @@ pub fn hub_calls() -> Vec<hub::Call> {
             scopes: BTreeSet::from([String::from("jobs:read"), String::from("x")]),
             expires_at: LAST_MOMENT,
             credential: Default::default(),
+            network: Default::default(),
         },
         body,
         idempotency_key: key,
@@ -1007,7 +1024,13 @@ pub fn hub_calls() -> Vec<hub::Call> {
                 user: user(),
                 scopes: BTreeSet::new(),
                 expires_at: LAST_MOMENT,
-                credential: Default::default(),
+                credential: Credential::Token {
+                    id: None,
+                    issued_at: Some(LAST_MOMENT),
+                    claims: JsonText::parse(r#"{"role":"é","groups":["a"]}"#),
+                    claims_cut: true,
+                },
+                network: Default::default(),
             },
             items: vec![String::new(), String::from("{}")],
             traceparent: Some(String::new()),
@@ -1153,6 +1176,56 @@ fn consult() -> Consult {
     }
 }
 
+pub fn directory_calls() -> Vec<directory::Call> {
+    vec![
+        directory::Call::Announce {
+            tenant: tenant(),
+            version: LARGEST,
+            suspended_at: Some(LAST_MOMENT),
+            resident: true,
+        },
+        directory::Call::Create {
+            tenant: tenant(),
+            template: Some("é".repeat(48)),
+            resident: false,
+            by: caller(),
+        },
+        directory::Call::Created { tenant: tenant() },
+        directory::Call::Show { tenant: tenant() },
+        directory::Call::List {
+            state: None,
+            after: Some(tenant()),
+            limit: u32::MAX,
+        },
+        directory::Call::Erase {
+            tenant: tenant(),
+            by: caller(),
+        },
+    ]
+}
+
+pub fn directory_replies() -> Vec<directory::Reply> {
+    vec![
+        directory::Reply::Standing {
+            version: 0,
+            erased_at: None,
+        },
+        directory::Reply::Standing {
+            version: LARGEST,
+            erased_at: Some(LAST_MOMENT),
+        },
+        directory::Reply::Shown(text_of(LARGE_BYTES)),
+    ]
+}
+
+pub fn erased() -> Vec<Erased> {
+    let most = Erased {
+        rows: LARGEST,
+        busy: true,
+    };
+    vec![Erased::default(), most]
+}
+
 pub fn tenant_calls() -> Vec<tenant::Call> {
     let calls = vec![
         tenant::Call::Describe,
@@ -1163,6 +1236,7 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             schedules: schedules(),
             by: String::new(),
             act: Some(Box::new(act())),
+            secrets: vec![("/é".repeat(64), secret_name())],
         },
         tenant::Call::Document { revision: revision() },
         tenant::Call::Record {
@@ -1178,12 +1252,20 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             from: Some(LAST_MOMENT),
             to: Some(LAST_MOMENT),
             below: Some(LARGEST),
+            after: Some(LARGEST),
             limit: u32::MAX,
         }),
         tenant::Call::Admit(Box::new(ask())),
         tenant::Call::GiveBack {
             hub: HubIndex(u16::MAX),
             returned: returned(),
+        },
+        tenant::Call::Refused {
+            refused: vec![AuditRefusal {
+                code: ErrorCode::Forbidden,
+                limit: Some("é".repeat(48)),
+                count: LARGEST,
+            }],
         },
         tenant::Call::Limits {
             limit: String::new(),
@@ -1252,6 +1334,19 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             token: LARGEST,
             answer: Some("x".repeat(LARGE_BYTES)),
         },
+        tenant::Call::SetSecret {
+            secret: sealed(),
+            overlap_ms: LARGEST,
+            caller: caller(),
+        },
+        tenant::Call::DeleteSecret {
+            name: secret_name(),
+            caller: caller(),
+        },
+        tenant::Call::ListSecrets { key: "f".repeat(9) },
+        tenant::Call::Secrets {
+            names: vec![secret_name()],
+        },
         tenant::Call::End {
             name: String::new(),
             token: 0,
@@ -1268,6 +1363,7 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             | tenant::Call::Admit(_)
             | tenant::Call::GiveBack { .. }
             | tenant::Call::Limits { .. }
+            | tenant::Call::Refused { .. }
             | tenant::Call::Consult(_)
             | tenant::Call::Upstreams
             | tenant::Call::SetBreaker(_)
@@ -1277,7 +1373,11 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             | tenant::Call::Keys
             | tenant::Call::Revocations
             | tenant::Call::Begin { .. }
-            | tenant::Call::End { .. } => {}
+            | tenant::Call::End { .. }
+            | tenant::Call::SetSecret { .. }
+            | tenant::Call::DeleteSecret { .. }
+            | tenant::Call::ListSecrets { .. }
+            | tenant::Call::Secrets { .. } => {}
         }
     }
     calls
@@ -1316,11 +1416,13 @@ pub fn tenant_replies() -> Vec<tenant::Reply> {
                 id: api_key_id(),
                 created_at: UnixMs(LARGEST),
             },
+            network: Network::of("2001:db8:1:2::"),
         }))),
         tenant::Reply::Shown(JsonText::null()),
         tenant::Reply::Begun(None),
         tenant::Reply::Begun(Some("x".repeat(LARGE_BYTES))),
         tenant::Reply::Ended,
+        tenant::Reply::Secrets(vec![sealed()]),
     ];
     for reply in &replies {
         match reply {
@@ -1337,7 +1439,8 @@ pub fn tenant_replies() -> Vec<tenant::Reply> {
             | tenant::Reply::Principal(_)
             | tenant::Reply::Shown(_)
             | tenant::Reply::Begun(_)
-            | tenant::Reply::Ended => {}
+            | tenant::Reply::Ended
+            | tenant::Reply::Secrets(_) => {}
         }
     }
     replies

@@ -1,6 +1,7 @@
 //! Tokens of sockets: warned of, replaced, expired, revoked.
 
 use tidegate_protocol::calls::access::{Access, Credential, Revocation, Revoked};
+use tidegate_protocol::calls::network::Network;
 use tidegate_protocol::ids::TokenId;
 
 use super::*;
@@ -127,7 +128,7 @@ fn a_revocation_ends_the_sockets_that_it_concerns_and_keeps_others_out() {
         random: &mut random,
     };
     let who = principal(u64::MAX >> 12);
-    let refused = bench.hub.open(&mut moment, who.clone()).unwrap_err();
+    let refused = bench.hub.open(&mut moment, who.clone(), None).unwrap_err();
     assert_eq!(refused.code, ErrorCode::Unauthorized);
     let refused = bench
         .hub
@@ -148,6 +149,8 @@ fn a_revoked_token_does_not_take_the_place_of_a_good_one() {
     other.credential = Credential::Token {
         id: Some(id.clone()),
         issued_at: None,
+        claims: None,
+        claims_cut: false,
     };
     assert_eq!(
         bench.hub.keep_out(bench.now, revoked(Revoked::Token(id), bench.now)),
@@ -177,4 +180,47 @@ fn a_socket_whose_credential_never_expires_wakes_nobody() {
     let mut bench = Bench::new();
     bench.open_until(Principal::NEVER.0);
     assert_eq!(bench.hub.next_expiry(), None);
+}
+
+/// The largest session that there can be: everything as long as it may be, and as many follows as a socket has.
+#[test]
+fn the_largest_session_can_sleep() {
+    let scopes: BTreeSet<String> = (0..7).map(|n| format!("{n}{}", "s".repeat(127))).collect();
+    let large = |n: usize| serde_json::Value::from("x".repeat(n));
+    let claims = [("a", large(900)), ("b", large(1100)), ("c", large(3000))];
+    let claims = claims
+        .into_iter()
+        .map(|(name, value)| (String::from(name), value))
+        .collect();
+    let (kept, claims_cut) = crate::policies::keep_claims(&claims, &scopes);
+    assert!(claims_cut && kept.as_ref().is_some_and(|kept| kept.as_str().len() > 2000));
+    let mut principal = principal(u64::MAX >> 12);
+    principal.tenant = TenantId::parse(&format!("eu.{}", "t".repeat(48))).unwrap();
+    principal.user = UserId::parse(&"😀".repeat(128)).unwrap();
+    principal.scopes = scopes;
+    principal.network = Network::of("2001:db8:1111:2222:3333:4444:5555:6666");
+    principal.credential = Credential::Token {
+        id: TokenId::parse(&"t".repeat(64)),
+        issued_at: Some(UnixMs(u64::MAX >> 12)),
+        claims: kept,
+        claims_cut,
+    };
+    let mut session = Session::new(ConnectionId::parse(&"c".repeat(64)).unwrap(), principal);
+    session.faults = FAULTS_MAX;
+    session.warned = Warned::Told;
+    for n in 0..FOLLOWS_MAX {
+        let request_id = RequestId::parse(&format!("{n:0>128}")).unwrap();
+        session.follow(job(), Seq(u64::MAX >> 12), request_id);
+    }
+    assert_eq!(session.follows.len(), FOLLOWS_MAX);
+    let bytes = minicbor_serde::to_vec(&session).unwrap();
+    assert!(
+        bytes.len() <= super::super::session::ATTACHMENT_BYTES_MAX,
+        "{} bytes",
+        bytes.len()
+    );
+    assert_eq!(
+        Session::from_attachment(&session.to_attachment().unwrap()),
+        Some(session)
+    );
 }

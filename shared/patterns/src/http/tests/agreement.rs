@@ -33,6 +33,7 @@ const BEYOND_SCHEMA: &[&str] = &[
     "a cap not below",
     "no more calls than the window holds",
     "a path such as",
+    "references to secrets",
 ];
 
 fn schema(part: &str) -> jsonschema::Validator {

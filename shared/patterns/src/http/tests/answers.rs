@@ -9,14 +9,14 @@ use core::task::{Poll, Waker};
 
 use proptest::prelude::*;
 use serde_json::json;
-use tidegate_protocol::calls::reporting::MetadataPatch;
-use tidegate_protocol::event::{JsonText, Progress};
-use tidegate_protocol::ids::{ActionName, StreamName, UserId};
+use tidegate_protocol::event::JsonText;
+use tidegate_protocol::ids::{ActionName, UserId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
 use super::super::{ANSWER_BYTES_MAX, RETRY_AFTER_MS_MAX, classify, result, run};
-use crate::operation::{Context, Done, Incoming, Invocation, Opened, Outgoing, Reader};
+use crate::operation::{Context, Done, Incoming, Invocation, Outgoing};
+use crate::testing::stores_nothing;
 
 /// 1994-11-06T08:49:27Z: ten seconds before the date of RFC 9110's example.
 const NOW: UnixMs = UnixMs(784_111_767_000);
@@ -140,41 +140,12 @@ struct Upstream {
     asked: RefCell<Vec<Outgoing>>,
 }
 
-struct Nothing;
-
-impl Reader for Nothing {
-    async fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
-        Ok(None)
-    }
-}
-
 impl Context for Upstream {
-    type Reader = Nothing;
+    stores_nothing!();
     fn now(&self) -> UnixMs {
         NOW
     }
     async fn sleep(&self, _: u64) {}
-    async fn progress(&self, _: Progress) -> Result<(), Error> {
-        Ok(())
-    }
-    async fn output(&self, _: &StreamName, _: &str) -> Result<(), Error> {
-        panic!("nothing is written");
-    }
-    async fn patch_metadata(&self, _: Vec<MetadataPatch>) -> Result<(), Error> {
-        panic!("nothing is changed");
-    }
-    async fn checkpoint(&self) -> Result<Option<Vec<u8>>, Error> {
-        Ok(None)
-    }
-    async fn save_checkpoint(&self, _: Vec<u8>, _: Progress) -> Result<(), Error> {
-        Ok(())
-    }
-    async fn open(&self, _: &str, _: u64, _: Option<&str>) -> Result<Option<Opened<Nothing>>, Error> {
-        Ok(None)
-    }
-    async fn put(&self, _: &str, _: &str, _: Vec<u8>) -> Result<(), Error> {
-        Ok(())
-    }
     async fn fetch(&self, request: Outgoing) -> Result<Incoming, Error> {
         self.asked.borrow_mut().push(request);
         Ok(self.answer.clone())

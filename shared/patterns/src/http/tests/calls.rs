@@ -11,15 +11,15 @@ use core::task::{Poll, Waker};
 
 use serde_json::{Value, json};
 use tidegate_engine::upstreams::{Breaker, Edge};
-use tidegate_protocol::calls::reporting::MetadataPatch;
 use tidegate_protocol::calls::upstreams::{BreakerState, Consult, Standing};
-use tidegate_protocol::event::{JsonText, Progress};
-use tidegate_protocol::ids::{ActionName, StreamName, UserId};
+use tidegate_protocol::event::JsonText;
+use tidegate_protocol::ids::{ActionName, UserId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
 use super::super::run;
-use crate::operation::{Context, Done, Incoming, Invocation, Opened, Outgoing, Reader};
+use crate::operation::{Context, Done, Incoming, Invocation, Outgoing};
+use crate::testing::stores_nothing;
 
 /// How an upstream answers: after so many milliseconds, with this status; 0 is not to be reached.
 #[derive(Clone, Copy)]
@@ -106,42 +106,13 @@ impl World {
     }
 }
 
-struct Nothing;
-
-impl Reader for Nothing {
-    async fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
-        Ok(None)
-    }
-}
-
 impl Context for World {
-    type Reader = Nothing;
+    stores_nothing!();
     fn now(&self) -> UnixMs {
         UnixMs(self.now.get())
     }
     async fn sleep(&self, ms: u64) {
         At(self, self.now.get() + ms).await;
-    }
-    async fn progress(&self, _: Progress) -> Result<(), Error> {
-        Ok(())
-    }
-    async fn output(&self, _: &StreamName, _: &str) -> Result<(), Error> {
-        Ok(())
-    }
-    async fn patch_metadata(&self, _: Vec<MetadataPatch>) -> Result<(), Error> {
-        Ok(())
-    }
-    async fn checkpoint(&self) -> Result<Option<Vec<u8>>, Error> {
-        Ok(None)
-    }
-    async fn save_checkpoint(&self, _: Vec<u8>, _: Progress) -> Result<(), Error> {
-        Ok(())
-    }
-    async fn open(&self, _: &str, _: u64, _: Option<&str>) -> Result<Option<Opened<Nothing>>, Error> {
-        Ok(None)
-    }
-    async fn put(&self, _: &str, _: &str, _: Vec<u8>) -> Result<(), Error> {
-        Ok(())
     }
     async fn fetch(&self, request: Outgoing) -> Result<Incoming, Error> {
         let behaviour = self

@@ -23,6 +23,11 @@ fn a_private_host_is_refused_in_every_spelling_unless_it_is_allowed() {
         "x.home",
         "metadata.google.internal",
         "METADATA.GOOGLE.INTERNAL",
+        "metadata.goog",
+        "Metadata.Goog",
+        "metadata.packet.net",
+        "metadata.platformequinix.com",
+        "metadata.tencentyun.com",
         "svc.cluster.local",
         "printer.home.arpa",
         "localhost.localdomain",
@@ -344,5 +349,29 @@ proptest! {
                 prop_assert!(tail.contains("xn--"), "{}", text);
             }
         }
+    }
+}
+
+#[test]
+fn a_port_of_another_protocol_is_refused_unless_private_hosts_are_allowed() {
+    for port in [1, 22, 25, 53, 81, 445, 1023, 2049, 5060, 6000, 6667, 10080] {
+        let url = format!("https://api.example.com:{port}");
+        check(
+            &config(&json!({"base_url": url})).1,
+            &["/upstreams/main/base_url | no port, the scheme's own"],
+            &json!(url),
+        );
+        let allowed = json!({"base_url": url, "allow_private": true});
+        check(&config(&allowed).1, &[], &allowed);
+    }
+    for url in [
+        "https://api.example.com:443",
+        "http://api.example.com:80",
+        "https://api.example.com:1024",
+        "https://api.example.com:8443",
+        "http://api.example.com:8080",
+        "https://api.example.com:65535",
+    ] {
+        check(&config(&json!({"base_url": url})).1, &[], &json!(url));
     }
 }
