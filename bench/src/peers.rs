@@ -47,8 +47,10 @@ pub fn measure(plan: Plan, report: &mut Report) -> Result<()> {
     report.peer(what, "µs", &upstash, &limits, alone);
     report.peer("– 64 under way", "µs", &upstash, &limits, beside);
     let what = "a closed breaker around a call";
+    let in_ns = |figures: &[f64]| figures.iter().map(|us| us * 1e3).collect::<Vec<_>>();
     for (name, figures) in [("cockatiel", cockatiel), ("opossum", opossum)] {
-        report.peer(what, "µs", &format!("{name} {}", version(name)), &breaker, figures);
+        let name = format!("{name} {}", version(name));
+        report.peer(what, "ns", &name, &in_ns(&breaker), &in_ns(figures));
     }
     report.note(format!(
         "Tidegate's decisions are measured natively, and hold reading the request, its plan, and the gate's part. @upstash/ratelimit has \

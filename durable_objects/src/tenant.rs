@@ -5,6 +5,7 @@ mod archive;
 mod standing;
 
 use std::cell::{Cell, RefCell};
+use std::num::NonZeroU32;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use futures_util::future::{Either, join_all, select};
 use js_sys::Uint8Array;
 use tidegate_engine::access;
 use tidegate_engine::admission::{Gate, Outcome, Recalls};
+use tidegate_engine::connections::{self, Lent};
 use tidegate_engine::database::DatabaseError;
 use tidegate_engine::idempotency::Keys;
 use tidegate_engine::tenancy::{self, Effect, Step};
@@ -124,6 +126,7 @@ impl Tenant {
             Answered::from(match call {
                 Call::Admit(ask) => shell.admit(&ask).await,
                 Call::GiveBack { hub, returned } => shell.take_back(hub, &returned),
+                Call::Connect { hub, live, most } => shell.lend_places(hub, live, most).await,
                 Call::Refused { refused } => shell.note_refused(&refused),
                 call @ Call::Audit(_) => shell.settle_refusals().and_then(|()| shell.answer(call)),
                 Call::Identify { hash } => shell.identify(&hash),
@@ -212,6 +215,41 @@ impl Shell {
         match decided {
             Outcome::Decided(decided) => Ok(Reply::Decided(Box::new(decided))),
             Outcome::Recall(_) => Err(restarting()),
+        }
+    }
+
+    /// Lends a hub places for connections. Before it has none for one more, it asks other hubs for those that they do not need.
+    async fn lend_places(&self, hub: HubIndex, live: u32, most: NonZeroU32) -> core::result::Result<Reply, Error> {
+        let recalled = match self.turn(|_, db| connections::lend(db, hub, live, most, Recalls::Possible))? {
+            Lent::Places(held) => return Ok(Reply::Places(held)),
+            Lent::Recall(recalled) => recalled,
+        };
+        let name = self.name.as_ref().ok_or_else(Error::not_found)?;
+        let asked = recalled.into_iter().map(|recalled| async move {
+            let hub = ObjectName::Hub(name.tenant().clone(), recalled.hub);
+            // One that cannot be reached, or hangs, keeps its places.
+            let recall = pin!(remote::hub(&self.env, &hub, &hub::Call::RecallPlaces));
+            match select(recall, pin!(sleep(RECALL_MS))).await {
+                Either::Left((Ok(hub::Reply::Places(needed)), _)) => (recalled, needed),
+                Either::Left((Err(error), _)) => {
+                    log_error("a hub did not give back its places", error);
+                    (recalled, None)
+                }
+                Either::Left(_) | Either::Right(_) => (recalled, None),
+            }
+        });
+        let returned = join_all(asked).await;
+        let lent = self.turn(|_, db| {
+            for (recalled, needed) in &returned {
+                if let Some(needed) = needed {
+                    connections::returned(db, *recalled, *needed)?;
+                }
+            }
+            connections::lend(db, hub, live, most, Recalls::Done)
+        })?;
+        match lent {
+            Lent::Places(held) => Ok(Reply::Places(held)),
+            Lent::Recall(_) => Err(restarting()),
         }
     }
 

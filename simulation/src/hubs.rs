@@ -169,7 +169,8 @@ impl World {
                     random: &mut random,
                 },
                 principal,
-                None,
+                Default::default(),
+                1,
             )
             .map_err(|error| error.to_string())?;
         self.sockets[socket].id = Some(id.clone());

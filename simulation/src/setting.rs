@@ -336,7 +336,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
         schedules: Vec::new(),
         revision: Revision::parse(revision).expect("a revision"),
         scale,
-        connections_per_user: None,
+        connections: Default::default(),
         actions,
         patterns: BTreeMap::new(),
     }

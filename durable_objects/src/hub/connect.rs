@@ -1,10 +1,13 @@
 //! New sockets: who they belong to, and tickets.
 
+use std::num::NonZeroU32;
 use std::rc::Rc;
 
+use tidegate_engine::connections::Bounds;
 use tidegate_engine::hub::Moment;
 use tidegate_engine::hub::tickets::{self, Spent};
 use tidegate_protocol::calls::hub::Reply;
+use tidegate_protocol::calls::tenant;
 use tidegate_protocol::calls::{Answered, PRINCIPAL_HEADER, Principal};
 use tidegate_protocol::frames::PROTOCOL;
 use tidegate_protocol::{Error, ErrorCode, envelope};
@@ -12,6 +15,7 @@ use worker::{Request, Response, Result, WebSocketPair};
 
 use super::{Shell, TICKET_HEADER};
 use crate::platform::{now, random};
+use crate::remote;
 use crate::sql::ObjectDatabase;
 
 /// The response to an upgrade that is refused.
@@ -26,14 +30,18 @@ impl Shell {
     /// Accepts the socket of a principal that the Worker verified.
     pub(super) async fn connect(self: &Rc<Self>, request: &Request) -> Result<Response> {
         // A hub that does not know yet who may not come in lets nobody in, and spends no ticket.
-        let per_user = match self.active().await {
-            Ok(known) => known.plan.connections_per_user,
+        let known = match self.active().await {
+            Ok(known) => known,
             Err(error) => return refusal(error),
         };
         let principal = match self.principal(request) {
             Ok(principal) => principal,
             Err(error) => return refusal(error),
         };
+        let (bounds, hubs) = (known.plan.connections, known.description.scale.hubs);
+        if let Err(error) = self.find_place(bounds, hubs).await {
+            return refusal(error);
+        }
         let pair = WebSocketPair::new()?;
         let opened = {
             let mut chance = random;
@@ -41,7 +49,7 @@ impl Shell {
                 now: now(),
                 random: &mut chance,
             };
-            self.memory.borrow_mut().open(&mut moment, principal, per_user)
+            self.memory.borrow_mut().open(&mut moment, principal, bounds, hubs)
         };
         let (connection, effects) = match opened {
             Ok(opened) => opened,
@@ -58,6 +66,33 @@ impl Shell {
             return Ok(response.with_headers(headers));
         }
         Ok(response)
+    }
+
+    /// Asks the gate for a place, where one is needed and none is at hand. Others may take what it gives, and then it is asked again, for
+    /// as long as it has any.
+    async fn find_place(&self, bounds: Bounds, hubs: u16) -> core::result::Result<(), Error> {
+        loop {
+            let Some((live, most)) = self.memory.borrow_mut().ask_for_place(bounds, hubs) else {
+                return Ok(());
+            };
+            let asked = self.ask_for_places(live, most).await;
+            self.memory.borrow_mut().hear_places(asked.as_ref().ok().copied());
+            if asked? <= live {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn ask_for_places(&self, live: u32, most: NonZeroU32) -> core::result::Result<u32, Error> {
+        let (tenant, hub) = self.name.as_ref().ok_or_else(Error::not_found)?;
+        let call = tenant::Call::Connect { hub: *hub, live, most };
+        match remote::tenant(&self.env, tenant, &call).await? {
+            tenant::Reply::Places(held) => Ok(held),
+            _ => Err(Error::new(
+                ErrorCode::InternalError,
+                "The gate answered another question.",
+            )),
+        }
     }
 
     pub(super) fn principal(&self, request: &Request) -> core::result::Result<Principal, Error> {

@@ -215,6 +215,7 @@ impl Shell {
                 let returned = self.memory.borrow_mut().recalled(now(), &recalled);
                 Ok(Reply::Returned(returned))
             }
+            Call::RecallPlaces => Ok(Reply::Places(self.memory.borrow_mut().recall_places())),
             Call::Refresh { description } => {
                 self.learn(description).await?;
                 Ok(Reply::Done)

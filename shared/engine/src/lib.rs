@@ -14,6 +14,7 @@ pub mod audit;
 pub mod breath;
 pub mod company;
 pub mod composition;
+pub mod connections;
 pub mod database;
 mod digest;
 pub mod directory;

@@ -23,7 +23,7 @@ pub use schedules::{RETELL_MS, told, untold};
 
 use crate::access::Changed;
 use crate::database::{Database, DatabaseError, Row, Value};
-use crate::{access, admission, audit, directory, idempotency, secrets, upstreams};
+use crate::{access, admission, audit, connections, directory, idempotency, secrets, upstreams};
 
 /// The migrations, oldest first. A step is only ever appended.
 pub const STEPS: &[&[&str]] = &[
@@ -60,6 +60,7 @@ pub const STEPS: &[&[&str]] = &[
     audit::CHAIN,
     secrets::SECRETS,
     directory::ANNOUNCED,
+    connections::PLACES,
 ];
 
 /// How the tenant came to be spread as it is, and how far a growth has got.
@@ -277,12 +278,13 @@ pub fn handle(
             Ok((secrets::handle(db, now, call)?, alloc::vec![Effect::Archive]))
         }
         call @ (Call::ListSecrets { .. } | Call::Secrets { .. }) => Ok((secrets::handle(db, now, call)?, Vec::new())),
-        // Decided by [`crate::admission::Gate`], [`access::identify`], [`crate::upstreams::Breakers`] and
+        // Decided by [`crate::admission::Gate`], [`connections::lend`], [`access::identify`], [`crate::upstreams::Breakers`] and
         // [`idempotency::Keys`], which the object asks itself.
         Call::Admit(_)
         | Call::GiveBack { .. }
         | Call::Limits { .. }
         | Call::Refused { .. }
+        | Call::Connect { .. }
         | Call::Identify { .. }
         | Call::Consult(_)
         | Call::Upstreams

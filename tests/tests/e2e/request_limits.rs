@@ -415,3 +415,59 @@ fn a_user_has_as_many_connections_as_are_allowed() {
     let mut next = next;
     next.echoes();
 }
+
+three_ways! {
+    a_tenant_has_as_many_connections_as_are_allowed(super::connections_of_a_tenant);
+}
+
+/// Users on all hubs connect at once: as many as are allowed come in, whoever they are, and the others are told so.
+fn connections_of_a_tenant(between: Between) {
+    const MOST: usize = 24;
+    const USERS: usize = 40;
+    let mut stage = Stage::new(between, None);
+    // How many hubs a tenant has is fixed with its first composition.
+    stage.tenant = Tenant::new(stage.tenant.server.clone());
+    let mut document = composition(None);
+    document["scale"]["hubs"] = json!(4);
+    document["admission"] = json!({ "connections": { "per_tenant": MOST } });
+    stage.tenant.put_composition(&document);
+    let come = |tenant: &Tenant, from: usize| -> Vec<Socket> {
+        let come = std::thread::scope(|scope| {
+            let users = (from..from + USERS).map(|n| scope.spawn(move || tenant.socket(&format!("user-{n}"))));
+            let users: Vec<_> = users.collect();
+            users
+                .into_iter()
+                .map(|user| user.join().expect("no panic"))
+                .collect::<Vec<Socket>>()
+        });
+        let refused = come.iter().filter(|socket| socket.welcome["code"] == 3505).count();
+        let (inside, outside): (Vec<_>, Vec<_>) =
+            come.into_iter().partition(|socket| socket.welcome["type"] == "welcome");
+        assert_eq!(outside.len(), refused, "who does not come in is told why");
+        inside
+    };
+    let mut inside = come(&stage.tenant, 0);
+    assert_eq!(inside.len(), MOST);
+    stage.interrupt();
+    // A kill has ended all of them. Else they are there still, and so there is no room.
+    if between == Between::Kill {
+        inside = come(&stage.tenant, 1_000);
+        assert_eq!(inside.len(), MOST, "as many come again");
+    } else {
+        assert_eq!(come(&stage.tenant, 1_000).len(), 0, "there is no room");
+    }
+    for socket in &mut inside {
+        socket.echoes();
+    }
+    // Who leaves makes room for anybody, on any hub.
+    inside.drain(..5).for_each(Socket::cut);
+    let mut more = Vec::new();
+    for n in 0..5 {
+        more.push(eventually("room for another", || {
+            let socket = stage.tenant.socket(&format!("late-{n}"));
+            (socket.welcome["type"] == "welcome").then_some(socket)
+        }));
+    }
+    assert_eq!(come(&stage.tenant, 2_000).len(), 0, "and for no more than have left");
+    stage.finish(None);
+}

@@ -15,18 +15,20 @@ use tidegate_protocol::ids::ActionName;
 use tidegate_protocol::{Error, Fault};
 
 use super::defaults::{
-    CONNECTIONS_RANGE, LIMIT_RANGE, OVERRIDES_MAX, QUOTA_MS_RANGE, QUOTA_RANGE, REQUEST_COST_RANGE, THROTTLE_MS_RANGE,
+    CONNECTIONS_RANGE, LIMIT_RANGE, OVERRIDES_MAX, QUOTA_MS_RANGE, QUOTA_RANGE, REQUEST_COST_RANGE,
+    TENANT_CONNECTIONS_RANGE, THROTTLE_MS_RANGE,
 };
 use super::object::{Object, child, describe, note};
 use super::queue::{Cost, Key, check_patterns, mean, read_actions, read_cost, read_key, read_limits};
 use super::request::Input;
+use crate::connections::Bounds;
 
 /// The section `admission`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Admission {
     limits: Vec<Arc<RequestLimit>>,
-    /// How many connections a user may have at a time.
-    pub(super) connections_per_user: Option<NonZeroU32>,
+    /// How many connections there may be at a time.
+    pub(super) connections: Bounds,
 }
 
 /// Which limits the requests for an action have to pass.
@@ -105,16 +107,27 @@ impl Admission {
         let connections = fields.take("connections");
         let connections_pointer = fields.at("connections");
         let connections = connections.and_then(|value| Object::read(value, &connections_pointer, fields.faults));
-        let connections_per_user = connections.and_then(|mut connections| {
-            connections.require("per_user", "how many connections a user may have at a time");
-            let number = connections.number("per_user", CONNECTIONS_RANGE);
+        let connections = connections.map(|mut connections| {
+            if connections
+                .take("per_user")
+                .or(connections.take("per_tenant"))
+                .is_none()
+            {
+                let expected = "`per_tenant`, or how many connections a user may have at a time";
+                connections.require("per_user", expected);
+            }
+            let number = |number: u64| NonZeroU32::new(u32::try_from(number).ok()?);
+            let per_user = connections.number("per_user", CONNECTIONS_RANGE).and_then(number);
+            let per_tenant = connections
+                .number("per_tenant", TENANT_CONNECTIONS_RANGE)
+                .and_then(number);
             connections.finish();
-            number.and_then(|number| NonZeroU32::new(u32::try_from(number).ok()?))
+            Bounds { per_user, per_tenant }
         });
         fields.finish();
         Self {
             limits,
-            connections_per_user,
+            connections: connections.unwrap_or_default(),
         }
     }
 

@@ -18,6 +18,7 @@ use tidegate_protocol::{Error, ErrorCode, Fault};
 use super::defaults::{LIMITS_MAX, OVERRIDES_MAX};
 use super::tests::MANIFESTS;
 use super::{Input, compile};
+use crate::connections::Bounds;
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -458,19 +459,29 @@ fn what_a_caller_came_with_can_be_a_key() {
 }
 
 #[test]
-fn connections_are_bounded_for_each_user_or_not_at_all() {
-    let bound = |admission: &Value| compile(&document(admission), MANIFESTS).unwrap().connections_per_user;
-    assert_eq!(bound(&json!({})), None);
-    let most = bound(&json!({ "connections": { "per_user": 3 } }));
-    assert_eq!(most.map(core::num::NonZeroU32::get), Some(3));
+fn connections_are_bounded_for_each_user_for_the_tenant_or_not_at_all() {
+    let bound = |admission: &Value| compile(&document(admission), MANIFESTS).unwrap().connections;
+    let most = |number| core::num::NonZeroU32::new(number);
+    assert_eq!(bound(&json!({})), Bounds::default());
+    let (per_user, per_tenant) = (most(3), most(10_000_000));
+    let of_user = bound(&json!({ "connections": { "per_user": 3 } }));
+    assert_eq!((of_user.per_user, of_user.per_tenant), (per_user, None));
+    let of_tenant = bound(&json!({ "connections": { "per_tenant": 10_000_000 } }));
+    assert_eq!((of_tenant.per_user, of_tenant.per_tenant), (None, per_tenant));
+    let both = bound(&json!({ "connections": { "per_user": 3, "per_tenant": 10_000_000 } }));
+    assert_eq!(both, Bounds { per_user, per_tenant });
     for (wrong, pointer) in [
         (json!(3), "/admission/connections"),
         (json!({}), "/admission/connections/per_user"),
         (json!({ "per_user": 0 }), "/admission/connections/per_user"),
         (json!({ "per_user": 10_001 }), "/admission/connections/per_user"),
         (
-            json!({ "per_user": 1, "per_tenant": 1 }),
+            json!({ "per_user": 1, "per_tenant": 0 }),
             "/admission/connections/per_tenant",
+        ),
+        (
+            json!({ "per_user": 1, "per_host": 1 }),
+            "/admission/connections/per_host",
         ),
     ] {
         let faults = faults(&json!({ "connections": wrong }));

@@ -5,7 +5,6 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::num::NonZeroU32;
 
 use serde_json::{Map, Value};
 use tidegate_protocol::calls::executor::{Dispatch, Sharing};
@@ -33,6 +32,7 @@ use super::policy::{read_deadline, read_policy};
 use super::queue::Queue;
 use super::retention::{Retention, read_retention};
 use super::schedules::{Known, read_schedules};
+use crate::connections::Bounds;
 
 /// What the name of an instance looks like: no dot, because a dot ends it in `run`.
 const INSTANCE_NAME: &str = "a name of 1 to 48 characters of a-z, 0-9, '_' and '-', a letter first";
@@ -57,7 +57,7 @@ pub fn compile(text: &str, manifests: &[Manifest]) -> Result<Plan, Error> {
         (Some(read), true) => Ok(Plan {
             revision,
             scale: read.scale,
-            connections_per_user: read.connections_per_user,
+            connections: read.connections,
             actions: read.actions,
             patterns: read.patterns,
             schedules: read.schedules,
@@ -71,7 +71,7 @@ type Patterns = BTreeMap<String, PatternInstance>;
 
 struct Read {
     scale: Scale,
-    connections_per_user: Option<NonZeroU32>,
+    connections: Bounds,
     patterns: Patterns,
     actions: Actions,
     schedules: Vec<Schedule>,
@@ -142,7 +142,7 @@ fn read_document(
         .map(|(name, instance)| Some((name.to_string(), instance.compiled()?)));
     Some(Read {
         scale,
-        connections_per_user: admission.connections_per_user,
+        connections: admission.connections,
         patterns: patterns.collect::<Option<_>>()?,
         actions,
         schedules,

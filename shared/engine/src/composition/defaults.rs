@@ -161,6 +161,8 @@ pub const QUOTA_MS_RANGE: RangeInclusive<u64> = MINUTE_MS..=31 * DAY_MS;
 pub const REQUEST_COST_RANGE: RangeInclusive<u64> = LIMIT_RANGE;
 /// How many connections a user may be allowed: as many as a hub takes.
 pub const CONNECTIONS_RANGE: RangeInclusive<u64> = 1..=10_000;
+/// How many connections a tenant may be allowed: as many as its hubs take, of which there are 1,024 at most.
+pub const TENANT_CONNECTIONS_RANGE: RangeInclusive<u64> = 1..=10_000_000;
 /// Policies at most. Those about an action are all asked for each of its requests, some microseconds each at worst.
 pub const POLICIES_MAX: usize = 32;
 /// What the priority of a policy may be.

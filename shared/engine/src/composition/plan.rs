@@ -5,7 +5,6 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::num::NonZeroU32;
 
 use tidegate_protocol::calls::executor::Policy;
 use tidegate_protocol::calls::schedules::Schedule;
@@ -20,6 +19,7 @@ use super::away::AwayRules;
 use super::hooks::OnEndRules;
 use super::once::OnceRules;
 use super::queue::QueueRules;
+use crate::connections::Bounds;
 use crate::policies;
 
 /// Actions that are looked at for a name that may have been meant. A wrong name costs about a millisecond at most.
@@ -32,8 +32,8 @@ pub struct Plan {
     pub revision: Revision,
     /// How the tenant is spread.
     pub scale: Scale,
-    /// How many connections a user may have at a time.
-    pub connections_per_user: Option<NonZeroU32>,
+    /// How many connections there may be at a time.
+    pub connections: Bounds,
     /// The actions, by name.
     pub actions: BTreeMap<ActionName, Arc<Action>>,
     /// The instances of patterns, by name.

@@ -50,6 +50,7 @@ use pending::Pending;
 use workers::Leases;
 
 use crate::audit::refusals::Tally;
+use crate::connections::Places;
 
 /// How often a client sends a ping. Milliseconds.
 pub const HEARTBEAT_MS: u64 = 30_000;
@@ -173,6 +174,8 @@ pub struct Hub {
     access: Access,
     /// What sockets were refused, for the audit trail.
     refusals: Tally,
+    /// Places for connections that the gate has lent.
+    places: Places,
 }
 
 /// The moment and the chance of a turn.
@@ -198,6 +201,7 @@ impl Hub {
             limits: Limits::default(),
             access: Access::default(),
             refusals: Tally::default(),
+            places: Places::default(),
         }
     }
 

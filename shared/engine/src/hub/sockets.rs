@@ -11,6 +11,7 @@ use tidegate_protocol::limits::{FOLLOWS_MAX, FRAME_BYTES_MAX};
 use tidegate_protocol::{Error, ErrorCode};
 
 use crate::access;
+use crate::connections::{Bounds, Room};
 
 use super::outgoing::close;
 use super::{Effect, HEARTBEAT_MS, Hub, Moment, SCOPES_BYTES_MAX, Session};
@@ -36,22 +37,35 @@ impl Hub {
         self.sessions.insert(session.connection.clone(), session);
     }
 
-    /// A socket was accepted for `principal`, of whose user there may be so many at a time. One too many is told so, and closed.
+    /// A socket was accepted for `principal`, of which there may be as many as `bounds` says, on so many hubs. One too many is told so,
+    /// and closed.
     ///
     /// Errors: `FORBIDDEN` for a token whose scopes a sleeping socket cannot keep; those of [`access::check`].
     pub fn open(
         &mut self,
         moment: &mut Moment<'_>,
         principal: Principal,
-        per_user: Option<NonZeroU32>,
+        bounds: Bounds,
+        hubs: u16,
     ) -> Result<(ConnectionId, Vec<Effect>), Error> {
         check_scopes(&principal)?;
         access::check(&self.access, &principal, moment.now)?;
         let connection = ConnectionId::generate(moment.now, (moment.random)());
-        if per_user.is_some_and(|most| self.connections_of(&principal) >= most.get()) {
+        let of_user = || {
+            bounds
+                .per_user
+                .is_some_and(|most| self.connections_of(&principal) >= most.get())
+        };
+        let reason = if of_user() {
+            Some("the user has as many connections as are allowed")
+        } else if self.room(bounds, hubs) == Room::Ask {
+            Some("the tenant has as many connections as are allowed")
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
             // Not a refused upgrade: a browser does not show why one was, and its page would try again and again.
             let mut effects = Vec::new();
-            let reason = "the user has as many connections as are allowed";
             close(&connection, CloseCode::TooManyConnections, reason, false, &mut effects);
             return Ok((connection, effects));
         }
@@ -77,6 +91,42 @@ impl Hub {
             },
         ];
         Ok((connection, effects))
+    }
+
+    /// What the gate is to be asked before one more connection is taken: whether there is a place for it, beside so many. `None`:
+    /// nothing, and [`Hub::open`] decides.
+    pub fn ask_for_place(&mut self, bounds: Bounds, hubs: u16) -> Option<(u32, NonZeroU32)> {
+        let most = bounds.per_tenant.filter(|_| hubs > 1)?;
+        if self.room(bounds, hubs) == Room::Yes {
+            return None;
+        }
+        self.places.ask();
+        Some((self.live(), most))
+    }
+
+    /// What the gate said; `None` where it did not answer.
+    pub fn hear_places(&mut self, held: Option<u32>) {
+        self.places.hear(held);
+    }
+
+    /// The gate calls back the places that nobody needs. Says how many are needed, and `None` where that cannot be said now.
+    pub fn recall_places(&mut self) -> Option<u32> {
+        let live = self.live();
+        self.places.recalled(live)
+    }
+
+    fn room(&self, bounds: Bounds, hubs: u16) -> Room {
+        match bounds.per_tenant {
+            None => Room::Yes,
+            // All of them are here.
+            Some(most) if hubs <= 1 && self.live() < most.get() => Room::Yes,
+            Some(_) if hubs <= 1 => Room::Ask,
+            Some(_) => self.places.room(self.live()),
+        }
+    }
+
+    fn live(&self) -> u32 {
+        u32::try_from(self.sessions.len()).unwrap_or(u32::MAX)
     }
 
     /// How many connections the user has. All of them are here: a user belongs to one hub.

@@ -30,6 +30,7 @@ use tidegate_protocol::{Error, ErrorCode};
 
 use super::*;
 use crate::composition::{Action, DeclaredMode, Plan};
+use crate::connections::Bounds;
 
 struct Bench {
     hub: Hub,
@@ -99,7 +100,7 @@ impl Bench {
             schedules: Vec::new(),
             revision: Revision::parse("rev").unwrap(),
             scale: Scale { hubs: 1, shards: 4 },
-            connections_per_user: None,
+            connections: Default::default(),
             actions: actions
                 .into_iter()
                 .map(|action| (action.name.clone(), action.into()))
@@ -131,7 +132,10 @@ impl Bench {
             now: self.now,
             random: &mut random,
         };
-        self.hub.open(&mut moment, principal(expires_at), None).unwrap().0
+        self.hub
+            .open(&mut moment, principal(expires_at), Bounds::default(), 1)
+            .unwrap()
+            .0
     }
 
     fn frame(&mut self, from: &ConnectionId, text: &str) -> Vec<Effect> {

@@ -79,6 +79,8 @@ pub enum Call {
         /// The leases.
         recalled: Vec<Recalled>,
     },
+    /// Give up the places for connections that nobody needs. Answered by [`Reply::Places`].
+    RecallPlaces,
 }
 
 impl Call {
@@ -96,7 +98,8 @@ impl Call {
             | Self::Deliver { .. }
             | Self::Refresh { .. }
             | Self::Followed { .. }
-            | Self::Recall { .. } => Ok(()),
+            | Self::Recall { .. }
+            | Self::RecallPlaces => Ok(()),
         }
     }
 }
@@ -132,6 +135,8 @@ pub enum Reply {
         /// The jobs.
         not_followed: Vec<JobId>,
     },
+    /// How many places are needed; `None`: that cannot be said now, and none was given up.
+    Places(Option<u32>),
     /// What was left of leases, which have ended.
     Returned(Vec<Returned>),
     /// Done.

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +122,15 @@ pub enum Call {
     Refused {
         /// How many requests, by the reason.
         refused: Vec<AuditRefusal>,
+    },
+    /// A hub has `live` connections, and needs a place for one more. Answered by [`Reply::Places`].
+    Connect {
+        /// The hub.
+        hub: HubIndex,
+        /// Its connections.
+        live: u32,
+        /// How many the tenant may have, on all hubs.
+        most: NonZeroU32,
     },
     /// How often limits on requests have refused, and how full the buckets of one are.
     Limits {
@@ -251,6 +261,8 @@ pub enum Reply {
     Decided(Box<Decided>),
     /// It is taken back.
     TakenBack,
+    /// How many connections the hub may have now. Not more than it has: there is no place for another.
+    Places(u32),
     /// The limits, as the API shows them: a [`crate::http::LimitsView`]. As text, which whoever asked passes on.
     Limits(JsonText),
     /// What is active is what is known.

@@ -3,6 +3,7 @@
 //! Each list is followed by a match without a default: a new variant does not compile until the list has it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
 use tidegate_protocol::calls::access;
 use tidegate_protocol::calls::access::Credential;
@@ -1048,6 +1049,7 @@ pub fn hub_calls() -> Vec<hub::Call> {
                 serial: LARGEST,
             }],
         },
+        hub::Call::RecallPlaces,
     ];
     for call in &calls {
         match call {
@@ -1056,7 +1058,8 @@ pub fn hub_calls() -> Vec<hub::Call> {
             | hub::Call::Deliver { .. }
             | hub::Call::Refresh { .. }
             | hub::Call::Followed { .. }
-            | hub::Call::Recall { .. } => {}
+            | hub::Call::Recall { .. }
+            | hub::Call::RecallPlaces => {}
         }
     }
     calls
@@ -1089,6 +1092,8 @@ pub fn hub_replies() -> Vec<hub::Reply> {
             batch: Some(batch()),
         },
         hub::Reply::Returned(returned()),
+        hub::Reply::Places(None),
+        hub::Reply::Places(Some(u32::MAX)),
         hub::Reply::Done,
     ];
     for reply in &replies {
@@ -1098,6 +1103,7 @@ pub fn hub_replies() -> Vec<hub::Reply> {
             | hub::Reply::Batch { .. }
             | hub::Reply::Delivered { .. }
             | hub::Reply::Returned(_)
+            | hub::Reply::Places(_)
             | hub::Reply::Done => {}
         }
     }
@@ -1260,6 +1266,11 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             hub: HubIndex(u16::MAX),
             returned: returned(),
         },
+        tenant::Call::Connect {
+            hub: HubIndex(u16::MAX),
+            live: u32::MAX,
+            most: NonZeroU32::MAX,
+        },
         tenant::Call::Refused {
             refused: vec![AuditRefusal {
                 code: ErrorCode::Forbidden,
@@ -1364,6 +1375,7 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             | tenant::Call::GiveBack { .. }
             | tenant::Call::Limits { .. }
             | tenant::Call::Refused { .. }
+            | tenant::Call::Connect { .. }
             | tenant::Call::Consult(_)
             | tenant::Call::Upstreams
             | tenant::Call::SetBreaker(_)
@@ -1396,6 +1408,7 @@ pub fn tenant_replies() -> Vec<tenant::Reply> {
         tenant::Reply::Recorded,
         tenant::Reply::Decided(Box::new(decided())),
         tenant::Reply::TakenBack,
+        tenant::Reply::Places(u32::MAX),
         tenant::Reply::Limits(JsonText::null()),
         tenant::Reply::Audit(JsonText::null()),
         tenant::Reply::Upstreams(JsonText::null()),
@@ -1431,6 +1444,7 @@ pub fn tenant_replies() -> Vec<tenant::Reply> {
             | tenant::Reply::Recorded
             | tenant::Reply::Decided(_)
             | tenant::Reply::TakenBack
+            | tenant::Reply::Places(_)
             | tenant::Reply::Limits(_)
             | tenant::Reply::Audit(_)
             | tenant::Reply::Upstreams(_)

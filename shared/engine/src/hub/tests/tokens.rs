@@ -128,7 +128,10 @@ fn a_revocation_ends_the_sockets_that_it_concerns_and_keeps_others_out() {
         random: &mut random,
     };
     let who = principal(u64::MAX >> 12);
-    let refused = bench.hub.open(&mut moment, who.clone(), None).unwrap_err();
+    let refused = bench
+        .hub
+        .open(&mut moment, who.clone(), Default::default(), 1)
+        .unwrap_err();
     assert_eq!(refused.code, ErrorCode::Unauthorized);
     let refused = bench
         .hub

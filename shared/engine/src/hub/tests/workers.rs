@@ -23,7 +23,7 @@ impl Bench {
             scopes: ["jobs:work".to_string()].into(),
             ..principal(u64::MAX >> 12)
         };
-        self.hub.open(&mut moment, who, None).unwrap().0
+        self.hub.open(&mut moment, who, Default::default(), 1).unwrap().0
     }
 }
 
