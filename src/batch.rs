@@ -104,7 +104,9 @@ fn item(index: u32, answered: Answered<Reply>) -> BatchItem {
             job,
             ..
         }) => failed(&error, Some(request_id), job),
-        Answered::Reply(Reply::Batch { .. } | Reply::Delivered { .. } | Reply::Returned(_) | Reply::Done) => {
+        Answered::Reply(
+            Reply::Batch { .. } | Reply::Delivered { .. } | Reply::Returned(_) | Reply::Places(_) | Reply::Done,
+        ) => {
             let error = Error::new(ErrorCode::InternalError, "The hub answered another question.");
             failed(&error, None, None)
         }

@@ -108,7 +108,7 @@ pub fn is_replay(reply: &Reply) -> bool {
     match reply {
         Reply::Answer { deduplicated, .. } => *deduplicated,
         Reply::Accepted(accepted) => accepted.deduplicated,
-        Reply::Batch { .. } | Reply::Delivered { .. } | Reply::Returned(_) | Reply::Done => false,
+        Reply::Batch { .. } | Reply::Delivered { .. } | Reply::Returned(_) | Reply::Places(_) | Reply::Done => false,
     }
 }
 
@@ -167,7 +167,7 @@ pub async fn create(request: &mut Request, env: &Env, principal: Principal) -> R
             response.headers().set("location", &location).map_err(answer::broken)?;
             response
         }
-        Reply::Batch { .. } | Reply::Delivered { .. } | Reply::Returned(_) | Reply::Done => {
+        Reply::Batch { .. } | Reply::Delivered { .. } | Reply::Returned(_) | Reply::Places(_) | Reply::Done => {
             return Err(Error::new(
                 ErrorCode::InternalError,
                 "The hub answered another question.",
