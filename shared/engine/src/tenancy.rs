@@ -277,7 +277,7 @@ pub fn handle(
             Ok((secrets::handle(db, now, call)?, alloc::vec![Effect::Archive]))
         }
         call @ (Call::ListSecrets { .. } | Call::Secrets { .. }) => Ok((secrets::handle(db, now, call)?, Vec::new())),
-        // Decided by [`crate::admission::Gate`], [`access::identify`], [`crate::upstreams::Breakers`] and
+        // Decided by [`crate::admission::Gate`], [`access::identify`], [`crate::upstreams::Breakers`], [`crate::health`] and
         // [`idempotency::Keys`], which the object asks itself.
         Call::Admit(_)
         | Call::GiveBack { .. }
@@ -286,6 +286,7 @@ pub fn handle(
         | Call::Identify { .. }
         | Call::Consult(_)
         | Call::Upstreams
+        | Call::Health { .. }
         | Call::SetBreaker(_)
         | Call::Begin { .. }
         | Call::End { .. } => {

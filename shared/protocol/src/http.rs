@@ -8,6 +8,7 @@ mod bulk;
 mod ended;
 mod idempotency;
 mod policies;
+mod health;
 mod secrets;
 mod tenants;
 mod upstreams;
@@ -40,6 +41,9 @@ pub use bulk::{
 pub use ended::{EndedJob, JobEnded};
 pub use idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, KEPT_BODY_BYTES_MAX, KeptAnswer, header_key};
 pub use policies::{PolicyDecision, PolicyExplanation, PolicyResult, PolicyTold};
+pub use health::{
+    HealthCode, HealthReason, HealthStatus, HealthView, QueueHealth, UpstreamHealth,
+};
 pub use secrets::{SECRET_BYTES_MAX, SecretBody, SecretList, SecretView};
 pub use tenants::{ErasureView, NewTenant, TenantAct, TenantPage, TenantState, TenantView, parse_confirmation};
 pub use upstreams::{BreakerChanged, BreakerView, UpstreamsView};
@@ -195,6 +199,12 @@ pub struct QueueView {
     /// The pools of workers in which jobs wait or are leased, or whose workers were seen, the first hundred of them.
     #[serde(default)]
     pub pools: Vec<PoolQueue>,
+    /// Dead letters that nobody has redriven or discarded. Counted up to a thousand in each object.
+    #[serde(default)]
+    pub dead_letters: u64,
+    /// Since when the job waits that could have started first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_waiting_at: Option<UnixMs>,
 }
 
 /// A schedule, and how it stands.

@@ -9,6 +9,7 @@ mod deliveries;
 mod followed;
 mod frames;
 mod limits;
+mod log;
 mod outgoing;
 mod pending;
 mod replies;
@@ -39,6 +40,7 @@ use tidegate_protocol::ids::{ConnectionId, HubIndex, JobId, RequestId, ShardInde
 use tidegate_protocol::time::UnixMs;
 
 pub use admit::{Admitted, Answers, Context, Run, admit, hub_of};
+pub use log::{Begun, Logged, Logging, Outcome};
 pub use batch::{BATCH_DATA_BYTES_MAX, BatchParts, batch_part_max};
 pub use session::{Follow, SCOPES_BYTES_MAX, Session, Warned};
 pub use tokens::WARNING_MS;
@@ -134,6 +136,11 @@ pub enum Effect {
         /// The reply or refusal.
         reply: Result<Reply, Error>,
     },
+    /// Write a line of the request log, where its rules mean the request. Losing it loses the line.
+    Log {
+        /// The request.
+        of: Box<Logged>,
+    },
     /// Give jobs to a worker, each with the token of its attempt. Losing it is mended by the end of their leases.
     Lease {
         /// The socket.
@@ -173,6 +180,7 @@ pub struct Hub {
     access: Access,
     /// What sockets were refused, for the audit trail.
     refusals: Tally,
+    logging: Logging,
 }
 
 /// The moment and the chance of a turn.
@@ -198,7 +206,13 @@ impl Hub {
             limits: Limits::default(),
             access: Access::default(),
             refusals: Tally::default(),
+            logging: Logging::Off,
         }
+    }
+
+    /// From now on, the requests of sockets are told for the request log, or not.
+    pub fn log(&mut self, logging: Logging) {
+        self.logging = logging;
     }
 
     /// The tenant's jobs are spread so, as far as this hub heard. An older word than the last costs a detour, no more.
