@@ -15,6 +15,7 @@ mod policies;
 mod problems;
 mod queue;
 mod schemas;
+mod health;
 mod secrets;
 mod upstreams;
 mod workers;

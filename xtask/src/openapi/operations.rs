@@ -31,6 +31,7 @@ use super::operation::{Access, Operation};
 use super::problems::{FAULTS, Refusal, of};
 use super::queue;
 use super::schemas::{Schemas, by_name};
+use super::health::health;
 use super::secrets::secrets;
 use super::upstreams::upstreams;
 use super::workers;
@@ -577,6 +578,7 @@ fn administration(schemas: &mut Schemas) -> Vec<Operation> {
     operations.extend(upstreams(schemas));
     operations.push(super::policies::explain(schemas));
     operations.extend(access(schemas));
+    operations.push(health(schemas));
     operations.extend(secrets(schemas));
     operations.extend(audit_archive(schemas));
     operations

@@ -10,6 +10,7 @@ mod objects;
 mod policies;
 mod queue;
 mod schedules;
+mod health;
 mod secrets;
 mod tenants;
 mod types;
@@ -49,6 +50,7 @@ pub use self::types::{
     Accepted, Activated, Answer, EventPage, Job, JobFilter, JobPage, JobProgress, ObjectInfo, OutputPage, Posted,
     Prefer, Ticket, WebhookSecret,
 };
+pub use self::health::{Health, HealthReason, QueueHealth, UpstreamHealth};
 pub use self::upstreams::{Breaker, BreakerChange, BreakerChanged, Upstreams};
 pub use self::workers::{Lease, LeasedJob, LeasedJobs, Outcome as AttemptOutcome, RenewedLease};
 pub use tidegate_protocol::calls::schedules::Overlap;
