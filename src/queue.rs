@@ -85,7 +85,10 @@ pub fn sum(views: Vec<QueueView>) -> QueueView {
         all.running += view.running;
         all.waiting += view.waiting;
         all.dead_letters += view.dead_letters;
-        all.oldest_waiting_at = [all.oldest_waiting_at, view.oldest_waiting_at].into_iter().flatten().min();
+        all.oldest_waiting_at = [all.oldest_waiting_at, view.oldest_waiting_at]
+            .into_iter()
+            .flatten()
+            .min();
         for ActionQueue { action, waiting } in view.actions {
             match all.actions.iter_mut().find(|known| known.action == action) {
                 Some(known) => known.waiting += waiting,

@@ -42,13 +42,20 @@ struct Noted {
 impl Served {
     /// A request begins.
     pub fn begin(request: &Request, env: &Env) -> Rc<Self> {
-        let length = request.headers().get("content-length").ok().flatten();
+        let (logging, at) = (level(env), now());
+        let (method, bytes_in) = match logging {
+            Logging::Off => (String::new(), None),
+            Logging::Requests | Logging::Frames => {
+                let length = request.headers().get("content-length").ok().flatten();
+                (request.method().to_string(), length.and_then(|length| length.parse().ok()))
+            }
+        };
         Rc::new(Self {
-            id: RequestId::generate(now(), random()),
-            logging: level(env),
-            at: now(),
-            method: request.method().to_string(),
-            bytes_in: length.and_then(|length| length.parse().ok()),
+            id: RequestId::generate(at, random()),
+            logging,
+            at,
+            method,
+            bytes_in,
             noted: RefCell::default(),
         })
     }

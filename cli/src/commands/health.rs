@@ -26,7 +26,10 @@ pub async fn health(client: &Client, output: Output) -> Result<Exit, Failure> {
 fn lines(health: &Health) -> Vec<String> {
     let queue = &health.queue;
     let mut lines = vec![health.status.clone()];
-    for HealthReason { code, name, message, .. } in &health.reasons {
+    for HealthReason {
+        code, name, message, ..
+    } in &health.reasons
+    {
         let name = if name.is_empty() { "-" } else { name };
         lines.push(format!("  {code:<18}  {name:<24}  {message}"));
     }
@@ -49,11 +52,18 @@ fn lines(health: &Health) -> Vec<String> {
             format!("{upstream}/{key}")
         };
         let since = since.map(|since| format!("  since {since}")).unwrap_or_default();
-        lines.push(format!("  {name:<24}  {state:<9}  {failed_percent:>3} % of {calls} calls failed{since}"));
+        lines.push(format!(
+            "  {name:<24}  {state:<9}  {failed_percent:>3} % of {calls} calls failed{since}"
+        ));
     }
-    let growing = queue.growing_to.map(|to| format!(", growing to {to}")).unwrap_or_default();
+    let growing = queue
+        .growing_to
+        .map(|to| format!(", growing to {to}"))
+        .unwrap_or_default();
     lines.push(format!("queue  over {} objects{growing}", queue.shards));
-    let since = queue.oldest_waiting_at.map(|since| format!(", the first since {since}"));
+    let since = queue
+        .oldest_waiting_at
+        .map(|since| format!(", the first since {since}"));
     lines.push(format!(
         "  {} running, {} waiting{}, {} dead letters",
         queue.running,

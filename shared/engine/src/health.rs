@@ -34,7 +34,12 @@ pub fn handle(
     now: UnixMs,
     call: &Call,
 ) -> Result<Result<Reply, Error>, DatabaseError> {
-    let Call::Health { key, queue, unreachable } = call else {
+    let Call::Health {
+        key,
+        queue,
+        unreachable,
+    } = call
+    else {
         let message = "A question reached the wrong part of the gate.";
         return Ok(Err(Error::new(ErrorCode::InternalError, message)));
     };
@@ -61,15 +66,31 @@ fn assess(
     let mut note = |code, name: String, message: String| reasons.push(HealthReason { code, name, message });
     for shard in unreachable {
         let message = "An object of the job queue does not answer: its jobs are not counted here.";
-        note(HealthCode::QueueUnreachable, format!("jobs:{}", shard.0), message.into());
+        note(
+            HealthCode::QueueUnreachable,
+            format!("jobs:{}", shard.0),
+            message.into(),
+        );
     }
     for breaker in breakers {
         let (code, message) = match breaker.state {
             BreakerState::Closed => continue,
-            BreakerState::Open => (HealthCode::BreakerOpen, "The upstream fails, and is not called for a time."),
-            BreakerState::HalfOpen => (HealthCode::BreakerOpen, "The upstream failed; probes tell whether it is back."),
-            BreakerState::HeldOpen => (HealthCode::BreakerHeld, "The upstream is not called until its breaker is closed by hand."),
-            BreakerState::Disabled => (HealthCode::BreakerHeld, "The breaker does nothing until it is closed by hand."),
+            BreakerState::Open => (
+                HealthCode::BreakerOpen,
+                "The upstream fails, and is not called for a time.",
+            ),
+            BreakerState::HalfOpen => (
+                HealthCode::BreakerOpen,
+                "The upstream failed; probes tell whether it is back.",
+            ),
+            BreakerState::HeldOpen => (
+                HealthCode::BreakerHeld,
+                "The upstream is not called until its breaker is closed by hand.",
+            ),
+            BreakerState::Disabled => (
+                HealthCode::BreakerHeld,
+                "The breaker does nothing until it is closed by hand.",
+            ),
         };
         let name = match breaker.key.as_str() {
             "" => breaker.upstream.clone(),
@@ -94,7 +115,11 @@ fn assess(
             PauseScope::Action(pattern) => format!("action {}", pattern.as_str()),
             PauseScope::Key(key) => format!("key {key}"),
         };
-        note(HealthCode::QueuePaused, name, "Jobs are held back by hand until they are resumed.".into());
+        note(
+            HealthCode::QueuePaused,
+            name,
+            "Jobs are held back by hand until they are resumed.".into(),
+        );
     }
     for name in old_secrets {
         let message = "It was set under an earlier key of the deployment: set it again.";
@@ -127,7 +152,11 @@ fn upstream(breaker: &BreakerView) -> UpstreamHealth {
         state: breaker.state,
         since: breaker.changes.last().map(|change| change.at),
         calls: breaker.calls,
-        failed_percent: breaker.failed.saturating_mul(100).checked_div(breaker.calls).unwrap_or(0),
+        failed_percent: breaker
+            .failed
+            .saturating_mul(100)
+            .checked_div(breaker.calls)
+            .unwrap_or(0),
     }
 }
 

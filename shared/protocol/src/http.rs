@@ -6,9 +6,9 @@ mod audit;
 mod batch;
 mod bulk;
 mod ended;
+mod health;
 mod idempotency;
 mod policies;
-mod health;
 mod secrets;
 mod tenants;
 mod upstreams;
@@ -39,11 +39,9 @@ pub use bulk::{
     REDRIVES_PER_SECOND_MAX, Rate, RetryRequest,
 };
 pub use ended::{EndedJob, JobEnded};
+pub use health::{HealthCode, HealthReason, HealthStatus, HealthView, QueueHealth, UpstreamHealth};
 pub use idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, KEPT_BODY_BYTES_MAX, KeptAnswer, header_key};
 pub use policies::{PolicyDecision, PolicyExplanation, PolicyResult, PolicyTold};
-pub use health::{
-    HealthCode, HealthReason, HealthStatus, HealthView, QueueHealth, UpstreamHealth,
-};
 pub use secrets::{SECRET_BYTES_MAX, SecretBody, SecretList, SecretView};
 pub use tenants::{ErasureView, NewTenant, TenantAct, TenantPage, TenantState, TenantView, parse_confirmation};
 pub use upstreams::{BreakerChanged, BreakerView, UpstreamsView};

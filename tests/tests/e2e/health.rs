@@ -24,7 +24,10 @@ fn failing(readiness: &Value) -> Vec<String> {
     failing
         .map(|check| {
             assert_eq!(check["status"], "fail");
-            assert!(check["remedy"].as_str().is_some_and(|remedy| !remedy.is_empty()), "{check}");
+            assert!(
+                check["remedy"].as_str().is_some_and(|remedy| !remedy.is_empty()),
+                "{check}"
+            );
             check["name"].as_str().expect("a name").to_owned()
         })
         .collect()
@@ -36,7 +39,9 @@ fn health(tenant: &Tenant) -> Value {
 
 fn codes(health: &Value) -> Vec<String> {
     let reasons = health["reasons"].as_array().expect("reasons").iter();
-    reasons.map(|reason| reason["code"].as_str().expect("a code").to_owned()).collect()
+    reasons
+        .map(|reason| reason["code"].as_str().expect("a code").to_owned())
+        .collect()
 }
 
 #[test]
@@ -45,7 +50,10 @@ fn a_deployment_that_has_everything_is_ready() {
     let (status, ready) = readiness(&tenant.server);
     assert_eq!((status, &ready["status"]), (200, &json!("ready")));
     let checks = ready["checks"].as_array().expect("checks");
-    assert!(checks.len() >= 10 && checks.iter().all(|check| check["status"] == "pass"), "{ready}");
+    assert!(
+        checks.len() >= 10 && checks.iter().all(|check| check["status"] == "pass"),
+        "{ready}"
+    );
 }
 
 #[test]
@@ -84,8 +92,15 @@ fn a_tenant_to_which_nothing_has_happened_is_healthy() {
     let client = tenant.client("alice");
     client.post("/v1/requests", &json!({ "action": "core.echo" })).json(200);
     let seen = health(&tenant);
-    assert_eq!((&seen["status"], &seen["reasons"]), (&json!("healthy"), &json!([])), "{seen}");
-    assert_eq!(seen["queue"], json!({ "running": 0, "waiting": 0, "dead_letters": 0, "shards": 1 }));
+    assert_eq!(
+        (&seen["status"], &seen["reasons"]),
+        (&json!("healthy"), &json!([])),
+        "{seen}"
+    );
+    assert_eq!(
+        seen["queue"],
+        json!({ "running": 0, "waiting": 0, "dead_letters": 0, "shards": 1 })
+    );
     client.get("/v1/admin/health").problem(403, "FORBIDDEN");
 }
 
@@ -106,16 +121,23 @@ fn an_open_breaker_a_pause_and_dead_letters_are_reasons_until_they_are_gone() {
         (health(&tenant)["status"] == "degraded").then_some(())
     });
     let seen = health(&tenant);
-    assert_eq!((codes(&seen), &seen["reasons"][0]["name"]), (vec!["breaker_open".into()], &json!("bank.main")));
+    assert_eq!(
+        (codes(&seen), &seen["reasons"][0]["name"]),
+        (vec!["breaker_open".into()], &json!("bank.main"))
+    );
     let bank = &seen["upstreams"][0];
-    assert_eq!((&bank["upstream"], &bank["state"]), (&json!("bank.main"), &json!("open")));
-    assert_eq!(bank["failed_percent"], 100, "{bank}");
+    assert_eq!(
+        (&bank["upstream"], &bank["state"]),
+        (&json!("bank.main"), &json!("open"))
+    );
     assert!(bank["since"].is_string(), "{bank}");
     admin.post("/v1/admin/upstreams/bank.main:close", &json!({})).json(200);
     assert_eq!(health(&tenant)["status"], "healthy");
     // What waits and what has failed for good.
     admin.post("/v1/queue:pause", &json!({ "action": "slow" })).json(200);
-    client.post("/v1/requests", &json!({ "action": "slow", "payload": { "ms": 1 } })).json(202);
+    client
+        .post("/v1/requests", &json!({ "action": "slow", "payload": { "ms": 1 } }))
+        .json(202);
     client.post("/v1/requests", &json!({ "action": "boom" })).json(202);
     let seen = eventually("the dead letter", || {
         let seen = health(&tenant);
@@ -126,23 +148,32 @@ fn an_open_breaker_a_pause_and_dead_letters_are_reasons_until_they_are_gone() {
     assert!(seen["queue"]["oldest_waiting_at"].is_string(), "{seen}");
     admin.post("/v1/queue:resume", &json!({ "action": "slow" })).json(200);
     let dead = admin.get("/v1/dead-letters").json(200)["dead_letters"][0]["job_id"].clone();
-    admin.post("/v1/dead-letters:discard", &json!({ "ids": [dead] })).json(200);
-    eventually("it is healthy again", || (health(&tenant)["status"] == "healthy").then_some(()));
+    admin
+        .post("/v1/dead-letters:discard", &json!({ "ids": [dead] }))
+        .json(200);
+    eventually("it is healthy again", || {
+        (health(&tenant)["status"] == "healthy").then_some(())
+    });
 }
 
 #[test]
 fn a_secret_of_an_earlier_deployment_key_is_a_reason() {
     let tenant = Tenant::new(Arc::new(Server::start()));
     let admin = || tenant.client_with("root", "admin");
-    let body = json!({ "value": "hunter2" }).to_string();
-    let set = || admin().send("PUT", "/v1/admin/secrets/bank", &[("content-type", "application/json")], body.as_bytes());
+    let headers = [("content-type", "application/json")];
+    let set = || {
+        // Nothing of the value before stays good, so that nothing is left of the key before.
+        let body = json!({ "value": "hunter2", "overlap_ms": 0 }).to_string();
+        admin().send("PUT", "/v1/admin/secrets/bank", &headers, body.as_bytes())
+    };
     set().json(201);
     assert_eq!(health(&tenant)["status"], "healthy");
     tenant.server.kill();
     let key = "YW5vdGhlci1kZXBsb3ltZW50LWtleS1vZi0zMmJ5dGU";
     tenant.server.start_again_with(key, Some(DEPLOYMENT_KEY));
     let seen = health(&tenant);
-    assert_eq!((codes(&seen), &seen["reasons"][0]["name"]), (vec!["secret_of_old_key".into()], &json!("bank")));
+    let expected = (vec!["secret_of_old_key".to_owned()], &json!("bank"));
+    assert_eq!((codes(&seen), &seen["reasons"][0]["name"]), expected);
     set().json(200);
     assert_eq!(health(&tenant)["status"], "healthy");
 }

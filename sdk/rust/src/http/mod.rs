@@ -5,12 +5,12 @@ mod again;
 mod audit;
 mod batch;
 mod body;
+mod health;
 mod limits;
 mod objects;
 mod policies;
 mod queue;
 mod schedules;
-mod health;
 mod secrets;
 mod tenants;
 mod types;
@@ -39,6 +39,7 @@ pub use self::again::{AttemptError, Bulk, BulkAnswer, BulkItem, DeadLetter, Dead
 pub use self::audit::{AuditArchive, AuditCounts, AuditEntry, AuditFilter, AuditPage, AuditSegment, AuditWho};
 pub use self::batch::{BatchAnswer, BatchItem, BatchStatus};
 pub use self::body::Download;
+pub use self::health::{Health, HealthReason, QueueHealth, UpstreamHealth};
 pub use self::limits::{Bucket, LimitCounts, Limits};
 pub use self::objects::ObjectHead;
 pub use self::policies::{PolicyDecision, PolicyExplanation, PolicyResult, PolicyTold};
@@ -50,7 +51,6 @@ pub use self::types::{
     Accepted, Activated, Answer, EventPage, Job, JobFilter, JobPage, JobProgress, ObjectInfo, OutputPage, Posted,
     Prefer, Ticket, WebhookSecret,
 };
-pub use self::health::{Health, HealthReason, QueueHealth, UpstreamHealth};
 pub use self::upstreams::{Breaker, BreakerChange, BreakerChanged, Upstreams};
 pub use self::workers::{Lease, LeasedJob, LeasedJobs, Outcome as AttemptOutcome, RenewedLease};
 pub use tidegate_protocol::calls::schedules::Overlap;

@@ -6,9 +6,7 @@ use alloc::vec::Vec;
 use tidegate_protocol::calls::queueing::{ActionPattern, Pause, PauseScope};
 use tidegate_protocol::calls::tenant::{Call, Reply};
 use tidegate_protocol::calls::upstreams::BreakerState;
-use tidegate_protocol::http::{
-    BreakerChanged, BreakerView, HealthCode, HealthStatus, HealthView, QueueView,
-};
+use tidegate_protocol::http::{BreakerChanged, BreakerView, HealthCode, HealthStatus, HealthView, QueueView};
 use tidegate_protocol::ids::{ShardIndex, UserId};
 use tidegate_protocol::time::UnixMs;
 
@@ -69,7 +67,11 @@ fn a_tenant_without_anything_is_healthy() {
     };
     let view: HealthView = serde_json::from_str(shown.as_str()).unwrap();
     assert_eq!((view.status, view.reasons.len()), (HealthStatus::Healthy, 0));
-    assert!(handle(&db, &mut Breakers::default(), NOW, &Call::Keys).unwrap().is_err());
+    assert!(
+        handle(&db, &mut Breakers::default(), NOW, &Call::Keys)
+            .unwrap()
+            .is_err()
+    );
 }
 
 #[test]
@@ -83,7 +85,10 @@ fn what_works_as_it_should_is_no_reason() {
     };
     let view = assess(NOW, &[breaker(BreakerState::Closed, "")], &[], &queue, &[]);
     assert_eq!((view.status, codes(&view)), (HealthStatus::Healthy, Vec::new()));
-    assert_eq!((view.upstreams[0].failed_percent, view.upstreams[0].since), (25, Some(UnixMs(7))));
+    assert_eq!(
+        (view.upstreams[0].failed_percent, view.upstreams[0].since),
+        (25, Some(UnixMs(7)))
+    );
     assert_eq!((view.queue.waiting, view.queue.growing_to), (900, Some(4)));
 }
 
@@ -102,13 +107,25 @@ fn each_thing_that_somebody_should_look_at_is_a_reason() {
     let mail = PauseScope::Action(ActionPattern::parse("mail.*").unwrap());
     for (view, code, name) in [
         (of(BreakerState::Open, ""), HealthCode::BreakerOpen, "bank.main"),
-        (of(BreakerState::HalfOpen, "eu"), HealthCode::BreakerOpen, "bank.main/eu"),
+        (
+            of(BreakerState::HalfOpen, "eu"),
+            HealthCode::BreakerOpen,
+            "bank.main/eu",
+        ),
         (of(BreakerState::HeldOpen, ""), HealthCode::BreakerHeld, "bank.main"),
         (of(BreakerState::Disabled, ""), HealthCode::BreakerHeld, "bank.main"),
         (assess(NOW, &[], &[], &dead, &[]), HealthCode::DeadLetters, ""),
         (assess(NOW, &[], &[], &late, &[]), HealthCode::JobsWaiting, ""),
-        (assess(NOW, &[], &[], &paused(mail), &[]), HealthCode::QueuePaused, "action mail.*"),
-        (assess(NOW, &[], &["bank".into()], &none, &[]), HealthCode::SecretOfOldKey, "bank"),
+        (
+            assess(NOW, &[], &[], &paused(mail), &[]),
+            HealthCode::QueuePaused,
+            "action mail.*",
+        ),
+        (
+            assess(NOW, &[], &["bank".into()], &none, &[]),
+            HealthCode::SecretOfOldKey,
+            "bank",
+        ),
     ] {
         assert_eq!(codes(&view), [(code, name)]);
         assert_eq!(view.status, HealthStatus::Degraded, "{name}");
@@ -118,11 +135,20 @@ fn each_thing_that_somebody_should_look_at_is_a_reason() {
 
 #[test]
 fn a_part_that_does_not_answer_makes_it_unhealthy_whatever_else_there_is() {
-    let view = assess(NOW, &[breaker(BreakerState::Open, "")], &[], &paused(PauseScope::Tenant), &[ShardIndex(1)]);
+    let view = assess(
+        NOW,
+        &[breaker(BreakerState::Open, "")],
+        &[],
+        &paused(PauseScope::Tenant),
+        &[ShardIndex(1)],
+    );
     let expected = [
         (HealthCode::QueueUnreachable, "jobs:1"),
         (HealthCode::BreakerOpen, "bank.main"),
         (HealthCode::QueuePaused, "tenant"),
     ];
-    assert_eq!((view.status, codes(&view)), (HealthStatus::Unhealthy, Vec::from(expected)));
+    assert_eq!(
+        (view.status, codes(&view)),
+        (HealthStatus::Unhealthy, Vec::from(expected))
+    );
 }

@@ -203,7 +203,13 @@ impl Hub {
             admit(context, request, &request_id, Prefer::default(), (moment.random)())
         });
         match admitted {
-            Ok(admitted) => self.pass(moment.now, Asker::Socket(from.clone(), begun), request_id, admitted, effects),
+            Ok(admitted) => self.pass(
+                moment.now,
+                Asker::Socket(from.clone(), begun),
+                request_id,
+                admitted,
+                effects,
+            ),
             Err(error) => {
                 let refused = self.refusals.note(moment.now, error.code);
                 effects.extend(refused.map(|refused| Effect::TellRefused { refused }));

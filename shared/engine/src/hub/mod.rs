@@ -40,8 +40,8 @@ use tidegate_protocol::ids::{ConnectionId, HubIndex, JobId, RequestId, ShardInde
 use tidegate_protocol::time::UnixMs;
 
 pub use admit::{Admitted, Answers, Context, Run, admit, hub_of};
-pub use log::{Begun, Logged, Logging, Outcome};
 pub use batch::{BATCH_DATA_BYTES_MAX, BatchParts, batch_part_max};
+pub use log::{Begun, Logged, Logging, Outcome};
 pub use session::{Follow, SCOPES_BYTES_MAX, Session, Warned};
 pub use tokens::WARNING_MS;
 pub use workers::{Dealt, LEASES_MAX};

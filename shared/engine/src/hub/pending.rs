@@ -130,7 +130,10 @@ mod tests {
     fn asked(n: u8) -> Asked {
         let asker = match n % 4 {
             0 => Asker::Http(HttpId(u64::from(n))),
-            socket => Asker::Socket(ConnectionId::parse(["con_1", "con_2", "con_3"][usize::from(socket) - 1]).unwrap(), None),
+            socket => Asker::Socket(
+                ConnectionId::parse(["con_1", "con_2", "con_3"][usize::from(socket) - 1]).unwrap(),
+                None,
+            ),
         };
         let question = match n / 4 % 4 {
             0 => Question::Request {

@@ -25,7 +25,9 @@ impl Hub {
         };
         match asker {
             Asker::Socket(to, begun) => {
-                let outcome = result.as_ref().map_or_else(Outcome::refused, |_| Outcome::answered(200, None));
+                let outcome = result
+                    .as_ref()
+                    .map_or_else(Outcome::refused, |_| Outcome::answered(200, None));
                 let id = begun.is_some().then(|| request_id.clone());
                 effects.push(match result {
                     Ok(data) => send(

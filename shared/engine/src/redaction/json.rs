@@ -140,7 +140,10 @@ impl Redactor {
         let from = run(bytes, sign + 1, is_space);
         let to = value_end(bytes, from);
         let value = part(copy.json, from, to);
-        if !matches!(value, "null" | "true" | "false" | "\"\"" | "{}" | "[]" | "\"[redacted]\"") {
+        if !matches!(
+            value,
+            "null" | "true" | "false" | "\"\"" | "{}" | "[]" | "\"[redacted]\""
+        ) {
             copy.replace(from, to, REDACTED);
         }
         to

@@ -180,10 +180,15 @@ fn bare(text: &str, from: usize, is_line: bool) -> Range {
         return Range { from, to };
     }
     let is_value = |byte: u8| {
-        !byte.is_ascii_whitespace() && !is_quote(byte) && !matches!(byte, b',' | b';' | b'&' | b')' | b'}' | b']' | b'\\')
+        !byte.is_ascii_whitespace()
+            && !is_quote(byte)
+            && !matches!(byte, b',' | b';' | b'&' | b')' | b'}' | b']' | b'\\')
     };
     let to = run(bytes, from, is_value);
-    if SCHEMES.iter().any(|scheme| part(text, from, to).eq_ignore_ascii_case(scheme)) {
+    if SCHEMES
+        .iter()
+        .any(|scheme| part(text, from, to).eq_ignore_ascii_case(scheme))
+    {
         let next = run(bytes, to, |byte| byte == b' ');
         return Range {
             from,

@@ -69,7 +69,10 @@ impl Redactor {
     }
 
     fn text_at<'t>(&self, text: &'t str, depth: u32) -> Cow<'t, str> {
-        let Some(found) = Some(depth).filter(|depth| *depth < NESTING_MAX).and(json::embedded(text)) else {
+        let Some(found) = Some(depth)
+            .filter(|depth| *depth < NESTING_MAX)
+            .and(json::embedded(text))
+        else {
             return self.plain(text);
         };
         let inner = part(text, found.from, found.to);
@@ -119,7 +122,11 @@ impl Redactor {
             done = to;
         }
         out.push_str(part(text, done, text.len()));
-        if out == text { Cow::Borrowed(text) } else { Cow::Owned(out) }
+        if out == text {
+            Cow::Borrowed(text)
+        } else {
+            Cow::Owned(out)
+        }
     }
 }
 

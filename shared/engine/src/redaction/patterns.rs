@@ -145,7 +145,8 @@ pub(super) fn users(text: &str, found: &mut Vec<Range>) {
     let bytes = text.as_bytes();
     for (at, sign) in text.match_indices("://") {
         let from = at + sign.len();
-        let is_user = |byte: u8| !byte.is_ascii_whitespace() && !matches!(byte, b'/' | b'?' | b'#' | b'"' | b'\\' | b'@');
+        let is_user =
+            |byte: u8| !byte.is_ascii_whitespace() && !matches!(byte, b'/' | b'?' | b'#' | b'"' | b'\\' | b'@');
         let to = run(bytes, from, is_user);
         if to > from && bytes.get(to) == Some(&b'@') {
             found.push(Range { from, to });

@@ -169,7 +169,10 @@ impl Rule {
                 Some(begin) => record.route.starts_with(begin),
                 None => record.route == route,
             })
-            && self.action.as_ref().is_none_or(|pattern| action().is_some_and(|name| pattern.matches(&name)))
+            && self
+                .action
+                .as_ref()
+                .is_none_or(|pattern| action().is_some_and(|name| pattern.matches(&name)))
     }
 }
 
@@ -181,7 +184,12 @@ fn read(value: &Value, faults: &mut Vec<Fault>) -> Option<Config> {
         match list.as_array().filter(|list| list.len() <= RULES_MAX) {
             Some(list) => {
                 for (place, value) in list.iter().enumerate() {
-                    rules.extend(read_rule(value, place, &child(&pointer, &format!("{place}")), fields.faults));
+                    rules.extend(read_rule(
+                        value,
+                        place,
+                        &child(&pointer, &format!("{place}")),
+                        fields.faults,
+                    ));
                 }
             }
             None => fields.fault("rules", format!("a list of at most {RULES_MAX} rules"), &describe(list)),
@@ -245,13 +253,18 @@ fn read_rule(value: &Value, place: usize, pointer: &str, faults: &mut Vec<Fault>
     });
     let names: Vec<&str> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
     each(&mut fields, "code", &mut rule.codes, &names, |value| {
-        ErrorCode::ALL.iter().copied().find(|code| value.as_str() == Some(code.as_str()))
+        ErrorCode::ALL
+            .iter()
+            .copied()
+            .find(|code| value.as_str() == Some(code.as_str()))
     });
     rule.action = fields.text("action", ActionPattern::EXPECTED, ActionPattern::parse);
     rule.tenant = fields.text("tenant", "the id of a tenant", TenantId::parse);
-    rule.route = fields.text("route", "the template of a path, such as /v1/jobs/{id}, perhaps with `*` at its end", |route| {
-        route.starts_with('/').then(|| route.into())
-    });
+    rule.route = fields.text(
+        "route",
+        "the template of a path, such as /v1/jobs/{id}, perhaps with `*` at its end",
+        |route| route.starts_with('/').then(|| route.into()),
+    );
     rule.slower_than_ms = fields.duration("slower_than", 0..=SLOW_MS_MAX);
     let rate = fields.require("rate", "a number from 0 to 1");
     if let Some(value) = rate {

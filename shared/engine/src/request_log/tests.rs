@@ -59,7 +59,8 @@ fn record<'a>(request_id: &'a RequestId, tenant: &'a TenantId) -> Record<'a> {
 
 #[test]
 fn a_line_says_who_asked_for_what_and_what_came_of_it() {
-    let config = r#"{"rules":[{"rate":1}],"network":true,"payload":"redacted","redact":{"emails":true,"keys":["iban"]}}"#;
+    let config =
+        r#"{"rules":[{"rate":1}],"network":true,"payload":"redacted","redact":{"emails":true,"keys":["iban"]}}"#;
     let config = Config::parse(config).unwrap();
     let (id, principal) = (request_id("req_1"), principal());
     let record = Record {
@@ -99,7 +100,10 @@ fn neither_payload_nor_network_is_shown_unless_that_is_asked_for() {
         ..record(&id, &principal.tenant)
     };
     let line: Value = serde_json::from_str(&config.line(&record).unwrap()).unwrap();
-    assert_eq!((&line["request"], &line["client.address"]), (&Value::Null, &Value::Null));
+    assert_eq!(
+        (&line["request"], &line["client.address"]),
+        (&Value::Null, &Value::Null)
+    );
     assert_eq!(line["user.id"], "ann@example.com");
     assert_eq!(line["sampled_by"], "all");
 }
@@ -110,10 +114,16 @@ fn a_payload_that_is_too_long_is_cut_behind_its_redaction() {
     let (id, tenant) = (request_id("req_1"), TenantId::parse("acme").unwrap());
     let body = format!("{{\"payload\":\"{}\",\"token\":\"abc123456\"}}", "ä".repeat(10_000));
     for body in [body.as_str(), "no json, token=abc123456"] {
-        let record = Record { body: Some(body), ..record(&id, &tenant) };
+        let record = Record {
+            body: Some(body),
+            ..record(&id, &tenant)
+        };
         let line: Value = serde_json::from_str(&config.line(&record).unwrap()).unwrap();
         let cut = line["request.cut"].as_str().unwrap();
-        assert!(cut.len() <= super::PAYLOAD_BYTES_MAX && !cut.contains("abc123456"), "{cut}");
+        assert!(
+            cut.len() <= super::PAYLOAD_BYTES_MAX && !cut.contains("abc123456"),
+            "{cut}"
+        );
         assert_eq!(line["sampled_by"], "unnamed");
     }
 }
@@ -128,21 +138,90 @@ fn the_first_rule_that_means_a_request_decides() {
         {"rate":0}
     ]}"#;
     let config = Config::parse(config).unwrap();
-    let (id, acme, other) = (request_id("req_1"), TenantId::parse("acme").unwrap(), TenantId::parse("b").unwrap());
+    let (id, acme, other) = (
+        request_id("req_1"),
+        TenantId::parse("acme").unwrap(),
+        TenantId::parse("b").unwrap(),
+    );
     let base = record(&id, &acme);
-    let slow = Record { duration_ms: 101, ..base.clone() };
+    let slow = Record {
+        duration_ms: 101,
+        ..base.clone()
+    };
     for (record, by) in [
-        (Record { status: 429, code: Some("TIMEOUT"), ..base.clone() }, None),
-        (Record { status: 504, code: Some("TIMEOUT"), ..base.clone() }, Some("codes")),
-        (Record { duration_ms: 100, ..base.clone() }, None),
+        (
+            Record {
+                status: 429,
+                code: Some("TIMEOUT"),
+                ..base.clone()
+            },
+            None,
+        ),
+        (
+            Record {
+                status: 504,
+                code: Some("TIMEOUT"),
+                ..base.clone()
+            },
+            Some("codes"),
+        ),
+        (
+            Record {
+                duration_ms: 100,
+                ..base.clone()
+            },
+            None,
+        ),
         (slow.clone(), Some("mine")),
-        (Record { tenant: Some(&other), ..slow.clone() }, None),
-        (Record { tenant: None, ..slow.clone() }, None),
-        (Record { action: Some("report.x"), ..slow.clone() }, None),
-        (Record { action: Some("not an action"), ..slow.clone() }, None),
-        (Record { status: 302, ..slow.clone() }, None),
-        (Record { route: "/v1/jobs/{id}", ..base.clone() }, Some("jobs")),
-        (Record { route: "/v1/job", ..base }, None),
+        (
+            Record {
+                tenant: Some(&other),
+                ..slow.clone()
+            },
+            None,
+        ),
+        (
+            Record {
+                tenant: None,
+                ..slow.clone()
+            },
+            None,
+        ),
+        (
+            Record {
+                action: Some("report.x"),
+                ..slow.clone()
+            },
+            None,
+        ),
+        (
+            Record {
+                action: Some("not an action"),
+                ..slow.clone()
+            },
+            None,
+        ),
+        (
+            Record {
+                status: 302,
+                ..slow.clone()
+            },
+            None,
+        ),
+        (
+            Record {
+                route: "/v1/jobs/{id}",
+                ..base.clone()
+            },
+            Some("jobs"),
+        ),
+        (
+            Record {
+                route: "/v1/job",
+                ..base
+            },
+            None,
+        ),
     ] {
         assert_eq!(config.sample(&record).map(|(name, _)| name), by, "{record:?}");
     }
@@ -153,7 +232,10 @@ fn a_part_of_the_requests_is_written_and_each_always_or_never() {
     let config = Config::parse(r#"{"rules":[{"rate":0.1}]}"#).unwrap();
     let tenant = TenantId::parse("acme").unwrap();
     let is_written = |n: u64| {
-        let id = RequestId::generate(UnixMs(1_795_244_400_000 + n / 50), n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let id = RequestId::generate(
+            UnixMs(1_795_244_400_000 + n / 50),
+            n.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        );
         let [once, again] = [0, 1].map(|_| config.sample(&record(&id, &tenant)).is_some());
         assert_eq!(once, again);
         once
@@ -174,7 +256,11 @@ fn without_a_configuration_failures_and_slow_ones_are_written_and_little_else() 
     let config = Config::default();
     let (id, tenant) = (request_id("req_1"), TenantId::parse("acme").unwrap());
     let rate = |status, duration_ms| {
-        let rule = config.rule(&Record { status, duration_ms, ..record(&id, &tenant) });
+        let rule = config.rule(&Record {
+            status,
+            duration_ms,
+            ..record(&id, &tenant)
+        });
         (String::from(rule.0), rule.1)
     };
     assert_eq!(rate(500, 1), ("failed".into(), 1.0));
@@ -194,26 +280,37 @@ fn every_fault_of_a_configuration_is_named_with_what_was_meant() {
     let error = Config::parse(config).unwrap_err();
     let mut pointers: Vec<&str> = error.details.iter().map(|fault| fault.pointer.as_str()).collect();
     pointers.sort_unstable();
-    assert_eq!(pointers, [
-        "/network",
-        "/payload",
-        "/redact/email",
-        "/redact/keys",
-        "/rule",
-        "/rules/0/action",
-        "/rules/0/code",
-        "/rules/0/name",
-        "/rules/0/rate",
-        "/rules/0/route",
-        "/rules/0/slower_than",
-        "/rules/0/status",
-        "/rules/0/tenant",
-        "/rules/1/rate",
-        "/rules/1/rates",
-        "/rules/1/status",
-        "/rules/2",
-    ]);
-    let meant = |pointer: &str| error.details.iter().find(|fault| fault.pointer == pointer).unwrap().suggestion.clone();
+    assert_eq!(
+        pointers,
+        [
+            "/network",
+            "/payload",
+            "/redact/email",
+            "/redact/keys",
+            "/rule",
+            "/rules/0/action",
+            "/rules/0/code",
+            "/rules/0/name",
+            "/rules/0/rate",
+            "/rules/0/route",
+            "/rules/0/slower_than",
+            "/rules/0/status",
+            "/rules/0/tenant",
+            "/rules/1/rate",
+            "/rules/1/rates",
+            "/rules/1/status",
+            "/rules/2",
+        ]
+    );
+    let meant = |pointer: &str| {
+        error
+            .details
+            .iter()
+            .find(|fault| fault.pointer == pointer)
+            .unwrap()
+            .suggestion
+            .clone()
+    };
     assert_eq!(meant("/rules/0/code").as_deref(), Some("TIMEOUT"));
     assert_eq!(meant("/rule").as_deref(), Some("rules"));
     assert_eq!(meant("/rules/1/rates").as_deref(), Some("rate"));
