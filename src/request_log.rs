@@ -47,7 +47,10 @@ impl Served {
             Logging::Off => (String::new(), None),
             Logging::Requests | Logging::Frames => {
                 let length = request.headers().get("content-length").ok().flatten();
-                (request.method().to_string(), length.and_then(|length| length.parse().ok()))
+                (
+                    request.method().to_string(),
+                    length.and_then(|length| length.parse().ok()),
+                )
             }
         };
         Rc::new(Self {

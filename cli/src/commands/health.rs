@@ -52,9 +52,12 @@ fn lines(health: &Health) -> Vec<String> {
             format!("{upstream}/{key}")
         };
         let since = since.map(|since| format!("  since {since}")).unwrap_or_default();
-        lines.push(format!(
-            "  {name:<24}  {state:<9}  {failed_percent:>3} % of {calls} calls failed{since}"
-        ));
+        // A breaker that is not closed counts nothing.
+        let calls = match calls {
+            0 => String::new(),
+            calls => format!("  {failed_percent} % of {calls} calls failed"),
+        };
+        lines.push(format!("  {name:<24}  {state:<9}{calls}{since}"));
     }
     let growing = queue
         .growing_to
@@ -89,9 +92,9 @@ mod tests {
                 { "code": "dead_letters", "message": "2 jobs failed for good." },
             ],
             "upstreams": [{
-                "upstream": "bank.main", "state": "open", "since": "2026-11-21T07:00:00.000Z", "calls": 9,
-                "failed_percent": 66,
-            }],
+                "upstream": "bank.main", "state": "closed", "since": "2026-11-21T07:00:00.000Z", "calls": 9,
+                "failed_percent": 22,
+            }, { "upstream": "bank.main", "key": "eu", "state": "open", "calls": 0, "failed_percent": 0 }],
             "queue": { "running": 1, "waiting": 2, "dead_letters": 2, "shards": 1, "growing_to": 4,
                 "oldest_waiting_at": "2026-11-21T07:00:00.000Z" },
         }))
@@ -101,7 +104,8 @@ mod tests {
             "  breaker_open        bank.main                 It fails.",
             "  dead_letters        -                         2 jobs failed for good.",
             "upstreams",
-            "  bank.main                 open        66 % of 9 calls failed  since 2026-11-21T07:00:00.000Z",
+            "  bank.main                 closed     22 % of 9 calls failed  since 2026-11-21T07:00:00.000Z",
+            "  bank.main/eu              open     ",
             "queue  over 1 objects, growing to 4",
             "  1 running, 2 waiting, the first since 2026-11-21T07:00:00.000Z, 2 dead letters",
         ];

@@ -83,7 +83,7 @@ pub struct UpstreamHealth {
     /// Since when it has that state; absent where it never had another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<UnixMs>,
-    /// Calls in the breaker's window.
+    /// Calls in the breaker's window; one that is not closed counts none.
     pub calls: u32,
     /// How many of a hundred of them failed.
     pub failed_percent: u32,
