@@ -6,8 +6,8 @@
 // Bindings come from wrangler.toml alone. When the server answers, one JSON line goes to stdout
 // (`ready`, `url`, `control_url`, `pid`, `workerd_pid`); everything else, logs included, goes to stderr.
 //
-// TIDEGATE_ADDRESS_HEADER, TIDEGATE_AUDIT_ENTRIES, TIDEGATE_LOOPBACK_ENDPOINTS, TIDEGATE_PUBLIC_URL and TIDEGATE_TEMPLATES are
-// passed on from the environment (docs/reference/configuration.md).
+// TIDEGATE_ADDRESS_HEADER, TIDEGATE_AUDIT_ENTRIES, TIDEGATE_LOOPBACK_ENDPOINTS, TIDEGATE_PUBLIC_URL, TIDEGATE_REQUEST_LOG and
+// TIDEGATE_TEMPLATES are passed on from the environment (docs/reference/configuration.md).
 // --handler runs the module FILE as a second Worker, and binds it as HANDLER_NAME.
 // --faults puts harness/faulty.mjs before the bundle, whose object storage the control server can then make fail.
 //
@@ -25,6 +25,7 @@ import { parseArgs, parseEnv } from "node:util";
 import { setCollector } from "./collector.mjs";
 import { listenForControl } from "./control.mjs";
 import { startCron } from "./cron.mjs";
+import { readable } from "./lines.mjs";
 import { claimState, releaseState } from "./state.mjs";
 
 /** Who started this process. Noted first: one that dies while miniflare loads would never be missed. */
@@ -97,9 +98,13 @@ fs.mkdirSync(process.env.TMPDIR);
 const { Miniflare, convertV4MiniflareOptions } = await import("miniflare");
 const { unstable_getMiniflareWorkerOptions: readWorker, unstable_readConfig: readConfig } = await import("wrangler");
 
-/** Passes on what the Worker logs; without TIDEGATE_LOG=info, the debug lines too. */
+/** Passes on what the Worker logs; without TIDEGATE_LOG=info, the debug lines too. To a terminal, requests as a person reads them. */
 function log({ level, message }) {
   if (level === "debug" && process.env.TIDEGATE_LOG === "info") return;
+  if (level === "log" && process.stderr.isTTY) {
+    process.stderr.write(`${readable(message)}\n`);
+    return;
+  }
   process.stderr.write(`[${level}] ${message}\n`);
 }
 
@@ -110,6 +115,7 @@ const variables = Object.fromEntries(
     "TIDEGATE_AUDIT_ENTRIES",
     "TIDEGATE_LOOPBACK_ENDPOINTS",
     "TIDEGATE_PUBLIC_URL",
+    "TIDEGATE_REQUEST_LOG",
     "TIDEGATE_TEMPLATES",
   ]
     .filter((name) => process.env[name] !== undefined)

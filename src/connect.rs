@@ -22,6 +22,7 @@ use worker::{Env, Headers, Request, RequestInit, Response};
 
 use crate::answer;
 use crate::identify::{header, network, unauthorized};
+use crate::request_log::Served;
 use crate::tenants::scale;
 
 /// How long a ticket is good. Milliseconds.
@@ -35,7 +36,7 @@ struct Caller {
 /// Upgrades the connection.
 ///
 /// Errors: `VALIDATION_ERROR` for a request that is no upgrade, `UNAUTHORIZED`, and the hub's refusals.
-pub async fn handle(request: &Request, env: &Env) -> Result<Response, Error> {
+pub async fn handle(request: &Request, env: &Env, served: &Served) -> Result<Response, Error> {
     let text = |name: &str| request.headers().get(name).ok().flatten();
     if !text("upgrade").is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket")) {
         let message = "This is the address of a WebSocket: send `Upgrade: websocket`.";
@@ -49,6 +50,7 @@ pub async fn handle(request: &Request, env: &Env) -> Result<Response, Error> {
         .collect();
     let mut caller = identify(request, env, &protocols).await?;
     caller.principal.network = network(request, env);
+    served.identified(&caller.principal);
     let hub = match &caller.ticket {
         Some((_, hub)) => *hub,
         None => hub_of(&caller.principal.user, scale(env, &caller.principal.tenant).await?.hubs),

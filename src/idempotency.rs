@@ -24,6 +24,7 @@ use worker::wasm_bindgen_futures::{JsFuture, future_to_promise};
 use worker::{Context, Env, Method, Request, Response, ResponseBody};
 
 use crate::answer;
+use crate::request_log::Served;
 use crate::requests::read_bytes;
 use crate::routes::{self, Keys, Route};
 use crate::tenants::unexpected;
@@ -42,6 +43,7 @@ pub struct Asked {
     pub route: Route,
     pub method: Method,
     pub principal: Principal,
+    pub served: Rc<Served>,
 }
 
 /// The key of a request.
@@ -170,6 +172,7 @@ impl Asked {
             self.route.clone(),
             self.method.clone(),
             principal,
+            &self.served,
         ))
     }
 

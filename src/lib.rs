@@ -11,6 +11,7 @@ mod connect;
 mod directory;
 mod doorbells;
 mod executor;
+mod health;
 mod history;
 mod housekeeping;
 mod idempotency;
@@ -21,15 +22,20 @@ mod objects;
 mod operations;
 mod policies;
 mod queue;
+mod readiness;
 mod refusals;
+mod request_log;
 mod requests;
 mod routes;
 mod schedules;
 mod secrets;
+mod templates;
 mod tenants;
 mod upstreams;
 mod webhooks;
 mod workers;
+
+use std::rc::Rc;
 
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::jobs::Change;
@@ -39,6 +45,7 @@ use worker::{Context, Env, Method, Request, Response, Result, event, wasm_bindge
 // Naming the classes makes the bundle export them.
 pub use tidegate_durable_objects::{Hub, Jobs, Tenant};
 
+use crate::request_log::Served;
 use crate::routes::{Access, Route, allowed, find};
 
 #[event(start)]
@@ -51,10 +58,15 @@ fn start() {
 #[event(fetch)]
 async fn fetch(request: Request, env: Env, context: Context) -> Result<Response> {
     let head = request.method() == Method::Head;
-    let response = match handle(request, env, &context).await {
+    let served = Served::begin(&request, &env);
+    let response = match handle(request, env.clone(), &context, &served).await {
         Ok(response) => response,
-        Err(error) => answer::problem(&error, None)?,
+        Err(error) => {
+            served.failed(&error);
+            answer::problem(&error, Some(served.id().clone()))?
+        }
     };
+    served.end(&env, &response);
     if !head {
         return Ok(response);
     }
@@ -62,7 +74,12 @@ async fn fetch(request: Request, env: Env, context: Context) -> Result<Response>
     Ok(builder.empty())
 }
 
-async fn handle(mut request: Request, env: Env, context: &Context) -> core::result::Result<Response, Error> {
+async fn handle(
+    mut request: Request,
+    env: Env,
+    context: &Context,
+    served: &Rc<Served>,
+) -> core::result::Result<Response, Error> {
     let path = request.path();
     let Some(route) = find(&path) else {
         return Err(Error::new(
@@ -70,6 +87,7 @@ async fn handle(mut request: Request, env: Env, context: &Context) -> core::resu
             "There is no such path. The API is described at /openapi.json.",
         ));
     };
+    served.routed(templates::template(&route));
     let method = match request.method() {
         Method::Head => Method::Get,
         method => method,
@@ -82,40 +100,35 @@ async fn handle(mut request: Request, env: Env, context: &Context) -> core::resu
         return answer::method_not_allowed(&method, methods);
     }
     match routes::access(&route) {
-        Access::Everyone => return operations::handle(&env, &route),
+        Access::Everyone => return operations::handle(&env, &route).await,
         Access::Attempt => return attempts::handle(&mut request, &env, &route).await,
         Access::Token => {}
     }
     if route == Route::Connect {
-        return connect::handle(&request, &env).await;
+        return connect::handle(&request, &env, served).await;
     }
     let principal = identify::header(&request, &env).await?;
+    served.identified(&principal);
     let (tenant, telling) = (principal.tenant.clone(), env.clone());
-    let answered = answered(request, env, route, method, principal, context).await;
-    if let Err(error) = &answered {
-        refusals::note(&telling, context, tenant, error.code);
-    }
-    answered
-}
-
-async fn answered(
-    request: Request,
-    env: Env,
-    route: Route,
-    method: Method,
-    principal: Principal,
-    context: &Context,
-) -> core::result::Result<Response, Error> {
-    if !routes::asks_a_hub(&route) {
-        tidegate_durable_objects::access::check(&env, &principal).await?;
-    }
     let asked = idempotency::Asked {
         request,
         env,
         route,
         method,
         principal,
+        served: served.clone(),
     };
+    let answered = answered(asked, context).await;
+    if let Err(error) = &answered {
+        refusals::note(&telling, context, tenant, error.code);
+    }
+    answered
+}
+
+async fn answered(asked: idempotency::Asked, context: &Context) -> core::result::Result<Response, Error> {
+    if !routes::asks_a_hub(&asked.route) {
+        tidegate_durable_objects::access::check(&asked.env, &asked.principal).await?;
+    }
     idempotency::serve(asked, context).await
 }
 
@@ -126,9 +139,10 @@ async fn serve(
     route: Route,
     method: Method,
     principal: Principal,
+    served: &Served,
 ) -> core::result::Result<Response, Error> {
     match route {
-        Route::Requests => requests::create(request, env, principal).await,
+        Route::Requests => requests::create(request, env, principal, served).await,
         Route::Batch => batch::create(request, env, principal).await,
         Route::BatchView(batch) => batches::show(request, env, &principal, &batch).await,
         Route::BatchCancel(batch) => batches::cancel(request, env, &principal, &batch).await,
@@ -161,6 +175,7 @@ async fn serve(
         Route::AuditArchive(None) => audit::segments(request, env, &principal).await,
         Route::AuditArchive(Some(name)) => audit::segment(env, &principal, &name).await,
         Route::Limits => limits::show(request, env, &principal).await,
+        Route::AdminHealth => health::show(env, &principal).await,
         Route::Upstreams => upstreams::handle(request, env, &principal, None).await,
         Route::Upstream(name, key, change) => {
             upstreams::handle(request, env, &principal, Some((name, key, change))).await

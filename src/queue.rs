@@ -75,15 +75,20 @@ pub enum Held {
     NoMore,
 }
 
-fn object(principal: &Principal, shard: u16) -> ObjectName {
+pub fn object(principal: &Principal, shard: u16) -> ObjectName {
     ObjectName::Jobs(principal.tenant.clone(), ShardIndex(shard))
 }
 
-fn sum(views: Vec<QueueView>) -> QueueView {
+pub fn sum(views: Vec<QueueView>) -> QueueView {
     let mut all = QueueView::default();
     for view in views {
         all.running += view.running;
         all.waiting += view.waiting;
+        all.dead_letters += view.dead_letters;
+        all.oldest_waiting_at = [all.oldest_waiting_at, view.oldest_waiting_at]
+            .into_iter()
+            .flatten()
+            .min();
         for ActionQueue { action, waiting } in view.actions {
             match all.actions.iter_mut().find(|known| known.action == action) {
                 Some(known) => known.waiting += waiting,

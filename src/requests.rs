@@ -11,6 +11,7 @@ use tidegate_protocol::limits::{BODY_BYTES_MAX, WAIT_SECONDS_MAX};
 use tidegate_protocol::{Error, ErrorCode};
 use worker::{Env, Request, Response};
 
+use crate::request_log::Served;
 use crate::tenants::scale;
 use crate::{answer, idempotency};
 
@@ -115,12 +116,18 @@ pub fn is_replay(reply: &Reply) -> bool {
 /// Takes a request.
 ///
 /// Errors: whatever the hub refuses.
-pub async fn create(request: &mut Request, env: &Env, principal: Principal) -> Result<Response, Error> {
+pub async fn create(
+    request: &mut Request,
+    env: &Env,
+    principal: Principal,
+    served: &Served,
+) -> Result<Response, Error> {
     let header = |request: &Request, name: &str| request.headers().get(name).ok().flatten();
     let prefer = prefer(header(request, "prefer").as_deref());
     let (idempotency_key, traceparent) = (header(request, "idempotency-key"), header(request, "traceparent"));
     let has_key = idempotency_key.is_some();
     let body = read_text(request, BODY_BYTES_MAX).await?;
+    served.asked(&body);
     let hub = hub_of(&principal.user, scale(env, &principal.tenant).await?.hubs);
     let name = ObjectName::Hub(principal.tenant.clone(), hub);
     let call = Call::Request {
@@ -132,6 +139,11 @@ pub async fn create(request: &mut Request, env: &Env, principal: Principal) -> R
     };
     let reply = remote::hub(env, &name, &call).await?;
     let replayed = is_replay(&reply);
+    match &reply {
+        Reply::Answer { request_id, job, .. } => served.became(request_id, *job),
+        Reply::Accepted(accepted) => served.became(&accepted.request_id, Some(accepted.job_id)),
+        _ => {}
+    }
     let response = match reply {
         Reply::Answer {
             request_id,

@@ -95,6 +95,8 @@ pub enum Route {
     Secret(String),
     /// `/v1/admin/policies/explain`
     PolicyExplanation,
+    /// `/v1/admin/health`
+    AdminHealth,
     /// `/v1/admin/keys`, `/v1/admin/revocations`, `/v1/admin/tenants` and what is below them
     Access(AccessRoute),
     /// `/healthz`
@@ -202,6 +204,7 @@ pub fn find(path: &str) -> Option<Route> {
         "admin/audit" => return Some(Route::Audit),
         "admin/audit/archive" => return Some(Route::AuditArchive(None)),
         "admin/limits" => return Some(Route::Limits),
+        "admin/health" => return Some(Route::AdminHealth),
         "admin/upstreams" => return Some(Route::Upstreams),
         "admin/secrets" => return Some(Route::Secrets),
         "admin/webhook-secret" => return Some(Route::WebhookSecret),
@@ -383,6 +386,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::Limits
         | Route::Upstreams
         | Route::Secrets
+        | Route::AdminHealth
         | Route::Health
         | Route::Ready
         | Route::OpenApi => READ,
@@ -490,6 +494,7 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         | Route::Secrets
         | Route::Access(AccessRoute::Revocations | AccessRoute::Tenants | AccessRoute::Tenant(_, Hold::Itself))
         | Route::Composition
+        | Route::AdminHealth
         | Route::Health
         | Route::Ready
         | Route::OpenApi => Keys::Nobody,
@@ -571,6 +576,7 @@ mod tests {
                 Some(Route::AuditArchive(Some("1-2".into()))),
             ),
             ("/v1/admin/limits", Some(Route::Limits)),
+            ("/v1/admin/health", Some(Route::AdminHealth)),
             ("/v1/admin/keys", Some(Route::Access(AccessRoute::Keys))),
             (
                 "/v1/admin/keys/key_1",
@@ -650,6 +656,7 @@ mod tests {
                 .replace("{tenant}", "x");
             let path = path.replace("{key}", "x").replace("{stream}", "x");
             let route = find(&path).unwrap_or_else(|| panic!("{template}"));
+            assert_eq!(crate::templates::template(&route), template);
             for method in allowed(&route) {
                 match keys(&route, method) {
                     Keys::Route(named) => {

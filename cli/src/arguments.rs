@@ -80,6 +80,8 @@ pub enum Command {
     Audit(Audit),
     /// Show how often limits on requests have refused, and what is left of one (scope `admin`).
     Limits(Limits),
+    /// Tell how the tenant is, and why (scope `admin`). Ends with 1 where it is not healthy.
+    Health,
     /// Look at the breakers of upstreams, open, close or disable them by hand (scope `admin`).
     #[command(subcommand)]
     Upstreams(Upstreams),

@@ -64,6 +64,7 @@ async fn run(arguments: Arguments, output: Output) -> Result<Exit, Failure> {
         Command::Upstreams(command) => {
             commands::upstreams::upstreams(&settings::client(&connection)?, command, output).await
         }
+        Command::Health => commands::health::health(&settings::client(&connection)?, output).await,
         Command::Secret(secret) => commands::secrets::secrets(&settings::client(&connection)?, secret, output).await,
         Command::Audit(audit) => match audit.command {
             Some(AuditCommand::Verify(verify)) if !verify.files.is_empty() => {

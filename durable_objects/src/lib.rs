@@ -20,6 +20,7 @@ pub mod plans;
 pub mod platform;
 pub mod remote;
 mod reports;
+pub mod request_log;
 pub mod residence;
 pub mod runtime;
 pub mod secrets;

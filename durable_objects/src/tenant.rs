@@ -16,6 +16,7 @@ use tidegate_engine::access;
 use tidegate_engine::admission::{Gate, Outcome, Recalls};
 use tidegate_engine::connections::{self, Lent};
 use tidegate_engine::database::DatabaseError;
+use tidegate_engine::health;
 use tidegate_engine::idempotency::Keys;
 use tidegate_engine::tenancy::{self, Effect, Step};
 use tidegate_engine::upstreams::{Breakers, Changed};
@@ -131,6 +132,7 @@ impl Tenant {
                 call @ Call::Audit(_) => shell.settle_refusals().and_then(|()| shell.answer(call)),
                 Call::Identify { hash } => shell.identify(&hash),
                 Call::Limits { limit, from, count } => shell.show_limits(&limit, &from, count),
+                call @ Call::Health { .. } => shell.health(&call),
                 call @ (Call::Consult(_) | Call::Upstreams | Call::SetBreaker(_)) => shell.about_breakers(&call),
                 Call::Begin {
                     name,
@@ -295,6 +297,11 @@ impl Shell {
                 Err(error)
             }
         }
+    }
+
+    /// How the tenant is.
+    fn health(&self, call: &Call) -> core::result::Result<Reply, Error> {
+        self.turn(|_, db| health::handle(db, &mut self.breakers.borrow_mut(), now(), call))?
     }
 
     /// A line of JSON for each change of a breaker's state: the events by which operators are warned.

@@ -481,7 +481,7 @@ impl World {
                 return Err(format!("a client is no worker: {effect:?}"));
             }
             Effect::Authenticate { .. } => return Err("a client has one token".into()),
-            Effect::TellRefused { .. } => {}
+            Effect::TellRefused { .. } | Effect::Log { .. } => {}
             Effect::Ask { ask } => return Err(format!("a composition without limits asks for room: {ask:?}")),
             Effect::Answer { to, reply } => {
                 let Some((client, http)) = self.hubs[hub].http.remove(&to) else {

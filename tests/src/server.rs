@@ -45,6 +45,8 @@ enum Kind {
     Faulty,
     /// Its state is on a disk of so many bytes.
     OnADisk(u64),
+    /// Its request log is configured so.
+    Logged(&'static str),
 }
 
 struct Running {
@@ -94,6 +96,14 @@ impl Server {
     /// As [`Self::start`].
     pub fn start_faulty() -> Self {
         Self::start_with(Kind::Faulty)
+    }
+
+    /// The same, with `TIDEGATE_REQUEST_LOG` set to `config`.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_logged(config: &'static str) -> Self {
+        Self::start_with(Kind::Logged(config))
     }
 
     /// The same, with its state on a disk of so many bytes.
@@ -146,7 +156,7 @@ impl Server {
         write_vars(&state.path().join("vars"), issuers);
         let disk = match kind {
             Kind::OnADisk(bytes) => Some(SmallDisk::new(state.path().join("state"), bytes)),
-            Kind::Plain | Kind::Traced | Kind::Faulty => None,
+            Kind::Plain | Kind::Traced | Kind::Faulty | Kind::Logged(_) => None,
         };
         let server = Self {
             disk,
@@ -191,6 +201,10 @@ impl Server {
             .env("TIDEGATE_LOOPBACK_ENDPOINTS", "allow")
             .env("TIDEGATE_AUDIT_ENTRIES", "100")
             .env("TIDEGATE_TEMPLATES", templates().to_string())
+            .envs(match self.kind {
+                Kind::Logged(config) => Some(("TIDEGATE_REQUEST_LOG", config)),
+                _ => None,
+            })
             .env_remove("TIDEGATE_ISSUERS")
             .env_remove("TIDEGATE_DEPLOYMENT_KEY")
             .stdin(Stdio::null())
@@ -378,6 +392,25 @@ impl Server {
     /// Where its state lies, as miniflare writes it.
     pub fn state(&self) -> PathBuf {
         self.state.path().join("state")
+    }
+
+    /// Everything that it has written so far, as it stands in its log.
+    ///
+    /// # Panics
+    /// Where the log cannot be read.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log.path).expect("a log")).into_owned()
+    }
+
+    /// The lines of its request log.
+    ///
+    /// # Panics
+    /// As [`Self::log`].
+    pub fn requests(&self) -> Vec<Value> {
+        let log = self.log();
+        let lines = log.lines().filter_map(|line| line.strip_prefix("[log] "));
+        let lines = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["event.name"] == "tidegate.request").collect()
     }
 
     /// The last lines of its log.

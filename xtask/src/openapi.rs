@@ -7,6 +7,7 @@ mod access;
 mod again;
 mod attempts;
 mod batches;
+mod health;
 mod idempotency;
 mod limits;
 mod operation;

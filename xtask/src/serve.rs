@@ -124,6 +124,10 @@ impl Server {
         let mut command = options.command(project)?;
         if options.log.is_none() {
             command.env("TIDEGATE_LOG", "info");
+            if std::env::var_os("TIDEGATE_REQUEST_LOG").is_none() {
+                // Whoever develops wants to see each request, not a sample of them.
+                command.env("TIDEGATE_REQUEST_LOG", "all");
+            }
         }
         let mut child = command
             .stdout(Stdio::piped())

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use js_sys::Uint8Array;
-use tidegate_engine::hub::Effect;
+use tidegate_engine::hub::{Effect, Logged};
+use tidegate_engine::request_log::{Record, Transport};
 use tidegate_protocol::frames::CloseCode;
-use tidegate_protocol::ids::ConnectionId;
+use tidegate_protocol::ids::{ActionName, ConnectionId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, Fault};
 use worker::WebSocket;
@@ -15,6 +16,7 @@ use worker::worker_sys::ext::WebSocketExt;
 use super::active::Known;
 use super::{HELD_BYTES_MAX, HELD_FRAMES_MAX, Shell, busy};
 use crate::platform::{beside, log_error, now};
+use crate::request_log;
 
 impl Shell {
     /// A text frame. What is active is nearly always known: then it is decided in this very turn.
@@ -116,6 +118,7 @@ impl Shell {
                 Effect::Authenticate { to, request_id, token } => self.authenticate(to, request_id, token),
                 Effect::Ask { ask } => self.ask_gate(ask),
                 Effect::TellRefused { refused } => self.tell_refused(refused),
+                Effect::Log { of } => self.log(&of),
                 Effect::Answer { to, reply } => {
                     if let Some(sender) = self.asking.borrow_mut().remove(&to) {
                         // Whoever no longer listens has gone.
@@ -127,6 +130,36 @@ impl Shell {
         for connection in changed {
             self.save(&connection);
         }
+    }
+
+    /// Writes the line of a request, where the rules of the deployment mean it.
+    fn log(&self, logged: &Logged) {
+        let memory = self.memory.borrow();
+        let (begun, outcome) = (&logged.begun, &logged.outcome);
+        let session = memory.session(&logged.connection);
+        request_log::write(
+            &self.env,
+            &Record {
+                at: begun.at,
+                request_id: &logged.request_id,
+                tenant: self.name.as_ref().map(|(tenant, _)| tenant),
+                who: session.map(|session| &session.principal),
+                transport: Transport::Socket,
+                method: "request",
+                route: "/v1/connect",
+                action: begun.action.as_ref().map(ActionName::as_str),
+                mode: begun.mode,
+                status: outcome.status,
+                code: outcome.error.as_ref().map(|(code, _)| code.as_str()),
+                message: outcome.error.as_ref().map(|(_, message)| message.clone()),
+                duration_ms: logged.duration_ms,
+                bytes_in: u64::try_from(begun.bytes).ok(),
+                bytes_out: u64::try_from(logged.bytes_out).ok(),
+                job: outcome.job,
+                body: begun.frame.as_deref(),
+                connection: Some(logged.connection.as_str()),
+            },
+        );
     }
 
     pub(super) fn send(&self, to: &ConnectionId, frame: &str) {

@@ -34,6 +34,7 @@ use crate::erase;
 use crate::outbox::Outbox;
 use crate::platform::now;
 use crate::remote;
+use crate::request_log;
 use crate::sockets::{Sockets, attached};
 use crate::sql::ObjectDatabase;
 use crate::timer::sleep;
@@ -93,6 +94,7 @@ impl DurableObject for Hub {
             state.set_websocket_auto_response(&pair);
         }
         let mut memory = Memory::new(name.as_ref().map_or(HubIndex(0), |(_, index)| *index));
+        memory.log(request_log::level(&env));
         let mut sockets = Sockets::default();
         for socket in state.get_websockets() {
             match attached(&socket) {
@@ -281,6 +283,7 @@ impl Shell {
             let mut memory = self.memory.borrow_mut();
             let busy = !memory.is_idle();
             *memory = Memory::new(index);
+            memory.log(request_log::level(&self.env));
             busy
         };
         for socket in self.state.get_websockets() {

@@ -278,7 +278,8 @@ pub fn handle(
             Ok((secrets::handle(db, now, call)?, alloc::vec![Effect::Archive]))
         }
         call @ (Call::ListSecrets { .. } | Call::Secrets { .. }) => Ok((secrets::handle(db, now, call)?, Vec::new())),
-        // Decided by [`crate::admission::Gate`], [`connections::lend`], [`access::identify`], [`crate::upstreams::Breakers`] and
+        // Decided by [`crate::admission::Gate`], [`connections::lend`], [`access::identify`], [`crate::upstreams::Breakers`],
+        // [`crate::health`] and
         // [`idempotency::Keys`], which the object asks itself.
         Call::Admit(_)
         | Call::GiveBack { .. }
@@ -288,6 +289,7 @@ pub fn handle(
         | Call::Identify { .. }
         | Call::Consult(_)
         | Call::Upstreams
+        | Call::Health { .. }
         | Call::SetBreaker(_)
         | Call::Begin { .. }
         | Call::End { .. } => {

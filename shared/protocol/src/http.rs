@@ -6,6 +6,7 @@ mod audit;
 mod batch;
 mod bulk;
 mod ended;
+mod health;
 mod idempotency;
 mod policies;
 mod secrets;
@@ -38,6 +39,7 @@ pub use bulk::{
     REDRIVES_PER_SECOND_MAX, Rate, RetryRequest,
 };
 pub use ended::{EndedJob, JobEnded};
+pub use health::{HealthCode, HealthReason, HealthStatus, HealthView, QueueHealth, UpstreamHealth};
 pub use idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, KEPT_BODY_BYTES_MAX, KeptAnswer, header_key};
 pub use policies::{PolicyDecision, PolicyExplanation, PolicyResult, PolicyTold};
 pub use secrets::{SECRET_BYTES_MAX, SecretBody, SecretList, SecretView};
@@ -195,6 +197,12 @@ pub struct QueueView {
     /// The pools of workers in which jobs wait or are leased, or whose workers were seen, the first hundred of them.
     #[serde(default)]
     pub pools: Vec<PoolQueue>,
+    /// Dead letters that nobody has redriven or discarded. Counted up to a thousand in each object.
+    #[serde(default)]
+    pub dead_letters: u64,
+    /// Since when the job waits that could have started first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_waiting_at: Option<UnixMs>,
 }
 
 /// A schedule, and how it stands.

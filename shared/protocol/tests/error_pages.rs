@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tidegate_protocol::ErrorCode;
 use tidegate_protocol::error::{Retry, TimeLimit};
+use tidegate_protocol::http::{PROBLEM_TYPES, Problem};
+use tidegate_protocol::{Error, ErrorCode};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/errors")
@@ -33,6 +34,14 @@ fn every_code_has_its_page_and_every_page_its_code() {
         .filter(|name| name != "README")
         .collect();
     assert_eq!(codes, pages);
+}
+
+#[test]
+fn the_type_of_a_problem_ends_with_the_name_of_its_page() {
+    for code in ErrorCode::ALL {
+        let kind = Problem::new(&Error::new(*code, "what happened"), None).kind;
+        assert_eq!(kind.strip_prefix(PROBLEM_TYPES), Some(slug(*code).as_str()));
+    }
 }
 
 #[test]

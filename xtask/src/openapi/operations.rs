@@ -26,6 +26,7 @@ use super::access::access;
 use super::again;
 use super::attempts;
 use super::batches;
+use super::health::health;
 use super::limits::limits;
 use super::operation::{Access, Operation};
 use super::problems::{FAULTS, Refusal, of};
@@ -577,6 +578,7 @@ fn administration(schemas: &mut Schemas) -> Vec<Operation> {
     operations.extend(upstreams(schemas));
     operations.push(super::policies::explain(schemas));
     operations.extend(access(schemas));
+    operations.push(health(schemas));
     operations.extend(secrets(schemas));
     operations.extend(audit_archive(schemas));
     operations

@@ -205,11 +205,15 @@ fn readiness() -> Value {
                 "type": "array",
                 "items": {
                     "type": "object",
-                    "required": ["name", "ready"],
+                    "required": ["name", "status", "ready"],
                     "properties": {
                         "name": { "type": "string", "description": "What is looked at." },
+                        "status": {
+                            "enum": ["pass", "warn", "fail"],
+                            "description": "How it went; `warn`: it works, and not as configured.",
+                        },
                         "ready": { "type": "boolean", "description": "Whether it can be used." },
-                        "remedy": { "type": "string", "description": "What to do, where it cannot." },
+                        "remedy": { "type": "string", "description": "What to do, where it did not pass." },
                     },
                 },
             },

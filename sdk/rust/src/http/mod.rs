@@ -5,6 +5,7 @@ mod again;
 mod audit;
 mod batch;
 mod body;
+mod health;
 mod limits;
 mod objects;
 mod policies;
@@ -38,6 +39,7 @@ pub use self::again::{AttemptError, Bulk, BulkAnswer, BulkItem, DeadLetter, Dead
 pub use self::audit::{AuditArchive, AuditCounts, AuditEntry, AuditFilter, AuditPage, AuditSegment, AuditWho};
 pub use self::batch::{BatchAnswer, BatchItem, BatchStatus};
 pub use self::body::Download;
+pub use self::health::{Health, HealthReason, QueueHealth, UpstreamHealth};
 pub use self::limits::{Bucket, LimitCounts, Limits};
 pub use self::objects::ObjectHead;
 pub use self::policies::{PolicyDecision, PolicyExplanation, PolicyResult, PolicyTold};

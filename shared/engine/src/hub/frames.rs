@@ -12,6 +12,7 @@ use tidegate_protocol::ids::{ConnectionId, JobId, Partition, RequestId, Seq, Sha
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
+use super::log::{Begun, Logging, Outcome};
 use super::outgoing::{close, send, send_error};
 use super::pending::{Asked, Asker, Question};
 use super::{Context, Effect, FAULTS_MAX, Hub, Moment, OVERSIZE_MAX, admit};
@@ -33,7 +34,15 @@ impl Hub {
             return effects;
         }
         match ClientFrame::parse(text) {
-            Ok(frame) => effects.push(send_error(from, frame.id().cloned(), error, now)),
+            Ok(frame) => {
+                let (id, outcome) = (frame.id().cloned(), Outcome::refused(&error));
+                effects.push(send_error(from, id.clone(), error, now));
+                if let ClientFrame::Request(request) = &frame {
+                    let id = id.unwrap_or_else(|| RequestId::generate(now, fnv1a(&[text.as_bytes()])));
+                    let begun = self.logging.begin(now, Some(request), text);
+                    Logging::note(begun, now, from, id, outcome, &mut effects);
+                }
+            }
             Err(bad) => self.refuse_frame(now, from, bad.id, bad.error, &mut effects),
         }
         effects
@@ -50,13 +59,23 @@ impl Hub {
             return effects;
         }
         match ClientFrame::parse(text) {
-            Err(bad) => self.refuse_frame(moment.now, from, bad.id, bad.error, &mut effects),
+            Err(bad) => {
+                let logged = self.logging.begin(moment.now, None, text).map(|begun| {
+                    let id = bad.id.clone();
+                    let id = id.unwrap_or_else(|| RequestId::generate(moment.now, (moment.random)()));
+                    (begun, id, Outcome::refused(&bad.error))
+                });
+                self.refuse_frame(moment.now, from, bad.id, bad.error, &mut effects);
+                if let Some((begun, id, outcome)) = logged {
+                    Logging::note(Some(begun), moment.now, from, id, outcome, &mut effects);
+                }
+            }
             Ok(frame) => {
                 if session.faults > 0 {
                     session.faults = 0;
                     effects.push(Effect::Save { of: from.clone() });
                 }
-                self.understood(moment, plan, from, frame, &mut effects);
+                self.understood(moment, plan, from, frame, text, &mut effects);
             }
         }
         effects
@@ -96,6 +115,7 @@ impl Hub {
         plan: &Plan,
         from: &ConnectionId,
         frame: ClientFrame<'_>,
+        text: &str,
         effects: &mut Vec<Effect>,
     ) {
         let Some(session) = self.sessions.get(from) else { return };
@@ -105,7 +125,8 @@ impl Hub {
         match frame {
             ClientFrame::Request(request) => {
                 let request_id = id_or_new(request.id.clone());
-                self.requested(moment, plan, from, &request, request_id, effects);
+                let begun = self.logging.begin(moment.now, Some(&request), text);
+                self.requested(moment, plan, (from, begun), &request, request_id, effects);
             }
             ClientFrame::Attach { id, target, after } => {
                 let request_id = id_or_new(id);
@@ -130,7 +151,7 @@ impl Hub {
                     traceparent: None,
                 };
                 let asked = Asked {
-                    asker: Asker::Socket(from.clone()),
+                    asker: Asker::Socket(from.clone(), None),
                     request_id,
                     question: Question::Cancel,
                 };
@@ -165,7 +186,7 @@ impl Hub {
         &mut self,
         moment: &mut Moment<'_>,
         plan: &Plan,
-        from: &ConnectionId,
+        (from, begun): (&ConnectionId, Option<Box<Begun>>),
         request: &Request<'_>,
         request_id: RequestId,
         effects: &mut Vec<Effect>,
@@ -182,11 +203,19 @@ impl Hub {
             admit(context, request, &request_id, Prefer::default(), (moment.random)())
         });
         match admitted {
-            Ok(admitted) => self.pass(moment.now, Asker::Socket(from.clone()), request_id, admitted, effects),
+            Ok(admitted) => self.pass(
+                moment.now,
+                Asker::Socket(from.clone(), begun),
+                request_id,
+                admitted,
+                effects,
+            ),
             Err(error) => {
                 let refused = self.refusals.note(moment.now, error.code);
                 effects.extend(refused.map(|refused| Effect::TellRefused { refused }));
-                effects.push(send_error(from, Some(request_id), error, moment.now));
+                let outcome = Outcome::refused(&error);
+                effects.push(send_error(from, Some(request_id.clone()), error, moment.now));
+                Logging::note(begun, moment.now, from, request_id, outcome, effects);
             }
         }
     }
@@ -233,7 +262,7 @@ impl Hub {
             after,
         };
         let asked = Asked {
-            asker: Asker::Socket(from.clone()),
+            asker: Asker::Socket(from.clone(), None),
             request_id,
             question: Question::Attach { after },
         };

@@ -11,6 +11,7 @@ use tidegate_protocol::ids::{ConnectionId, RequestId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
+use super::log::{Logging, Outcome};
 use super::outgoing::{send, send_error};
 use super::pending::{Asked, Asker, Question};
 use super::{Admitted, CallId, Effect, Hub};
@@ -187,10 +188,14 @@ impl Hub {
 
     fn refuse(&mut self, now: UnixMs, asker: Asker, request_id: RequestId, error: Error, effects: &mut Vec<Effect>) {
         match asker {
-            Asker::Socket(to) if self.sessions.contains_key(&to) => {
-                effects.push(send_error(&to, Some(request_id), error, now));
+            Asker::Socket(to, begun) => {
+                let outcome = Outcome::refused(&error);
+                if self.sessions.contains_key(&to) {
+                    effects.push(send_error(&to, Some(request_id.clone()), error, now));
+                }
+                Logging::note(begun, now, &to, request_id, outcome, effects);
             }
-            Asker::Socket(_) | Asker::Worker(..) => {}
+            Asker::Worker(..) => {}
             Asker::Http(to) => effects.push(Effect::Answer { to, reply: Err(error) }),
             Asker::Item(to, index) => self.gather(to, index, Err(error), effects),
         }
@@ -204,7 +209,7 @@ impl Hub {
         }
         let mut told: Vec<(&ConnectionId, &str)> = Vec::new();
         for (waiting, verdict) in waiting.iter().zip(&decided.verdicts) {
-            let Some(Asker::Socket(to)) = self.pending.asker(waiting.id) else {
+            let Some(Asker::Socket(to, _)) = self.pending.asker(waiting.id) else {
                 continue;
             };
             if matches!(verdict, Verdict::Refused(_)) || !self.sessions.contains_key(to) {

@@ -9,6 +9,7 @@ mod deliveries;
 mod followed;
 mod frames;
 mod limits;
+mod log;
 mod outgoing;
 mod pending;
 mod replies;
@@ -40,6 +41,7 @@ use tidegate_protocol::time::UnixMs;
 
 pub use admit::{Admitted, Answers, Context, Run, admit, hub_of};
 pub use batch::{BATCH_DATA_BYTES_MAX, BatchParts, batch_part_max};
+pub use log::{Begun, Logged, Logging, Outcome};
 pub use session::{Follow, SCOPES_BYTES_MAX, Session, Warned};
 pub use tokens::WARNING_MS;
 pub use workers::{Dealt, LEASES_MAX};
@@ -135,6 +137,11 @@ pub enum Effect {
         /// The reply or refusal.
         reply: Result<Reply, Error>,
     },
+    /// Write a line of the request log, where its rules mean the request. Losing it loses the line.
+    Log {
+        /// The request.
+        of: Box<Logged>,
+    },
     /// Give jobs to a worker, each with the token of its attempt. Losing it is mended by the end of their leases.
     Lease {
         /// The socket.
@@ -176,6 +183,7 @@ pub struct Hub {
     refusals: Tally,
     /// Places for connections that the gate has lent.
     places: Places,
+    logging: Logging,
 }
 
 /// The moment and the chance of a turn.
@@ -202,7 +210,13 @@ impl Hub {
             access: Access::default(),
             refusals: Tally::default(),
             places: Places::default(),
+            logging: Logging::Off,
         }
+    }
+
+    /// From now on, the requests of sockets are told for the request log, or not.
+    pub fn log(&mut self, logging: Logging) {
+        self.logging = logging;
     }
 
     /// The tenant's jobs are spread so, as far as this hub heard. An older word than the last costs a detour, no more.

@@ -9,12 +9,14 @@ use alloc::collections::BTreeMap;
 use tidegate_protocol::ids::{ConnectionId, RequestId, Seq, ShardIndex};
 
 use super::limits::Counted;
+use super::log::Begun;
 use super::{Answers, CallId, HttpId};
 
 /// Who waits for what comes of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Asker {
-    Socket(ConnectionId),
+    /// A socket, and what the request log is told of its request.
+    Socket(ConnectionId, Option<Box<Begun>>),
     Http(HttpId),
     /// One request of a batch, by its place.
     Item(HttpId, usize),
@@ -75,7 +77,7 @@ impl Pending {
     pub fn add(&mut self, asked: Asked) -> CallId {
         let id = CallId(self.next);
         self.next += 1;
-        if let Asker::Socket(connection) = &asked.asker {
+        if let Asker::Socket(connection, _) = &asked.asker {
             *self.by_socket.entry(connection.clone()).or_default() += 1;
         }
         self.following += usize::from(asked.question.follows());
@@ -86,7 +88,7 @@ impl Pending {
     /// Takes out what was asked under `id`; `None` where nothing waits for it any more.
     pub fn take(&mut self, id: CallId) -> Option<Asked> {
         let asked = self.calls.remove(&id)?;
-        if let Asker::Socket(connection) = &asked.asker
+        if let Asker::Socket(connection, _) = &asked.asker
             && let Some(count) = self.by_socket.get_mut(connection)
         {
             *count = count.saturating_sub(1);
@@ -128,7 +130,10 @@ mod tests {
     fn asked(n: u8) -> Asked {
         let asker = match n % 4 {
             0 => Asker::Http(HttpId(u64::from(n))),
-            socket => Asker::Socket(ConnectionId::parse(["con_1", "con_2", "con_3"][usize::from(socket) - 1]).unwrap()),
+            socket => Asker::Socket(
+                ConnectionId::parse(["con_1", "con_2", "con_3"][usize::from(socket) - 1]).unwrap(),
+                None,
+            ),
         };
         let question = match n / 4 % 4 {
             0 => Question::Request {
@@ -160,7 +165,7 @@ mod tests {
                     pending.take(CallId(u64::from(n)));
                 }
                 let of = |name: &str| {
-                    let asker = Asker::Socket(ConnectionId::parse(name).unwrap());
+                    let asker = Asker::Socket(ConnectionId::parse(name).unwrap(), None);
                     pending.calls.values().filter(|asked| asked.asker == asker).count()
                 };
                 for name in ["con_1", "con_2", "con_3", "con_4"] {

@@ -11,6 +11,7 @@ use tidegate_protocol::ids::{ConnectionId, JobId, RequestId, Seq};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
+use super::log::{Logging, Outcome};
 use super::outgoing::{send, send_error};
 use super::pending::{Asked, Asker, Question};
 use super::{Answers, CallId, Effect, Hub};
@@ -23,17 +24,26 @@ impl Hub {
             return effects;
         };
         match asker {
-            Asker::Socket(to) => effects.push(match result {
-                Ok(data) => send(
-                    &to,
-                    &ServerFrame::Response {
-                        request_id,
-                        success: true,
-                        data,
-                    },
-                ),
-                Err(error) => send_error(&to, Some(request_id), error, now),
-            }),
+            Asker::Socket(to, begun) => {
+                let outcome = result
+                    .as_ref()
+                    .map_or_else(Outcome::refused, |_| Outcome::answered(200, None));
+                let id = begun.is_some().then(|| request_id.clone());
+                effects.push(match result {
+                    Ok(data) => send(
+                        &to,
+                        &ServerFrame::Response {
+                            request_id,
+                            success: true,
+                            data,
+                        },
+                    ),
+                    Err(error) => send_error(&to, Some(request_id), error, now),
+                });
+                if let Some(id) = id {
+                    Logging::note(begun, now, &to, id, outcome, &mut effects);
+                }
+            }
             Asker::Http(to) => {
                 let reply = Reply::Answer {
                     request_id,
@@ -70,7 +80,13 @@ impl Hub {
                 self.put_back(&question, error);
             }
             match asker {
-                Asker::Socket(to) => self.tell_socket(now, &to, request_id, &question, reply, &mut effects),
+                Asker::Socket(to, begun) => {
+                    let logged = begun.map(|begun| (begun, request_id.clone(), Outcome::of(&reply, &question)));
+                    self.tell_socket(now, &to, request_id, &question, reply, &mut effects);
+                    if let Some((begun, id, outcome)) = logged {
+                        Logging::note(Some(begun), now, &to, id, outcome, &mut effects);
+                    }
+                }
                 Asker::Http(to) => {
                     let reply = reply.map(|reply| http_reply(request_id, reply));
                     effects.push(Effect::Answer { to, reply });

@@ -2,6 +2,7 @@
 
 mod batch;
 mod followed;
+mod log;
 mod spread;
 mod tokens;
 mod workers;

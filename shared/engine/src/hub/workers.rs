@@ -202,7 +202,7 @@ impl Hub {
     fn give_back(&mut self, from: ConnectionId, request_id: &RequestId, jobs: Vec<Dealt>, effects: &mut Vec<Effect>) {
         for Dealt { shard, job, .. } in jobs {
             let asked = Asked {
-                asker: Asker::Socket(from.clone()),
+                asker: Asker::Socket(from.clone(), None),
                 request_id: request_id.clone(),
                 question: Question::Lease,
             };

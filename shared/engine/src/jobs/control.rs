@@ -16,6 +16,7 @@ use tidegate_protocol::{Error, ErrorCode};
 use super::change::Control;
 use super::gates::{Gate, LimitKey};
 use super::lanes::Shape;
+use super::letters;
 use super::row::Job;
 use super::{CallId, Effect, PAUSES_MAX, Turn};
 use crate::database::{Database, DatabaseError, Value};
@@ -86,6 +87,8 @@ impl<D: Database> Turn<'_, D> {
                     .collect(),
                 pauses: self.state.gates.pauses(),
                 pools: self.state.pools(self.now),
+                dead_letters: letters::count(self.db)?,
+                oldest_waiting_at: self.state.lanes.oldest().filter(|due| *due <= self.now),
                 ..QueueView::default()
             }))
         } else {

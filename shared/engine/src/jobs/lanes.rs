@@ -269,6 +269,11 @@ impl Lanes {
         self.lanes.get(name).map_or(0, |lane| lane.jobs)
     }
 
+    /// The time of the head that is the earliest.
+    pub fn oldest(&self) -> Option<UnixMs> {
+        self.lanes.values().map(|lane| lane.head).min()
+    }
+
     /// How many jobs of each action wait.
     pub fn by_action(&self) -> impl Iterator<Item = (&ActionName, u64)> {
         self.actions.iter().map(|(action, jobs)| (action, *jobs))

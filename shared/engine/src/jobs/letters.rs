@@ -19,6 +19,22 @@ use super::{CallId, Turn};
 use crate::database::{Database, DatabaseError, Value, to_blob};
 use tidegate_protocol::event::{JsonText, Payload};
 
+/// Dead letters that are counted: beyond that, there are many.
+const COUNTED_MAX: u64 = 1_000;
+
+/// How many dead letters there are, up to [`COUNTED_MAX`].
+///
+/// Errors: the database's.
+pub(super) fn count(db: &impl Database) -> Result<u64, DatabaseError> {
+    let rows = db.run(
+        "-- letters::count
+        SELECT COUNT(*) FROM (SELECT 1 FROM job INDEXED BY job_dead
+            WHERE state = 5 AND redriven_to IS NULL AND discarded_at IS NULL LIMIT CAST(? AS INTEGER))",
+        &[Value::Number(COUNTED_MAX)],
+    )?;
+    rows.into_iter().next().map_or(Ok(0), |mut row| row.number())
+}
+
 impl<D: Database> Turn<'_, D> {
     /// A page of dead letters, newest first. Like every page it looks at a bounded number of rows.
     pub(super) fn dead_letters(&mut self, call: CallId, caller: &Caller, filter: &Filter) -> Result<(), DatabaseError> {

@@ -73,6 +73,11 @@ impl Queues {
         self.pools.keys().filter_map(|pool| PoolName::parse(pool))
     }
 
+    /// When the job could have started that could have first, gates aside.
+    pub fn oldest(&self) -> Option<UnixMs> {
+        self.all().filter_map(Lanes::oldest).min()
+    }
+
     /// How many jobs of each action wait.
     pub fn by_action(&self) -> impl Iterator<Item = (ActionName, u64)> {
         let mut sums: BTreeMap<ActionName, u64> = BTreeMap::new();

@@ -16,7 +16,7 @@ use super::spread::Spreads;
 use super::upstreams::{Consult, SetBreaker, Standing};
 use super::{Caller, Principal};
 use crate::event::JsonText;
-use crate::http::AuditRefusal;
+use crate::http::{AuditRefusal, QueueView};
 use crate::ids::{HubIndex, Revision, SecretName, ShardIndex, UserId};
 use crate::time::UnixMs;
 
@@ -209,6 +209,15 @@ pub enum Call {
     ListSecrets {
         /// What those begin with that were sealed with the deployment's key of now.
         key: String,
+    },
+    /// How the tenant is, with what its queue says. Answered by [`Reply::Shown`].
+    Health {
+        /// What sealed secrets begin with, as in [`Call::ListSecrets`].
+        key: String,
+        /// The queue, over all objects that answered.
+        queue: Box<QueueView>,
+        /// The objects of it that did not answer.
+        unreachable: Vec<ShardIndex>,
     },
     /// The versions of these secrets that are good, sealed. Answered by [`Reply::Secrets`].
     Secrets {

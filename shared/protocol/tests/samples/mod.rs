@@ -799,6 +799,8 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
                     seen_at: LAST_MOMENT,
                 }],
             }],
+            dead_letters: LARGEST,
+            oldest_waiting_at: Some(LAST_MOMENT),
         }),
         jobs::Reply::Leased {
             jobs: payloads().into_iter().map(execute).collect(),
@@ -1355,6 +1357,11 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             caller: caller(),
         },
         tenant::Call::ListSecrets { key: "f".repeat(9) },
+        tenant::Call::Health {
+            key: String::new(),
+            queue: Box::default(),
+            unreachable: vec![ShardIndex(u16::MAX)],
+        },
         tenant::Call::Secrets {
             names: vec![secret_name()],
         },
@@ -1389,6 +1396,7 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             | tenant::Call::SetSecret { .. }
             | tenant::Call::DeleteSecret { .. }
             | tenant::Call::ListSecrets { .. }
+            | tenant::Call::Health { .. }
             | tenant::Call::Secrets { .. } => {}
         }
     }

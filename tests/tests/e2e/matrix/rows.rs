@@ -148,6 +148,7 @@ pub const ROWS: &[Row] = &[
     // The trail of a new tenant is too short to have been archived.
     row("getAuditSegment", ADMIN, 404, nothing),
     row("getLimits", ADMIN, 200, nothing),
+    row("getTenantHealth", ADMIN, 200, nothing),
     row("getUpstreams", ADMIN, 200, nothing),
     row("openUpstream", ADMIN, 200, nothing),
     row("closeUpstream", ADMIN, 200, nothing),
