@@ -8,6 +8,7 @@ mod again;
 mod attempts;
 mod batches;
 mod idempotency;
+mod inbound;
 mod limits;
 mod operation;
 mod operations;

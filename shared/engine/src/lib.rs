@@ -21,6 +21,7 @@ pub mod expression;
 pub mod hearsay;
 pub mod hub;
 pub mod idempotency;
+pub mod inbound;
 pub mod jobs;
 pub mod leasing;
 pub mod outbound;

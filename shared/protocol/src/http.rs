@@ -7,6 +7,7 @@ mod batch;
 mod bulk;
 mod ended;
 mod idempotency;
+mod inbound;
 mod policies;
 mod secrets;
 mod tenants;
@@ -39,6 +40,7 @@ pub use bulk::{
 };
 pub use ended::{EndedJob, JobEnded};
 pub use idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, KEPT_BODY_BYTES_MAX, KeptAnswer, header_key};
+pub use inbound::{WebhookList, WebhookOutcome, WebhookTaken, WebhookView};
 pub use policies::{PolicyDecision, PolicyExplanation, PolicyResult, PolicyTold};
 pub use secrets::{SECRET_BYTES_MAX, SecretBody, SecretList, SecretView};
 pub use tenants::{ErasureView, NewTenant, TenantAct, TenantPage, TenantState, TenantView, parse_confirmation};

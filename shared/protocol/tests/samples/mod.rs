@@ -1264,6 +1264,7 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             refused: vec![AuditRefusal {
                 code: ErrorCode::Forbidden,
                 limit: Some("é".repeat(48)),
+                webhook: Some("shop: too_old".into()),
                 count: LARGEST,
             }],
         },
