@@ -163,7 +163,8 @@ mod tests {
                 &String::from_utf8(changed).unwrap()
             ));
         }
-        for bad in ["", &made[..19], &format!("{made}0"), &"a".repeat(5000)] {
+        let shorter = made.strip_suffix(|_: char| true).unwrap();
+        for bad in ["", shorter, &format!("{made}0"), &"a".repeat(5000)] {
             assert!(!is_tag(&ours, None, ("acme", "stripe"), bad));
         }
     }
@@ -252,7 +253,8 @@ mod tests {
                     !is_signed(Hash::Sha256, encoding, key, &content, &[&changed]),
                     "{changed}"
                 );
-                assert!(!is_signed(Hash::Sha256, encoding, key, &content, &[&good[..at]]));
+                let beginning = good.get(..at).unwrap();
+                assert!(!is_signed(Hash::Sha256, encoding, key, &content, &[beginning]));
             }
             for (key, content) in [
                 (&b"kez"[..], &content[..]),
