@@ -15,6 +15,7 @@ use tidegate_identity::inbound as signatures;
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::access::Credential;
 use tidegate_protocol::calls::hub::{Call, Prefer, Reply};
+use tidegate_protocol::event::JsonText;
 use tidegate_protocol::http::{WebhookList, WebhookOutcome, WebhookTaken, WebhookView};
 use tidegate_protocol::ids::{JobId, ObjectName, TenantId, WebhookSource};
 use tidegate_protocol::limits::BODY_BYTES_MAX;
@@ -28,12 +29,6 @@ use crate::{answer, identify, refusals};
 
 /// When a sender may try again whose signature could not be looked at. Milliseconds.
 const RETRY_MS: u64 = 60_000;
-
-/// The answer to Slack's question about the address.
-#[derive(serde::Serialize)]
-struct Challenge {
-    challenge: String,
-}
 
 /// What needs the signature of a source.
 ///
@@ -76,7 +71,7 @@ pub async fn receive(
     };
     let (key, body) = match inbound::take(&webhook, came, header)? {
         Taken::Request { key, body } => (key, body),
-        Taken::Challenge(challenge) => return answer::json(&Challenge { challenge }, 200),
+        Taken::Challenge(answer) => return answer::json(&answer, 200),
         Taken::Ignored => return taken(WebhookOutcome::Ignored, None),
     };
     let principal = Principal {
@@ -119,7 +114,7 @@ async fn find(env: &Env, tenant: &TenantId, source: &WebhookSource) -> Result<Ar
         let message = "The tenant is suspended. Its operator can say why.";
         return Err(Error::new(ErrorCode::TenantSuspended, message));
     }
-    let plan = plans::plan(env, tenant, description.revision.as_ref()).await?;
+    let plan = plans::of_revision(env, tenant, description.revision.as_ref()).await?;
     plan.webhooks.get(source).cloned().ok_or_else(nowhere)
 }
 
@@ -144,7 +139,6 @@ async fn verify(
     })?;
     let scheme = &webhook.scheme;
     let hash = match scheme.algorithm {
-        Algorithm::HmacSha1 => signatures::Hash::Sha1,
         Algorithm::HmacSha256 => signatures::Hash::Sha256,
         Algorithm::HmacSha512 => signatures::Hash::Sha512,
     };
@@ -216,7 +210,12 @@ async fn ask(
 
 fn taken(outcome: WebhookOutcome, job_id: Option<JobId>) -> Result<Response, Error> {
     let status = if outcome == WebhookOutcome::Accepted { 202 } else { 200 };
-    answer::json(&WebhookTaken { outcome, job_id }, status)
+    written(JsonText::of(&WebhookTaken { outcome, job_id }), status)
+}
+
+fn written(answer: Option<JsonText>, status: u16) -> Result<Response, Error> {
+    let answer = answer.ok_or_else(|| Error::new(ErrorCode::InternalError, "The answer could not be written."))?;
+    answer::json(&answer, status)
 }
 
 /// `GET /v1/admin/webhooks`: the sources of the active composition, each with its address.
@@ -226,8 +225,9 @@ pub async fn list(request: &Request, env: &Env, principal: &Principal) -> Result
     check_admin(principal)?;
     let (tenant, key) = (&principal.tenant, deployment_key(env)?);
     let description = describe(env, tenant).await?;
-    let plan = plans::plan(env, tenant, description.revision.as_ref()).await?;
-    let origin = request.url().map_err(answer::broken)?.origin().ascii_serialization();
+    let plan = plans::of_revision(env, tenant, description.revision.as_ref()).await?;
+    let asked = request.inner().url();
+    let origin = asked.split_once("/v1/").map_or("", |(origin, _)| origin);
     let mut webhooks = Vec::with_capacity(plan.webhooks.len());
     for (source, webhook) in &plan.webhooks {
         let tag = signatures::tag(&key, tenant.as_str(), source.as_str());
@@ -241,5 +241,5 @@ pub async fn list(request: &Request, env: &Env, principal: &Principal) -> Result
             problem: problem.map(|error| error.message.into_owned()),
         });
     }
-    answer::json(&WebhookList { webhooks }, 200)
+    written(JsonText::of(&WebhookList { webhooks }), 200)
 }

@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tidegate_engine::composition::compile;
-use tidegate_engine::inbound::{Came, PRESETS, Part, Scheme, Taken, Webhook, content_of, signed, take};
+use tidegate_engine::composition::{compile, webhook_preset};
+use tidegate_engine::inbound::{Came, PRESETS, Part, Taken, Webhook, content_of, signed, take};
 use tidegate_protocol::frames::Request;
 use tidegate_protocol::ids::{ActionName, SecretName, UserId, WebhookSource};
 use tidegate_protocol::time::UnixMs;
@@ -13,7 +13,7 @@ fuzz_target!(|input: (&str, &str, &str, &str, &[u8])| {
     let (first, second, third, content, body) = input;
     let source = WebhookSource::parse("in").expect("a name");
     for preset in PRESETS {
-        let scheme = Scheme::of_preset(preset).expect("a preset");
+        let scheme = webhook_preset(preset).expect("a preset");
         let header = |name: &str| {
             Some(match name {
                 _ if *name == *scheme.header => first.to_owned(),

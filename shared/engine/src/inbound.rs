@@ -11,7 +11,7 @@ mod scheme;
 mod tests;
 
 pub use event::{Came, Taken, take};
-pub use presets::PRESETS;
+pub use presets::{PRESETS, preset};
 pub use scheme::{Algorithm, Encoding, Part, Place, Scheme, SecretForm, Signed, Unsigned, content_of, signed};
 
 use alloc::borrow::Cow;

@@ -11,7 +11,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
-use sha1::Sha1;
 use sha2::{Sha256, Sha512};
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
@@ -29,8 +28,6 @@ const SECRET_PREFIX: &str = "whsec_";
 /// The hash of an HMAC (RFC 2104).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hash {
-    /// SHA-1. Broken for other uses, and still no way is known to forge an HMAC made with it.
-    Sha1,
     /// SHA-256.
     Sha256,
     /// SHA-512.
@@ -99,7 +96,6 @@ pub fn is_signed(hash: Hash, encoding: Encoding, key: &[u8], content: &[&[u8]], 
 
 fn signature(hash: Hash, encoding: Encoding, key: &[u8], content: &[&[u8]]) -> Option<String> {
     let bytes = match hash {
-        Hash::Sha1 => authenticate::<Hmac<Sha1>>(key, content),
         Hash::Sha256 => authenticate::<Hmac<Sha256>>(key, content),
         Hash::Sha512 => authenticate::<Hmac<Sha512>>(key, content),
     }?;
@@ -173,14 +169,7 @@ mod tests {
     #[test]
     fn signatures_are_those_that_are_published() {
         for (hash, encoding, key, content, expected) in [
-            // RFC 2202, section 3, case 2, and RFC 4231, section 4.3.
-            (
-                Hash::Sha1,
-                Encoding::Hex,
-                "Jefe",
-                "what do ya want for nothing?",
-                "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79",
-            ),
+            // RFC 4231, section 4.3.
             (
                 Hash::Sha256,
                 Encoding::Hex,

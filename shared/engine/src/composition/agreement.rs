@@ -419,7 +419,7 @@ fn value() -> impl Strategy<Value = Value> {
     ]);
     let of_versions = json!(["accepted", "latest", {"run": "core.echo", "mode": "sync", "revision": "latest"}]);
     let of_webhooks = json!([
-        "stripe", "github", "slack", "{body}", "{id}.{body}", "{timestamp}{body}", "{body", "hmac-sha1", "base64", ",", " ", "t=",
+        "stripe", "github", "slack", "{body}", "{id}.{body}", "{timestamp}{body}", "{body", "hmac-sha512", "base64", ",", " ", "t=",
         "X-Sign", {"header": "X"}, {"field": "a.b"}, {"item": "t="}, {"field": "a..b"}, {"header": "X", "item": "t="},
         {"preset": "github", "action": "a", "secret": "s"}, {"action": "a", "secret": "s", "verify": {"header": "X"}}, ["a*"]
     ]);

@@ -61,7 +61,7 @@ pub use request::Input;
 pub use schedules::{SCHEDULE_KEY, SCHEDULED_FOR_KEY};
 #[cfg(test)]
 pub(crate) use tests::MANIFESTS as TEST_MANIFESTS;
-pub use webhooks::{Webhooks, webhook_secrets};
+pub use webhooks::{Webhooks, webhook_preset, webhook_secrets};
 
 /// The composition of a tenant that has none of its own.
 ///

@@ -17,6 +17,7 @@ use super::defaults::{TOLERANCE_MS_RANGE, WEBHOOK_EVENTS_MAX, WEBHOOK_HEADERS_MA
 use super::object::{Object, child, describe, note, suggest};
 use crate::inbound::{
     Algorithm, Encoding, PATTERN_BYTES_MAX, PRESETS, Part, Place, Scheme, SecretForm, TOLERANCE_MS, Text, Webhook,
+    preset,
 };
 
 /// The sources, by name.
@@ -47,6 +48,30 @@ pub fn webhook_secrets(plan: &Plan) -> impl Iterator<Item = (String, SecretName)
     plan.webhooks.iter().map(named)
 }
 
+/// How the sender of a preset signs; `None` where there is none of this name.
+pub fn webhook_preset(name: &str) -> Option<Scheme> {
+    let value = serde_json::from_str(preset(name)?).ok()?;
+    let mut faults = Vec::new();
+    let scheme = Object::read(&value, "", &mut faults).and_then(read_scheme)?;
+    Some(match name {
+        "github" => Scheme {
+            pings: &["ping"],
+            ..scheme
+        },
+        // What Slack wraps an event in has a type as well.
+        "slack" => Scheme {
+            kinds: [field("event.type").map(Place::Field)]
+                .into_iter()
+                .flatten()
+                .chain(scheme.kinds)
+                .collect(),
+            challenges: true,
+            ..scheme
+        },
+        _ => scheme,
+    })
+}
+
 /// Reads the section. What is missing or wrong has been noted.
 pub(super) fn read_webhooks(value: &Value, pointer: &str, known: &Known<'_>, faults: &mut Vec<Fault>) -> Webhooks {
     let mut webhooks = Webhooks::new();
@@ -73,7 +98,7 @@ fn read_webhook(name: &str, mut fields: Object<'_, '_>, known: &Known<'_>) -> Op
     fields.text("description", "a text", Some);
     let action = read_action(&mut fields, known);
     let scheme = match fields.either("preset", "verify") {
-        Some("preset") => fields.one_of("preset", PRESETS).and_then(Scheme::of_preset),
+        Some("preset") => fields.one_of("preset", PRESETS).and_then(webhook_preset),
         Some(_) => {
             let (value, pointer) = (fields.take("verify"), fields.at("verify"));
             value.and_then(|value| Object::read(value, &pointer, fields.faults).and_then(read_scheme))
@@ -134,8 +159,7 @@ fn read_action(fields: &mut Object<'_, '_>, known: &Known<'_>) -> Option<ActionN
 fn read_scheme(mut fields: Object<'_, '_>) -> Option<Scheme> {
     fields.require("header", HEADER);
     let header = fields.text("header", HEADER, header_name);
-    let algorithm = match fields.one_of("algorithm", &["hmac-sha256", "hmac-sha512", "hmac-sha1"]) {
-        Some("hmac-sha1") => Algorithm::HmacSha1,
+    let algorithm = match fields.one_of("algorithm", &["hmac-sha256", "hmac-sha512"]) {
         Some("hmac-sha512") => Algorithm::HmacSha512,
         _ => Algorithm::HmacSha256,
     };

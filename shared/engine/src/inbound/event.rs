@@ -1,11 +1,14 @@
 //! From a webhook that is signed to the request that it stands for.
 
 use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 
+use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
+use tidegate_protocol::event::JsonText;
 use tidegate_protocol::fields::{Fields, depth};
 use tidegate_protocol::ids::WebhookSource;
 use tidegate_protocol::limits::JSON_DEPTH_MAX;
@@ -44,8 +47,8 @@ pub enum Taken {
         /// The body of the request.
         body: String,
     },
-    /// The source wants this text back.
-    Challenge(String),
+    /// The source wants this answer: what it asks for, in JSON.
+    Challenge(JsonText),
     /// Nothing: its type is none that is asked for.
     Ignored,
 }
@@ -75,7 +78,10 @@ pub fn take(webhook: &Webhook, came: Came<'_>, header: impl Fn(&str) -> Option<S
     let kind = kind.filter(|kind| (1..=PATTERN_BYTES_MAX).contains(&kind.len()) && !kind.chars().any(char::is_control));
     if scheme.challenges && kind.as_deref() == Some("url_verification") {
         let challenge = json.and_then(|json| field(json, &[Cow::Borrowed("challenge")]));
-        return Ok(Taken::Challenge(challenge.unwrap_or_default()));
+        let challenge = challenge.unwrap_or_default();
+        return JsonText::of(&Challenge { challenge })
+            .map(Taken::Challenge)
+            .ok_or_else(unwritten);
     }
     let is_ping = webhook.events.is_empty() && kind.as_deref().is_some_and(|kind| scheme.pings.contains(&kind));
     if is_ping || !webhook.wants(kind.as_deref()) {
@@ -89,29 +95,33 @@ pub fn take(webhook: &Webhook, came: Came<'_>, header: impl Fn(&str) -> Option<S
             .and_then(read)
             .filter(|id| (1..=ID_CHARS_MAX).contains(&id.chars().count())),
     };
+    let own;
     let body = match json {
-        Some(json) => json.get().to_string(),
-        None => quoted(text)?,
+        Some(json) => json,
+        None => {
+            own = JsonText::of(text).ok_or_else(unwritten)?;
+            serde_json::from_str(own.as_str()).map_err(|_| unwritten())?
+        }
     };
-    let payload = Payload {
-        source: came.source.as_str(),
-        id: id.as_deref(),
-        kind: kind.as_deref(),
-        received_at: came.now,
-        body: &body,
+    let request = Request {
+        action: webhook.action.as_str(),
+        mode: "async",
+        payload: Payload {
+            source: came.source.as_str(),
+            id: id.as_deref(),
+            kind: kind.as_deref(),
+            received_at: came.now,
+            headers: webhook
+                .headers
+                .iter()
+                .filter_map(|name| Some((name.as_str(), header(name)?)))
+                .collect(),
+            body,
+        },
     };
-    let payload = payload.write(
-        webhook
-            .headers
-            .iter()
-            .filter_map(|name| Some((name.as_str(), header(name)?))),
-    )?;
     Ok(Taken::Request {
         key: key(came, id.as_deref()),
-        body: format!(
-            "{{\"action\":{},\"mode\":\"async\",\"payload\":{payload}}}",
-            quoted(webhook.action.as_str())?
-        ),
+        body: serde_json::to_string(&request).map_err(|_| unwritten())?,
     })
 }
 
@@ -128,38 +138,38 @@ fn key(came: Came<'_>, id: Option<&str>) -> String {
     format!("webhook:{}:{}", came.source, short(hash))
 }
 
+/// The request.
+#[derive(Serialize)]
+struct Request<'a> {
+    action: &'a str,
+    mode: &'static str,
+    payload: Payload<'a>,
+}
+
 /// The input of the job.
+#[derive(Serialize)]
 struct Payload<'a> {
     source: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     kind: Option<&'a str>,
     received_at: UnixMs,
-    body: &'a str,
+    headers: BTreeMap<&'a str, String>,
+    body: &'a RawValue,
 }
 
-impl Payload<'_> {
-    fn write<'h>(&self, headers: impl Iterator<Item = (&'h str, String)>) -> Result<String, Error> {
-        let mut text = format!("{{\"source\":{}", quoted(self.source)?);
-        for (name, value) in [("id", self.id), ("type", self.kind)] {
-            if let Some(value) = value {
-                text = text + ",\"" + name + "\":" + &quoted(value)?;
-            }
-        }
-        text = text + ",\"received_at\":" + &quoted(&self.received_at.to_string())? + ",\"headers\":{";
-        for (index, (name, value)) in headers.enumerate() {
-            text = text + if index > 0 { "," } else { "" } + &quoted(name)? + ":" + &quoted(&value)?;
-        }
-        Ok(text + "},\"body\":" + self.body + "}")
-    }
+/// The answer to Slack's question.
+#[derive(Serialize)]
+struct Challenge {
+    challenge: String,
 }
 
-fn quoted(text: &str) -> Result<String, Error> {
-    serde_json::to_string(text).map_err(|_| {
-        Error::new(
-            ErrorCode::InternalError,
-            "The request of a webhook could not be written.",
-        )
-    })
+fn unwritten() -> Error {
+    Error::new(
+        ErrorCode::InternalError,
+        "The request of a webhook could not be written.",
+    )
 }
 
 /// The text or the number in a field of a field of `json`.

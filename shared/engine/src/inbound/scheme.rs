@@ -18,8 +18,6 @@ pub const ID_CHARS_MAX: usize = 256;
 /// What makes the signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
-    /// HMAC with SHA-1.
-    HmacSha1,
     /// HMAC with SHA-256.
     HmacSha256,
     /// HMAC with SHA-512.

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::{ActionName, SecretName, UserId, WebhookSource};
 use tidegate_protocol::time::UnixMs;
 
@@ -16,7 +17,7 @@ use super::*;
 type Headers<'a> = &'a [(&'a str, &'a str)];
 
 fn scheme(preset: &str) -> Scheme {
-    Scheme::of_preset(preset).unwrap()
+    crate::composition::webhook_preset(preset).unwrap()
 }
 
 fn look<'a>(headers: Headers<'a>) -> impl Fn(&str) -> Option<String> + 'a {
@@ -302,7 +303,7 @@ fn only_what_is_asked_for_becomes_a_job() {
     let question = r#"{"type":"url_verification","challenge":"3eZbrw1a"}"#;
     assert_eq!(
         taken(&slack, &just(None), &[], question),
-        Taken::Challenge("3eZbrw1a".into())
+        Taken::Challenge(JsonText::parse(r#"{"challenge":"3eZbrw1a"}"#).unwrap())
     );
     assert!(is_job(&stripe, &[], r#"{"type":"invoice.url_verification"}"#));
     let event = r#"{"type":"event_callback","event":{"type":"app_mention"},"event_id":"Ev1"}"#;
