@@ -22,17 +22,15 @@ thread_local! {
 
 /// Counts a refusal, and tells the tenant's gate once a minute, beside the answer.
 pub fn note(env: &Env, context: &Context, tenant: TenantId, code: ErrorCode) {
-    count(env, context, tenant, &|tally: &mut Tally| tally.note(now(), code));
+    count(env, context, tenant, &|tally| tally.note(now(), code));
 }
 
 /// The same for a webhook whose signature is not right.
 pub fn note_webhook(env: &Env, context: &Context, tenant: TenantId, source: &WebhookSource, why: Unsigned) {
-    count(env, context, tenant, &|tally: &mut Tally| {
-        tally.note_webhook(now(), source, why)
-    });
+    count(env, context, tenant, &|tally| tally.note_webhook(now(), source, why));
 }
 
-fn count(env: &Env, context: &Context, tenant: TenantId, note: impl FnOnce(&mut Tally) -> Option<Vec<AuditRefusal>>) {
+fn count(env: &Env, context: &Context, tenant: TenantId, note: &dyn Fn(&mut Tally) -> Option<Vec<AuditRefusal>>) {
     let refused = TALLIES.with_borrow_mut(|tallies| {
         while tallies.len() >= TENANTS_MAX && !tallies.contains_key(&tenant) {
             tallies.pop_first();
