@@ -31,7 +31,8 @@ pub fn act(request: &Request, principal: &Principal) -> Act {
     Act {
         request_id: RequestId::generate(now(), random()),
         via: match principal.credential {
-            Credential::Token { .. } => Via::Token,
+            // What a webhook asks for is a job, and no act.
+            Credential::Token { .. } | Credential::Signature { .. } => Via::Token,
             Credential::Key { .. } => Via::ApiKey,
         },
         traceparent: traceparent.and_then(|text| TraceParent::parse(text.trim())),

@@ -16,6 +16,7 @@ mod history;
 mod housekeeping;
 mod idempotency;
 mod identify;
+mod inbound;
 mod jobs;
 mod limits;
 mod objects;
@@ -102,6 +103,7 @@ async fn handle(
     match routes::access(&route) {
         Access::Everyone => return operations::handle(&env, &route).await,
         Access::Attempt => return attempts::handle(&mut request, &env, &route).await,
+        Access::Signature => return inbound::handle(&mut request, &env, context, &route).await,
         Access::Token => {}
     }
     if route == Route::Connect {
@@ -184,6 +186,7 @@ async fn serve(
         Route::Secrets => secrets::list(env, &principal).await,
         Route::Secret(name) if method == Method::Put => secrets::set(request, env, &principal, &name).await,
         Route::Secret(name) => secrets::delete(request, env, &principal, &name).await,
+        Route::Webhooks => inbound::list(request, env, &principal).await,
         Route::WebhookSecret => webhooks::secret(env, &principal),
         Route::PolicyExplanation => policies::explain(request, env, &principal).await,
         Route::NotYet(what) => {
@@ -191,7 +194,9 @@ async fn serve(
             Err(Error::new(ErrorCode::NotImplemented, message))
         }
         Route::Connect | Route::Health | Route::Ready | Route::OpenApi => Err(Error::not_found()),
-        Route::AttemptPayload(_) | Route::AttemptReport(_) | Route::AttemptFinish(_) => Err(Error::not_found()),
+        Route::AttemptPayload(_) | Route::AttemptReport(_) | Route::AttemptFinish(_) | Route::Webhook(_) => {
+            Err(Error::not_found())
+        }
     }
 }
 

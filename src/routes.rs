@@ -89,6 +89,10 @@ pub enum Route {
     Upstream(String, String, BreakerChange),
     /// `/v1/admin/webhook-secret`
     WebhookSecret,
+    /// `/v1/webhooks/{tenant}/{source}/{tag}`
+    Webhook(Address),
+    /// `/v1/admin/webhooks`
+    Webhooks,
     /// `/v1/admin/secrets`
     Secrets,
     /// `/v1/admin/secrets/{name}`
@@ -107,6 +111,17 @@ pub enum Route {
     OpenApi,
     /// Named by the protocol, and not there yet.
     NotYet(&'static str),
+}
+
+/// The address of a source of webhooks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// Whose source.
+    pub tenant: String,
+    /// Which.
+    pub source: String,
+    /// What shows that the address was given out by this deployment.
+    pub tag: String,
 }
 
 /// What can be done to a schedule.
@@ -161,6 +176,8 @@ pub enum Access {
     Token,
     /// Whoever makes the attempt, by the token of that attempt.
     Attempt,
+    /// Whoever signs with the secret of the source that the address names.
+    Signature,
 }
 
 /// Who honours the `Idempotency-Key` of a request.
@@ -207,6 +224,7 @@ pub fn find(path: &str) -> Option<Route> {
         "admin/health" => return Some(Route::AdminHealth),
         "admin/upstreams" => return Some(Route::Upstreams),
         "admin/secrets" => return Some(Route::Secrets),
+        "admin/webhooks" => return Some(Route::Webhooks),
         "admin/webhook-secret" => return Some(Route::WebhookSecret),
         "admin/policies/explain" => return Some(Route::PolicyExplanation),
         "admin/keys" => return Some(Route::Access(AccessRoute::Keys)),
@@ -244,6 +262,9 @@ pub fn find(path: &str) -> Option<Route> {
     if let Some(name) = rest.strip_prefix("admin/secrets/") {
         let name = percent_decode(name)?;
         return (!name.is_empty() && !name.contains('/')).then_some(Route::Secret(name));
+    }
+    if let Some(address) = rest.strip_prefix("webhooks/") {
+        return webhook_route(address).map(Route::Webhook);
     }
     if let Some(tenant) = rest.strip_prefix("admin/tenants/") {
         return tenant_route(tenant).map(Route::Access);
@@ -327,6 +348,17 @@ fn upstream_route(rest: &str) -> Option<Route> {
     Some(Route::Upstream(name.into(), key, change))
 }
 
+fn webhook_route(rest: &str) -> Option<Address> {
+    let (tenant, rest) = rest.split_once('/')?;
+    let (source, tag) = rest.split_once('/')?;
+    let fits = !tenant.is_empty() && !source.is_empty() && !tag.is_empty() && !tag.contains('/');
+    fits.then(|| Address {
+        tenant: tenant.into(),
+        source: source.into(),
+        tag: tag.into(),
+    })
+}
+
 fn key_route(rest: &str) -> Option<AccessRoute> {
     match rest.split_once(':') {
         None if !rest.is_empty() && !rest.contains('/') => Some(AccessRoute::Key(rest.into())),
@@ -359,6 +391,7 @@ pub fn access(route: &Route) -> Access {
             Access::Everyone
         }
         Route::AttemptPayload(_) | Route::AttemptReport(_) | Route::AttemptFinish(_) => Access::Attempt,
+        Route::Webhook(_) => Access::Signature,
         _ => Access::Token,
     }
 }
@@ -387,6 +420,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::Upstreams
         | Route::Secrets
         | Route::AdminHealth
+        | Route::Webhooks
         | Route::Health
         | Route::Ready
         | Route::OpenApi => READ,
@@ -409,6 +443,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::AttemptReport(_)
         | Route::AttemptFinish(_)
         | Route::PolicyExplanation
+        | Route::Webhook(_)
         | Route::Tickets => WRITE,
         Route::Access(AccessRoute::Keys | AccessRoute::Revocations | AccessRoute::Tenants) => {
             &[Method::Get, Method::Post]
@@ -469,6 +504,8 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         // The fingerprint of a request is a plain hash, by which a short secret could be guessed. The same value set twice is
         // there once.
         Route::Secret(_) |
+        // Senders know of no such key. The event's own id, or its body, is the key of its job.
+        Route::Webhook(_) |
         // It changes nothing: the body only says what is asked.
         Route::PolicyExplanation |
         // There is nothing behind it.
@@ -492,6 +529,7 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         | Route::Limits
         | Route::Upstreams
         | Route::Secrets
+        | Route::Webhooks
         | Route::Access(AccessRoute::Revocations | AccessRoute::Tenants | AccessRoute::Tenant(_, Hold::Itself))
         | Route::Composition
         | Route::AdminHealth
@@ -589,6 +627,19 @@ mod tests {
             ("/v1/admin/secrets", Some(Route::Secrets)),
             ("/v1/admin/secrets/bank", Some(Route::Secret("bank".into()))),
             ("/v1/admin/secrets/a%20b", Some(Route::Secret("a b".into()))),
+            ("/v1/admin/webhooks", Some(Route::Webhooks)),
+            (
+                "/v1/webhooks/eu.acme/shop/tag",
+                Some(Route::Webhook(Address {
+                    tenant: "eu.acme".into(),
+                    source: "shop".into(),
+                    tag: "tag".into(),
+                })),
+            ),
+            ("/v1/webhooks/acme/shop", None),
+            ("/v1/webhooks/acme/shop/", None),
+            ("/v1/webhooks//shop/tag", None),
+            ("/v1/webhooks/acme/shop/tag/x", None),
             ("/v1/admin/secrets/", None),
             ("/v1/admin/secrets/a/b", None),
             ("/v1/admin/keys/key_1:show", None),
@@ -653,7 +704,9 @@ mod tests {
                 .replace("{id}", "x_1")
                 .replace("{name}", "x")
                 .replace("{pool}", "x")
-                .replace("{tenant}", "x");
+                .replace("{tenant}", "x")
+                .replace("{source}", "x")
+                .replace("{tag}", "x");
             let path = path.replace("{key}", "x").replace("{stream}", "x");
             let route = find(&path).unwrap_or_else(|| panic!("{template}"));
             assert_eq!(crate::templates::template(&route), template);
@@ -679,6 +732,7 @@ mod tests {
                 "POST /v1/attempts/{id}:finish",
                 "POST /v1/tickets",
                 "PUT /v1/objects/{key}",
+                "POST /v1/webhooks/{tenant}/{source}/{tag}",
                 "PUT /v1/admin/secrets/{name}",
                 "POST /v1/admin/policies/explain",
                 "POST /v1/admin/keys",

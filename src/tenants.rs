@@ -89,7 +89,8 @@ pub async fn put(
 ) -> Result<Revision, Error> {
     let plan = composition::compile(&document, tidegate_patterns::MANIFESTS)?;
     let revision = plan.revision.clone();
-    let secrets = tidegate_patterns::http::referred(&plan);
+    let mut secrets = tidegate_patterns::http::referred(&plan);
+    secrets.extend(composition::webhook_secrets(&plan));
     // KV first: whoever hears of the revision finds its bytes.
     let kept = match env.kv("CONFIGURATION") {
         Ok(kv) => match kv.put(&plans::document_key(tenant, &revision), document.as_str()) {

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod access;
+mod inbound;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use tidegate_sdk::http::ActionPattern;
 use tidegate_sdk::{Priority, UnixMs};
 
 pub use self::access::{Key, Revoke, Secret};
+pub use self::inbound::Webhook;
 use crate::exit::TABLE;
 
 /// Runs actions on Tidegate and follows them to their outcome.
@@ -99,6 +101,9 @@ pub enum Command {
     /// Create, list, suspend, resume and erase the tenants of the deployment (scope `operator`).
     #[command(subcommand)]
     Tenant(Tenant),
+    /// List the sources whose webhooks become jobs, with their addresses (scope `admin`).
+    #[command(subcommand)]
+    Webhook(Webhook),
     /// Show the secret with which the tenant's endpoints verify what is sent to them (scope `admin`).
     WebhookSecret,
 }

@@ -79,6 +79,9 @@ async fn run(arguments: Arguments, output: Output) -> Result<Exit, Failure> {
         Command::Revoke(revoke) => commands::access::revoke(&settings::client(&connection)?, revoke, output).await,
         Command::Policy(policy) => commands::policy::policy(&settings::client(&connection)?, policy, output).await,
         Command::Tenant(tenant) => commands::tenant::tenant(&settings::client(&connection)?, tenant, output).await,
+        Command::Webhook(command) => {
+            commands::inbound::webhooks(&settings::client(&connection)?, command, output).await
+        }
         Command::WebhookSecret => commands::composition::webhook_secret(&settings::client(&connection)?, output).await,
     }
 }

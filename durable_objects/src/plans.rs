@@ -85,6 +85,13 @@ pub async fn plan(env: &Env, tenant: &TenantId, revision: Option<&Revision>) -> 
     Ok(plan)
 }
 
+/// The same, for whoever is in another crate: there it would be compiled once more.
+///
+/// Errors: those of [`plan`].
+pub fn of_revision<'a>(env: &'a Env, tenant: &'a TenantId, revision: Option<&'a Revision>) -> Asked<'a, Rc<Plan>> {
+    Box::pin(plan(env, tenant, revision))
+}
+
 /// The plan that is active now, as the tenant's gate says: it is asked each time, because no one else knows at once.
 ///
 /// Errors: `UNAVAILABLE` where it cannot be reached.

@@ -27,13 +27,13 @@ use crate::remote::{self, Asked};
 /// How old may be what an isolate knows of a secret. With a question that is under way, twice as old: together four
 /// seconds. Milliseconds.
 const FRESH_MS: u64 = 2_000;
-/// Values that are kept, 16 KiB each at most.
+/// Secrets whose values are kept, two of 16 KiB each at most.
 const KEPT_MAX: usize = 256;
 
 struct Kept {
     tenant: TenantId,
     name: SecretName,
-    value: Heard<Rc<SecretValue>>,
+    values: Heard<Rc<[Rc<SecretValue>]>>,
 }
 
 thread_local! {
@@ -156,6 +156,29 @@ pub fn live<'a>(env: &'a Env, tenant: &'a TenantId, names: Vec<SecretName>) -> A
 /// nothing was heard lately.
 pub fn values<'a>(env: &'a Env, tenant: &'a TenantId, names: &'a [SecretName]) -> Asked<'a, Vec<Rc<SecretValue>>> {
     Box::pin(async move {
+        let found = heard(env, tenant, names).await?;
+        let current = names.iter().zip(&found).map(|(name, values)| {
+            let current = values.first().cloned();
+            current.ok_or_else(|| Error::secret_unusable(name, "is not set"))
+        });
+        current.collect()
+    })
+}
+
+/// The values of a secret that are good, for whoever verifies with it: the current one, and in an overlap the one before.
+///
+/// Errors: as [`values`].
+pub fn good<'a>(env: &'a Env, tenant: &'a TenantId, name: &'a SecretName) -> Asked<'a, Rc<[Rc<SecretValue>]>> {
+    Box::pin(async move {
+        let found = heard(env, tenant, core::slice::from_ref(name)).await?;
+        let found = found.into_iter().next();
+        found.ok_or_else(|| Error::secret_unusable(name, "is not set"))
+    })
+}
+
+/// The good values of secrets, in the order of their names, the current one first.
+fn heard<'a>(env: &'a Env, tenant: &'a TenantId, names: &'a [SecretName]) -> Asked<'a, Vec<Rc<[Rc<SecretValue>]>>> {
+    Box::pin(async move {
         let now = now();
         let known: Vec<Known> = names.iter().filter_map(|name| look_up(tenant, name, now)).collect();
         let is_known = known.len() == names.len();
@@ -174,27 +197,36 @@ pub fn values<'a>(env: &'a Env, tenant: &'a TenantId, names: &'a [SecretName]) -
         let mut values = Vec::with_capacity(names.len());
         for name in names {
             // The current version is the first of its name.
-            let Some(sealed) = found.iter().find(|sealed| sealed.name == *name) else {
+            let mut versions = found.iter().filter(|sealed| sealed.name == *name);
+            let Some(current) = versions.next() else {
                 forget(tenant, name);
                 return Err(Error::secret_unusable(name, "is not set"));
             };
-            let value = Rc::new(SecretValue::new(open(env, tenant, sealed).await?));
-            keep(tenant, name, now, value.clone());
-            values.push(value);
+            let mut good = vec![Rc::new(SecretValue::new(open(env, tenant, current).await?))];
+            for before in versions {
+                // What a deployment key sealed that is gone is good for nothing, and holds up nobody who needs the current value.
+                match open(env, tenant, before).await {
+                    Ok(value) => good.push(Rc::new(SecretValue::new(value))),
+                    Err(error) => log_error("the value that a secret had before", error),
+                }
+            }
+            let good: Rc<[Rc<SecretValue>]> = good.into();
+            keep(tenant, name, now, good.clone());
+            values.push(good);
         }
         Ok(values)
     })
 }
 
 /// What is known of a secret, and what to do with it.
-type Known = (Step, Heard<Rc<SecretValue>>);
+type Known = (Step, Heard<Rc<[Rc<SecretValue>]>>);
 
 fn look_up(tenant: &TenantId, name: &SecretName, now: UnixMs) -> Option<Known> {
     KEPT.with_borrow_mut(|all| {
         let kept = all
             .iter_mut()
             .find(|kept| kept.name == *name && kept.tenant == *tenant)?;
-        Some((kept.value.step(now, FRESH_MS), kept.value.clone()))
+        Some((kept.values.step(now, FRESH_MS), kept.values.clone()))
     })
 }
 
@@ -202,7 +234,7 @@ fn forget(tenant: &TenantId, name: &SecretName) {
     KEPT.with_borrow_mut(|all| all.retain(|kept| kept.name != *name || kept.tenant != *tenant));
 }
 
-fn keep(tenant: &TenantId, name: &SecretName, now: UnixMs, value: Rc<SecretValue>) {
+fn keep(tenant: &TenantId, name: &SecretName, now: UnixMs, values: Rc<[Rc<SecretValue>]>) {
     forget(tenant, name);
     KEPT.with_borrow_mut(|all| {
         if all.len() >= KEPT_MAX {
@@ -211,7 +243,7 @@ fn keep(tenant: &TenantId, name: &SecretName, now: UnixMs, value: Rc<SecretValue
         all.push(Kept {
             tenant: tenant.clone(),
             name: name.clone(),
-            value: Heard::new(value, now),
+            values: Heard::new(values, now),
         });
     });
 }

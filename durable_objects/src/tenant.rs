@@ -14,6 +14,7 @@ use futures_util::future::{Either, join_all, select};
 use js_sys::Uint8Array;
 use tidegate_engine::access;
 use tidegate_engine::admission::{Gate, Outcome, Recalls};
+use tidegate_engine::audit::refusals::About;
 use tidegate_engine::connections::{self, Lent};
 use tidegate_engine::database::DatabaseError;
 use tidegate_engine::health;
@@ -268,7 +269,7 @@ impl Shell {
     }
 
     fn note_refused(&self, refused: &[AuditRefusal]) -> core::result::Result<Reply, Error> {
-        let refused = refused.iter().map(|known| (known.code, None, known.count));
+        let refused = refused.iter().map(|known| (known.code, About::of(known), known.count));
         self.turn(|gate, db| gate.refusals.note(db, now(), refused))?;
         Ok(Reply::TakenBack)
     }

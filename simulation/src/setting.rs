@@ -339,5 +339,6 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
         connections: Default::default(),
         actions,
         patterns: BTreeMap::new(),
+        webhooks: BTreeMap::new(),
     }
 }

@@ -9,6 +9,7 @@ mod attempts;
 mod batches;
 mod health;
 mod idempotency;
+mod inbound;
 mod limits;
 mod operation;
 mod operations;

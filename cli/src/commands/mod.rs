@@ -9,6 +9,7 @@ pub mod call;
 pub mod composition;
 pub mod health;
 pub mod history;
+pub mod inbound;
 pub mod job;
 pub mod letters;
 pub mod limits;

@@ -23,6 +23,7 @@ pub mod health;
 pub mod hearsay;
 pub mod hub;
 pub mod idempotency;
+pub mod inbound;
 pub mod jobs;
 pub mod leasing;
 pub mod outbound;

@@ -91,7 +91,7 @@ fn tag(key: &DeploymentKey, body: &str) -> String {
 }
 
 /// The number that `bytes` are, at most 16, as its lowest `count` digits in base 62.
-fn digits(bytes: &[u8], count: usize) -> String {
+pub(crate) fn digits(bytes: &[u8], count: usize) -> String {
     let mut number = bytes
         .iter()
         .fold(0_u128, |number, byte| number << 8 | u128::from(*byte));

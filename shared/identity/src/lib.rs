@@ -17,6 +17,7 @@ pub mod attempt;
 pub mod deployment_key;
 pub mod error;
 pub mod fault;
+pub mod inbound;
 pub mod issuers;
 pub mod jws;
 pub mod jwt;

@@ -8,6 +8,7 @@ mod bulk;
 mod ended;
 mod health;
 mod idempotency;
+mod inbound;
 mod policies;
 mod secrets;
 mod tenants;
@@ -41,6 +42,7 @@ pub use bulk::{
 pub use ended::{EndedJob, JobEnded};
 pub use health::{HealthCode, HealthReason, HealthStatus, HealthView, QueueHealth, UpstreamHealth};
 pub use idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, KEPT_BODY_BYTES_MAX, KeptAnswer, header_key};
+pub use inbound::{WebhookList, WebhookOutcome, WebhookTaken, WebhookView};
 pub use policies::{PolicyDecision, PolicyExplanation, PolicyResult, PolicyTold};
 pub use secrets::{SECRET_BYTES_MAX, SecretBody, SecretList, SecretView};
 pub use tenants::{ErasureView, NewTenant, TenantAct, TenantPage, TenantState, TenantView, parse_confirmation};

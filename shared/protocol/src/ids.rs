@@ -107,6 +107,9 @@ text_id! {
     /// The name of a schedule in a composition.
     ScheduleName, "a name of 1 to 48 characters of a-z, 0-9, '_' and '-', a letter first",
         "^[a-z][a-z0-9_-]{0,47}$", is_schedule;
+    /// The name of a source of webhooks in a composition.
+    WebhookSource, "a name of 1 to 48 characters of a-z, 0-9, '_' and '-', a letter first",
+        "^[a-z][a-z0-9_-]{0,47}$", is_schedule;
     /// The name of a stream that a job writes text to.
     StreamName, "1 to 128 printable characters",
         "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,128}$", is_printable;

@@ -48,6 +48,7 @@ mod tenant_directory;
 mod tenants;
 mod upstreams;
 mod versions;
+mod webhooks_in;
 mod worker_examples;
 mod workers;
 

@@ -10,7 +10,7 @@ use super::problems::of;
 use super::schemas::Schemas;
 
 /// Operations that pass a key over, though they change something; or change nothing, though they are no `get`.
-const WITHOUT: [&str; 8] = [
+const WITHOUT: [&str; 9] = [
     "leaseJobs",
     "reportAttempt",
     "finishAttempt",
@@ -19,6 +19,7 @@ const WITHOUT: [&str; 8] = [
     "createKey",
     "rotateKey",
     "explainPolicies",
+    "receiveWebhook",
 ];
 /// Operations whose key is honoured by the job that they make.
 const BY_JOB: [&str; 3] = ["createRequest", "createRequests", "triggerSchedule"];

@@ -37,7 +37,7 @@ use super::upstreams::upstreams;
 use super::workers;
 
 /// The groups of operations, each with what it is about.
-pub const TAGS: [(&str, &str); 10] = [
+pub const TAGS: [(&str, &str); 11] = [
     ("requests", "Running actions."),
     (
         "jobs",
@@ -61,6 +61,7 @@ pub const TAGS: [(&str, &str); 10] = [
         "attempts",
         "For workers, and whoever makes the attempts of jobs: leases, signs of life, progress, outcomes.",
     ),
+    ("webhooks", "What others send. No token: it is signed."),
     ("connect", "The WebSocket."),
     ("objects", "The tenant's own storage."),
     ("administration", "What takes the scope `admin`."),
@@ -580,6 +581,7 @@ fn administration(schemas: &mut Schemas) -> Vec<Operation> {
     operations.extend(access(schemas));
     operations.push(health(schemas));
     operations.extend(secrets(schemas));
+    operations.extend(super::inbound::webhooks(schemas));
     operations.extend(audit_archive(schemas));
     operations
 }

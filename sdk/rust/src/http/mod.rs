@@ -6,6 +6,7 @@ mod audit;
 mod batch;
 mod body;
 mod health;
+mod inbound;
 mod limits;
 mod objects;
 mod policies;
@@ -56,7 +57,7 @@ pub use self::workers::{Lease, LeasedJob, LeasedJobs, Outcome as AttemptOutcome,
 pub use tidegate_protocol::calls::schedules::Overlap;
 pub use tidegate_protocol::http::{
     Backfilled, KeyList, KeyMade, KeyView, RevocationView, ScheduleInfo, ScheduleList, SecretList, SecretView,
-    Triggered,
+    Triggered, WebhookList, WebhookView,
 };
 
 use self::body::{Body, empty, whole};

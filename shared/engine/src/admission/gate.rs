@@ -15,7 +15,7 @@ use tidegate_protocol::time::UnixMs;
 use super::LEASE_MS;
 use super::bucket::State;
 use super::leases::code_of;
-use crate::audit::refusals::Journal;
+use crate::audit::refusals::{About, Journal};
 use crate::database::{Database, DatabaseError, Value, from_blob, to_blob};
 
 /// A part of what is there that a hub is lent at most: the fourth, so that others find some as well.
@@ -118,7 +118,7 @@ impl Gate {
         }
         self.count(now, &verdicts, &would_have);
         let refused = verdicts.iter().filter_map(|verdict| match verdict {
-            Verdict::Refused(refusal) => Some((code_of(&refusal.rule), Some(refusal.bucket.limit.as_str()), 1)),
+            Verdict::Refused(refusal) => Some((code_of(&refusal.rule), About::Limit(&refusal.bucket.limit), 1)),
             Verdict::Admitted => None,
         });
         self.refusals.note(db, now, refused)?;

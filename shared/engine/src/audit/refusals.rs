@@ -11,11 +11,12 @@ use core::mem;
 
 use tidegate_protocol::ErrorCode;
 use tidegate_protocol::http::{AuditEntry, AuditRefusal, AuditTarget, AuditWhat, AuditWho};
-use tidegate_protocol::ids::UserId;
+use tidegate_protocol::ids::{UserId, WebhookSource};
 use tidegate_protocol::time::UnixMs;
 
 use super::{GATE, head, take_down, written};
 use crate::database::{Database, DatabaseError};
+use crate::inbound::Unsigned;
 
 /// How seldom whoever refuses tells the gate. Milliseconds.
 pub const TELL_MS: u64 = 60_000;
@@ -28,22 +29,50 @@ const GROWTH: u64 = 10;
 /// Kinds of refusals that are counted by themselves. Compositions have 32 limits.
 const KINDS_MAX: usize = 48;
 
+/// What a refusal is about, beside its code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About<'a> {
+    /// The caller.
+    Caller,
+    /// A limit on requests, by name.
+    Limit(&'a str),
+    /// A webhook that was not signed as it has to be: its source, and why.
+    Webhook(&'a str),
+}
+
+impl<'a> About<'a> {
+    /// What `refused` says that it is about.
+    pub fn of(refused: &'a AuditRefusal) -> Self {
+        match (&refused.limit, &refused.webhook) {
+            (Some(limit), _) => Self::Limit(limit),
+            (None, Some(webhook)) => Self::Webhook(webhook),
+            (None, None) => Self::Caller,
+        }
+    }
+}
+
 /// Refusals by their kind.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Counts(Vec<AuditRefusal>);
 
 impl Counts {
-    fn add(&mut self, code: ErrorCode, limit: Option<&str>, count: u64) {
-        let same = |known: &&mut AuditRefusal| known.code == code && known.limit.as_deref() == limit;
+    fn add(&mut self, code: ErrorCode, about: About<'_>, count: u64) {
+        let same = |known: &&mut AuditRefusal| known.code == code && About::of(known) == about;
         if let Some(known) = self.0.iter_mut().find(same) {
             known.count = known.count.saturating_add(count);
         } else if self.0.len() < KINDS_MAX {
+            let (limit, webhook) = match about {
+                About::Caller => (None, None),
+                About::Limit(name) => (Some(name.to_owned()), None),
+                About::Webhook(what) => (None, Some(what.to_owned())),
+            };
             self.0.push(AuditRefusal {
                 code,
-                limit: limit.map(ToOwned::to_owned),
+                limit,
+                webhook,
                 count,
             });
-        } else if limit.is_some() {
+        } else if about != About::Caller {
             self.add_to_last(count);
         }
     }
@@ -77,7 +106,17 @@ impl Tally {
         ) {
             return None;
         }
-        self.counts.add(code, None, 1);
+        self.tell(now, code, About::Caller)
+    }
+
+    /// The same for a webhook of `source` that was refused with `UNAUTHORIZED`.
+    pub fn note_webhook(&mut self, now: UnixMs, source: &WebhookSource, why: Unsigned) -> Option<Vec<AuditRefusal>> {
+        let what = alloc::format!("{source}: {}", why.as_str());
+        self.tell(now, ErrorCode::Unauthorized, About::Webhook(&what))
+    }
+
+    fn tell(&mut self, now: UnixMs, code: ErrorCode, about: About<'_>) -> Option<Vec<AuditRefusal>> {
+        self.counts.add(code, about, 1);
         if self.told_at.is_some_and(|at| now.since(at) < TELL_MS) {
             return None;
         }
@@ -109,7 +148,7 @@ impl Journal {
         &mut self,
         db: &impl Database,
         now: UnixMs,
-        refused: impl Iterator<Item = (ErrorCode, Option<&'a str>, u64)>,
+        refused: impl Iterator<Item = (ErrorCode, About<'a>, u64)>,
     ) -> Result<(), DatabaseError> {
         let mut refused = refused.peekable();
         if refused.peek().is_none() {
@@ -118,8 +157,8 @@ impl Journal {
         if self.window.is_none_or(|begun| now.since(begun) >= WINDOW_MS) {
             (self.window, self.total, self.next) = (Some(now), 0, 1);
         }
-        for (code, limit, count) in refused {
-            self.counts.add(code, limit, count);
+        for (code, about, count) in refused {
+            self.counts.add(code, about, count);
             self.total = self.total.saturating_add(count);
         }
         self.since.get_or_insert(now);
@@ -209,7 +248,7 @@ mod tests {
     }
 
     fn refuse(journal: &mut Journal, db: &Native, now: UnixMs, limit: &str) {
-        let refused = [(ErrorCode::RateLimited, Some(limit), 1)];
+        let refused = [(ErrorCode::RateLimited, About::Limit(limit), 1)];
         journal.note(db, now, refused.into_iter()).unwrap();
     }
 
@@ -302,6 +341,25 @@ mod tests {
         );
     }
 
+    #[test]
+    fn why_a_webhook_was_refused_is_in_the_trail_and_nothing_else_counts_with_it() {
+        let (db, mut journal, mut tally) = (trail(), Journal::default(), Tally::default());
+        let source = WebhookSource::parse("shop").unwrap();
+        tally.note(START, ErrorCode::Unauthorized).unwrap();
+        for why in [Unsigned::TooOld, Unsigned::WrongSignature, Unsigned::TooOld] {
+            assert_eq!(tally.note_webhook(START.plus(1), &source, why), None);
+        }
+        let told = tally.note(START.plus(TELL_MS), ErrorCode::Unauthorized).unwrap();
+        let told = told.iter().map(|kind| (kind.code, About::of(kind), kind.count));
+        journal.note(&db, START, told).unwrap();
+        let shown = serde_json::json!([
+            { "code": "UNAUTHORIZED", "webhook": "shop: too_old", "count": 2 },
+            { "code": "UNAUTHORIZED", "webhook": "shop: wrong_signature", "count": 1 },
+            { "code": "UNAUTHORIZED", "count": 1 },
+        ]);
+        assert_eq!(entries(&db)[0]["target"]["refused"], shown);
+    }
+
     proptest! {
         /// Whatever comes when: nothing is counted twice, what is not in the trail is in memory, and an hour costs as many
         /// entries as its refusals have digits.
@@ -311,7 +369,7 @@ mod tests {
             let (mut now, mut refused, mut hours) = (START, 0, Vec::<(UnixMs, u64)>::new());
             for (wait, count) in steps {
                 now = now.plus(wait);
-                journal.note(&db, now, [(ErrorCode::Forbidden, None, count)].into_iter()).unwrap();
+                journal.note(&db, now, [(ErrorCode::Forbidden, About::Caller, count)].into_iter()).unwrap();
                 refused += count;
                 match hours.last_mut() {
                     Some((begun, total)) if now.since(*begun) < WINDOW_MS => *total += count,

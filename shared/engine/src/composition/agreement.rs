@@ -30,6 +30,7 @@ const HOW_TOS: &[&str] = &[
     include_str!("../../../../docs/how-to/decide-who-may-do-what.md"),
     include_str!("../../../../docs/how-to/follow-what-a-job-says.md"),
     include_str!("../../../../docs/how-to/grow-a-tenant.md"),
+    include_str!("../../../../docs/how-to/receive-webhooks.md"),
     include_str!("../../../../docs/explanation/which-composition-a-job-runs-with.md"),
 ];
 
@@ -77,6 +78,13 @@ const FULL: &str = r#"{
             "metadata": {"team": "blue"}, "user": "ann", "overlap": "queue_one", "catch_up": "1h", "jitter": "30s",
             "paused": true},
         "s2": {"cron": "@daily", "action": "c"}
+    },
+    "webhooks": {
+        "pay": {"description": "d", "preset": "stripe", "action": "a", "secret": "pay", "user": "ann", "tolerance": "1m",
+            "events": ["invoice.*", "x"], "headers": ["X-A"]},
+        "own": {"action": "c", "secret": "own", "verify": {"header": "X-Sign", "algorithm": "hmac-sha512", "encoding": "base64",
+            "secret_encoding": "base64", "separator": ",", "prefix": "v1=", "content": "{id}.{timestamp}.{body}",
+            "timestamp": {"item": "t="}, "id": {"header": "X-Id"}, "type": {"field": "data.type"}}}
     }
 }"#;
 
@@ -117,6 +125,10 @@ const BEYOND_SCHEMA: &[&str] = &[
     "a host of",
     "an IPv4 address",
     "an IPv6 address",
+    "what is signed",
+    "`{id}`",
+    "`{timestamp}`",
+    "one of `header`, `",
     // The schema counts characters, and what is stored are bytes.
     "a string of at most 1024 bytes",
 ];
@@ -356,6 +368,15 @@ fn name() -> impl Strategy<Value = String> {
         "scheduled_for",
         "nightly",
         "revision",
+        "webhooks",
+        "preset",
+        "verify",
+        "secret",
+        "header",
+        "field",
+        "item",
+        "content",
+        "separator",
     ];
     prop_oneof![
         prop::sample::select(known).prop_map(String::from),
@@ -397,7 +418,20 @@ fn value() -> impl Strategy<Value = Value> {
         {"k": "v"}, {"": "v"}, "x".repeat(257), "u\u{7}", {"p": "x".repeat(33_000)}
     ]);
     let of_versions = json!(["accepted", "latest", {"run": "core.echo", "mode": "sync", "revision": "latest"}]);
-    let all = [known, of_queues, of_requests, of_keys, of_schedules, of_versions];
+    let of_webhooks = json!([
+        "stripe", "github", "slack", "{body}", "{id}.{body}", "{timestamp}{body}", "{body", "hmac-sha512", "base64", ",", " ", "t=",
+        "X-Sign", {"header": "X"}, {"field": "a.b"}, {"item": "t="}, {"field": "a..b"}, {"header": "X", "item": "t="},
+        {"preset": "github", "action": "a", "secret": "s"}, {"action": "a", "secret": "s", "verify": {"header": "X"}}, ["a*"]
+    ]);
+    let all = [
+        known,
+        of_queues,
+        of_requests,
+        of_keys,
+        of_schedules,
+        of_versions,
+        of_webhooks,
+    ];
     let all: Vec<Value> = all.iter().filter_map(Value::as_array).flatten().cloned().collect();
     prop::sample::select(all)
 }

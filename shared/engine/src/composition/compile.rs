@@ -32,6 +32,7 @@ use super::policy::{read_deadline, read_policy};
 use super::queue::Queue;
 use super::retention::{Retention, read_retention};
 use super::schedules::{Known, read_schedules};
+use super::webhooks::{self, Webhooks, read_webhooks};
 use crate::connections::Bounds;
 
 /// What the name of an instance looks like: no dot, because a dot ends it in `run`.
@@ -61,6 +62,7 @@ pub fn compile(text: &str, manifests: &[Manifest]) -> Result<Plan, Error> {
             actions: read.actions,
             patterns: read.patterns,
             schedules: read.schedules,
+            webhooks: read.webhooks,
         }),
         _ => Err(Error::invalid("The composition is not right.", faults)),
     }
@@ -75,6 +77,7 @@ struct Read {
     patterns: Patterns,
     actions: Actions,
     schedules: Vec<Schedule>,
+    webhooks: Webhooks,
 }
 
 fn read_document(
@@ -136,6 +139,16 @@ fn read_document(
         }
         None => Vec::new(),
     };
+    let webhooks = match fields.take("webhooks") {
+        Some(value) => {
+            let known = webhooks::Known {
+                actions: &actions,
+                names: names(document.get("actions")),
+            };
+            read_webhooks(value, &fields.at("webhooks"), &known, fields.faults)
+        }
+        None => Webhooks::new(),
+    };
     fields.finish();
     let patterns = instances
         .into_iter()
@@ -146,6 +159,7 @@ fn read_document(
         patterns: patterns.collect::<Option<_>>()?,
         actions,
         schedules,
+        webhooks,
     })
 }
 

@@ -167,6 +167,15 @@ pub const TENANT_CONNECTIONS_RANGE: RangeInclusive<u64> = 1..=10_000_000;
 pub const POLICIES_MAX: usize = 32;
 /// What the priority of a policy may be.
 pub const PRIORITY_RANGE: RangeInclusive<u64> = 0..=1000;
+/// Sources of webhooks at most. Each has a secret, of which a tenant has a hundred.
+pub const WEBHOOKS_MAX: usize = 32;
+/// Patterns of events that one source can name at most. Each is looked at for every event.
+pub const WEBHOOK_EVENTS_MAX: usize = 32;
+/// Headers of a source that its jobs can be given at most.
+pub const WEBHOOK_HEADERS_MAX: usize = 16;
+/// What `tolerance` of a source may be: clocks differ by seconds, and a day is enough for one that keeps what it could not
+/// deliver without signing it anew. Milliseconds.
+pub const TOLERANCE_MS_RANGE: RangeInclusive<u64> = 1_000..=DAY_MS;
 /// Overrides of one limit at most; every other key has the limit's own rule.
 pub const OVERRIDES_MAX: usize = 1000;
 /// What `waiting` of an action may be: no more than one object takes of all jobs.

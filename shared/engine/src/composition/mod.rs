@@ -39,6 +39,9 @@ mod retry;
 mod schedules;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod webhook_tests;
+mod webhooks;
 
 pub use admission::{Admission, AdmissionRules};
 pub use away::AwayRules;
@@ -58,6 +61,7 @@ pub use request::Input;
 pub use schedules::{SCHEDULE_KEY, SCHEDULED_FOR_KEY};
 #[cfg(test)]
 pub(crate) use tests::MANIFESTS as TEST_MANIFESTS;
+pub use webhooks::{Webhooks, webhook_preset, webhook_secrets};
 
 /// The composition of a tenant that has none of its own.
 ///

@@ -19,6 +19,7 @@ use super::away::AwayRules;
 use super::hooks::OnEndRules;
 use super::once::OnceRules;
 use super::queue::QueueRules;
+use super::webhooks::Webhooks;
 use crate::connections::Bounds;
 use crate::policies;
 
@@ -40,6 +41,8 @@ pub struct Plan {
     pub patterns: BTreeMap<String, PatternInstance>,
     /// The schedules, in the order of their names.
     pub schedules: Vec<Schedule>,
+    /// The sources of webhooks, by name.
+    pub webhooks: Webhooks,
 }
 
 /// A pattern in use.

@@ -49,7 +49,7 @@ impl<'a> Input<'a> {
     pub fn by(mut self, principal: &'a Principal) -> Self {
         self.api_key = match &principal.credential {
             Credential::Key { id, .. } => Some(id.as_str()),
-            Credential::Token { .. } => None,
+            Credential::Token { .. } | Credential::Signature { .. } => None,
         };
         self.ip = principal.network.as_str();
         self

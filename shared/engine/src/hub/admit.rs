@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tidegate_protocol::calls::Principal;
+use tidegate_protocol::calls::access::Credential;
 use tidegate_protocol::calls::admission::Need;
 use tidegate_protocol::calls::executor::{Dispatch, Policy};
 use tidegate_protocol::calls::hooks::Hook;
@@ -34,6 +35,10 @@ use crate::policies::{self, Facts, Transport};
 /// How much longer than the action itself a caller of a synchronous action waits, so that the action's own time-out is
 /// what it is told. Milliseconds.
 const ANSWER_GRACE_MS: u64 = 1000;
+
+/// The fingerprint of every event of a webhook, which is shorter than any of a client's. Its key says which event it is: what a
+/// source sends again may have changed around that (the time, or what Stripe says of other deliveries), and is the same event.
+const EVENT_FINGERPRINT: &str = "event";
 
 /// A synchronous run, inside the hub.
 #[derive(Debug, Clone, PartialEq)]
@@ -210,7 +215,10 @@ pub fn admit(
     let hook = hook_of(action, request)?;
     let keyed = request.idempotency_key.clone().map(|key| Keyed {
         key,
-        fingerprint: fingerprint(&context.principal.user, request.payload),
+        fingerprint: match context.principal.credential {
+            Credential::Signature { .. } => EVENT_FINGERPRINT.into(),
+            _ => fingerprint(&context.principal.user, request.payload),
+        },
     });
     let enqueue = Enqueue {
         job: NewJob {

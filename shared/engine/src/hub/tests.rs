@@ -107,6 +107,7 @@ impl Bench {
                 .map(|action| (action.name.clone(), action.into()))
                 .collect(),
             patterns: BTreeMap::new(),
+            webhooks: BTreeMap::new(),
         };
         Self {
             hub: {

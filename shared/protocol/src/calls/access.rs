@@ -35,6 +35,11 @@ pub enum Credential {
         /// When it was made.
         created_at: UnixMs,
     },
+    /// The signature of a webhook.
+    Signature {
+        /// When it was made, where that is signed as well; else when it came.
+        at: UnixMs,
+    },
 }
 
 impl Default for Credential {
@@ -55,13 +60,14 @@ impl Credential {
         match self {
             Self::Token { issued_at, .. } => *issued_at,
             Self::Key { created_at, .. } => Some(*created_at),
+            Self::Signature { at } => Some(*at),
         }
     }
 
     /// The API key, where it is one.
     pub fn key(&self) -> Option<&ApiKeyId> {
         match self {
-            Self::Token { .. } => None,
+            Self::Token { .. } | Self::Signature { .. } => None,
             Self::Key { id, .. } => Some(id),
         }
     }

@@ -218,6 +218,9 @@ pub struct AuditRefusal {
     /// The limit that had no room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
+    /// The source of the webhook, and what was wrong with its signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<String>,
     /// So many.
     pub count: u64,
 }

@@ -1039,6 +1039,20 @@ pub fn hub_calls() -> Vec<hub::Call> {
             traceparent: Some(String::new()),
             idempotency_key: Some(String::new()),
         },
+        hub::Call::Request {
+            principal: Principal {
+                tenant: tenant(),
+                user: user(),
+                scopes: BTreeSet::new(),
+                expires_at: Principal::NEVER,
+                credential: Credential::Signature { at: LAST_MOMENT },
+                network: Default::default(),
+            },
+            body: String::from("{}"),
+            idempotency_key: Some(String::new()),
+            traceparent: None,
+            prefer: Prefer::default(),
+        },
         hub::Call::Deliver { deliveries: vec![] },
         hub::Call::Deliver { deliveries },
         hub::Call::Refresh {
@@ -1277,6 +1291,7 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             refused: vec![AuditRefusal {
                 code: ErrorCode::Forbidden,
                 limit: Some("é".repeat(48)),
+                webhook: Some("shop: too_old".into()),
                 count: LARGEST,
             }],
         },

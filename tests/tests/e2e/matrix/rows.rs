@@ -44,7 +44,7 @@ pub enum Body {
 }
 
 /// Operations that take no token, each with the reason.
-pub const PUBLIC: [(&str, &str); 3] = [
+pub const PUBLIC: [(&str, &str); 4] = [
     (
         "getHealth",
         "a load balancer asks, and it says that the process answers",
@@ -53,6 +53,10 @@ pub const PUBLIC: [(&str, &str); 3] = [
     (
         "getReadiness",
         "a load balancer asks, and it says whether the bindings are there",
+    ),
+    (
+        "receiveWebhook",
+        "who sends has no token: the address has a tag, and what is sent a signature; the tests of webhooks look at both",
     ),
 ];
 
@@ -170,6 +174,7 @@ pub const ROWS: &[Row] = &[
     }),
     row("listSecrets", ADMIN, 200, nothing),
     row("deleteSecret", ADMIN, 204, nothing),
+    row("listWebhooks", ADMIN, 200, nothing),
     row("getComposition", ADMIN, 200, nothing),
     row("putComposition", ADMIN, 200, |_| Body::Json(composition(None))),
     row("listTenants", Takes::Operator, 200, nothing),
