@@ -28,6 +28,7 @@ mod schedules;
 mod secrets;
 mod tenants;
 mod upstreams;
+mod usage;
 mod webhooks;
 mod workers;
 
@@ -160,6 +161,9 @@ async fn serve(
         Route::Audit => audit::show(request, env, &principal).await,
         Route::AuditArchive(None) => audit::segments(request, env, &principal).await,
         Route::AuditArchive(Some(name)) => audit::segment(env, &principal, &name).await,
+        Route::Usage(of) => usage::show(request, env, &principal, of.as_deref()).await,
+        Route::UsageExport => usage::export(request, env, &principal).await,
+        Route::Budgets(tenant) => usage::set_budgets(request, env, &principal, &tenant).await,
         Route::Limits => limits::show(request, env, &principal).await,
         Route::Upstreams => upstreams::handle(request, env, &principal, None).await,
         Route::Upstream(name, key, change) => {

@@ -9,6 +9,7 @@ use worker::{Env, Response};
 
 use crate::answer;
 use crate::routes::Route;
+use crate::usage::prices;
 
 #[derive(Serialize)]
 struct Health {
@@ -97,6 +98,12 @@ fn ready(env: &Env) -> Result<Response, Error> {
             "tenants",
             env.durable_object("TENANT").is_ok(),
             "Bind the class Tenant as TENANT.",
+        ),
+        check(
+            "prices",
+            prices(env).is_ok(),
+            "Set the variable TIDEGATE_PRICES to a JSON object with `currency` and `per_million`, or leave it out; the log names \
+            every fault of it.",
         ),
         check(
             "default composition",

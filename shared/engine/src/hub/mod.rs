@@ -17,6 +17,7 @@ mod session;
 mod sockets;
 pub mod tickets;
 mod tokens;
+mod used;
 mod workers;
 
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub use admit::{Admitted, Answers, Context, Run, admit, hub_of};
 pub use batch::{BATCH_DATA_BYTES_MAX, BatchParts, batch_part_max};
 pub use session::{Follow, SCOPES_BYTES_MAX, Session, Warned};
 pub use tokens::WARNING_MS;
+pub use used::SOCKET_COUNT_MS;
 pub use workers::{Dealt, LEASES_MAX};
 
 use batch::Batches;
@@ -173,6 +175,10 @@ pub struct Hub {
     access: Access,
     /// What sockets were refused, for the audit trail.
     refusals: Tally,
+    /// Requests that were admitted, and not counted elsewhere yet.
+    admitted: i64,
+    /// Time for which sockets that are gone were open, and not counted elsewhere yet. Milliseconds.
+    connected_ms: u64,
 }
 
 /// The moment and the chance of a turn.
@@ -198,6 +204,8 @@ impl Hub {
             limits: Limits::default(),
             access: Access::default(),
             refusals: Tally::default(),
+            admitted: 0,
+            connected_ms: 0,
         }
     }
 
