@@ -1,6 +1,7 @@
 //! The command line.
 
 mod access;
+mod usage;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use tidegate_sdk::http::ActionPattern;
 use tidegate_sdk::{Priority, UnixMs};
 
 pub use self::access::{Key, Revoke, Secret};
+pub use self::usage::{Budgets, Export, Usage};
 use crate::exit::TABLE;
 
 /// Runs actions on Tidegate and follows them to their outcome.
@@ -80,6 +82,10 @@ pub enum Command {
     Audit(Audit),
     /// Show how often limits on requests have refused, and what is left of one (scope `admin`).
     Limits(Limits),
+    /// Show what the tenant uses, what that costs and how its budgets stand (scope `admin`).
+    Usage(Usage),
+    /// Set an operator's budgets for a tenant (scope `operator`).
+    Budgets(Budgets),
     /// Look at the breakers of upstreams, open, close or disable them by hand (scope `admin`).
     #[command(subcommand)]
     Upstreams(Upstreams),

@@ -44,6 +44,7 @@ mod spill;
 mod tenant_directory;
 mod tenants;
 mod upstreams;
+mod usage;
 mod versions;
 mod worker_examples;
 mod workers;

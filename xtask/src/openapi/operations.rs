@@ -33,6 +33,7 @@ use super::queue;
 use super::schemas::{Schemas, by_name};
 use super::secrets::secrets;
 use super::upstreams::upstreams;
+use super::usage::usage;
 use super::workers;
 
 /// The groups of operations, each with what it is about.
@@ -578,6 +579,7 @@ fn administration(schemas: &mut Schemas) -> Vec<Operation> {
     operations.push(super::policies::explain(schemas));
     operations.extend(access(schemas));
     operations.extend(secrets(schemas));
+    operations.extend(usage(schemas));
     operations.extend(audit_archive(schemas));
     operations
 }
