@@ -134,9 +134,11 @@ impl DurableObject for Hub {
     /// A socket that connects, and what tests ask. Calls come to `answer`.
     async fn fetch(&self, request: Request) -> Result<Response> {
         let shell = self.shell.0.clone();
-        shell.called();
         match request.path().as_str() {
-            "/connect" => shell.connect(&request).await,
+            "/connect" => {
+                shell.called();
+                shell.connect(&request).await
+            }
             "/rows-written" => Response::ok(shell.db.rows_written().to_string()),
             _ => Response::error("Not Found", 404),
         }

@@ -92,6 +92,7 @@ fn revoked(of: Revoked, at: UnixMs) -> Access {
     };
     Access {
         suspended_at: None,
+        spent: None,
         revocations: vec![revocation],
     }
 }
@@ -168,6 +169,7 @@ fn a_suspended_tenant_has_no_sockets() {
     let sockets = [bench.open(), bench.open()];
     let suspended = Access {
         suspended_at: Some(bench.now),
+        spent: None,
         revocations: Vec::new(),
     };
     let mut ended = closed(&bench.hub.keep_out(bench.now, suspended));
