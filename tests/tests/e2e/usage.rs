@@ -280,6 +280,7 @@ fn an_operator_sets_budgets_that_the_tenant_cannot_change() {
     tenant.put_composition(&with_budgets(&json!({})));
     server.kill();
     server.start_again();
+    let operator = self::operator(&server);
     echo(&tenant).problem(429, "QUOTA_EXCEEDED");
     put(&operator, &path, &json!({ "budgets": {} })).json(200);
     eventually("a request is admitted", || (echo(&tenant).status == 200).then_some(()));

@@ -85,7 +85,8 @@ impl Http {
     /// Errors: [`Error::Api`] with every fault, [`Error::Unreachable`].
     pub async fn set_budgets(&self, tenant: &str, budgets: &str) -> Result<BudgetsView, Error> {
         let path = format!("/v1/admin/tenants/{}/budgets", escape(tenant, b""));
-        let ask = Ask::new(Method::PUT, path).json(&format!(r#"{{"budgets":{budgets}}}"#));
+        let body = format!(r#"{{"budgets":{budgets}}}"#);
+        let ask = Ask::new(Method::PUT, path).json(&body);
         self.fetch(ask.header("idempotency-key", random::name("key_")?)).await
     }
 }
