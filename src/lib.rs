@@ -33,6 +33,7 @@ mod secrets;
 mod templates;
 mod tenants;
 mod upstreams;
+mod usage;
 mod webhooks;
 mod workers;
 
@@ -176,6 +177,9 @@ async fn serve(
         Route::Audit => audit::show(request, env, &principal).await,
         Route::AuditArchive(None) => audit::segments(request, env, &principal).await,
         Route::AuditArchive(Some(name)) => audit::segment(env, &principal, &name).await,
+        Route::Usage(of) => usage::show(request, env, &principal, of.as_deref()).await,
+        Route::UsageExport => usage::export(request, env, &principal).await,
+        Route::Budgets(tenant) => usage::set_budgets(request, env, &principal, &tenant).await,
         Route::Limits => limits::show(request, env, &principal).await,
         Route::AdminHealth => health::show(env, &principal).await,
         Route::Upstreams => upstreams::handle(request, env, &principal, None).await,

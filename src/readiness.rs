@@ -20,6 +20,7 @@ use tidegate_protocol::calls::directory::Call;
 use worker::{Env, Response};
 
 use crate::answer;
+use crate::usage::prices;
 
 /// How long what was found is good. Milliseconds.
 const FRESH_MS: u64 = 1_000;
@@ -183,6 +184,12 @@ fn configured(env: &Env) -> Vec<Check> {
             "jobs",
             env.durable_object("JOBS").is_ok(),
             "Bind the class Jobs as JOBS.",
+        ),
+        check(
+            "prices",
+            prices(env).is_ok(),
+            "Set the variable TIDEGATE_PRICES to a JSON object with `currency` and `per_million`, or leave it out; the log names \
+             every fault of it.",
         ),
         check(
             "default composition",

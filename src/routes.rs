@@ -78,6 +78,13 @@ pub enum Route {
     /// `/v1/admin/audit/archive`
     /// `/v1/admin/audit/archive/{name}`
     AuditArchive(Option<String>),
+    /// `/v1/admin/usage`
+    /// `/v1/admin/tenants/{tenant}/usage`
+    Usage(Option<String>),
+    /// `/v1/admin/usage/export`
+    UsageExport,
+    /// `/v1/admin/tenants/{tenant}/budgets`
+    Budgets(String),
     /// `/v1/admin/limits`
     Limits,
     /// `/v1/admin/upstreams`
@@ -222,6 +229,8 @@ pub fn find(path: &str) -> Option<Route> {
         "admin/audit/archive" => return Some(Route::AuditArchive(None)),
         "admin/limits" => return Some(Route::Limits),
         "admin/health" => return Some(Route::AdminHealth),
+        "admin/usage" => return Some(Route::Usage(None)),
+        "admin/usage/export" => return Some(Route::UsageExport),
         "admin/upstreams" => return Some(Route::Upstreams),
         "admin/secrets" => return Some(Route::Secrets),
         "admin/webhooks" => return Some(Route::Webhooks),
@@ -267,6 +276,11 @@ pub fn find(path: &str) -> Option<Route> {
         return webhook_route(address).map(Route::Webhook);
     }
     if let Some(tenant) = rest.strip_prefix("admin/tenants/") {
+        match tenant.split_once('/') {
+            Some((tenant, "usage")) => return Some(Route::Usage(Some(tenant.into()))),
+            Some((tenant, "budgets")) => return Some(Route::Budgets(tenant.into())),
+            _ => {}
+        }
         return tenant_route(tenant).map(Route::Access);
     }
     if rest.starts_with("channels/") {
@@ -416,6 +430,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::WebhookSecret
         | Route::Audit
         | Route::AuditArchive(_)
+        | Route::Usage(_)
         | Route::Limits
         | Route::Upstreams
         | Route::Secrets
@@ -444,10 +459,12 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::AttemptFinish(_)
         | Route::PolicyExplanation
         | Route::Webhook(_)
+        | Route::UsageExport
         | Route::Tickets => WRITE,
         Route::Access(AccessRoute::Keys | AccessRoute::Revocations | AccessRoute::Tenants) => {
             &[Method::Get, Method::Post]
         }
+        Route::Budgets(_) => &[Method::Put],
         Route::Secret(_) => &[Method::Put, Method::Delete],
         Route::Access(AccessRoute::Key(_)) => &[Method::Delete],
         Route::Access(AccessRoute::Tenant(_, Hold::Itself)) => &[Method::Get, Method::Delete],
@@ -489,6 +506,8 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         }
         Route::Access(AccessRoute::Tenant(_, Hold::Suspend)) => Keys::Route("/v1/admin/tenants/{tenant}:suspend"),
         Route::Access(AccessRoute::Tenant(_, Hold::Resume)) => Keys::Route("/v1/admin/tenants/{tenant}:resume"),
+        Route::UsageExport => Keys::Route("/v1/admin/usage/export"),
+        Route::Budgets(_) => Keys::Route("/v1/admin/tenants/{tenant}/budgets"),
         Route::Object(_) if *method == Method::Delete => Keys::Route("/v1/objects/{key}"),
         // An upload is a stream that is never held whole, so that two of them cannot be compared before one is stored. The
         // same bytes stored twice are one object, and `If-Match` and `If-None-Match` keep it from taking another's place.
@@ -526,6 +545,7 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         | Route::WebhookSecret
         | Route::Audit
         | Route::AuditArchive(_)
+        | Route::Usage(_)
         | Route::Limits
         | Route::Upstreams
         | Route::Secrets
@@ -615,6 +635,11 @@ mod tests {
             ),
             ("/v1/admin/limits", Some(Route::Limits)),
             ("/v1/admin/health", Some(Route::AdminHealth)),
+            ("/v1/admin/usage", Some(Route::Usage(None))),
+            ("/v1/admin/usage/export", Some(Route::UsageExport)),
+            ("/v1/admin/tenants/acme/usage", Some(Route::Usage(Some("acme".into())))),
+            ("/v1/admin/tenants/acme/budgets", Some(Route::Budgets("acme".into()))),
+            ("/v1/admin/tenants/acme/limits", None),
             ("/v1/admin/keys", Some(Route::Access(AccessRoute::Keys))),
             (
                 "/v1/admin/keys/key_1",
@@ -723,7 +748,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(around, 26);
+        assert_eq!(around, 28);
         assert_eq!(
             excused,
             [

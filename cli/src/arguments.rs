@@ -2,6 +2,7 @@
 
 mod access;
 mod inbound;
+mod usage;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use tidegate_sdk::{Priority, UnixMs};
 
 pub use self::access::{Key, Revoke, Secret};
 pub use self::inbound::Webhook;
+pub use self::usage::{Budgets, Export, Usage};
 use crate::exit::TABLE;
 
 /// Runs actions on Tidegate and follows them to their outcome.
@@ -84,6 +86,10 @@ pub enum Command {
     Limits(Limits),
     /// Tell how the tenant is, and why (scope `admin`). Ends with 1 where it is not healthy.
     Health,
+    /// Show what the tenant uses, what that costs and how its budgets stand (scope `admin`).
+    Usage(Usage),
+    /// Set an operator's budgets for a tenant (scope `operator`).
+    Budgets(Budgets),
     /// Look at the breakers of upstreams, open, close or disable them by hand (scope `admin`).
     #[command(subcommand)]
     Upstreams(Upstreams),

@@ -61,6 +61,8 @@ async fn run(arguments: Arguments, output: Output) -> Result<Exit, Failure> {
             commands::composition::composition(&settings::client(&connection)?, &composition, output).await
         }
         Command::Limits(limits) => commands::limits::limits(&settings::client(&connection)?, limits, output).await,
+        Command::Usage(usage) => commands::usage::usage(&settings::client(&connection)?, usage, output).await,
+        Command::Budgets(budgets) => commands::usage::budgets(&settings::client(&connection)?, budgets, output).await,
         Command::Upstreams(command) => {
             commands::upstreams::upstreams(&settings::client(&connection)?, command, output).await
         }

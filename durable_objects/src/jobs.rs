@@ -19,6 +19,7 @@ use tidegate_protocol::calls::executor::{Assignment, Execute, Outcome, Sharing};
 use tidegate_protocol::calls::hub::{self, Delivery};
 use tidegate_protocol::calls::jobs::{Batch, Call, Reply};
 use tidegate_protocol::calls::tenant::{self, Recorded};
+use tidegate_protocol::calls::usage::{Meter, Report, Source};
 use tidegate_protocol::ids::{HubIndex, JobId, ObjectName, ShardIndex, TenantId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
@@ -33,6 +34,7 @@ use crate::remote::{self, Way};
 use crate::sql::ObjectDatabase;
 use crate::timer::sleep;
 use crate::trace::Trace;
+use crate::usage::{Counts, Usage, tell};
 
 /// How often a batch for a hub is sent again before its jobs are left to the alarm.
 const DELIVERY_ATTEMPTS: u32 = 3;
@@ -61,6 +63,7 @@ struct Shell {
     /// The calls of all jobs come through it, so that none of them can keep the process to themselves.
     breath: RefCell<Breath<(CallId, Call)>>,
     trace: Rc<Trace>,
+    usage: Usage,
 }
 
 impl DurableObject for Jobs {
@@ -72,7 +75,9 @@ impl DurableObject for Jobs {
         };
         worker::console_debug!("constructed Jobs {}", text.unwrap_or_default());
         let db = ObjectDatabase::new(&state);
+        let shard = name.as_ref().map_or(ShardIndex(0), |(_, shard)| *shard);
         let shell = Rc::new(Shell {
+            usage: Usage::new(Source::jobs(shard)),
             trace: Rc::new(Trace::new(&env)),
             env,
             state,
@@ -106,6 +111,7 @@ impl DurableObject for Jobs {
     async fn alarm(&self) -> Result<Response> {
         let shell = self.shell.0.clone();
         shell.alarm.set(None);
+        shell.event();
         if shell.run(|db, memory, now, random| jobs::wake(db, memory, now, random)) {
             Response::ok("")
         } else {
@@ -122,6 +128,8 @@ impl Jobs {
         let shell = self.shell.0.clone();
         let name = shell.name.clone();
         let name = name.map(|(tenant, shard)| ObjectName::Jobs(tenant, shard));
+        shell.usage.add(Meter::ObjectCalls, 1);
+        shell.event();
         remote::respond(calls, name.as_ref(), |batch| async move { shell.answer(batch).await })
     }
 
@@ -134,7 +142,29 @@ impl Jobs {
     }
 }
 
+impl Counts for Shell {
+    fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    fn place(&self) -> Option<(&Env, &State, &TenantId)> {
+        let (tenant, _) = self.name.as_ref()?;
+        Some((&self.env, &self.state, tenant))
+    }
+
+    fn report(&self) -> Option<Report> {
+        self.usage.report(&self.db, |_| {})
+    }
+}
+
 impl Shell {
+    /// Something happens here.
+    fn event(self: &Rc<Self>) {
+        if self.usage.event() {
+            tell(self.clone());
+        }
+    }
+
     /// Forgets everything, in memory and in rows. An attempt that is under way hears with its next report that its lease is
     /// gone.
     async fn erase(&self) -> core::result::Result<Erased, Error> {
@@ -153,7 +183,9 @@ impl Shell {
         self.timer.borrow_mut().take();
         self.outboxes.borrow_mut().clear();
         self.alarm.set(None);
-        erase::everything(&self.state, &self.db, busy).await
+        let erased = erase::everything(&self.state, &self.db, busy).await;
+        self.usage.forget(&self.db);
+        erased
     }
 
     /// Answers the calls of one batch.
@@ -247,13 +279,15 @@ impl Shell {
             self.trace.decided(&effects);
             let wake = memory.next_wake();
             let tick = memory.next_tick();
+            let accepted = memory.take_accepted();
             // Only a turn that comes to its end keeps its memory; any other leaves it to be built again.
             *kept = Some(memory);
-            Ok((effects, wake, tick))
+            Ok((effects, wake, tick, accepted))
         });
         let stands = turn.is_ok();
         match turn {
-            Ok((effects, wake, tick)) => {
+            Ok((effects, wake, tick, accepted)) => {
+                self.usage.add(Meter::Jobs, accepted);
                 self.arm(wake);
                 self.start_timer(tick);
                 self.perform(effects);
@@ -332,6 +366,7 @@ impl Shell {
 
     /// Has attempts made: those that may, together.
     fn execute(self: &Rc<Self>, attempts: Vec<Execute>) {
+        self.usage.add_len(Meter::Attempts, attempts.len());
         let (together, alone): (Vec<_>, Vec<_>) = attempts
             .into_iter()
             .partition(|attempt| attempt.sharing == Sharing::Shared);

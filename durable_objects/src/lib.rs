@@ -32,6 +32,7 @@ pub mod timer;
 pub mod tokens;
 mod trace;
 mod upstreams;
+mod usage;
 
 pub use hub::Hub;
 pub use jobs::Jobs;

@@ -39,6 +39,8 @@ extern "C" {
     fn to_array(this: &RawCursor) -> Result<Array, JsValue>;
     #[wasm_bindgen(method, getter, js_name = rowsWritten)]
     fn rows_written(this: &RawCursor) -> f64;
+    #[wasm_bindgen(method, getter, js_name = rowsRead)]
+    fn rows_read(this: &RawCursor) -> f64;
 
     #[wasm_bindgen(catch, js_namespace = Array, js_name = from)]
     fn array_from(iterator: &JsValue) -> Result<Array, JsValue>;
@@ -80,6 +82,7 @@ pub struct ObjectDatabase {
     storage: RawStorage,
     sql: RawSql,
     rows_written: core::cell::Cell<f64>,
+    rows_read: core::cell::Cell<f64>,
 }
 
 impl ObjectDatabase {
@@ -93,6 +96,7 @@ impl ObjectDatabase {
             storage,
             sql,
             rows_written: core::cell::Cell::new(0.0),
+            rows_read: core::cell::Cell::new(0.0),
         }
     }
 
@@ -191,6 +195,7 @@ impl ObjectDatabase {
             .map(|row| Row::new(row.unchecked_into::<Array>().iter().map(cell).collect()))
             .collect();
         self.rows_written.set(self.rows_written.get() + cursor.rows_written());
+        self.rows_read.set(self.rows_read.get() + cursor.rows_read());
         Ok(read)
     }
 
@@ -250,6 +255,11 @@ impl ObjectDatabase {
             }
         }
         Ok(held)
+    }
+
+    /// Rows read since the object was constructed.
+    pub fn rows_read(&self) -> f64 {
+        self.rows_read.get()
     }
 
     /// Rows written since the object was constructed, each set alarm counted as one.

@@ -3,6 +3,7 @@
 
 mod archive;
 mod standing;
+mod used;
 
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroU32;
@@ -25,6 +26,7 @@ use tidegate_protocol::calls::admission::{Ask, Returned};
 use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::calls::spread::Growth;
 use tidegate_protocol::calls::tenant::{Call, Description, Reply};
+use tidegate_protocol::calls::usage::{Meter, Report, Source};
 use tidegate_protocol::calls::{Answered, hub, jobs};
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::http::AuditRefusal;
@@ -39,6 +41,7 @@ use crate::platform::{beside, log_error, now};
 use crate::remote;
 use crate::sql::ObjectDatabase;
 use crate::timer::sleep;
+use crate::usage::Usage;
 
 /// A tenant's gate; or the directory of tenants, by its name.
 #[durable_object(alarm)]
@@ -59,6 +62,7 @@ struct Shell {
     archiving: Cell<bool>,
     /// Whether the directory knows the tenant, as far as this instance has looked.
     begun: Cell<bool>,
+    usage: Usage,
     erased: Cell<Option<standing::Tombstone>>,
 }
 
@@ -81,6 +85,7 @@ impl DurableObject for Tenant {
             keys: RefCell::default(),
             archiving: Cell::new(false),
             begun: Cell::new(false),
+            usage: Usage::new(Source::GATE),
             erased: Cell::new(None),
         };
         Self {
@@ -119,6 +124,8 @@ impl Tenant {
         }
         let shell = self.shell.0.clone();
         let name = shell.name.clone();
+        shell.usage.add(Meter::ObjectCalls, 1);
+        shell.count_event();
         remote::respond(call, name.as_ref(), |call| async move {
             match shell.begin_tenant(&call).await {
                 Ok(None) => {}
@@ -141,6 +148,8 @@ impl Tenant {
                     token,
                 } => shell.begin(&name, &fingerprint, token),
                 Call::End { name, token, answer } => shell.end(&name, token, answer.as_deref()),
+                Call::Used(numbers) => shell.hear_used(Report::of_numbers(&numbers)).map(|()| Reply::Ended),
+                call @ Call::Usage { .. } => shell.hear_used(None).and_then(|()| shell.answer(call)),
                 call => shell.answer(call),
             })
         })
@@ -340,6 +349,7 @@ impl Shell {
         if self.db.is_blank().unwrap_or(false) {
             return;
         }
+        self.count_event();
         match self.db.migrated(&self.migrated, tenancy::STEPS, tenancy::unfinished) {
             Ok(effects) => {
                 self.perform(effects);

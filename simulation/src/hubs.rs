@@ -450,9 +450,10 @@ impl World {
                 if code == tidegate_protocol::frames::CloseCode::TokenExpired {
                     self.counters.tokens_expired += 1;
                 }
+                let now = self.clock();
                 let object = &mut self.hubs[hub];
                 if let Some(hub) = &mut object.hub {
-                    hub.closed(&to);
+                    hub.closed(now, &to);
                 }
                 if let Some((socket, _)) = object.attachments.remove(&to) {
                     self.break_socket(socket);
@@ -499,9 +500,10 @@ impl World {
         let hub = self.sockets[socket].hub;
         self.sockets[socket].accepted = false;
         if let Some(id) = self.sockets[socket].id.clone() {
+            let now = self.clock();
             let object = &mut self.hubs[hub];
             if object.attachments.contains_key(&id) {
-                object.hub()?.closed(&id);
+                object.hub()?.closed(now, &id);
                 object.attachments.remove(&id);
             }
         }

@@ -19,6 +19,7 @@ mod queue;
 mod schemas;
 mod secrets;
 mod upstreams;
+mod usage;
 mod workers;
 
 use std::fs;

@@ -21,4 +21,5 @@ pub mod secrets;
 pub mod tenant;
 pub mod token;
 pub mod upstreams;
+pub mod usage;
 pub mod worker;

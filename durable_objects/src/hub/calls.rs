@@ -8,6 +8,7 @@ use std::task::{Context as TaskContext, Waker};
 use futures_util::future::{Either, select};
 use tidegate_engine::hub::{CallId, Run};
 use tidegate_protocol::calls::jobs::{self, Batch};
+use tidegate_protocol::calls::usage::Meter;
 use tidegate_protocol::event::Payload;
 use tidegate_protocol::ids::{ObjectName, ShardIndex};
 use tidegate_protocol::limits::PAYLOAD_ROW_BYTES_MAX;
@@ -142,6 +143,8 @@ impl Shell {
                 Either::Left((stored, _)) => stored.map(drop).map_err(unavailable("storing a payload"))?,
                 Either::Right(_) => return Err(unavailable("storing a payload")("it takes too long".into())),
             }
+            self.usage.add(Meter::ObjectsStored, 1);
+            self.usage.add(Meter::BytesStored, length);
             enqueue.job.payload = Payload::Stored { key, bytes: length };
         }
         Ok(jobs::Call::Enqueue(enqueue))

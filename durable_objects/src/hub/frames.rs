@@ -6,6 +6,7 @@ use std::rc::Rc;
 use js_sys::Uint8Array;
 use tidegate_engine::hub::{Effect, Logged};
 use tidegate_engine::request_log::{Record, Transport};
+use tidegate_protocol::calls::usage::Meter;
 use tidegate_protocol::frames::CloseCode;
 use tidegate_protocol::ids::{ActionName, ConnectionId};
 use tidegate_protocol::time::UnixMs;
@@ -24,6 +25,7 @@ impl Shell {
         let Some(from) = self.sockets.borrow().connection(socket) else {
             return;
         };
+        self.usage.add_len(Meter::BytesIn, text.len());
         let known = self.known.borrow().clone();
         if let Some(known) = known
             && self.held.borrow().is_empty()
@@ -93,7 +95,7 @@ impl Shell {
         let connection = self.sockets.borrow().connection(socket);
         if let Some(connection) = connection {
             self.sockets.borrow_mut().remove(&connection);
-            self.memory.borrow_mut().closed(&connection);
+            self.memory.borrow_mut().closed(now(), &connection);
         }
     }
 
@@ -162,6 +164,15 @@ impl Shell {
         );
     }
 
+    /// Carries out effects that keep sessions, and nothing else.
+    pub(super) fn save_all(&self, effects: Vec<Effect>) {
+        for effect in effects {
+            if let Effect::Save { of } = effect {
+                self.save(&of);
+            }
+        }
+    }
+
     pub(super) fn send(&self, to: &ConnectionId, frame: &str) {
         let sockets = self.sockets.borrow();
         let Some(socket) = sockets.get(to) else { return };
@@ -170,12 +181,15 @@ impl Shell {
             self.close(to, CloseCode::SlowConsumer, "the client does not read");
         } else if let Err(cause) = socket.socket.send_with_str(frame) {
             log_error("a frame", cause);
+        } else {
+            self.usage.add(Meter::MessagesOut, 1);
+            self.usage.add_len(Meter::BytesOut, frame.len());
         }
     }
 
     pub(super) fn close(&self, to: &ConnectionId, code: CloseCode, reason: &str) {
         let socket = self.sockets.borrow_mut().remove(to);
-        self.memory.borrow_mut().closed(to);
+        self.memory.borrow_mut().closed(now(), to);
         if let Some(socket) = socket {
             let _already_closed = socket.close(Some(code.number()), Some(reason));
         }

@@ -7,6 +7,7 @@ mod connect;
 mod frames;
 mod limits;
 mod tokens;
+mod used;
 mod workers;
 
 use std::cell::{Cell, RefCell};
@@ -21,6 +22,7 @@ use tidegate_protocol::calls::Answered;
 use tidegate_protocol::calls::directory::Erased;
 use tidegate_protocol::calls::hub::{Call, Reply};
 use tidegate_protocol::calls::jobs;
+use tidegate_protocol::calls::usage::{Meter, Source};
 use tidegate_protocol::frames::{CloseCode, PING, PONG};
 use tidegate_protocol::ids::{ConnectionId, HubIndex, ObjectName, ShardIndex, TenantId};
 use tidegate_protocol::time::UnixMs;
@@ -38,6 +40,7 @@ use crate::request_log;
 use crate::sockets::{Sockets, attached};
 use crate::sql::ObjectDatabase;
 use crate::timer::sleep;
+use crate::usage::Usage;
 
 /// How old the hub's idea of the active composition may be before it asks again, beside its work. The gate tells of
 /// every change at once; this mends a message that was lost. Milliseconds.
@@ -80,6 +83,7 @@ struct Shell {
     alarm: Cell<Option<UnixMs>>,
     /// Whether somebody looks after the leases.
     looks: Cell<bool>,
+    usage: Usage,
 }
 
 impl DurableObject for Hub {
@@ -106,6 +110,7 @@ impl DurableObject for Hub {
             }
         }
         let db = ObjectDatabase::new(&state);
+        let usage = Usage::new(Source::hub(name.as_ref().map_or(HubIndex(0), |(_, index)| *index)));
         let shell = Shell {
             env,
             state,
@@ -121,6 +126,7 @@ impl DurableObject for Hub {
             outboxes: RefCell::new(BTreeMap::new()),
             alarm: Cell::new(None),
             looks: Cell::new(false),
+            usage,
         };
         Self {
             shell: AssertUnwindSafe(Rc::new(shell)),
@@ -131,7 +137,10 @@ impl DurableObject for Hub {
     async fn fetch(&self, request: Request) -> Result<Response> {
         let shell = self.shell.0.clone();
         match request.path().as_str() {
-            "/connect" => shell.connect(&request).await,
+            "/connect" => {
+                shell.called();
+                shell.connect(&request).await
+            }
             "/rows-written" => Response::ok(shell.db.rows_written().to_string()),
             _ => Response::error("Not Found", 404),
         }
@@ -139,6 +148,7 @@ impl DurableObject for Hub {
 
     /// The tokens of sockets expire.
     async fn alarm(&self) -> Result<Response> {
+        self.shell.0.event();
         self.shell.0.expire();
         Response::ok("")
     }
@@ -150,6 +160,7 @@ impl Hub {
     pub fn answer(&self, call: &Uint8Array) -> core::result::Result<JsValue, JsValue> {
         let shell = self.shell.0.clone();
         let name = shell.name.clone().map(|(tenant, index)| ObjectName::Hub(tenant, index));
+        shell.called();
         remote::respond(call, name.as_ref(), |call| async move {
             Answered::from(shell.answer(call).await)
         })
@@ -166,6 +177,8 @@ impl Hub {
     #[wasm_bindgen(js_name = webSocketMessage)]
     pub fn on_message(&self, socket: web_sys::WebSocket, message: &JsValue) {
         let socket = WebSocket::from(socket);
+        self.shell.event();
+        self.shell.usage.add(Meter::MessagesIn, 1);
         match message.as_string() {
             Some(text) => self.shell.text(&socket, text),
             None => self.shell.binary(&socket),
@@ -175,12 +188,14 @@ impl Hub {
     /// A socket was closed by its client.
     #[wasm_bindgen(js_name = webSocketClose)]
     pub fn on_close(&self, socket: web_sys::WebSocket, code: u16) {
+        self.shell.event();
         self.shell.ended(&WebSocket::from(socket), code);
     }
 
     /// A socket broke.
     #[wasm_bindgen(js_name = webSocketError)]
     pub fn on_error(&self, socket: web_sys::WebSocket) {
+        self.shell.event();
         self.shell.gone(&WebSocket::from(socket));
     }
 }
@@ -228,6 +243,9 @@ impl Shell {
                 traceparent,
                 idempotency_key,
             } => {
+                for item in &items {
+                    self.usage.add_len(Meter::BytesIn, item.len());
+                }
                 let known = self.active().await?;
                 let (id, receiver) = self.http_caller();
                 let key = idempotency_key.as_deref();
@@ -264,6 +282,7 @@ impl Shell {
                 traceparent,
                 prefer,
             } => {
+                self.usage.add_len(Meter::BytesIn, body.len());
                 let known = self.active().await?;
                 let (id, receiver) = self.http_caller();
                 let effects = self.decide(&known, now(), |memory, moment, plan| {
@@ -271,7 +290,11 @@ impl Shell {
                     memory.request(moment, plan, id, &principal, &body, key, trace, prefer)
                 });
                 self.perform(effects);
-                answered(receiver).await
+                let reply = answered(receiver).await;
+                if let Ok(Reply::Answer { result: Ok(data), .. }) = &reply {
+                    self.usage.add_len(Meter::BytesOut, data.as_str().len());
+                }
+                reply
             }
         }
     }
@@ -295,7 +318,9 @@ impl Shell {
         self.known.borrow_mut().take();
         self.migrated.set(false);
         self.alarm.set(None);
-        erase::everything(&self.state, &self.db, busy).await
+        let erased = erase::everything(&self.state, &self.db, busy).await;
+        self.usage.forget(&self.db);
+        erased
     }
 
     /// A number for a caller over HTTP, and where its answer will come.

@@ -118,7 +118,9 @@ impl Shell {
         *self.breakers.borrow_mut() = Breakers::default();
         *self.keys.borrow_mut() = Keys::default();
         // A segment of the audit trail may be on its way into object storage.
-        erase::everything(&self.state, &self.db, self.archiving.get()).await
+        let erased = erase::everything(&self.state, &self.db, self.archiving.get()).await;
+        self.usage.forget(&self.db);
+        erased
     }
 }
 

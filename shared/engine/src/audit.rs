@@ -22,7 +22,7 @@ use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::tenant::Recorded;
 use tidegate_protocol::chain::{self, Hash, Head};
 use tidegate_protocol::event::JsonText;
-use tidegate_protocol::http::{AuditEntry, AuditTarget, AuditWhat};
+use tidegate_protocol::http::{AuditEntry, AuditTarget, AuditWhat, AuditWho};
 use tidegate_protocol::ids::ShardIndex;
 use tidegate_protocol::time::UnixMs;
 
@@ -98,6 +98,20 @@ pub fn note(
     target: AuditTarget,
 ) -> Result<(), DatabaseError> {
     let entry = AuditEntry::new(caller, now, GATE, head(db)?.seq.saturating_add(1), what, target);
+    take_down(db, now, &written(&entry)?)
+}
+
+/// Takes down what `who` did, where no request asked for it.
+///
+/// Errors: the database's.
+pub fn note_by(
+    db: &impl Database,
+    now: UnixMs,
+    who: AuditWho,
+    what: AuditWhat,
+    target: AuditTarget,
+) -> Result<(), DatabaseError> {
+    let entry = AuditEntry::by(who, now, GATE, head(db)?.seq.saturating_add(1), what, target);
     take_down(db, now, &written(&entry)?)
 }
 

@@ -36,3 +36,4 @@ pub mod schedules;
 pub mod secrets;
 pub mod tenancy;
 pub mod upstreams;
+pub mod usage;

@@ -12,6 +12,7 @@ use tidegate_protocol::calls::audit::Act;
 use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::calls::spread::{Growth, Spreads};
 use tidegate_protocol::calls::tenant::{Call, Description, Reply, Scale};
+use tidegate_protocol::calls::usage::Report;
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::http::{AuditTarget, AuditWhat};
 use tidegate_protocol::ids::{Revision, UserId};
@@ -23,7 +24,8 @@ pub use schedules::{RETELL_MS, told, untold};
 
 use crate::access::Changed;
 use crate::database::{Database, DatabaseError, Row, Value};
-use crate::{access, admission, audit, connections, directory, idempotency, secrets, upstreams};
+use crate::usage::{Prices, SetBy, Window};
+use crate::{access, admission, audit, connections, directory, idempotency, secrets, upstreams, usage};
 
 /// The migrations, oldest first. A step is only ever appended.
 pub const STEPS: &[&[&str]] = &[
@@ -61,6 +63,7 @@ pub const STEPS: &[&[&str]] = &[
     secrets::SECRETS,
     directory::ANNOUNCED,
     connections::PLACES,
+    usage::LEDGER,
 ];
 
 /// How the tenant came to be spread as it is, and how far a growth has got.
@@ -180,16 +183,12 @@ pub fn handle(
             Ok((Ok(reply), Vec::new()))
         }
         Call::Access { change, caller } => {
-            let mut description = current.unwrap_or_else(unspread);
+            let description = current.unwrap_or_else(unspread);
             match access::change(db, now, change, &caller)? {
                 Err(refusal) => Ok((Err(refusal), Vec::new())),
                 Ok(Changed::Nothing(shown)) => Ok((Ok(Reply::Shown(shown)), alloc::vec![Effect::Archive])),
                 Ok(Changed::Access(shown)) => {
-                    description.version += 1;
-                    write(db, &description)?;
-                    access::untold_of(db, description.version)?;
-                    description.access = access::read(db)?;
-                    let effects = alloc::vec![Effect::TellAccess { description }, Effect::Archive];
+                    let effects = alloc::vec![tell_access(db, description)?, Effect::Archive];
                     Ok((Ok(Reply::Shown(shown)), effects))
                 }
             }
@@ -240,6 +239,8 @@ pub fn handle(
                 access: Access::default(),
             };
             write(db, &description)?;
+            // Hubs hear of the new version with the composition.
+            usage::set_budgets(db, now, SetBy::Composition, &usage::of_composition(&document))?;
             let description = read(db)?.unwrap_or(description);
             schedules::replace(db, version, schedules, scale)?;
             let refresh = Effect::Refresh {
@@ -277,11 +278,39 @@ pub fn handle(
         call @ (Call::SetSecret { .. } | Call::DeleteSecret { .. }) => {
             Ok((secrets::handle(db, now, call)?, alloc::vec![Effect::Archive]))
         }
+        Call::Usage {
+            window,
+            from,
+            to,
+            prices,
+            currency,
+            form,
+        } => {
+            let prices = Prices {
+                currency,
+                parts: prices,
+            };
+            let window = Window::parse(&window).unwrap_or(Window::Day);
+            let view = usage::show(db, now, window, (from, to), &prices, form)?;
+            Ok((shown(view), Vec::new()))
+        }
+        Call::SetBudgets { budgets, caller } => {
+            let budgets = match usage::parse_budgets(&budgets) {
+                Ok(budgets) => budgets,
+                Err(refusal) => return Ok((Err(refusal), Vec::new())),
+            };
+            usage::note_set(db, now, &caller)?;
+            let mut effects = alloc::vec![Effect::Archive];
+            if usage::set_budgets(db, now, SetBy::Operator, &budgets)? {
+                effects.push(tell_access(db, current.unwrap_or_else(unspread))?);
+            }
+            Ok((shown(usage::show_budgets(db, now)?), effects))
+        }
         call @ (Call::ListSecrets { .. } | Call::Secrets { .. }) => Ok((secrets::handle(db, now, call)?, Vec::new())),
         // Decided by [`crate::admission::Gate`], [`connections::lend`], [`access::identify`], [`crate::upstreams::Breakers`],
-        // [`crate::health`] and
-        // [`idempotency::Keys`], which the object asks itself.
-        Call::Admit(_)
+        // [`crate::health`], [`idempotency::Keys`] and [`used`], which the object asks itself.
+        Call::Used(_)
+        | Call::Admit(_)
         | Call::GiveBack { .. }
         | Call::Limits { .. }
         | Call::Refused { .. }
@@ -297,6 +326,30 @@ pub fn handle(
             Ok((Err(Error::new(ErrorCode::InternalError, message)), Vec::new()))
         }
     }
+}
+
+/// Takes in what objects have counted, the gate itself among them. Where a budget is spent by it, hubs hear of that.
+///
+/// Errors: the database's.
+pub fn used(
+    db: &impl Database,
+    now: UnixMs,
+    reports: impl Iterator<Item = Report>,
+) -> Result<Vec<Effect>, DatabaseError> {
+    if !usage::hear(db, now, reports)? {
+        return Ok(Vec::new());
+    }
+    let description = read(db)?.unwrap_or_else(unspread);
+    Ok(alloc::vec![tell_access(db, description)?, Effect::Archive])
+}
+
+/// Who is refused has changed: every hub is to hear of it.
+fn tell_access(db: &impl Database, mut description: Description) -> Result<Effect, DatabaseError> {
+    description.version += 1;
+    write(db, &description)?;
+    access::untold_of(db, description.version)?;
+    description.access = access::read(db)?;
+    Ok(Effect::TellAccess { description })
 }
 
 /// What the alarm of a gate is for: what was not confirmed is told again, and the trail is looked at.

@@ -13,6 +13,7 @@ mod policies;
 mod secrets;
 mod tenants;
 mod upstreams;
+mod usage;
 mod why;
 mod workers;
 
@@ -47,6 +48,9 @@ pub use policies::{PolicyDecision, PolicyExplanation, PolicyResult, PolicyTold};
 pub use secrets::{SECRET_BYTES_MAX, SecretBody, SecretList, SecretView};
 pub use tenants::{ErasureView, NewTenant, TenantAct, TenantPage, TenantState, TenantView, parse_confirmation};
 pub use upstreams::{BreakerChanged, BreakerView, UpstreamsView};
+pub use usage::{
+    BudgetView, BudgetsView, Meters, UsageExport, UsageExported, UsagePrices, UsageSum, UsageView, UsageWindow,
+};
 pub use why::{Reason, SpreadWhy, Why};
 
 pub use workers::{LEASE_WAIT_MS_MAX, LEASED_JOBS_MAX, LeaseBody, LeasedJob, LeasedJobs, PoolQueue, WorkerSeen};

@@ -47,6 +47,7 @@ mod spill;
 mod tenant_directory;
 mod tenants;
 mod upstreams;
+mod usage;
 mod versions;
 mod webhooks_in;
 mod worker_examples;

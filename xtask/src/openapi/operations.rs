@@ -34,6 +34,7 @@ use super::queue;
 use super::schemas::{Schemas, by_name};
 use super::secrets::secrets;
 use super::upstreams::upstreams;
+use super::usage::usage;
 use super::workers;
 
 /// The groups of operations, each with what it is about.
@@ -582,6 +583,7 @@ fn administration(schemas: &mut Schemas) -> Vec<Operation> {
     operations.push(health(schemas));
     operations.extend(secrets(schemas));
     operations.extend(super::inbound::webhooks(schemas));
+    operations.extend(usage(schemas));
     operations.extend(audit_archive(schemas));
     operations
 }

@@ -16,6 +16,7 @@ mod secrets;
 mod tenants;
 mod types;
 mod upstreams;
+mod usage;
 mod workers;
 
 use std::time::Duration;
@@ -53,11 +54,12 @@ pub use self::types::{
     Prefer, Ticket, WebhookSecret,
 };
 pub use self::upstreams::{Breaker, BreakerChange, BreakerChanged, Upstreams};
+pub use self::usage::{UsageFilter, UsageFormat};
 pub use self::workers::{Lease, LeasedJob, LeasedJobs, Outcome as AttemptOutcome, RenewedLease};
 pub use tidegate_protocol::calls::schedules::Overlap;
 pub use tidegate_protocol::http::{
-    Backfilled, KeyList, KeyMade, KeyView, RevocationView, ScheduleInfo, ScheduleList, SecretList, SecretView,
-    Triggered, WebhookList, WebhookView,
+    Backfilled, BudgetView, BudgetsView, KeyList, KeyMade, KeyView, Meters, RevocationView, ScheduleInfo, ScheduleList,
+    SecretList, SecretView, Triggered, UsageExported, UsageView, WebhookList, WebhookView,
 };
 
 use self::body::{Body, empty, whole};

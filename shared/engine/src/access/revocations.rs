@@ -14,8 +14,8 @@ use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
 use super::keys;
-use crate::audit;
 use crate::database::{Database, DatabaseError, Row, Value};
+use crate::{audit, usage};
 
 /// Revocations in force at most. Every hub keeps them all, some 100 bytes each.
 pub const REVOCATIONS_MAX: usize = 1_000;
@@ -196,6 +196,7 @@ pub fn read(db: &impl Database) -> Result<Access, DatabaseError> {
     Ok(Access {
         suspended_at: suspended_at(db)?,
         revocations: revocations(db)?,
+        spent: usage::spent(db)?,
     })
 }
 

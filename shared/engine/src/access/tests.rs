@@ -384,6 +384,7 @@ proptest! {
         };
         let access = Access {
             suspended_at: None,
+            spent: None,
             revocations: revocations
                 .iter()
                 .map(|(kind, index, at, life)| Revocation { of: of(*kind, *index), at: UnixMs(*at), until: UnixMs(at + life) })

@@ -10,11 +10,11 @@ use alloc::vec::Vec;
 use core::mem;
 
 use tidegate_protocol::ErrorCode;
-use tidegate_protocol::http::{AuditEntry, AuditRefusal, AuditTarget, AuditWhat, AuditWho};
+use tidegate_protocol::http::{AuditRefusal, AuditTarget, AuditWhat, AuditWho};
 use tidegate_protocol::ids::{UserId, WebhookSource};
 use tidegate_protocol::time::UnixMs;
 
-use super::{GATE, head, take_down, written};
+use super::note_by;
 use crate::database::{Database, DatabaseError};
 use crate::inbound::Unsigned;
 
@@ -192,9 +192,7 @@ impl Journal {
             ..AuditTarget::default()
         };
         let who = AuditWho { user, via: None };
-        let number = head(db)?.seq.saturating_add(1);
-        let entry = AuditEntry::by(who, now, GATE, number, AuditWhat::RequestsRefused, target);
-        take_down(db, now, &written(&entry)?)?;
+        note_by(db, now, who, AuditWhat::RequestsRefused, target)?;
         self.counts.take();
         self.since = None;
         self.written_at = Some(now);

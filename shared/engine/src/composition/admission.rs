@@ -22,6 +22,7 @@ use super::object::{Object, child, describe, note};
 use super::queue::{Cost, Key, check_patterns, mean, read_actions, read_cost, read_key, read_limits};
 use super::request::Input;
 use crate::connections::Bounds;
+use crate::usage;
 
 /// The section `admission`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -104,6 +105,10 @@ impl Admission {
             Some(value) => read_limits(value, &fields.at("limits"), fields.faults, read_limit),
             None => Vec::new(),
         };
+        if let Some(value) = fields.take("budgets") {
+            // The gate reads them from the document, once that is active: no hub and no plan has to know them.
+            usage::read_budgets(value, &fields.at("budgets"), fields.faults);
+        }
         let connections = fields.take("connections");
         let connections_pointer = fields.at("connections");
         let connections = connections.and_then(|value| Object::read(value, &connections_pointer, fields.faults));

@@ -27,6 +27,7 @@ const HOW_TOS: &[&str] = &[
     include_str!("../../../../docs/how-to/run-on-a-schedule.md"),
     include_str!("../../../../docs/how-to/share-and-limit.md"),
     include_str!("../../../../docs/how-to/limit-requests.md"),
+    include_str!("../../../../docs/how-to/see-what-a-tenant-uses.md"),
     include_str!("../../../../docs/how-to/decide-who-may-do-what.md"),
     include_str!("../../../../docs/how-to/follow-what-a-job-says.md"),
     include_str!("../../../../docs/how-to/grow-a-tenant.md"),
@@ -43,7 +44,10 @@ const FULL: &str = r#"{
         "per-user": {"actions": ["a", "b*"], "key": "user", "rate": {"units": 100, "per": "1m", "burst": 20}, "cost": 2,
             "overrides": {"ann": {"units": 1000, "burst": 200}, "bob": {"units": 7}}, "exact": true, "shadow": true},
         "daily": {"actions": "*", "key": ["user", "payload.a[0]"], "quota": {"units": 10000, "per": "1d"},
-            "cost": "payload.pages", "overrides": {"[\"ann\",\"7\"]": {"units": 5}}}}},
+            "cost": "payload.pages", "overrides": {"[\"ann\",\"7\"]": {"units": 5}}}},
+        "budgets": {
+            "plan": {"meter": "jobs", "per": "month", "units": 100000, "warn_percent": 90},
+            "daily": {"meter": "requests", "per": "day", "units": 5000}}},
     "policies": {
         "large": {"description": "d", "priority": 7, "actions": ["a", "b*"], "when": "payload_bytes > 1000 && !has(claims.x)",
             "effect": {"require_scope": "large"}},

@@ -228,7 +228,7 @@ fn read_patterns<'a>(
     instances
 }
 
-pub(super) fn is_instance(name: &str) -> bool {
+pub(crate) fn is_instance(name: &str) -> bool {
     name.len() <= INSTANCE_CHARS_MAX
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name

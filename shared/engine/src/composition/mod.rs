@@ -46,6 +46,7 @@ mod webhooks;
 pub use admission::{Admission, AdmissionRules};
 pub use away::AwayRules;
 pub use compile::compile;
+pub(crate) use compile::is_instance;
 pub use document::{canonical, revision};
 pub use hooks::OnEndRules;
 pub use latest::checkpoint_of;

@@ -164,6 +164,7 @@ impl Hub {
             );
             return Err(Error::new(ErrorCode::PayloadTooLarge, message));
         }
+        self.check_budgets(moment.now)?;
         let mut request = Request::parse(item)?;
         if request.mode == Mode::Sync {
             let fault = Fault::new(

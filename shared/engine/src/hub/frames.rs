@@ -192,7 +192,8 @@ impl Hub {
         effects: &mut Vec<Effect>,
     ) {
         let Some(session) = self.sessions.get(from) else { return };
-        let admitted = self.has_room(from).and_then(|()| {
+        let may = self.check_budgets(moment.now).and_then(|()| self.has_room(from));
+        let admitted = may.and_then(|()| {
             let context = Context {
                 plan,
                 spreads: &self.spreads,

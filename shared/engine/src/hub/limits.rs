@@ -177,6 +177,9 @@ impl Hub {
             error.code,
             ErrorCode::Unavailable | ErrorCode::InternalError | ErrorCode::Timeout
         );
+        if matches!(question, Question::Request { .. }) && !unknown {
+            self.admitted -= 1;
+        }
         if let Question::Request {
             counted: Some(counted), ..
         } = question

@@ -18,6 +18,7 @@ mod session;
 mod sockets;
 pub mod tickets;
 mod tokens;
+mod used;
 mod workers;
 
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub use batch::{BATCH_DATA_BYTES_MAX, BatchParts, batch_part_max};
 pub use log::{Begun, Logged, Logging, Outcome};
 pub use session::{Follow, SCOPES_BYTES_MAX, Session, Warned};
 pub use tokens::WARNING_MS;
+pub use used::SOCKET_COUNT_MS;
 pub use workers::{Dealt, LEASES_MAX};
 
 use batch::Batches;
@@ -184,6 +186,10 @@ pub struct Hub {
     /// Places for connections that the gate has lent.
     places: Places,
     logging: Logging,
+    /// Requests that were admitted, and not counted elsewhere yet.
+    admitted: i64,
+    /// Time for which sockets that are gone were open, and not counted elsewhere yet. Milliseconds.
+    connected_ms: u64,
 }
 
 /// The moment and the chance of a turn.
@@ -211,6 +217,8 @@ impl Hub {
             refusals: Tally::default(),
             places: Places::default(),
             logging: Logging::Off,
+            admitted: 0,
+            connected_ms: 0,
         }
     }
 

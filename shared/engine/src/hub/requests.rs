@@ -33,7 +33,7 @@ impl Hub {
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
         let (now, random) = (moment.now, (moment.random)());
-        let may = access::check(&self.access, principal, now);
+        let may = access::check(&self.access, principal, now).and_then(|()| self.check_budgets(now));
         let admitted = may.and_then(|()| Request::parse(body)).and_then(|mut request| {
             take_headers(&mut request, idempotency_key, traceparent)?;
             let request_id = request.id.clone().unwrap_or_else(|| RequestId::generate(now, random));
@@ -66,6 +66,7 @@ impl Hub {
         counted: Option<Box<Counted>>,
         effects: &mut Vec<Effect>,
     ) {
+        self.admitted += 1;
         match admitted {
             Admitted::Here(run) => {
                 let id = self.pending.add(Asked {

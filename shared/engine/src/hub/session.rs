@@ -43,6 +43,9 @@ pub struct Session {
     /// Whether the socket was told that its token expires.
     #[serde(default)]
     pub warned: Warned,
+    /// Until when its time is counted. `None`: by an instance that did not count.
+    #[serde(default)]
+    pub counted_until: Option<UnixMs>,
 }
 
 /// Whether a socket was told that its token expires.
@@ -65,6 +68,7 @@ impl Session {
             follows: Vec::new(),
             faults: 0,
             warned: Warned::NotYet,
+            counted_until: None,
         }
     }
 

@@ -8,6 +8,7 @@ use tidegate_protocol::calls::Principal;
 use tidegate_protocol::frames::{CloseCode, Limits, PROTOCOL, ServerFrame};
 use tidegate_protocol::ids::{ConnectionId, JobId};
 use tidegate_protocol::limits::{FOLLOWS_MAX, FRAME_BYTES_MAX};
+use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
 use crate::access;
@@ -69,7 +70,10 @@ impl Hub {
             close(&connection, CloseCode::TooManyConnections, reason, false, &mut effects);
             return Ok((connection, effects));
         }
-        let session = Session::new(connection.clone(), principal);
+        let session = Session {
+            counted_until: Some(moment.now),
+            ..Session::new(connection.clone(), principal)
+        };
         let welcome = ServerFrame::Welcome {
             connection_id: connection.clone(),
             protocol: PROTOCOL,
@@ -136,8 +140,9 @@ impl Hub {
     }
 
     /// A socket is gone. Its jobs go on.
-    pub fn closed(&mut self, connection: &ConnectionId) {
-        if let Some(session) = self.sessions.remove(connection) {
+    pub fn closed(&mut self, now: UnixMs, connection: &ConnectionId) {
+        if let Some(mut session) = self.sessions.remove(connection) {
+            self.connected_ms = self.connected_ms.saturating_add(session.count(now));
             for follow in &session.follows {
                 self.unfollow(follow.job, connection);
             }

@@ -136,6 +136,7 @@ impl<D: Database> Turn<'_, D> {
         } else {
             job.insert(self.db, &enqueue.job.payload, enqueue.keyed.as_ref())?;
         }
+        self.state.accepted += 1;
         self.join_batch(&job)?;
         self.cancel_when_left(number, enqueue.away_max_ms)?;
         self.wait(&job)?;
@@ -272,6 +273,7 @@ impl<D: Database> Turn<'_, D> {
         }
         self.limit(&mut job);
         job.insert(self.db, &enqueue.job.payload, enqueue.keyed.as_ref())?;
+        self.state.accepted += 1;
         self.join_batch(&job)?;
         let lease = Lease::stored(&job);
         if under_way.is_none() {

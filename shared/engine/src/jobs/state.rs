@@ -129,9 +129,16 @@ pub struct State {
     pub(super) packs: Packs,
     /// How many jobs a pack holds at least.
     pub(super) pack_jobs_min: usize,
+    /// Jobs that were stored and not counted elsewhere yet.
+    pub(super) accepted: u64,
 }
 
 impl State {
+    /// How many jobs were stored since this was asked last: of requests, schedules and redrives.
+    pub fn take_accepted(&mut self) -> u64 {
+        core::mem::take(&mut self.accepted)
+    }
+
     /// Whether jobs wait in a lane with rows of their own. `leaving` jobs of it wait no longer, but are still counted.
     pub fn wait_in_rows(&self, lane: &str, leaving: u64) -> bool {
         self.lanes.jobs_of(lane) > self.packs.jobs_of(lane).saturating_add(leaving)
@@ -181,6 +188,7 @@ impl State {
             away: Away::recover(db, now)?,
             packs,
             pack_jobs_min: PACK_JOBS_MIN,
+            accepted: 0,
         };
         let indexed = db.run(columns!("WHERE due_at IS NOT NULL AND state >= 3"), &[])?;
         let young = db.run(

@@ -107,12 +107,15 @@ pub struct Access {
     /// What is revoked.
     #[serde(default)]
     pub revocations: Vec<Revocation>,
+    /// The budget that is spent for longest, and until when: no request is admitted before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<(String, UnixMs)>,
 }
 
 impl Access {
-    /// Whether nobody is kept out.
+    /// Whether nobody is kept out, and nothing refused.
     pub fn is_open(&self) -> bool {
-        self.suspended_at.is_none() && self.revocations.is_empty()
+        self.suspended_at.is_none() && self.revocations.is_empty() && self.spent.is_none()
     }
 }
 

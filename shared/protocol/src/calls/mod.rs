@@ -19,6 +19,7 @@ mod selection;
 pub mod spread;
 pub mod tenant;
 pub mod upstreams;
+pub mod usage;
 pub mod versions;
 
 use alloc::boxed::Box;

@@ -224,6 +224,44 @@ pub enum Call {
         /// Their names.
         names: Vec<SecretName>,
     },
+    /// What an object has counted: a [`Report`](super::usage::Report), as numbers. What was told before changes nothing.
+    /// Answered by [`Reply::Ended`].
+    Used(Vec<u64>),
+    /// Show what was used. Answered by [`Reply::Shown`].
+    Usage {
+        /// In windows of this length, as the API writes it.
+        window: String,
+        /// From this moment on.
+        from: UnixMs,
+        /// Until this one.
+        to: UnixMs,
+        /// What a unit of each meter costs, in their order: in billionths of a thousandth of the currency.
+        prices: Vec<u64>,
+        /// What the prices are in.
+        currency: String,
+        /// How it is written.
+        form: UsageForm,
+    },
+    /// An operator's budgets for the tenant take the place of those before: the body of
+    /// `PUT /v1/admin/tenants/{tenant}/budgets`. Answered by [`Reply::Shown`].
+    SetBudgets {
+        /// The budgets, as JSON.
+        budgets: String,
+        /// Who sets them.
+        caller: Caller,
+    },
+}
+
+/// How what was used is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum UsageForm {
+    /// As the API shows it.
+    #[default]
+    View,
+    /// A line of JSON for each window; all of them as a JSON string.
+    Lines,
+    /// CSV (RFC 4180), with a header; all of it as a JSON string.
+    Csv,
 }
 
 /// An entry of the audit trail on its way to the gate.

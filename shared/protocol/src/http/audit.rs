@@ -100,6 +100,12 @@ acts! {
     SecretRotated = "secret.rotated",
     /// A secret was deleted.
     SecretDeleted = "secret.deleted",
+    /// An operator set the tenant's budgets.
+    BudgetsSet = "budgets.set",
+    /// More than its share of a budget was used. Nobody did this by hand.
+    BudgetWarned = "budget.warned",
+    /// A budget was spent: new requests are refused until its window ends. Nobody did this by hand.
+    BudgetSpent = "budget.spent",
 }
 
 impl AuditWhat {
@@ -200,6 +206,9 @@ pub struct AuditTarget {
     /// The secret, by its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretName>,
+    /// The budget, by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<String>,
     /// When the first of the requests was refused that this entry counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<UnixMs>,

@@ -1158,6 +1158,7 @@ pub fn description() -> Description {
                     until: UnixMs(1),
                 },
             ],
+            spent: Some(("b".repeat(48), UnixMs(LARGEST))),
         },
     }
 }
@@ -1371,6 +1372,19 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             name: secret_name(),
             caller: caller(),
         },
+        tenant::Call::Used(vec![LARGEST; 17]),
+        tenant::Call::Usage {
+            window: "month".into(),
+            from: UnixMs(0),
+            to: UnixMs(LARGEST),
+            prices: vec![LARGEST; 14],
+            currency: "USD".into(),
+            form: tenant::UsageForm::Csv,
+        },
+        tenant::Call::SetBudgets {
+            budgets: "{}".into(),
+            caller: caller(),
+        },
         tenant::Call::ListSecrets { key: "f".repeat(9) },
         tenant::Call::Health {
             key: String::new(),
@@ -1409,6 +1423,9 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             | tenant::Call::Begin { .. }
             | tenant::Call::End { .. }
             | tenant::Call::SetSecret { .. }
+            | tenant::Call::Used(_)
+            | tenant::Call::Usage { .. }
+            | tenant::Call::SetBudgets { .. }
             | tenant::Call::DeleteSecret { .. }
             | tenant::Call::ListSecrets { .. }
             | tenant::Call::Health { .. }

@@ -153,6 +153,12 @@ pub const ROWS: &[Row] = &[
     row("getAuditSegment", ADMIN, 404, nothing),
     row("getLimits", ADMIN, 200, nothing),
     row("getTenantHealth", ADMIN, 200, nothing),
+    row("getUsage", ADMIN, 200, nothing),
+    row("exportUsage", ADMIN, 201, |_| Body::Json(json!({ "format": "csv" }))),
+    row("getUsageOfTenant", Takes::Operator, 200, nothing),
+    row("setBudgets", Takes::Operator, 200, |_| {
+        Body::Json(json!({ "budgets": {} }))
+    }),
     row("getUpstreams", ADMIN, 200, nothing),
     row("openUpstream", ADMIN, 200, nothing),
     row("closeUpstream", ADMIN, 200, nothing),
