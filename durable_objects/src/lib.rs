@@ -23,6 +23,7 @@ mod reports;
 pub mod residence;
 pub mod runtime;
 pub mod secrets;
+pub mod signing;
 mod sockets;
 pub mod sql;
 pub mod storage;

@@ -17,6 +17,7 @@ pub mod composition;
 pub mod database;
 mod digest;
 pub mod directory;
+pub mod endpoints;
 pub mod expression;
 pub mod hearsay;
 pub mod hub;

@@ -44,6 +44,7 @@ pub use admission::{Admission, AdmissionRules};
 pub use away::AwayRules;
 pub use compile::compile;
 pub use document::{canonical, revision};
+pub(crate) use hooks::standard_policy;
 pub use hooks::OnEndRules;
 pub use latest::checkpoint_of;
 pub use manifest::{

@@ -47,7 +47,11 @@ impl<D: Database> Turn<'_, D> {
             sharing: spec.policy.sharing,
             reporting: spec.policy.reporting,
             traceparent: spec.traceparent.clone(),
-            message: spec.hook.as_ref().and_then(Hook::message).cloned(),
+            message: spec
+                .hook
+                .as_ref()
+                .and_then(Hook::message)
+                .map(|message| self.state.endpoints.addressed(message)),
             runs: spec.policy.revision,
         })
     }
@@ -383,6 +387,7 @@ impl<D: Database> Turn<'_, D> {
 
     /// Applies an outcome to a running job: it ends, waits for its next attempt, or goes on.
     pub(super) fn settle(&mut self, mut job: Job, outcome: Outcome) -> Result<(), DatabaseError> {
+        self.watch_endpoint(&job, &outcome)?;
         if job.cancelled_until().is_some() {
             return self.end_cancelled(job, outcome);
         }

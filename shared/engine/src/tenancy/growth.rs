@@ -20,6 +20,7 @@ use tidegate_protocol::{Error, ErrorCode, Fault};
 
 use super::{Effect, read, write};
 use crate::database::{Database, DatabaseError, Value, from_blob, to_blob};
+use crate::endpoints;
 
 /// How soon an administrator may ask again who wants to grow a tenant that is growing. Milliseconds.
 const GROWN_SOON_MS: u64 = 5_000;
@@ -95,6 +96,13 @@ impl Growing {
     /// How many shards there will be, where the tenant is growing.
     pub fn to(&self) -> Option<u16> {
         self.under_way.as_ref().map(|under_way| under_way.to)
+    }
+
+    /// Whether the new objects begin only once they have heard of the tenant's endpoints: they would end jobs of which
+    /// nobody is told.
+    fn has_to_wait(&self, db: &impl Database) -> Result<bool, DatabaseError> {
+        let begins = |under_way: &UnderWay| under_way.step == Step::Beginning;
+        Ok(self.under_way.as_ref().is_some_and(begins) && endpoints::untold(db)?.is_some())
     }
 
     fn effects(&self) -> Vec<Effect> {
@@ -182,6 +190,7 @@ pub(super) fn begin(
         ..growing
     };
     store(db, &growing)?;
+    endpoints::tell_all(db)?;
     Ok(Ok(growing.effects()))
 }
 
@@ -212,7 +221,10 @@ fn refusal(growing: &Growing, current: Scale, reach: u16, wanted: Scale) -> Opti
 ///
 /// Errors: the database's.
 pub fn ungrown(db: &impl Database) -> Result<Vec<Effect>, DatabaseError> {
-    Ok(recover(db)?.map(|growing| growing.effects()).unwrap_or_default())
+    match recover(db)? {
+        Some(growing) if !growing.has_to_wait(db)? => Ok(growing.effects()),
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// The object `shard` has confirmed `step`. Gives what is to be told next, where all have.
@@ -252,7 +264,7 @@ pub fn grown(db: &impl Database, step: Step, shard: ShardIndex, grown: Grown) ->
         growing.spreads.0.push(Spread { shards: to, from: last });
     }
     store(db, &growing)?;
-    let mut effects = growing.effects();
+    let mut effects = ungrown(db)?;
     if (step == Step::Beginning || growing.under_way.is_none())
         && let Some(mut description) = read(db)?
     {

@@ -16,7 +16,7 @@ use super::upstreams::{Consult, SetBreaker, Standing};
 use super::{Caller, Principal};
 use crate::event::JsonText;
 use crate::http::AuditRefusal;
-use crate::ids::{HubIndex, Revision, SecretName, ShardIndex, UserId};
+use crate::ids::{EndpointId, HubIndex, Revision, SecretName, ShardIndex, UserId};
 use crate::time::UnixMs;
 
 /// How a tenant is spread over objects.
@@ -49,6 +49,12 @@ pub struct Description {
     /// How many shards there will be, while the tenant grows. Some of them may hold jobs already.
     #[serde(default)]
     pub growing_to: Option<u16>,
+    /// How often what messages to endpoints are signed with was changed.
+    #[serde(default)]
+    pub webhook_generation: u64,
+    /// Until when messages are signed with what was there before as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook_old_until: Option<UnixMs>,
     /// Who may not come in.
     #[serde(default, skip_serializing_if = "Access::is_open")]
     pub access: Access,
@@ -204,6 +210,44 @@ pub enum Call {
     Secrets {
         /// Their names.
         names: Vec<SecretName>,
+    },
+    /// Change the endpoints. Answered by [`Reply::Shown`].
+    ChangeEndpoints {
+        /// The change.
+        change: EndpointChange,
+        /// Who makes it.
+        caller: Caller,
+    },
+    /// Show the endpoints. Answered by [`Reply::Shown`].
+    Endpoints,
+}
+
+/// A change of a tenant's endpoints, or of what messages to them are signed with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EndpointChange {
+    /// Sign with another secret, and for so long with the old one as well. Milliseconds.
+    Rotate {
+        /// So long.
+        overlap_ms: u64,
+    },
+    /// Make an endpoint.
+    Create {
+        /// Its id.
+        id: EndpointId,
+        /// What it is to be, as the client wrote it.
+        body: String,
+    },
+    /// Change an endpoint.
+    Change {
+        /// Its id.
+        id: EndpointId,
+        /// What is to be different, as the client wrote it.
+        body: String,
+    },
+    /// Delete an endpoint.
+    Delete {
+        /// Its id.
+        id: EndpointId,
     },
 }
 

@@ -1,0 +1,1 @@
+//! Endpoints as the gate keeps them.
