@@ -1,6 +1,7 @@
 //! The command line.
 
 mod access;
+mod endpoint;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use tidegate_sdk::http::ActionPattern;
 use tidegate_sdk::{Priority, UnixMs};
 
 pub use self::access::{Key, Revoke, Secret};
+pub use self::endpoint::{Endpoint, WebhookSecret, WebhookSecretCommand};
 use crate::exit::TABLE;
 
 /// Runs actions on Tidegate and follows them to their outcome.
@@ -97,8 +99,11 @@ pub enum Command {
     /// Create, list, suspend, resume and erase the tenants of the deployment (scope `operator`).
     #[command(subcommand)]
     Tenant(Tenant),
-    /// Show the secret with which the tenant's endpoints verify what is sent to them (scope `admin`).
-    WebhookSecret,
+    /// Make, change, list or delete endpoints that are told of ends, and send again what they missed (scope `admin`).
+    #[command(subcommand)]
+    Endpoint(Endpoint),
+    /// Show or change the secret with which the tenant's endpoints verify what is sent to them (scope `admin`).
+    WebhookSecret(WebhookSecret),
 }
 
 /// `tidegate token`

@@ -78,6 +78,11 @@ async fn run(arguments: Arguments, output: Output) -> Result<Exit, Failure> {
         Command::Revoke(revoke) => commands::access::revoke(&settings::client(&connection)?, revoke, output).await,
         Command::Policy(policy) => commands::policy::policy(&settings::client(&connection)?, policy, output).await,
         Command::Tenant(tenant) => commands::tenant::tenant(&settings::client(&connection)?, tenant, output).await,
-        Command::WebhookSecret => commands::composition::webhook_secret(&settings::client(&connection)?, output).await,
+        Command::Endpoint(command) => {
+            commands::endpoints::endpoints(&settings::client(&connection)?, command, output).await
+        }
+        Command::WebhookSecret(command) => {
+            commands::endpoints::webhook_secret(&settings::client(&connection)?, command, output).await
+        }
     }
 }

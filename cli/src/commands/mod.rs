@@ -7,6 +7,7 @@ pub mod batch;
 pub mod batches;
 pub mod call;
 pub mod composition;
+pub mod endpoints;
 pub mod history;
 pub mod job;
 pub mod letters;

@@ -45,6 +45,7 @@ mod tenant_directory;
 mod tenants;
 mod upstreams;
 mod versions;
+mod webhook_endpoints;
 mod worker_examples;
 mod workers;
 

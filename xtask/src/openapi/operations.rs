@@ -31,6 +31,7 @@ use super::operation::{Access, Operation};
 use super::problems::{FAULTS, Refusal, of};
 use super::queue;
 use super::schemas::{Schemas, by_name};
+use super::endpoints::endpoints;
 use super::secrets::secrets;
 use super::upstreams::upstreams;
 use super::workers;
@@ -560,24 +561,12 @@ fn administration(schemas: &mut Schemas) -> Vec<Operation> {
     .answer(200, "The revision is active.", schemas.of::<Activated>())
     .refused(&[of(Forbidden), of(ValidationError), FAULTS, of(Conflict)])
     .refused(&[of(PayloadTooLarge), of(UnsupportedMediaType)]);
-    let secret = Operation::new(
-        "/v1/admin/webhook-secret",
-        "get",
-        "getWebhookSecret",
-        "administration",
-        "Gives the secret of the tenant's webhooks",
-    )
-    .about(
-        "What Tidegate sends to the tenant's endpoints is signed with it after Standard Webhooks. It is derived from the \
-        deployment's key, stored nowhere, and changes with that key alone.",
-    )
-    .answer(200, "The secret.", schemas.of::<WebhookSecret>())
-    .refused(&[of(Forbidden)]);
-    let mut operations = vec![get, put, secret, audit(schemas), limits(schemas)];
+    let mut operations = vec![get, put, audit(schemas), limits(schemas)];
     operations.extend(upstreams(schemas));
     operations.push(super::policies::explain(schemas));
     operations.extend(access(schemas));
     operations.extend(secrets(schemas));
+    operations.extend(endpoints(schemas));
     operations.extend(audit_archive(schemas));
     operations
 }

@@ -5,6 +5,7 @@ mod again;
 mod audit;
 mod batch;
 mod body;
+mod endpoints;
 mod limits;
 mod objects;
 mod policies;
@@ -38,6 +39,7 @@ pub use self::again::{AttemptError, Bulk, BulkAnswer, BulkItem, DeadLetter, Dead
 pub use self::audit::{AuditArchive, AuditCounts, AuditEntry, AuditFilter, AuditPage, AuditSegment, AuditWho};
 pub use self::batch::{BatchAnswer, BatchItem, BatchStatus};
 pub use self::body::Download;
+pub use self::endpoints::EndpointSettings;
 pub use self::limits::{Bucket, LimitCounts, Limits};
 pub use self::objects::ObjectHead;
 pub use self::policies::{PolicyDecision, PolicyExplanation, PolicyResult, PolicyTold};
@@ -53,8 +55,8 @@ pub use self::upstreams::{Breaker, BreakerChange, BreakerChanged, Upstreams};
 pub use self::workers::{Lease, LeasedJob, LeasedJobs, Outcome as AttemptOutcome, RenewedLease};
 pub use tidegate_protocol::calls::schedules::Overlap;
 pub use tidegate_protocol::http::{
-    Backfilled, KeyList, KeyMade, KeyView, RevocationView, ScheduleInfo, ScheduleList, SecretList, SecretView,
-    Triggered,
+    Backfilled, Endpoint, EndpointEvent, EndpointList, KeyList, KeyMade, KeyView, Replayed, RevocationView, ScheduleInfo, ScheduleList, SecretList, SecretView, Signature,
+    Triggered, WebhookSecretRotated,
 };
 
 use self::body::{Body, empty, whole};

@@ -320,7 +320,11 @@ mod tests {
     fn told(effects: &[Effect]) -> Vec<(Step, Growth)> {
         let told = effects.iter().filter_map(|effect| match effect {
             Effect::Grow { step, growth } => Some((*step, growth.clone())),
-            Effect::Refresh { .. } | Effect::TellAccess { .. } | Effect::TellSchedules { .. } | Effect::Archive => None,
+            Effect::Refresh { .. }
+            | Effect::TellAccess { .. }
+            | Effect::TellEndpoints { .. }
+            | Effect::TellSchedules { .. }
+            | Effect::Archive => None,
         });
         told.collect()
     }
@@ -344,6 +348,42 @@ mod tests {
             effects = grown(db, *step, growth.shard, answer(growth.shard.0.into())).unwrap();
         }
         effects
+    }
+
+    #[test]
+    fn new_objects_begin_only_once_they_have_heard_of_the_endpoints() {
+        let db = tenant(1);
+        let change = tidegate_protocol::calls::tenant::EndpointChange::Create {
+            id: tidegate_protocol::ids::EndpointId::parse("end_a").unwrap(),
+            body: r#"{"url":"https://a.example.com/"}"#.into(),
+        };
+        let caller = tidegate_protocol::calls::Caller {
+            user: UserId::parse("u").unwrap(),
+            reads_all: true,
+            writes_all: true,
+            act: None,
+        };
+        let (reply, effects) = handle(&db, UnixMs(5), Call::ChangeEndpoints { change, caller }).unwrap();
+        reply.unwrap();
+        let reach = |effects: &[Effect]| {
+            effects.iter().find_map(|effect| match effect {
+                Effect::TellEndpoints { version, shards, .. } => Some((*version, *shards)),
+                _ => None,
+            })
+        };
+        let (version, shards) = reach(&effects).unwrap();
+        assert_eq!(shards, 1);
+        crate::tenancy::endpoints_told(&db, version).unwrap();
+        let effects = activate(&db, 2).unwrap();
+        assert_eq!(reach(&effects), Some((version, 2)), "the new one as well");
+        let sealing = confirm(&db, &told(&effects));
+        assert_eq!(told(&sealing).len(), 1);
+        assert_eq!(confirm(&db, &told(&sealing)), [], "it does not begin");
+        assert_eq!(ungrown(&db).unwrap(), []);
+        let beginning = crate::tenancy::endpoints_told(&db, version).unwrap();
+        assert_eq!(told(&beginning)[0].0, Step::Beginning);
+        confirm(&db, &told(&beginning));
+        assert_eq!(describe(&db).scale.shards, 2);
     }
 
     #[test]
