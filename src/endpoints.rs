@@ -26,12 +26,7 @@ const CALLS_MAX: usize = 16;
 /// `GET` and `POST` of the list.
 ///
 /// Errors: `FORBIDDEN` without the scope `admin`; `VALIDATION_ERROR` with every fault; `CONFLICT` where there are too many.
-pub async fn all(
-    request: &mut Request,
-    env: &Env,
-    principal: &Principal,
-    method: &Method,
-) -> Result<Response, Error> {
+pub async fn all(request: &mut Request, env: &Env, principal: &Principal, method: &Method) -> Result<Response, Error> {
     check_admin(principal)?;
     if *method == Method::Get {
         return answer::json(&listed(env, principal).await?, 200);

@@ -22,14 +22,26 @@ pub async fn secret(env: &Env, principal: &Principal) -> Result<Response, Error>
     check_admin(principal)?;
     let tenant = &principal.tenant;
     // As the gate has it now, whatever this isolate heard: no version is so high.
-    let description = match remote::tenant(env, tenant, &Call::Since { version: u64::MAX >> 11 }).await? {
+    let description = match remote::tenant(
+        env,
+        tenant,
+        &Call::Since {
+            version: u64::MAX >> 11,
+        },
+    )
+    .await?
+    {
         Reply::Description(description) => description,
         _ => return Err(unexpected()),
     };
     let mut live = signing::generations(&description, now());
     let current = live.next().unwrap_or_default();
     let key = deployment_key(env)?;
-    let secret_of = |generation| webhook::WebhookSecret::of(&key, tenant.as_str(), generation).text().to_string();
+    let secret_of = |generation| {
+        webhook::WebhookSecret::of(&key, tenant.as_str(), generation)
+            .text()
+            .to_string()
+    };
     let mut body = WebhookSecret {
         secret: secret_of(current),
         public_key: Some(signing::public_key(env, tenant, current).await?),

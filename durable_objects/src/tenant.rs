@@ -329,7 +329,9 @@ impl Shell {
                 } => {
                     self.arm();
                     let shell = self.clone();
-                    beside(&self.state, async move { shell.tell_endpoints(version, shards, endpoints).await });
+                    beside(&self.state, async move {
+                        shell.tell_endpoints(version, shards, endpoints).await
+                    });
                 }
                 Effect::Grow { step, growth } => {
                     self.arm();

@@ -84,6 +84,9 @@ pub struct Settings {
     /// How messages are signed: v1 (a secret) or v1a (a public key) [default: v1].
     #[arg(long, value_parser = named::<Signature>)]
     pub signature: Option<Signature>,
+    /// Whether messages are sent one at a time, in order [default: false].
+    #[arg(long, value_name = "BOOL")]
+    pub ordered: Option<bool>,
     /// What people say of it.
     #[arg(long)]
     pub description: Option<String>,
@@ -98,6 +101,7 @@ impl Settings {
             events: Some(self.events).filter(|events| !events.is_empty()),
             filter: self.filter,
             signature: self.signature,
+            ordered: self.ordered,
             enabled: None,
         }
     }

@@ -66,7 +66,11 @@ pub async fn endpoints(client: &Client, command: Endpoint, output: Output) -> Re
             if output.is_json() {
                 output.event("replayed", &done);
             } else {
-                let more = if done.more { " There are more: run it again." } else { "" };
+                let more = if done.more {
+                    " There are more: run it again."
+                } else {
+                    ""
+                };
                 output.say(&format!("{} messages are sent again.{more}", done.replayed));
             }
         }
@@ -91,6 +95,9 @@ fn line(endpoint: &Shown) -> String {
         name(&endpoint.signature),
         events.join(",")
     );
+    if endpoint.ordered {
+        line.push_str("  in order");
+    }
     if let Some(filter) = &endpoint.filter {
         line.push_str(&format!("  filter {filter}"));
     }
@@ -98,7 +105,10 @@ fn line(endpoint: &Shown) -> String {
         line.push_str(&format!("  {}", endpoint.description));
     }
     if !endpoint.enabled {
-        let since = endpoint.disabled_at.map(|at| format!(" since {at}")).unwrap_or_default();
+        let since = endpoint
+            .disabled_at
+            .map(|at| format!(" since {at}"))
+            .unwrap_or_default();
         let why = endpoint.disabled_reason.as_deref().unwrap_or_default();
         line.push_str(&format!("  disabled{since}: {why}"));
     }
@@ -145,7 +155,9 @@ pub async fn webhook_secret(client: &Client, command: WebhookSecret, output: Out
                 Some(at) => format!("Messages are signed with the old one as well until {at}."),
                 None => "The old one signs no longer.".to_owned(),
             };
-            output.say(&format!("Another secret signs. {until} `tidegate webhook-secret` shows it."));
+            output.say(&format!(
+                "Another secret signs. {until} `tidegate webhook-secret` shows it."
+            ));
         }
         return Ok(Exit::Succeeded);
     }
@@ -156,10 +168,16 @@ pub async fn webhook_secret(client: &Client, command: WebhookSecret, output: Out
     }
     output.print(&answer.secret);
     if let Some(key) = &answer.public_key {
-        output.say(&format!("The public key, for endpoints that are signed to with v1a: {}", tame(key)));
+        output.say(&format!(
+            "The public key, for endpoints that are signed to with v1a: {}",
+            tame(key)
+        ));
     }
     if let (Some(old), Some(until)) = (&answer.old_secret, answer.old_until) {
-        output.say(&format!("Until {until} messages are signed with the one before as well: {}", tame(old)));
+        output.say(&format!(
+            "Until {until} messages are signed with the one before as well: {}",
+            tame(old)
+        ));
     }
     Ok(Exit::Succeeded)
 }

@@ -211,7 +211,7 @@ fn unwritable() -> Error {
 ///
 /// Errors: the database's.
 pub fn hear(db: &impl Database, entries: &[Recorded]) -> Result<bool, DatabaseError> {
-    let mut kept = None;
+    let (mut kept, mut changed) = (None, false);
     for told in entries {
         // Most entries are of other kinds, and need not be read for that.
         if !told.entry.as_str().contains(AuditWhat::EndpointDisabled.as_str()) {
@@ -234,15 +234,13 @@ pub fn hear(db: &impl Database, entries: &[Recorded]) -> Result<bool, DatabaseEr
             endpoint.disabled_reason = entry.target.reason;
             kept.told = false;
             kept.version += 1;
+            changed = true;
         }
     }
-    match kept {
-        Some(kept) if !kept.told => {
-            write(db, &kept)?;
-            Ok(true)
-        }
-        _ => Ok(false),
+    if let Some(kept) = kept.filter(|_| changed) {
+        write(db, &kept)?;
     }
+    Ok(changed)
 }
 
 /// What is still to be told, and of which version.

@@ -285,7 +285,10 @@ pub fn handle(
             } else {
                 None
             };
-            Ok((Ok(Reply::Recorded), tells.into_iter().chain([Effect::Archive]).collect()))
+            Ok((
+                Ok(Reply::Recorded),
+                tells.into_iter().chain([Effect::Archive]).collect(),
+            ))
         }
         Call::Audit(query) => {
             let page = JsonText::of(&audit::list(db, now, &query)?);

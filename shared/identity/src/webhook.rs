@@ -122,7 +122,8 @@ mod tests {
         let mut keys = alloc::collections::BTreeSet::new();
         for tenant in ["acme", "acme2"] {
             for generation in 0..4 {
-                assert!(secrets.insert(WebhookSecret::of(&key, tenant, generation).text().to_string()));
+                let secret = WebhookSecret::of(&key, tenant, generation).text();
+                assert!(secrets.insert(String::clone(&secret)));
                 let private = private_key(&key, tenant, generation);
                 assert_eq!(private[..16], PRIVATE_KEY_HEAD);
                 assert!(keys.insert(private.to_vec()));

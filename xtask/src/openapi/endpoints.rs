@@ -22,9 +22,15 @@ const ONE: &str = "/v1/admin/endpoints/{id}";
 /// `/v1/admin/webhook-secret` and `/v1/admin/endpoints`.
 pub fn endpoints(schemas: &mut Schemas) -> Vec<Operation> {
     let mut operations = secret(schemas);
-    let list = Operation::new(ALL, "get", "listEndpoints", TAG, "Lists the endpoints, the oldest first")
-        .answer(200, "The endpoints.", schemas.of::<EndpointList>())
-        .refused(&[of(Forbidden)]);
+    let list = Operation::new(
+        ALL,
+        "get",
+        "listEndpoints",
+        TAG,
+        "Lists the endpoints, the oldest first",
+    )
+    .answer(200, "The endpoints.", schemas.of::<EndpointList>())
+    .refused(&[of(Forbidden)]);
     let mut body = settings(schemas);
     let change = of_one(schemas, "patch", "changeEndpoint", "Changes an endpoint")
         .about(
@@ -111,6 +117,10 @@ fn settings(schemas: &mut Schemas) -> Value {
                 "description": "A condition in CEL over `event` and `data`, which is the event's.",
             },
             "signature": schemas.of::<Signature>(),
+            "ordered": {
+                "type": "boolean",
+                "description": "Whether messages are sent one at a time, in the order of the ends of each shard.",
+            },
             "enabled": { "type": "boolean", "description": "Whether messages are sent." },
         },
     })

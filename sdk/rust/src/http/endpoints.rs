@@ -28,6 +28,9 @@ pub struct EndpointSettings {
     /// How messages are signed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature: Option<Signature>,
+    /// Whether they are sent one at a time, in order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ordered: Option<bool>,
     /// Whether messages are sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
@@ -57,7 +60,8 @@ impl Http {
     ///
     /// Errors: [`Error::Api`] with every fault, [`Error::Unreachable`].
     pub async fn create_endpoint(&self, settings: &EndpointSettings) -> Result<Endpoint, Error> {
-        self.keyed(Method::POST, "/v1/admin/endpoints".to_owned(), settings).await
+        self.keyed(Method::POST, "/v1/admin/endpoints".to_owned(), settings)
+            .await
     }
 
     /// `GET /v1/admin/endpoints/{id}`: an endpoint.

@@ -55,8 +55,8 @@ pub use self::upstreams::{Breaker, BreakerChange, BreakerChanged, Upstreams};
 pub use self::workers::{Lease, LeasedJob, LeasedJobs, Outcome as AttemptOutcome, RenewedLease};
 pub use tidegate_protocol::calls::schedules::Overlap;
 pub use tidegate_protocol::http::{
-    Backfilled, Endpoint, EndpointEvent, EndpointList, KeyList, KeyMade, KeyView, Replayed, RevocationView, ScheduleInfo, ScheduleList, SecretList, SecretView, Signature,
-    Triggered, WebhookSecretRotated,
+    Backfilled, Endpoint, EndpointEvent, EndpointList, KeyList, KeyMade, KeyView, Replayed, RevocationView,
+    ScheduleInfo, ScheduleList, SecretList, SecretView, Signature, Triggered, WebhookSecretRotated,
 };
 
 use self::body::{Body, empty, whole};

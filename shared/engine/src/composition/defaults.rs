@@ -106,10 +106,10 @@ pub const ON_END_WAITS_MS: &[u64] = &[
 ];
 /// How long a message is tried at most: all those waits, each as long as its spread makes it. Milliseconds.
 pub const ON_END_TRIED_MS: u64 = {
-    let (mut sum_ms, mut at) = (0, 0);
-    while at < ON_END_WAITS_MS.len() {
-        sum_ms += ON_END_WAITS_MS[at];
-        at += 1;
+    let (mut sum_ms, mut waits) = (0, ON_END_WAITS_MS);
+    while let [first, rest @ ..] = waits {
+        sum_ms += *first;
+        waits = rest;
     }
     sum_ms + sum_ms / 100 * ON_END_JITTER_PERCENT as u64
 };

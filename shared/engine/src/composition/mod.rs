@@ -44,8 +44,8 @@ pub use admission::{Admission, AdmissionRules};
 pub use away::AwayRules;
 pub use compile::compile;
 pub use document::{canonical, revision};
-pub(crate) use hooks::standard_policy;
 pub use hooks::OnEndRules;
+pub(crate) use hooks::standard_policy;
 pub use latest::checkpoint_of;
 pub use manifest::{
     CheckConfig, CheckSettings, Manifest, Mode, Modes, Operation, Runs, takes_no_settings, takes_nothing,

@@ -16,7 +16,15 @@ use crate::outbound::Target;
 /// Characters of a description.
 const DESCRIPTION_CHARS_MAX: usize = 256;
 /// What can be said of an endpoint.
-const FIELDS: &[&str] = &["url", "description", "events", "filter", "signature", "enabled"];
+const FIELDS: &[&str] = &[
+    "url",
+    "description",
+    "events",
+    "filter",
+    "signature",
+    "ordered",
+    "enabled",
+];
 /// Why an endpoint is disabled that somebody has disabled.
 const BY_HAND: &str = "It was disabled by hand.";
 
@@ -31,6 +39,7 @@ pub(super) fn create(id: EndpointId, body: &str, now: UnixMs) -> Result<Endpoint
         events: EndpointEvent::ALL.to_vec(),
         filter: None,
         signature: Signature::default(),
+        ordered: false,
         enabled: true,
         disabled_at: None,
         disabled_reason: None,
@@ -83,6 +92,7 @@ pub(super) fn change(endpoint: &Endpoint, body: &str, now: UnixMs) -> Result<End
     }
     let signature = fields.optional::<Signature>("signature", "`v1` or `v1a`");
     changed.signature = signature.unwrap_or(changed.signature);
+    changed.ordered = fields.optional("ordered", "true or false").unwrap_or(changed.ordered);
     match fields.optional::<bool>("enabled", "true or false") {
         Some(true) => {
             changed.enabled = true;

@@ -75,13 +75,23 @@ fn an_endpoint_is_as_it_was_asked_for_and_changes_by_what_is_said_alone() {
     create(&db, "a", &json!({ "url": "https://a.example.com/hook" })).unwrap();
     let made = one(&db, "a");
     assert_eq!((made.url.as_str(), made.enabled), ("https://a.example.com/hook", true));
-    assert_eq!((made.events.as_slice(), made.signature), (EndpointEvent::ALL, Signature::V1));
+    assert_eq!(
+        (made.events.as_slice(), made.signature),
+        (EndpointEvent::ALL, Signature::V1)
+    );
     let later = NOW.plus(5);
-    let body = json!({ "signature": "v1a", "filter": "data.user == 'ann'", "events": ["job.failed"], "description": "x" });
+    let body =
+        json!({ "signature": "v1a", "filter": "data.user == 'ann'", "events": ["job.failed"], "description": "x" });
     alter(&db, later, "a", &body).unwrap();
     let changed = one(&db, "a");
-    assert_eq!((changed.url, changed.updated_at, changed.created_at), (made.url, later, NOW));
-    assert_eq!((changed.filter.as_deref(), changed.signature), (Some("data.user == 'ann'"), Signature::V1a));
+    assert_eq!(
+        (changed.url, changed.updated_at, changed.created_at),
+        (made.url, later, NOW)
+    );
+    assert_eq!(
+        (changed.filter.as_deref(), changed.signature),
+        (Some("data.user == 'ann'"), Signature::V1a)
+    );
     alter(&db, later, "a", &json!({ "filter": "", "enabled": false })).unwrap();
     let changed = one(&db, "a");
     assert_eq!((changed.filter, changed.disabled_at), (None, Some(later)));
@@ -96,11 +106,20 @@ fn faults_are_told_together_and_change_nothing() {
     create(&db, "a", &json!({ "url": "https://a.example.com/" })).unwrap();
     let before = (list(&db).unwrap(), untold(&db).unwrap());
     for (body, expected) in [
-        (json!({ "url": "http://10.0.0.1/", "filter": "x" }), vec!["/url", "/filter"]),
+        (
+            json!({ "url": "http://10.0.0.1/", "filter": "x" }),
+            vec!["/url", "/filter"],
+        ),
         (json!({ "filter": "1 +" }), vec!["/filter"]),
-        (json!({ "filter": "data.user" , "events": ["job.started"] }), vec!["/events"]),
-        (json!({ "events": [], "enabled": 1, "signature": "v2" }), vec!["/events", "/signature", "/enabled"]),
-        (json!({ "ordered": true }), vec!["/ordered"]),
+        (
+            json!({ "filter": "data.user" , "events": ["job.started"] }),
+            vec!["/events"],
+        ),
+        (
+            json!({ "events": [], "enabled": 1, "signature": "v2" }),
+            vec!["/events", "/signature", "/enabled"],
+        ),
+        (json!({ "ordered": 1, "order": true }), vec!["/order", "/ordered"]),
         (json!({ "description": "x".repeat(257) }), vec!["/description"]),
     ] {
         let error = alter(&db, NOW, "a", &body).unwrap_err();
@@ -123,7 +142,11 @@ fn there_is_a_bound_on_endpoints_and_one_that_is_deleted_makes_room() {
     delete("7").unwrap();
     assert_eq!(delete("7").unwrap_err().code, ErrorCode::NotFound);
     create(&db, "x", &body).unwrap();
-    assert_eq!(list(&db).unwrap().endpoints.last().unwrap().endpoint_id, id("x"), "the oldest come first");
+    assert_eq!(
+        list(&db).unwrap().endpoints.last().unwrap().endpoint_id,
+        id("x"),
+        "the oldest come first"
+    );
 }
 
 #[test]
@@ -135,7 +158,10 @@ fn a_change_is_told_until_that_version_is_confirmed() {
     alter(&db, NOW, "a", &json!({ "enabled": false })).unwrap();
     told(&db, first).unwrap();
     let (second, text) = untold(&db).unwrap().unwrap();
-    assert!(second > first, "the confirmation of an older version says nothing of this one");
+    assert!(
+        second > first,
+        "the confirmation of an older version says nothing of this one"
+    );
     assert!(!listed(text.as_str()).unwrap()[0].enabled);
     told(&db, second).unwrap();
     assert_eq!(untold(&db).unwrap(), None);
@@ -148,7 +174,11 @@ fn a_rotation_counts_up_and_keeps_the_endpoints() {
     let db = gate();
     assert_eq!(generation(&db).unwrap(), (0, None));
     create(&db, "a", &json!({ "url": "https://a.example.com/" })).unwrap();
-    let rotate = |overlap_ms| change(&db, NOW, EndpointChange::Rotate { overlap_ms }, &caller()).unwrap().unwrap();
+    let rotate = |overlap_ms| {
+        change(&db, NOW, EndpointChange::Rotate { overlap_ms }, &caller())
+            .unwrap()
+            .unwrap()
+    };
     assert!(matches!(rotate(10), Changed::Secret(_)));
     assert_eq!(generation(&db).unwrap(), (1, Some(NOW.plus(10))));
     rotate(0);
@@ -166,7 +196,10 @@ fn what_an_object_saw_of_an_endpoint_holds_unless_it_was_changed_since() {
     assert_eq!((gone.enabled, gone.disabled_at), (false, Some(NOW.plus(1))));
     assert_eq!(gone.disabled_reason.as_deref(), Some("The endpoint answered 410."));
     alter(&db, NOW.plus(5), "a", &json!({ "enabled": true })).unwrap();
-    assert!(!hear(&db, &[disabled("a", NOW.plus(1), 2)]).unwrap(), "told twice, it is of before");
+    assert!(
+        !hear(&db, &[disabled("a", NOW.plus(1), 2)]).unwrap(),
+        "told twice, it is of before"
+    );
     assert!(one(&db, "a").enabled);
     assert!(hear(&db, &[disabled("a", NOW.plus(6), 3)]).unwrap());
 }

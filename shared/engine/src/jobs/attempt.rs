@@ -21,6 +21,7 @@ use super::backoff::wait_ms;
 use super::heads::Heads;
 use super::lanes::Shape;
 use super::notes::{check_streams, news, progressed};
+use super::ordered::is_ordered;
 use super::row::Job;
 use super::state::{Lease, Undelivered, Waiting};
 use super::{CallId, Effect, LOSSES_MAX, PROGRESS_BYTES_MAX, REDELIVERY_MS, TURN_ROWS_MAX, Turn};
@@ -476,6 +477,9 @@ impl<D: Database> Turn<'_, D> {
         }
         self.tell(&job, &event)?;
         self.settle_waiters(job.id, &event, true);
+        if is_ordered(&job.spec) {
+            self.advance(&job.spec)?;
+        }
         self.tell_endpoint(&job, &event)
     }
 

@@ -63,7 +63,10 @@ impl Endpoints {
             return Ok(Self::default());
         };
         let mut known = Self::of(row.number()?, listed(&row.text()?)?);
-        let rows = db.run("-- jobs::endpoints::recover\nSELECT id, since FROM endpoint_failing", &[])?;
+        let rows = db.run(
+            "-- jobs::endpoints::recover\nSELECT id, since FROM endpoint_failing",
+            &[],
+        )?;
         for mut row in rows {
             if let Some(id) = EndpointId::parse(&row.text()?) {
                 known.failing.insert(id, UnixMs(row.number()?));
@@ -178,6 +181,7 @@ impl<D: Database> Turn<'_, D> {
             return Ok(());
         };
         for endpoint in self.state.endpoints.told_of(what, &text) {
+            let order = endpoint.ordered.then(|| super::ordered::limit(&endpoint.endpoint_id));
             let message = Message {
                 url: endpoint.url,
                 id: super::hooks::message_id(job.id),
@@ -186,7 +190,7 @@ impl<D: Database> Turn<'_, D> {
                 held: None,
             };
             let policy = standard_policy(job.spec.policy.retention_ms);
-            self.send(job, text.clone(), message, policy)?;
+            self.send(job, text.clone(), message, policy, order)?;
         }
         Ok(())
     }

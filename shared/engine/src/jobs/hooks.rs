@@ -17,9 +17,9 @@ use tidegate_protocol::http::{EndedJob, JobEnded, Signature};
 use tidegate_protocol::ids::{ActionName, JobId, JobNumber};
 use tidegate_protocol::limits::PAYLOAD_ROW_BYTES_MAX;
 
-use super::Turn;
 use super::enqueue::{fresh, split};
 use super::row::Job;
+use super::{Turn, ordered};
 use crate::composition::defaults::ON_END_HOST_MAX;
 use crate::database::{Database, DatabaseError};
 use crate::outbound::Target;
@@ -51,18 +51,19 @@ impl<D: Database> Turn<'_, D> {
                 signature: Signature::V1,
                 held: None,
             };
-            self.send(job, payload, message, on_end.policy.clone())?;
+            self.send(job, payload, message, on_end.policy.clone(), None)?;
         }
         self.tell_endpoints(job, event)
     }
 
-    /// Makes the job that sends `message` about the end of `job`.
+    /// Makes the job that sends `message` about the end of `job`; with `order`, behind those that count under the same.
     pub(super) fn send(
         &mut self,
         job: &Job,
         payload: JsonText,
         message: Message,
         policy: Policy,
+        order: Option<Counted>,
     ) -> Result<(), DatabaseError> {
         let Some(action) = ActionName::parse(HOOK_ACTION) else {
             return Ok(());
@@ -75,6 +76,9 @@ impl<D: Database> Turn<'_, D> {
             cost: 1,
             when_full: WhenFull::Wait,
         };
+        let is_ordered = order.is_some();
+        // All of a row stand in one lane, whoever's jobs they tell of, and wherever the endpoint is.
+        let share = job.spec.queueing.share.clone().filter(|_| !is_ordered);
         let mut metadata = BTreeMap::from([
             (JOB_KEY.to_string(), job.id.to_string()),
             (EVENT_KEY.to_string(), event_type(job.state)),
@@ -90,8 +94,8 @@ impl<D: Database> Turn<'_, D> {
                 revision: job.spec.revision.clone(),
                 policy,
                 queueing: Queueing {
-                    limits: vec![counted],
-                    share: job.spec.queueing.share.clone(),
+                    limits: vec![order.unwrap_or(counted)],
+                    share,
                     ..Queueing::default()
                 },
                 payload: Payload::Inline(payload),
@@ -114,10 +118,17 @@ impl<D: Database> Turn<'_, D> {
         let (tail, _) = split((self.random)());
         self.state.last = number;
         let mut telling = fresh(JobId::new(number, tail), self.now, &enqueue);
-        telling.due_at = Some(self.now);
+        if is_ordered {
+            (telling.state, telling.due_at) = (JobState::Scheduled, Some(ordered::HELD));
+        } else {
+            telling.due_at = Some(self.now);
+            self.place_freed = true;
+        }
         telling.insert(self.db, &enqueue.job.payload, None)?;
         self.wait(&telling)?;
-        self.place_freed = true;
+        if is_ordered {
+            self.advance(&enqueue.job)?;
+        }
         Ok(())
     }
 }

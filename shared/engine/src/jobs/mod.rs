@@ -35,6 +35,7 @@ mod lost;
 mod many;
 mod notes;
 mod once;
+mod ordered;
 mod packing;
 mod packs;
 mod places;

@@ -50,9 +50,7 @@ fn reachable(context: &impl Context, url: &str) -> Result<String, Error> {
 async fn signed(context: &impl Context, message: Message) -> Result<Outgoing, Error> {
     // A fresh time with every attempt: receivers refuse what is old.
     let seconds = context.now().0 / 1000;
-    let signature = context
-        .sign(message.how, &message.id, seconds, &message.body)
-        .await?;
+    let signature = context.sign(message.how, &message.id, seconds, &message.body).await?;
     let headers = vec![
         ("content-type".to_string(), "application/json".to_string()),
         ("webhook-id".to_string(), message.id),

@@ -11,7 +11,8 @@ use crate::calls::queueing::PauseScope;
 use crate::error::ErrorCode;
 use crate::event::{JobState, JsonText};
 use crate::ids::{
-    ActionName, ApiKeyId, BatchId, EndpointId, JobId, RequestId, Revision, ScheduleName, SecretName, TokenId, TraceParent, UserId,
+    ActionName, ApiKeyId, BatchId, EndpointId, JobId, RequestId, Revision, ScheduleName, SecretName, TokenId,
+    TraceParent, UserId,
 };
 use crate::time::UnixMs;
 

@@ -34,8 +34,7 @@ impl EndpointEvent {
     /// Every event.
     pub const ALL: &'static [Self] = &[Self::Succeeded, Self::Failed, Self::Cancelled, Self::Expired];
     /// What a list of them looks like, for error messages.
-    pub const EXPECTED: &'static str =
-        "a list of `job.succeeded`, `job.failed`, `job.cancelled` and `job.expired`, each once at most, and one at least";
+    pub const EXPECTED: &'static str = "a list of `job.succeeded`, `job.failed`, `job.cancelled` and `job.expired`, each once at most, and one at least";
 
     /// The event of a job that has ended so; `None` for a state that is no end.
     pub fn of(state: JobState) -> Option<Self> {
@@ -80,6 +79,9 @@ pub struct Endpoint {
     /// How messages are signed.
     #[serde(default)]
     pub signature: Signature,
+    /// Whether messages are sent one at a time, in the order of the ends of each shard; one that fails holds back those behind it.
+    #[serde(default)]
+    pub ordered: bool,
     /// Whether messages are sent. What is not sent is kept, and can be replayed.
     pub enabled: bool,
     /// Since when it is disabled.
@@ -189,9 +191,16 @@ mod tests {
         assert_eq!(parse_secret_rotation("{}"), Ok(OVERLAP_MS));
         assert_eq!(parse_secret_rotation(r#"{"overlap_ms":0}"#), Ok(0));
         for text in [r#"{"overlap_ms":2592000001}"#, r#"{"overlap_ms":"1d"}"#] {
-            assert_eq!(pointers(&parse_secret_rotation(text).unwrap_err()), ["/overlap_ms"], "{text}");
+            assert_eq!(
+                pointers(&parse_secret_rotation(text).unwrap_err()),
+                ["/overlap_ms"],
+                "{text}"
+            );
         }
-        assert_eq!(pointers(&parse_secret_rotation(r#"{"overlap":1}"#).unwrap_err()), ["/overlap"]);
+        assert_eq!(
+            pointers(&parse_secret_rotation(r#"{"overlap":1}"#).unwrap_err()),
+            ["/overlap"]
+        );
     }
 
     #[test]

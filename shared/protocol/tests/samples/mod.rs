@@ -37,8 +37,9 @@ use tidegate_protocol::http::{
     LostDoorbell, PoolQueue, QueueView, Reason, Signature, Why, WorkerSeen,
 };
 use tidegate_protocol::ids::{
-    ActionName, ApiKeyId, BatchId, EndpointId, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, PoolName,
-    RequestId, Revision, ScheduleName, SecretName, Seq, ShardIndex, StreamName, TenantId, TokenId, TraceParent, UserId,
+    ActionName, ApiKeyId, BatchId, EndpointId, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition,
+    PoolName, RequestId, Revision, ScheduleName, SecretName, Seq, ShardIndex, StreamName, TenantId, TokenId,
+    TraceParent, UserId,
 };
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};

@@ -159,7 +159,9 @@ pub const ROWS: &[Row] = &[
     }),
     row("listEndpoints", ADMIN, 200, nothing),
     row("getEndpoint", ADMIN, 200, nothing),
-    row("changeEndpoint", ADMIN, 200, |_| Body::Json(json!({ "description": "of the matrix" }))),
+    row("changeEndpoint", ADMIN, 200, |_| {
+        Body::Json(json!({ "description": "of the matrix" }))
+    }),
     row("listDeliveries", ADMIN, 200, nothing),
     row("replayEndpoint", ADMIN, 200, empty),
     row("deleteEndpoint", ADMIN, 204, nothing),

@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 use serde_json::json;
+use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::executor::{Execute, Outcome};
-use tidegate_protocol::calls::jobs::{Call, Reply};
+use tidegate_protocol::calls::jobs::{Call, Filter, ManyAction, Reply, Selection, Sort};
 use tidegate_protocol::error::Retry;
 use tidegate_protocol::event::{JobState, JsonText};
 use tidegate_protocol::http::{AuditEntry, AuditWhat, Endpoint, EndpointEvent, Signature};
@@ -27,6 +28,7 @@ fn endpoint(name: &str) -> Endpoint {
         events: EndpointEvent::ALL.to_vec(),
         filter: None,
         signature: Signature::V1,
+        ordered: false,
         enabled: true,
         disabled_at: None,
         disabled_reason: None,
@@ -64,10 +66,17 @@ fn disabled(effects: &[Effect]) -> Vec<(String, String)> {
         Effect::Record { entries } => Some(entries),
         _ => None,
     });
-    let entries = recorded.flatten().map(|told| serde_json::from_str::<AuditEntry>(told.entry.as_str()).unwrap());
+    let entries = recorded
+        .flatten()
+        .map(|told| serde_json::from_str::<AuditEntry>(told.entry.as_str()).unwrap());
     entries
         .filter(|entry| entry.what == AuditWhat::EndpointDisabled)
-        .map(|entry| (entry.target.endpoint_id.unwrap().to_string(), entry.target.reason.unwrap()))
+        .map(|entry| {
+            (
+                entry.target.endpoint_id.unwrap().to_string(),
+                entry.target.reason.unwrap(),
+            )
+        })
         .collect()
 }
 
@@ -85,13 +94,21 @@ fn each_endpoint_is_told_of_the_ends_that_it_asks_for_in_the_turn_of_the_end() {
     set(&mut bench, 1, &[endpoint("all"), acme, failed, broken]);
     let told = |messages: Vec<Execute>| -> Vec<(String, Signature)> {
         let messages = messages.into_iter().map(|execute| execute.message.unwrap());
-        messages.map(|message| (message.endpoint.unwrap().to_string(), message.signature)).collect()
+        let mut told: Vec<_> = messages
+            .map(|message| (message.endpoint.unwrap().to_string(), message.signature))
+            .collect();
+        told.sort_by(|one, other| one.0.cmp(&other.0));
+        told
     };
-    let (all, acme, failed) = (("end_all".to_string(), Signature::V1), ("end_acme".to_string(), Signature::V1), ("end_failed".to_string(), Signature::V1a));
-    assert_eq!(told(end(&mut bench, "acme", success())), [all.clone(), acme.clone()]);
+    let (all, acme, failed) = (
+        ("end_all".to_string(), Signature::V1),
+        ("end_acme".to_string(), Signature::V1),
+        ("end_failed".to_string(), Signature::V1a),
+    );
+    assert_eq!(told(end(&mut bench, "acme", success())), [acme.clone(), all.clone()]);
     assert_eq!(told(end(&mut bench, "beta", success())), [all.clone()]);
     bench.crash();
-    assert_eq!(told(end(&mut bench, "acme", failure(false))), [all, acme, failed]);
+    assert_eq!(told(end(&mut bench, "acme", failure(false))), [acme, all, failed]);
 }
 
 #[test]
@@ -132,7 +149,10 @@ fn a_message_goes_to_where_the_endpoint_is_when_it_is_sent() {
     moved.signature = Signature::V1a;
     set(&mut bench, 2, &[moved]);
     let again = messages(&bench.alarm()).remove(0).message.unwrap();
-    assert_eq!((again.url.as_str(), again.signature), ("https://new.example.com/", Signature::V1a));
+    assert_eq!(
+        (again.url.as_str(), again.signature),
+        ("https://new.example.com/", Signature::V1a)
+    );
     assert_eq!(again.held, None);
     // Deleted, it is sent to nobody.
     let message = end(&mut bench, "a", success()).remove(0);
@@ -169,7 +189,10 @@ fn what_is_gone_is_disabled_at_once_and_what_it_misses_is_kept() {
     assert!(disabled(&effects).is_empty());
     assert_eq!(bench.status(held.job), JobState::Failed);
     let letters = bench.dead_letters(everything()).dead_letters;
-    assert!(letters.iter().all(|letter| letter.metadata["endpoint_id"] == "end_a"), "{letters:?}");
+    assert!(
+        letters.iter().all(|letter| letter.metadata["endpoint_id"] == "end_a"),
+        "{letters:?}"
+    );
     assert_eq!(letters.len(), 2);
 }
 
@@ -203,6 +226,146 @@ fn five_days_of_nothing_but_failures_disable_an_endpoint_and_one_success_begins_
     set(&mut bench, 2, &[endpoint("a")]);
     assert!(fail(&mut bench).is_empty());
     assert_eq!(json!(bench.count("SELECT count(*) FROM endpoint_failing")), json!(1));
+}
+
+/// An endpoint that wants its messages in order.
+fn in_order() -> Endpoint {
+    Endpoint {
+        ordered: true,
+        ..endpoint("a")
+    }
+}
+
+#[test]
+fn messages_in_order_are_sent_one_at_a_time_and_one_that_fails_holds_back_those_behind_it() {
+    let mut bench = Bench::new();
+    set(&mut bench, 1, &[in_order(), endpoint("b")]);
+    let mut sent = end(&mut bench, "1", success());
+    sent.sort_by_key(|message| message.message.as_ref().unwrap().endpoint.clone());
+    assert_eq!(sent.len(), 2);
+    let other = sent.remove(1);
+    let first = sent.remove(0);
+    bench.finish(&other, success()).0.unwrap();
+    for customer in ["2", "3"] {
+        let own = end(&mut bench, customer, success());
+        assert_eq!(own.len(), 1, "to the other endpoint alone");
+        bench.finish(&own[0], success()).0.unwrap();
+    }
+    let (_, effects) = bench.finish(&first, refused());
+    assert!(messages(&effects).is_empty(), "they wait with it");
+    bench.crash();
+    let again = messages(&bench.alarm());
+    let tried: Vec<_> = again.iter().map(|one| (one.job, one.attempt)).collect();
+    assert_eq!(tried, [(first.job, 2)]);
+    let second = messages(&bench.finish(&again[0], success()).1);
+    assert_eq!(second.len(), 1);
+    bench.crash();
+    let third = messages(&bench.finish(&second[0], failure(false)).1);
+    assert_eq!(third.len(), 1, "what was given up holds back nobody");
+    assert!(second[0].job.number() < third[0].job.number());
+    assert!(messages(&bench.finish(&third[0], success()).1).is_empty());
+}
+
+#[test]
+fn what_is_redriven_in_order_goes_behind_what_waits_the_oldest_first() {
+    let mut bench = Bench::new();
+    set(&mut bench, 1, &[in_order()]);
+    let mut dead = Vec::new();
+    for customer in ["1", "2", "3"] {
+        let message = end(&mut bench, customer, success()).remove(0);
+        let error = Error::new(ErrorCode::Conflict, "held");
+        bench.finish(&message, Outcome::Failed { error }).0.unwrap();
+        dead.push(message.message.unwrap().id);
+    }
+    let waiting = end(&mut bench, "4", success()).remove(0);
+    let call = Call::Many {
+        caller: Caller {
+            writes_all: true,
+            ..caller("root")
+        },
+        which: Selection::Filter(Filter {
+            sort: Sort::Oldest,
+            ..everything()
+        }),
+        action: ManyAction::Redrive {
+            payload: None,
+            start: bench.now,
+            interval_us: 0,
+        },
+        dry_run: false,
+    };
+    let (_, effects) = bench.call(call);
+    assert!(messages(&effects).is_empty(), "one is on its way");
+    let mut next = messages(&bench.finish(&waiting, success()).1);
+    let mut sent = Vec::new();
+    while let Some(message) = next.pop() {
+        assert!(next.is_empty());
+        sent.push(message.message.clone().unwrap().id);
+        next = messages(&bench.finish(&message, success()).1);
+    }
+    assert_eq!(sent, dead);
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    End,
+    Heard,
+    Failed,
+    Crash,
+    Wait,
+}
+
+proptest! {
+    /// Whatever is heard, fails and crashes: at most one message is on its way, and they are heard in the order of the ends.
+    #[test]
+    fn an_endpoint_in_order_hears_of_ends_in_their_order(turns in prop::collection::vec(
+        prop_oneof![
+            4 => Just(Turn::End), 4 => Just(Turn::Heard), 2 => Just(Turn::Failed), 1 => Just(Turn::Crash), 3 => Just(Turn::Wait),
+        ],
+        1..40,
+    )) {
+        let mut bench = Bench::new();
+        set(&mut bench, 1, &[in_order()]);
+        let (mut ended, mut heard, mut under_way) = (Vec::new(), Vec::new(), None);
+        let take = |effects: &[Effect], under_way: &mut Option<Execute>| {
+            for message in messages(effects) {
+                // A lease that was lost is followed by another attempt of the same message.
+                assert!(under_way.as_ref().is_none_or(|one| one.job == message.job), "two at once");
+                *under_way = Some(message);
+            }
+        };
+        for turn in turns {
+            match turn {
+                Turn::End => {
+                    let execute = bench.start(plain());
+                    ended.push(std::format!("evt_{}", execute.job));
+                    let (_, effects) = bench.finish(&execute, success());
+                    take(&effects, &mut under_way);
+                }
+                Turn::Heard | Turn::Failed => {
+                    if let Some(message) = under_way.take() {
+                        let is_heard = matches!(turn, Turn::Heard);
+                        let outcome = if is_heard { success() } else { refused() };
+                        let (reply, effects) = bench.finish(&message, outcome);
+                        // What is said of a lease that was lost counts for nothing.
+                        if is_heard && reply.is_ok() {
+                            heard.push(message.message.unwrap().id);
+                        }
+                        take(&effects, &mut under_way);
+                    }
+                }
+                Turn::Crash => bench.crash(),
+                Turn::Wait if bench.next_wake().is_some() => {
+                    let effects = bench.alarm();
+                    take(&effects, &mut under_way);
+                }
+                Turn::Wait => {}
+            }
+            // A message that was tried ten times is given up; none of these histories is so long.
+        }
+        prop_assert_eq!(&heard[..], &ended[..heard.len()]);
+        prop_assert!(heard.len() == ended.len() || under_way.is_some() || bench.next_wake().is_some());
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -256,6 +419,9 @@ proptest! {
                 Attempt::Ours | Attempt::Crash => false,
             };
             prop_assert_eq!(!told.is_empty(), expected);
+            // What would be tried again is not: only the attempts above count.
+            let caller = Caller { writes_all: true, ..caller("root") };
+            let _ended = bench.call(Call::Cancel { job: message.job, caller });
             if expected {
                 break;
             }
