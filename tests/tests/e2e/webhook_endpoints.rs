@@ -60,6 +60,16 @@ fn run(tenant: &Tenant, customer: &str) -> String {
     job
 }
 
+/// The messages that failed for good, the oldest first, once there are so many.
+fn not_delivered(tenant: &Tenant, endpoint: &Value, count: usize) -> Vec<Value> {
+    let failed = format!("{}/deliveries?status=failed&sort=created", at(endpoint));
+    eventually("what was not delivered", || {
+        let page = admin(tenant).get(&failed).json(200);
+        let jobs = page["jobs"].as_array().expect("a list").clone();
+        Some(jobs).filter(|jobs| jobs.len() == count)
+    })
+}
+
 /// Verifies a message with a public key as Standard Webhooks writes it, by another implementation than the one that signs.
 fn verified(message: &Received, public_key: &str) -> bool {
     let key = STANDARD
@@ -159,7 +169,8 @@ fn gone(between: Between) {
     let endpoint = create(&stage.tenant, &json!({ "url": format!("{}/x", receiver.url()) }));
     receiver.answer([Answer::of(410, "")]);
     let first = run(&stage.tenant, "a");
-    receiver.wait_for(1);
+    // The attempt's end is stored, and with it that the gate is to be told; whether it has been is open.
+    not_delivered(&stage.tenant, &endpoint, 1);
     stage.interrupt();
     let disabled = eventually("the endpoint is disabled", || {
         Some(shown(&stage.tenant, &endpoint)).filter(|shown| shown["enabled"] == false)
@@ -173,12 +184,7 @@ fn gone(between: Between) {
     // What happens meanwhile is kept, and not sent.
     let second = run(&stage.tenant, "b");
     let third = run(&stage.tenant, "c");
-    let failed = format!("{}/deliveries?status=failed&sort=created", at(&endpoint));
-    let kept = eventually("what was not delivered", || {
-        let page = admin(&stage.tenant).get(&failed).json(200);
-        let jobs = page["jobs"].as_array().expect("a list").clone();
-        Some(jobs).filter(|jobs| jobs.len() == 3)
-    });
+    let kept = not_delivered(&stage.tenant, &endpoint, 3);
     let of = |job: &Value| job["metadata"]["job_id"].as_str().expect("a job").to_owned();
     assert_eq!(
         kept.iter().map(of).collect::<Vec<_>>(),

@@ -10,7 +10,7 @@ use tidegate_protocol::event::{JobState, JsonText, Progress};
 use tidegate_protocol::frames::ServerFrame;
 use tidegate_protocol::http::{
     Accepted, Activated, Answer, AuditPage, AuditWhat, BatchAnswer, EventPage, Job, JobPage, ObjectInfo, OutputPage,
-    ShownEntry, Ticket, WebhookSecret,
+    ShownEntry, Ticket,
 };
 use tidegate_protocol::http::{BackfillBody, Backfilled, ScheduleInfo, ScheduleList, Triggered};
 use tidegate_protocol::ids::{
