@@ -35,6 +35,11 @@ const USERS: usize = 100;
 const CLAIMS: &str = r#"{"plan":"pro","groups":["sales","support"],"level":2}"#;
 const BODY: &str = r#"{"action":"core.echo","mode":"sync","payload":{"order":1}}"#;
 
+/// Microseconds for the decision on a request that has to pass three limits, natively.
+pub fn three_limits_us(measured: Duration) -> Result<f64> {
+    Ok(Deciding::new(&three_limits(), &json!({}))?.run(measured)?.0)
+}
+
 /// Measures decisions without limits, with three, and with three policies besides, in turn.
 pub fn measure(plan: Plan, report: &mut Report) -> Result<()> {
     let limits = three_limits();
@@ -71,13 +76,20 @@ pub async fn on_workerd(system: &System, plan: Plan, report: &mut Report) -> Res
     members.insert("admission".into(), json!({ "limits": three_limits() }));
     system.compose("bench-limited", &document).await?;
     let (free, limited) = (system.target("bench-free")?, system.target("bench-limited")?);
-    let mut ratios = Vec::new();
+    let (mut ratios, mut costs) = (Vec::new(), Vec::new());
     for run in 0..plan.runs {
         eprintln!("echo with limits, run {} of {}", run + 1, plan.runs);
         let without = closed_loop(&free, SATURATING, plan.measured).await?;
         let with = closed_loop(&limited, SATURATING, plan.measured).await?;
         ratios.push(with.rate() / without.rate());
+        costs.push(1e6 / with.rate() - 1e6 / without.rate());
     }
+    report.shape(
+        "what three limits cost a request in wasm: busy time of the one thread",
+        "µs",
+        &costs,
+        Target::None,
+    );
     report.shape(
         "echo on 20 sockets × 16 in flight, with three limits: rate against without",
         "×",

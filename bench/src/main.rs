@@ -12,6 +12,7 @@ mod http;
 mod jobs;
 mod load;
 mod native;
+mod peers;
 mod progress;
 mod redis;
 mod report;
@@ -85,6 +86,7 @@ async fn measure(what: &str, plan: Plan) -> Result<bool> {
     let wanted = |name: &str| what == "all" || what == name;
     if wanted("admission") {
         admission::measure(plan, &mut report)?;
+        peers::measure(plan, &mut report)?;
     }
     if wanted("jobs") || wanted("native") {
         native::measure(plan, &mut report)?;

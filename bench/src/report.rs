@@ -13,6 +13,7 @@ pub struct Report {
     load_before: String,
     rows: Vec<Row>,
     beside: Vec<Beside>,
+    peers: Vec<Peer>,
     shapes: Vec<Row>,
     notes: Vec<String>,
 }
@@ -34,6 +35,15 @@ struct Beside {
     ratios: [String; 2],
     target: String,
     verdict: &'static str,
+}
+
+/// A row of the table of other projects that decide the same.
+struct Peer {
+    what: String,
+    peer: String,
+    system: String,
+    other: String,
+    ratio: String,
 }
 
 /// What a figure has to be.
@@ -86,6 +96,7 @@ impl Report {
             load_before: load_average(),
             rows: Vec::new(),
             beside: Vec::new(),
+            peers: Vec::new(),
             shapes: Vec::new(),
             notes: Vec::new(),
         }
@@ -165,6 +176,18 @@ impl Report {
         });
     }
 
+    /// A figure beside that of `peer`, which decides the same: the ratio is the median of those of the interleaved runs.
+    pub fn peer(&mut self, what: &str, unit: &str, peer: &str, system: &[f64], other: &[f64]) {
+        let ratios: Vec<f64> = other.iter().zip(system).map(|(other, system)| other / system).collect();
+        self.peers.push(Peer {
+            what: what.to_owned(),
+            peer: peer.to_owned(),
+            system: with_spread(system, unit),
+            other: with_spread(other, unit),
+            ratio: format!("{} ×", rounded(median(&ratios))),
+        });
+    }
+
     /// A line below the table.
     pub fn note(&mut self, line: String) {
         self.notes.push(line);
@@ -219,6 +242,20 @@ impl Report {
                 "| {} | {} | {second} | {write} | {to_second} | {to_write} | {} | {} |",
                 row.what, row.system, row.target, row.verdict
             );
+        }
+        if !self.peers.is_empty() {
+            let head = "| what | by | its figure | Tidegate's | its figure is |\n|---|---|---|---|---|";
+            let _infallible = writeln!(text, "\n{head}");
+        }
+        for row in &self.peers {
+            let Peer {
+                what,
+                peer,
+                system,
+                other,
+                ratio,
+            } = row;
+            let _infallible = writeln!(text, "| {what} | {peer} | {other} | {system} | {ratio} |");
         }
         if !self.shapes.is_empty() {
             let _infallible = writeln!(text, "\n| shape of load | Tidegate | target | |\n|---|---|---|---|");

@@ -20,8 +20,11 @@ pub fn bench(project: &Project, mut arguments: Arguments) -> Result<()> {
     let runs: Option<usize> = arguments.value("--runs")?;
     let what = arguments.word();
     arguments.end()?;
-    if matches!(what.as_deref(), None | Some("all" | "jobs")) {
-        compared::ensure(project)?;
+    let wanted = |name| matches!(what.as_deref(), None | Some("all")) || what.as_deref() == Some(name);
+    for (name, folder) in [("jobs", compared::JOBS), ("admission", compared::ADMISSION)] {
+        if wanted(name) {
+            compared::ensure(project, folder)?;
+        }
     }
     bundle::build(project, Kind::Release)?;
     // The client must not be what is measured.

@@ -1,4 +1,4 @@
-//! What jobs are compared with: `BullMQ` from npm, of the version that its lock file pins, and a Redis from Debian.
+//! What jobs and admission are compared with: packages from npm, of the versions that their lock files pin, and a Redis from Debian.
 
 use std::fs;
 use std::process::Command;
@@ -10,25 +10,27 @@ use crate::process::{command, output, run, say};
 use crate::project::Project;
 use crate::toolchain::npm;
 
-/// Where the package and its lock file are.
-const FOLDER: &str = "bench/baseline/bullmq";
+/// What jobs are compared with: where the packages and their lock file are.
+pub const JOBS: &str = "bench/baseline/bullmq";
+/// What admission is compared with.
+pub const ADMISSION: &str = "bench/baseline/admission";
 const NO_NPM: &str = "Install Node.js with npm (https://nodejs.org), then run the same command again.";
 const PROGRAM: &str = "redis-server";
 
-/// Installs what is missing of both.
-pub fn ensure(project: &Project) -> Result<()> {
-    bullmq(project)?;
+/// Installs what is missing of the packages in `folder` and of Redis.
+pub fn ensure(project: &Project, folder: &str) -> Result<()> {
+    packages(project, folder)?;
     redis(project)
 }
 
-fn bullmq(project: &Project) -> Result<()> {
-    let folder = project.root.join(FOLDER);
+fn packages(project: &Project, name: &str) -> Result<()> {
+    let folder = project.root.join(name);
     let wanted = fingerprint::of(&folder, &["package-lock.json"], "")?;
     let stamp = folder.join("node_modules/.tidegate-lock");
     if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
         return Ok(());
     }
-    say(format!("BullMQ: npm ci in {FOLDER}"));
+    say(format!("what is compared: npm ci in {name}"));
     let mut install = command(project, npm());
     // What it would build by a script comes ready made, too.
     install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
@@ -46,7 +48,7 @@ fn redis(project: &Project) -> Result<()> {
     let has_apt = output(Command::new("apt-get").arg("--version")).is_some();
     if !is_root || !has_apt {
         bail!(
-            "{PROGRAM} is missing, which jobs are compared with; install it (`sudo apt-get install {PROGRAM}` on Debian), then \
+            "{PROGRAM} is missing, which is part of the comparison; install it (`sudo apt-get install {PROGRAM}` on Debian), then \
              run the same command again"
         );
     }

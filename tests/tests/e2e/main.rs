@@ -28,6 +28,7 @@ mod limits_of_time;
 mod linearizable;
 mod matrix;
 mod misbehaving;
+mod noisy_neighbour;
 mod objects;
 mod once;
 mod operations;
