@@ -8,7 +8,7 @@ use tidegate_protocol::calls::jobs::{Call as JobsCall, Filter, ManyAction, Reply
 use tidegate_protocol::calls::tenant::{Call, EndpointChange, Reply};
 use tidegate_protocol::calls::{Caller, Principal};
 use tidegate_protocol::event::JsonText;
-use tidegate_protocol::http::{BULK_JOBS_MAX, Endpoint, EndpointList, JobPage, Replayed, parse_replay};
+use tidegate_protocol::http::{BULK_JOBS_MAX, Endpoint, EndpointList, Replayed, parse_replay};
 use tidegate_protocol::ids::{ActionName, EndpointId, ObjectName, ShardIndex};
 use tidegate_protocol::limits::BODY_BYTES_MAX;
 use tidegate_protocol::{Error, ErrorCode};
@@ -16,7 +16,7 @@ use worker::{Env, Method, Request, Response};
 
 use crate::answer;
 use crate::audit::acting;
-use crate::jobs::{everywhere, filter, queries};
+use crate::jobs::{filter, listed as listed_jobs, queries};
 use crate::requests::read_text;
 use crate::tenants::{check_admin, reach, unexpected};
 
@@ -71,17 +71,7 @@ pub async fn deliveries(request: &Request, env: &Env, principal: &Principal, id:
     let id = EndpointId::parse(id).ok_or_else(Error::not_found)?;
     let filter = of_endpoint(filter(&queries(request)?, &["status"])?, &id);
     known(env, principal, &id).await?;
-    let caller = of_all(principal.caller());
-    let call = |filter| JobsCall::List {
-        caller: caller.clone(),
-        filter,
-    };
-    let page = |reply| match reply {
-        JobsReply::Jobs(page) => Ok((page.jobs, page.cursor)),
-        _ => Err(unexpected()),
-    };
-    let (jobs, cursor) = everywhere(env, principal, &filter, call, page, |job| job.job_id.number()).await?;
-    answer::json(&JobPage { jobs, cursor }, 200)
+    listed_jobs(env, principal, of_all(principal.caller()), filter).await
 }
 
 /// `POST …:replay`: sends again what was not delivered, the oldest of each object of the job queue first.

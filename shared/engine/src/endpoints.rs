@@ -16,10 +16,11 @@ mod tests;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use serde_json::Value as Json;
 use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::tenant::{EndpointChange, Recorded};
 use tidegate_protocol::event::JsonText;
-use tidegate_protocol::http::{AuditEntry, AuditTarget, AuditWhat, Endpoint, EndpointList, WebhookSecretRotated};
+use tidegate_protocol::http::{AuditTarget, AuditWhat, Endpoint, EndpointList, WebhookSecretRotated};
 use tidegate_protocol::ids::EndpointId;
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
@@ -217,21 +218,27 @@ pub fn hear(db: &impl Database, entries: &[Recorded]) -> Result<bool, DatabaseEr
         if !told.entry.as_str().contains(AuditWhat::EndpointDisabled.as_str()) {
             continue;
         }
-        let Ok(entry) = serde_json::from_str::<AuditEntry>(told.entry.as_str()) else {
+        // By its members, as the trail reads entries: all that an entry may be would take more of the bundle.
+        let Ok(entry) = serde_json::from_str::<Json>(told.entry.as_str()) else {
+            continue;
+        };
+        let text = |pointer: &str| entry.pointer(pointer).and_then(Json::as_str);
+        let Some(at) = text("/at").and_then(UnixMs::parse) else {
             continue;
         };
         let kept: &mut Kept = match &mut kept {
             Some(kept) => kept,
             slot => slot.insert(read(db)?),
         };
-        let is_meant = |known: &&mut Endpoint| entry.target.endpoint_id.as_ref() == Some(&known.endpoint_id);
+        let is_meant = |known: &&mut Endpoint| text("/target/endpoint_id") == Some(known.endpoint_id.as_str());
         let Some(endpoint) = kept.endpoints.iter_mut().find(is_meant) else {
             continue;
         };
-        if entry.what == AuditWhat::EndpointDisabled && endpoint.enabled && endpoint.updated_at <= entry.at {
+        let says_so = text("/what") == Some(AuditWhat::EndpointDisabled.as_str());
+        if says_so && endpoint.enabled && endpoint.updated_at <= at {
             endpoint.enabled = false;
-            endpoint.disabled_at = Some(entry.at);
-            endpoint.disabled_reason = entry.target.reason;
+            endpoint.disabled_at = Some(at);
+            endpoint.disabled_reason = text("/target/reason").map(String::from);
             kept.told = false;
             kept.version += 1;
             changed = true;

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 use serde_json::json;
 use tidegate_protocol::ErrorCode;
-use tidegate_protocol::http::{AuditWho, EndpointEvent, Signature};
+use tidegate_protocol::http::{AuditEntry, AuditWho, EndpointEvent, Signature};
 use tidegate_protocol::ids::UserId;
 
 use super::*;
