@@ -219,7 +219,13 @@ pub async fn stored(env: &Env, value: Payload, gone: &'static str) -> Result<Res
 /// Errors: `VALIDATION_ERROR` with every fault of the query.
 pub async fn list(request: &Request, env: &Env, principal: &Principal) -> Result<Response, Error> {
     let filter = filter(&queries(request)?, &["status", "action", "user", "batch"])?;
-    let caller = principal.caller();
+    listed(env, principal, principal.caller(), filter).await
+}
+
+/// A page of the jobs that `caller` may see and that fit, from every shard.
+///
+/// Errors: `UNAVAILABLE`.
+pub async fn listed(env: &Env, principal: &Principal, caller: Caller, filter: Filter) -> Result<Response, Error> {
     let call = |filter| Call::List {
         caller: caller.clone(),
         filter,

@@ -10,6 +10,7 @@ mod batches;
 mod connect;
 mod directory;
 mod doorbells;
+mod endpoints;
 mod executor;
 mod health;
 mod history;
@@ -191,7 +192,12 @@ async fn serve(
         Route::Secret(name) if method == Method::Put => secrets::set(request, env, &principal, &name).await,
         Route::Secret(name) => secrets::delete(request, env, &principal, &name).await,
         Route::Webhooks => inbound::list(request, env, &principal).await,
-        Route::WebhookSecret => webhooks::secret(env, &principal),
+        Route::WebhookSecret => webhooks::secret(env, &principal).await,
+        Route::WebhookSecretRotate => webhooks::rotate(request, env, &principal).await,
+        Route::Endpoints => endpoints::all(request, env, &principal, &method).await,
+        Route::Endpoint(id) => endpoints::one(request, env, &principal, &method, &id).await,
+        Route::EndpointDeliveries(id) => endpoints::deliveries(request, env, &principal, &id).await,
+        Route::EndpointReplay(id) => endpoints::replay(request, env, &principal, &id).await,
         Route::PolicyExplanation => policies::explain(request, env, &principal).await,
         Route::NotYet(what) => {
             let message = format!("`{what}` is part of the protocol, but not there yet.");

@@ -100,6 +100,16 @@ pub enum Route {
     Webhook(Address),
     /// `/v1/admin/webhooks`
     Webhooks,
+    /// `/v1/admin/webhook-secret:rotate`
+    WebhookSecretRotate,
+    /// `/v1/admin/endpoints`
+    Endpoints,
+    /// `/v1/admin/endpoints/{id}`
+    Endpoint(String),
+    /// `/v1/admin/endpoints/{id}/deliveries`
+    EndpointDeliveries(String),
+    /// `/v1/admin/endpoints/{id}:replay`
+    EndpointReplay(String),
     /// `/v1/admin/secrets`
     Secrets,
     /// `/v1/admin/secrets/{name}`
@@ -235,6 +245,8 @@ pub fn find(path: &str) -> Option<Route> {
         "admin/secrets" => return Some(Route::Secrets),
         "admin/webhooks" => return Some(Route::Webhooks),
         "admin/webhook-secret" => return Some(Route::WebhookSecret),
+        "admin/webhook-secret:rotate" => return Some(Route::WebhookSecretRotate),
+        "admin/endpoints" => return Some(Route::Endpoints),
         "admin/policies/explain" => return Some(Route::PolicyExplanation),
         "admin/keys" => return Some(Route::Access(AccessRoute::Keys)),
         "admin/revocations" => return Some(Route::Access(AccessRoute::Revocations)),
@@ -267,6 +279,9 @@ pub fn find(path: &str) -> Option<Route> {
     }
     if let Some(key) = rest.strip_prefix("admin/keys/") {
         return key_route(key).map(Route::Access);
+    }
+    if let Some(endpoint) = rest.strip_prefix("admin/endpoints/") {
+        return endpoint_route(endpoint);
     }
     if let Some(name) = rest.strip_prefix("admin/secrets/") {
         let name = percent_decode(name)?;
@@ -381,6 +396,16 @@ fn key_route(rest: &str) -> Option<AccessRoute> {
     }
 }
 
+fn endpoint_route(rest: &str) -> Option<Route> {
+    if let Some(id) = rest.strip_suffix("/deliveries") {
+        return Some(Route::EndpointDeliveries(id.into()));
+    }
+    if let Some(id) = rest.strip_suffix(":replay") {
+        return Some(Route::EndpointReplay(id.into()));
+    }
+    (!rest.is_empty() && !rest.contains(['/', ':'])).then(|| Route::Endpoint(rest.into()))
+}
+
 fn tenant_route(rest: &str) -> Option<AccessRoute> {
     let (tenant, hold) = match rest.split_once(':') {
         None => (rest, Hold::Itself),
@@ -428,6 +453,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::DeadLetters
         | Route::AttemptPayload(_)
         | Route::WebhookSecret
+        | Route::EndpointDeliveries(_)
         | Route::Audit
         | Route::AuditArchive(_)
         | Route::Usage(_)
@@ -460,11 +486,14 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::PolicyExplanation
         | Route::Webhook(_)
         | Route::UsageExport
+        | Route::WebhookSecretRotate
+        | Route::EndpointReplay(_)
         | Route::Tickets => WRITE,
-        Route::Access(AccessRoute::Keys | AccessRoute::Revocations | AccessRoute::Tenants) => {
+        Route::Endpoints | Route::Access(AccessRoute::Keys | AccessRoute::Revocations | AccessRoute::Tenants) => {
             &[Method::Get, Method::Post]
         }
         Route::Budgets(_) => &[Method::Put],
+        Route::Endpoint(_) => &[Method::Get, Method::Patch, Method::Delete],
         Route::Secret(_) => &[Method::Put, Method::Delete],
         Route::Access(AccessRoute::Key(_)) => &[Method::Delete],
         Route::Access(AccessRoute::Tenant(_, Hold::Itself)) => &[Method::Get, Method::Delete],
@@ -508,6 +537,10 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         Route::Access(AccessRoute::Tenant(_, Hold::Resume)) => Keys::Route("/v1/admin/tenants/{tenant}:resume"),
         Route::UsageExport => Keys::Route("/v1/admin/usage/export"),
         Route::Budgets(_) => Keys::Route("/v1/admin/tenants/{tenant}/budgets"),
+        Route::WebhookSecretRotate => Keys::Route("/v1/admin/webhook-secret:rotate"),
+        Route::Endpoints if *method == Method::Post => Keys::Route("/v1/admin/endpoints"),
+        Route::Endpoint(_) if *method != Method::Get => Keys::Route("/v1/admin/endpoints/{id}"),
+        Route::EndpointReplay(_) => Keys::Route("/v1/admin/endpoints/{id}:replay"),
         Route::Object(_) if *method == Method::Delete => Keys::Route("/v1/objects/{key}"),
         // An upload is a stream that is never held whole, so that two of them cannot be compared before one is stored. The
         // same bytes stored twice are one object, and `If-Match` and `If-None-Match` keep it from taking another's place.
@@ -543,6 +576,9 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         | Route::DeadLetters
         | Route::AttemptPayload(_)
         | Route::WebhookSecret
+        | Route::Endpoints
+        | Route::Endpoint(_)
+        | Route::EndpointDeliveries(_)
         | Route::Audit
         | Route::AuditArchive(_)
         | Route::Usage(_)
@@ -626,6 +662,20 @@ mod tests {
             ("/v1/workers/gpu", None),
             ("/v1/attempts/job_1/payload", Some(Route::AttemptPayload(id()))),
             ("/v1/admin/webhook-secret", Some(Route::WebhookSecret)),
+            ("/v1/admin/webhook-secret:rotate", Some(Route::WebhookSecretRotate)),
+            ("/v1/admin/endpoints", Some(Route::Endpoints)),
+            ("/v1/admin/endpoints/end_1", Some(Route::Endpoint("end_1".into()))),
+            (
+                "/v1/admin/endpoints/end_1/deliveries",
+                Some(Route::EndpointDeliveries("end_1".into())),
+            ),
+            (
+                "/v1/admin/endpoints/end_1:replay",
+                Some(Route::EndpointReplay("end_1".into())),
+            ),
+            ("/v1/admin/endpoints/", None),
+            ("/v1/admin/endpoints/end_1:enable", None),
+            ("/v1/admin/endpoints/end_1/messages", None),
             ("/v1/admin/audit", Some(Route::Audit)),
             ("/v1/admin/policies/explain", Some(Route::PolicyExplanation)),
             ("/v1/admin/audit/archive", Some(Route::AuditArchive(None))),
@@ -748,7 +798,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(around, 28);
+        assert_eq!(around, 33);
         assert_eq!(
             excused,
             [

@@ -3,6 +3,7 @@
 mod access;
 mod inbound;
 mod usage;
+mod endpoint;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use tidegate_sdk::{Priority, UnixMs};
 pub use self::access::{Key, Revoke, Secret};
 pub use self::inbound::Webhook;
 pub use self::usage::{Budgets, Export, Usage};
+pub use self::endpoint::{Endpoint, WebhookSecret, WebhookSecretCommand};
 use crate::exit::TABLE;
 
 /// Runs actions on Tidegate and follows them to their outcome.
@@ -110,8 +112,11 @@ pub enum Command {
     /// List the sources whose webhooks become jobs, with their addresses (scope `admin`).
     #[command(subcommand)]
     Webhook(Webhook),
-    /// Show the secret with which the tenant's endpoints verify what is sent to them (scope `admin`).
-    WebhookSecret,
+    /// Make, change, list or delete endpoints that are told of ends, and send again what they missed (scope `admin`).
+    #[command(subcommand)]
+    Endpoint(Endpoint),
+    /// Show or change the secret with which the tenant's endpoints verify what is sent to them (scope `admin`).
+    WebhookSecret(WebhookSecret),
 }
 
 /// `tidegate token`

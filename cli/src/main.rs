@@ -84,6 +84,11 @@ async fn run(arguments: Arguments, output: Output) -> Result<Exit, Failure> {
         Command::Webhook(command) => {
             commands::inbound::webhooks(&settings::client(&connection)?, command, output).await
         }
-        Command::WebhookSecret => commands::composition::webhook_secret(&settings::client(&connection)?, output).await,
+        Command::Endpoint(command) => {
+            commands::endpoints::endpoints(&settings::client(&connection)?, command, output).await
+        }
+        Command::WebhookSecret(command) => {
+            commands::endpoints::webhook_secret(&settings::client(&connection)?, command, output).await
+        }
     }
 }

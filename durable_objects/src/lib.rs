@@ -24,6 +24,7 @@ pub mod request_log;
 pub mod residence;
 pub mod runtime;
 pub mod secrets;
+pub mod signing;
 mod sockets;
 pub mod sql;
 pub mod storage;

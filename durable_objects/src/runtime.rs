@@ -12,7 +12,6 @@ use tidegate_engine::hub::Run;
 use tidegate_engine::jobs::payload_name;
 use tidegate_engine::progress::Thinner;
 use tidegate_engine::upstreams::Edge;
-use tidegate_identity::webhook::WebhookSecret;
 use tidegate_patterns::endpoint;
 use tidegate_patterns::operation::{
     Callback, Context, Done, Facts, Incoming, Invocation, Opened, Outgoing, SecretValue,
@@ -24,6 +23,7 @@ use tidegate_protocol::calls::upstreams::{Consult, Standing};
 use tidegate_protocol::calls::versions::RevisionRule;
 use tidegate_protocol::error::TimeLimit;
 use tidegate_protocol::event::{JsonText, Payload, Progress};
+use tidegate_protocol::http::Signature;
 use tidegate_protocol::ids::{ActionName, FencingToken, JobId, ObjectName, SecretName, StreamName, TenantId, UserId};
 use tidegate_protocol::limits::{RESULT_BYTES_MAX, RESULT_ROW_BYTES_MAX};
 use tidegate_protocol::time::UnixMs;
@@ -32,9 +32,9 @@ use worker::{AbortController, Bucket, Env, Fetch, Fetcher, Headers, Method, Requ
 
 use crate::gathering::Gathering;
 use crate::object_reader::ObjectReader;
-use crate::platform::{deployment_key, log_error, now, random, unavailable};
+use crate::platform::{log_error, now, random, unavailable};
 use crate::reports::Reports;
-use crate::{attempts, plans, secrets, storage, timer, upstreams};
+use crate::{attempts, plans, secrets, signing, storage, timer, upstreams};
 
 /// The attempt of a job, to which reports go.
 struct Attempt {
@@ -385,9 +385,8 @@ impl Context for Runtime {
         secrets::values(&self.env, &self.tenant, names).await
     }
 
-    fn sign(&self, id: &str, seconds: u64, body: &str) -> Result<String, Error> {
-        let secret = WebhookSecret::of(&deployment_key(&self.env)?, self.tenant.as_str());
-        Ok(secret.sign(id, seconds, body))
+    async fn sign(&self, how: Signature, id: &str, seconds: u64, body: &str) -> Result<String, Error> {
+        signing::signatures(&self.env, &self.tenant, how, (id, seconds, body)).await
     }
 }
 

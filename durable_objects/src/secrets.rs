@@ -43,7 +43,13 @@ thread_local! {
 #[wasm_bindgen]
 extern "C" {
     #[wasm_bindgen(catch, js_namespace = ["crypto", "subtle"], js_name = importKey)]
-    fn import_key(form: &str, key: &Uint8Array, name: &str, out: bool, uses: &Array) -> Result<Promise, JsValue>;
+    pub(crate) fn import_key(
+        form: &str,
+        key: &Uint8Array,
+        name: &str,
+        out: bool,
+        uses: &Array,
+    ) -> Result<Promise, JsValue>;
     #[wasm_bindgen(catch, js_namespace = ["crypto", "subtle"])]
     fn encrypt(how: &Object, key: &JsValue, data: &Uint8Array) -> Result<Promise, JsValue>;
     #[wasm_bindgen(catch, js_namespace = ["crypto", "subtle"])]

@@ -150,6 +150,7 @@ impl Tenant {
                 Call::End { name, token, answer } => shell.end(&name, token, answer.as_deref()),
                 Call::Used(numbers) => shell.hear_used(Report::of_numbers(&numbers)).map(|()| Reply::Ended),
                 call @ Call::Usage { .. } => shell.hear_used(None).and_then(|()| shell.answer(call)),
+                call @ Call::ChangeEndpoints { .. } => shell.change_endpoints(call).await,
                 call => shell.answer(call),
             })
         })
@@ -165,6 +166,11 @@ impl Tenant {
 
 /// How long a hub may take to give back its leases. It decides nothing for that. Milliseconds.
 const RECALL_MS: u64 = 1_000;
+
+/// How long whoever changes endpoints waits at most for all objects to have heard of it. Milliseconds.
+const HEARD_MS: u64 = 2_000;
+/// How often is looked whether they have. Milliseconds.
+const HEARD_LOOK_MS: u64 = 10;
 
 fn restarting() -> Error {
     Error::new(ErrorCode::Unavailable, "The tenant's gate is restarting.").retry_after(1000)
@@ -372,6 +378,17 @@ impl Shell {
                     self.arm();
                     self.tell(version, schedules);
                 }
+                Effect::TellEndpoints {
+                    version,
+                    shards,
+                    endpoints,
+                } => {
+                    self.arm();
+                    let shell = self.clone();
+                    beside(&self.state, async move {
+                        shell.tell_endpoints(version, shards, endpoints).await
+                    });
+                }
                 Effect::Grow { step, growth } => {
                     self.arm();
                     self.grow(step, growth);
@@ -402,6 +419,39 @@ impl Shell {
                 log_error("a turn was rolled back", error);
             }
         });
+    }
+
+    /// A change of endpoints: whoever asked for it is answered when every object of the job queue has heard of it, or has
+    /// had the time to.
+    async fn change_endpoints(self: &Rc<Self>, call: Call) -> core::result::Result<Reply, Error> {
+        let reply = self.answer(call);
+        let heard = || {
+            let told = self.db.transaction(|db| Ok(tenancy::untold_endpoints(db)?.is_none()));
+            told.unwrap_or(true)
+        };
+        let until = now().plus(HEARD_MS);
+        while !heard() && now() < until {
+            sleep(HEARD_LOOK_MS).await;
+        }
+        reply
+    }
+
+    /// Tells every object of the job queue which endpoints there are. Where one is not reached, all are told again, by the
+    /// alarm.
+    async fn tell_endpoints(self: &Rc<Self>, version: u64, shards: u16, endpoints: JsonText) {
+        let Some(name) = &self.name else { return };
+        let told = (0..shards).map(|shard| {
+            let queue = ObjectName::Jobs(name.tenant().clone(), ShardIndex(shard));
+            let endpoints = endpoints.clone();
+            async move { remote::jobs(&self.env, &queue, jobs::Call::SetEndpoints { version, endpoints }).await }
+        });
+        if let Some(error) = join_all(told).await.into_iter().find_map(core::result::Result::err) {
+            return log_error("an object was not told of endpoints", error);
+        }
+        match self.db.transaction(|db| tenancy::endpoints_told(db, version)) {
+            Ok(effects) => self.perform(effects),
+            Err(error) => log_error("a turn was rolled back", error),
+        }
     }
 
     /// Tells every hub who may not come in any more. One that is not reached is told again, by the alarm.

@@ -617,6 +617,7 @@ fn name(turn: &Turn) -> &'static str {
             Call::Report { .. } => "report",
             Call::Finish { .. } => "finish",
             Call::SetSchedules { .. } => "set schedules",
+            Call::SetEndpoints { .. } => "set endpoints",
             Call::Schedules { .. } => "schedules",
             Call::PauseSchedule { .. } => "pause",
             Call::ResumeSchedule { .. } => "resume",

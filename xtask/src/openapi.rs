@@ -8,6 +8,7 @@ mod again;
 mod attempts;
 mod batches;
 mod health;
+mod endpoints;
 mod idempotency;
 mod inbound;
 mod limits;
@@ -146,7 +147,8 @@ fn job_ended(schemas: &mut Schemas) -> Value {
             "parameters": [
                 header("webhook-id", "Names the message: the same for each time that it is sent."),
                 header("webhook-timestamp", "When it was sent: seconds since 1970."),
-                header("webhook-signature", "`v1,` and the base64 of HMAC-SHA256 over id, time and body, joined by dots."),
+                header("webhook-signature", "`v1,` and the base64 of HMAC-SHA256 over id, time and body, joined by dots; or `v1a,` and that of an Ed25519 \
+                    signature. Several, separated by spaces, while what signs is changed."),
             ],
             "requestBody": {
                 "required": true,

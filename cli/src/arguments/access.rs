@@ -92,7 +92,7 @@ pub struct Whom {
 }
 
 /// Reads a duration that may be none at all. Milliseconds.
-fn duration_or_none(text: &str) -> Result<u64, String> {
+pub(super) fn duration_or_none(text: &str) -> Result<u64, String> {
     match text {
         "0" | "0s" => Ok(0),
         text => duration(text),

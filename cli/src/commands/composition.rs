@@ -27,14 +27,3 @@ pub async fn composition(client: &Client, composition: &Composition, output: Out
     }
     Ok(Exit::Succeeded)
 }
-
-/// Shows the secret of the tenant's webhooks.
-pub async fn webhook_secret(client: &Client, output: Output) -> Result<Exit, Failure> {
-    let answer = client.http().webhook_secret().await?;
-    if output.is_json() {
-        output.event("webhook_secret", &answer);
-    } else {
-        output.print(&answer.secret);
-    }
-    Ok(Exit::Succeeded)
-}

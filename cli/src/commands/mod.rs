@@ -8,6 +8,7 @@ pub mod batches;
 pub mod call;
 pub mod composition;
 pub mod health;
+pub mod endpoints;
 pub mod history;
 pub mod inbound;
 pub mod job;

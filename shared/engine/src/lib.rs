@@ -18,6 +18,7 @@ pub mod connections;
 pub mod database;
 mod digest;
 pub mod directory;
+pub mod endpoints;
 pub mod expression;
 pub mod health;
 pub mod hearsay;

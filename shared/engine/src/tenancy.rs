@@ -25,7 +25,7 @@ pub use schedules::{RETELL_MS, told, untold};
 use crate::access::Changed;
 use crate::database::{Database, DatabaseError, Row, Value};
 use crate::usage::{Prices, SetBy, Window};
-use crate::{access, admission, audit, connections, directory, idempotency, secrets, upstreams, usage};
+use crate::{access, admission, audit, connections, directory, endpoints, idempotency, secrets, upstreams, usage};
 
 /// The migrations, oldest first. A step is only ever appended.
 pub const STEPS: &[&[&str]] = &[
@@ -64,6 +64,7 @@ pub const STEPS: &[&[&str]] = &[
     directory::ANNOUNCED,
     connections::PLACES,
     usage::LEDGER,
+    endpoints::ENDPOINTS,
 ];
 
 /// How the tenant came to be spread as it is, and how far a growth has got.
@@ -89,6 +90,16 @@ pub enum Effect {
         version: u64,
         /// All of them.
         schedules: Vec<Schedule>,
+    },
+    /// Tell every object of the job queue which endpoints there are; then [`endpoints_told`]. Losing it is mended by the
+    /// alarm.
+    TellEndpoints {
+        /// Their version.
+        version: u64,
+        /// How many objects there are.
+        shards: u16,
+        /// All of them, as text.
+        endpoints: JsonText,
     },
     /// Tell an object of the job queue of the tenant's growth; then [`grown`]. Losing it is mended by the alarm.
     Grow {
@@ -117,6 +128,7 @@ fn read(db: &impl Database) -> Result<Option<Description>, DatabaseError> {
         description.spreads = Spreads::only(description.scale.shards.max(1));
     }
     description.access = access::read(db)?;
+    (description.webhook_generation, description.webhook_old_until) = endpoints::generation(db)?;
     Ok(Some(description))
 }
 
@@ -136,6 +148,8 @@ fn description(mut row: Row) -> Result<Description, DatabaseError> {
         version,
         spreads: Spreads::default(),
         growing_to: None,
+        webhook_generation: 0,
+        webhook_old_until: None,
         access: Access::default(),
     })
 }
@@ -171,8 +185,10 @@ pub fn handle(
     let current = read(db)?;
     match call {
         Call::Describe => {
+            let first = !current.as_ref().is_some_and(is_spread);
             let description = or_first(db, current)?;
-            Ok((Ok(Reply::Description(description)), Vec::new()))
+            let effects = if first { untold_endpoints(db)? } else { None };
+            Ok((Ok(Reply::Description(description)), effects.into_iter().collect()))
         }
         Call::Since { version } => {
             // Whoever asks who may come in does not fix how the tenant is spread.
@@ -234,9 +250,7 @@ pub fn handle(
                 revision: Some(revision),
                 scale,
                 version,
-                spreads: Spreads::default(),
-                growing_to: None,
-                access: Access::default(),
+                ..unspread()
             };
             write(db, &description)?;
             // Hubs hear of the new version with the composition.
@@ -250,6 +264,7 @@ pub fn handle(
                 .into_iter()
                 .chain(grows)
                 .chain(untold(db)?)
+                .chain(untold_endpoints(db)?)
                 .collect();
             Ok((Ok(Reply::Description(description)), effects))
         }
@@ -267,7 +282,15 @@ pub fn handle(
         }
         Call::Record { shard, entries } => {
             audit::record(db, now, shard, &entries)?;
-            Ok((Ok(Reply::Recorded), alloc::vec![Effect::Archive]))
+            let tells = if endpoints::hear(db, &entries)? {
+                untold_endpoints(db)?
+            } else {
+                None
+            };
+            Ok((
+                Ok(Reply::Recorded),
+                tells.into_iter().chain([Effect::Archive]).collect(),
+            ))
         }
         Call::Audit(query) => {
             let page = JsonText::of(&audit::list(db, now, &query)?);
@@ -307,6 +330,20 @@ pub fn handle(
             Ok((shown(usage::show_budgets(db, now)?), effects))
         }
         call @ (Call::ListSecrets { .. } | Call::Secrets { .. }) => Ok((secrets::handle(db, now, call)?, Vec::new())),
+        Call::Endpoints => Ok((shown(JsonText::of(&endpoints::list(db)?)), Vec::new())),
+        Call::ChangeEndpoints { change, caller } => match endpoints::change(db, now, change, &caller)? {
+            Err(refusal) => Ok((Err(refusal), Vec::new())),
+            Ok(endpoints::Changed::Endpoints(shown)) => {
+                let tells = untold_endpoints(db)?.into_iter();
+                Ok((Ok(Reply::Shown(shown)), tells.chain([Effect::Archive]).collect()))
+            }
+            Ok(endpoints::Changed::Secret(shown)) => {
+                let mut description = current.unwrap_or_else(unspread);
+                description.version += 1;
+                write(db, &description)?;
+                Ok((Ok(Reply::Shown(shown)), alloc::vec![Effect::Archive]))
+            }
+        },
         // Decided by [`crate::admission::Gate`], [`connections::lend`], [`access::identify`], [`crate::upstreams::Breakers`],
         // [`crate::health`], [`idempotency::Keys`] and [`used`], which the object asks itself.
         Call::Used(_)
@@ -359,8 +396,32 @@ pub fn unfinished(db: &impl Database) -> Result<Vec<Effect>, DatabaseError> {
     let mut effects = ungrown(db)?;
     effects.extend(untold(db)?);
     effects.extend(untold_access(db)?);
+    effects.extend(untold_endpoints(db)?);
     effects.push(Effect::Archive);
     Ok(effects)
+}
+
+/// What objects of the job queue have not confirmed that they heard of endpoints. Where there are none yet, nobody has to.
+///
+/// Errors: the database's.
+pub fn untold_endpoints(db: &impl Database) -> Result<Option<Effect>, DatabaseError> {
+    let Some((version, endpoints)) = endpoints::untold(db)? else {
+        return Ok(None);
+    };
+    let description = read(db)?.filter(is_spread);
+    Ok(description.map(|description| Effect::TellEndpoints {
+        version,
+        shards: description.reach(),
+        endpoints,
+    }))
+}
+
+/// Every object of the job queue has the endpoints of `version`. Gives what had to wait for that.
+///
+/// Errors: the database's.
+pub fn endpoints_told(db: &impl Database, version: u64) -> Result<Vec<Effect>, DatabaseError> {
+    endpoints::told(db, version)?;
+    ungrown(db)
 }
 
 /// What hubs have not confirmed that they heard of who may not come in any more.
@@ -423,6 +484,8 @@ fn unspread() -> Description {
         version: 0,
         spreads: Spreads::only(1),
         growing_to: None,
+        webhook_generation: 0,
+        webhook_old_until: None,
         access: Access::default(),
     }
 }

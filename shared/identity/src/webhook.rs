@@ -1,7 +1,8 @@
-//! How what a tenant's endpoints are sent is signed: Standard Webhooks, the symmetric form.
+//! How what a tenant's endpoints are sent is signed: Standard Webhooks, in its symmetric and its asymmetric form.
 //!
-//! Each tenant has a secret of its own, derived from the deployment's key and stored nowhere. What is signed is
-//! `<id>.<seconds>.<body>`, with HMAC-SHA256. The version is part of what is derived from, so that a later one is unrelated.
+//! Each tenant has a secret and a pair of keys of its own, derived from the deployment's key and stored nowhere. What is
+//! signed is `<id>.<seconds>.<body>`: with HMAC-SHA256 here (`v1`), or with Ed25519 (`v1a`), which is the platform's. The
+//! version and the generation are part of what is derived from, so that a later one is unrelated.
 
 use alloc::format;
 use alloc::string::String;
@@ -31,9 +32,13 @@ pub struct WebhookSecret {
 }
 
 impl WebhookSecret {
-    /// The secret of a tenant, under the deployment's key.
-    pub fn of(key: &DeploymentKey, tenant: &str) -> Self {
-        let purpose = format!("webhook v{VERSION} {tenant}");
+    /// The secret of a tenant, under the deployment's key, after so many changes.
+    pub fn of(key: &DeploymentKey, tenant: &str, generation: u64) -> Self {
+        // The first is the one from before there were several. A tenant's id has no space in it.
+        let purpose = match generation {
+            0 => format!("webhook v{VERSION} {tenant}"),
+            later => format!("webhook v{VERSION} {tenant} {later}"),
+        };
         Self {
             bytes: Zeroizing::new(key.derive(&purpose).finalize().into_bytes().into()),
         }
@@ -61,6 +66,39 @@ impl fmt::Debug for WebhookSecret {
     }
 }
 
+/// Bytes of a private key as PKCS #8.
+const PRIVATE_KEY_BYTES: usize = 48;
+/// What stands before the 32 bytes of an Ed25519 private key in PKCS #8 (RFC 8410, section 7).
+const PRIVATE_KEY_HEAD: [u8; 16] = [
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
+
+/// The Ed25519 private key of a tenant, under the deployment's key, after so many changes: as PKCS #8, which platforms import.
+pub fn private_key(key: &DeploymentKey, tenant: &str, generation: u64) -> Zeroizing<[u8; PRIVATE_KEY_BYTES]> {
+    let purpose = format!("webhook ed25519 v{VERSION} {tenant} {generation}");
+    let seed = Zeroizing::new(<[u8; 32]>::from(key.derive(&purpose).finalize().into_bytes()));
+    let mut text = Zeroizing::new([0; PRIVATE_KEY_BYTES]);
+    for (to, from) in text.iter_mut().zip(PRIVATE_KEY_HEAD.iter().chain(seed.iter())) {
+        *to = *from;
+    }
+    text
+}
+
+/// What is signed with it.
+pub fn signed_text(id: &str, seconds: u64, body: &str) -> String {
+    format!("{id}.{seconds}.{body}")
+}
+
+/// A signature made with a [private key](private_key), as the header holds it: `v1a,` and base64.
+pub fn asymmetric(signature: &[u8]) -> String {
+    format!("v1a,{}", STANDARD.encode(signature))
+}
+
+/// The public key as receivers' libraries take it, `whpk_` and base64, of the form that a JSON Web Key has (RFC 8037).
+pub fn public_key_text(x: &str) -> String {
+    format!("whpk_{}=", x.replace('-', "+").replace('_', "/"))
+}
+
 fn signature(with: Authenticator, id: &str, seconds: u64, body: &str) -> String {
     let signed = with
         .chain_update(format!("{id}.{seconds}."))
@@ -74,7 +112,35 @@ mod tests {
     use super::*;
 
     fn secret(digit: &str, tenant: &str) -> WebhookSecret {
-        WebhookSecret::of(&DeploymentKey::parse(&digit.repeat(64)).unwrap(), tenant)
+        WebhookSecret::of(&DeploymentKey::parse(&digit.repeat(64)).unwrap(), tenant, 0)
+    }
+
+    #[test]
+    fn each_generation_has_a_secret_and_a_private_key_of_its_own() {
+        let key = DeploymentKey::parse(&"1".repeat(64)).unwrap();
+        let mut secrets = alloc::collections::BTreeSet::new();
+        let mut keys = alloc::collections::BTreeSet::new();
+        for tenant in ["acme", "acme2"] {
+            for generation in 0..4 {
+                let secret = WebhookSecret::of(&key, tenant, generation).text();
+                assert!(secrets.insert(String::clone(&secret)));
+                let private = private_key(&key, tenant, generation);
+                assert_eq!(private[..16], PRIVATE_KEY_HEAD);
+                assert!(keys.insert(private.to_vec()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_public_key_is_written_as_libraries_take_it() {
+        use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+        for byte in [0_u8, 0xfb, 0xff] {
+            let x = URL_SAFE_NO_PAD.encode([byte; 32]);
+            let expected = format!("whpk_{}", STANDARD.encode([byte; 32]));
+            assert_eq!(public_key_text(&x), expected);
+        }
+        assert_eq!(asymmetric(&[0, 0, 0]), "v1a,AAAA");
+        assert_eq!(signed_text("a", 1, "b"), "a.1.b");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tidegate_engine::upstreams::Edge;
 use tidegate_protocol::calls::reporting::MetadataPatch;
 use tidegate_protocol::calls::upstreams::{Consult, Standing};
 use tidegate_protocol::event::{JsonText, Progress};
+use tidegate_protocol::http::Signature;
 use tidegate_protocol::ids::{ActionName, FencingToken, JobId, SecretName, StreamName, TenantId, TraceParent, UserId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
@@ -266,11 +267,11 @@ pub trait Context {
         Err(Error::new(ErrorCode::Unavailable, "There are no secrets here."))
     }
 
-    /// The signature of a message to an endpoint of the tenant, after Standard Webhooks: of its id, the second it is sent
-    /// in, and its body.
+    /// The signatures of a message to an endpoint of the tenant, after Standard Webhooks: of its id, the second it is sent
+    /// in, and its body. More than one while a change of what they are made with is under way.
     ///
-    /// Errors: `UNAVAILABLE` where the deployment has no key.
-    fn sign(&self, _id: &str, _seconds: u64, _body: &str) -> Result<String, Error> {
+    /// Errors: `UNAVAILABLE` where the deployment has no key, or the tenant's gate cannot be reached.
+    async fn sign(&self, _how: Signature, _id: &str, _seconds: u64, _body: &str) -> Result<String, Error> {
         Err(Error::new(ErrorCode::Unavailable, "Nothing can be signed here."))
     }
 }

@@ -6,6 +6,7 @@ mod audit;
 mod batch;
 mod bulk;
 mod ended;
+mod endpoints;
 mod health;
 mod idempotency;
 mod inbound;
@@ -41,6 +42,10 @@ pub use bulk::{
     REDRIVES_PER_SECOND_MAX, Rate, RetryRequest,
 };
 pub use ended::{EndedJob, JobEnded};
+pub use endpoints::{
+    Endpoint, EndpointEvent, EndpointList, Replayed, Signature, WebhookSecret, WebhookSecretRotated, parse_replay,
+    parse_secret_rotation,
+};
 pub use health::{HealthCode, HealthReason, HealthStatus, HealthView, QueueHealth, UpstreamHealth};
 pub use idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, KEPT_BODY_BYTES_MAX, KeptAnswer, header_key};
 pub use inbound::{WebhookList, WebhookOutcome, WebhookTaken, WebhookView};
@@ -360,14 +365,6 @@ pub struct ObjectInfo {
 pub struct Activated {
     /// The revision, by content.
     pub revision: String,
-}
-
-/// What a tenant's endpoints verify signatures with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct WebhookSecret {
-    /// The secret in the form of Standard Webhooks: `whsec_` and base64.
-    pub secret: String,
 }
 
 /// The limits on a tenant's requests.

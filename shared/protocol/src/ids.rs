@@ -131,6 +131,9 @@ text_id! {
     /// An API key's id, by which it is spoken of. It opens nothing.
     ApiKeyId, "an API key's id, such as key_06fc4b8x…",
         "^key_[A-Za-z0-9._:-]{1,124}$", is_api_key;
+    /// An endpoint of a tenant's customer, by which it is spoken of.
+    EndpointId, "an endpoint's id, such as end_06fc4b8x…",
+        "^end_[A-Za-z0-9._:-]{1,124}$", is_endpoint;
     /// What a token is called (`jti`), as far as a revocation can name it.
     TokenId, "a token's id: 1 to 64 printable characters",
         "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,64}$", is_token;
@@ -154,6 +157,10 @@ impl TenantId {
 
 fn is_api_key(text: &str) -> bool {
     text.len() > 4 && text.starts_with("key_") && is_id(text)
+}
+
+fn is_endpoint(text: &str) -> bool {
+    text.len() > 4 && text.starts_with("end_") && is_id(text)
 }
 
 fn is_token(text: &str) -> bool {
@@ -391,6 +398,13 @@ impl ApiKeyId {
     /// The id of a new key.
     pub fn generate(now: UnixMs, random: u64) -> Self {
         Self(server_id("key_", now, random))
+    }
+}
+
+impl EndpointId {
+    /// The id of a new endpoint.
+    pub fn generate(now: UnixMs, random: u64) -> Self {
+        Self(server_id("end_", now, random))
     }
 }
 

@@ -50,6 +50,7 @@ mod upstreams;
 mod usage;
 mod versions;
 mod webhooks_in;
+mod webhook_endpoints;
 mod worker_examples;
 mod workers;
 

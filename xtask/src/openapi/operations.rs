@@ -10,7 +10,7 @@ use tidegate_protocol::event::{JobState, JsonText, Progress};
 use tidegate_protocol::frames::ServerFrame;
 use tidegate_protocol::http::{
     Accepted, Activated, Answer, AuditPage, AuditWhat, BatchAnswer, EventPage, Job, JobPage, ObjectInfo, OutputPage,
-    ShownEntry, Ticket, WebhookSecret,
+    ShownEntry, Ticket,
 };
 use tidegate_protocol::http::{BackfillBody, Backfilled, ScheduleInfo, ScheduleList, Triggered};
 use tidegate_protocol::ids::{
@@ -27,6 +27,7 @@ use super::again;
 use super::attempts;
 use super::batches;
 use super::health::health;
+use super::endpoints::endpoints;
 use super::limits::limits;
 use super::operation::{Access, Operation};
 use super::problems::{FAULTS, Refusal, of};
@@ -563,20 +564,7 @@ fn administration(schemas: &mut Schemas) -> Vec<Operation> {
     .answer(200, "The revision is active.", schemas.of::<Activated>())
     .refused(&[of(Forbidden), of(ValidationError), FAULTS, of(Conflict)])
     .refused(&[of(PayloadTooLarge), of(UnsupportedMediaType)]);
-    let secret = Operation::new(
-        "/v1/admin/webhook-secret",
-        "get",
-        "getWebhookSecret",
-        "administration",
-        "Gives the secret of the tenant's webhooks",
-    )
-    .about(
-        "What Tidegate sends to the tenant's endpoints is signed with it after Standard Webhooks. It is derived from the \
-        deployment's key, stored nowhere, and changes with that key alone.",
-    )
-    .answer(200, "The secret.", schemas.of::<WebhookSecret>())
-    .refused(&[of(Forbidden)]);
-    let mut operations = vec![get, put, secret, audit(schemas), limits(schemas)];
+    let mut operations = vec![get, put, audit(schemas), limits(schemas)];
     operations.extend(upstreams(schemas));
     operations.push(super::policies::explain(schemas));
     operations.extend(access(schemas));
@@ -584,6 +572,7 @@ fn administration(schemas: &mut Schemas) -> Vec<Operation> {
     operations.extend(secrets(schemas));
     operations.extend(super::inbound::webhooks(schemas));
     operations.extend(usage(schemas));
+    operations.extend(endpoints(schemas));
     operations.extend(audit_archive(schemas));
     operations
 }

@@ -7,6 +7,7 @@ mod batch;
 mod body;
 mod health;
 mod inbound;
+mod endpoints;
 mod limits;
 mod objects;
 mod policies;
@@ -42,6 +43,7 @@ pub use self::audit::{AuditArchive, AuditCounts, AuditEntry, AuditFilter, AuditP
 pub use self::batch::{BatchAnswer, BatchItem, BatchStatus};
 pub use self::body::Download;
 pub use self::health::{Health, HealthReason, QueueHealth, UpstreamHealth};
+pub use self::endpoints::EndpointSettings;
 pub use self::limits::{Bucket, LimitCounts, Limits};
 pub use self::objects::ObjectHead;
 pub use self::policies::{PolicyDecision, PolicyExplanation, PolicyResult, PolicyTold};
@@ -58,8 +60,7 @@ pub use self::usage::{UsageFilter, UsageFormat};
 pub use self::workers::{Lease, LeasedJob, LeasedJobs, Outcome as AttemptOutcome, RenewedLease};
 pub use tidegate_protocol::calls::schedules::Overlap;
 pub use tidegate_protocol::http::{
-    Backfilled, BudgetView, BudgetsView, KeyList, KeyMade, KeyView, Meters, RevocationView, ScheduleInfo, ScheduleList,
-    SecretList, SecretView, Triggered, UsageExported, UsageView, WebhookList, WebhookView,
+    Backfilled, BudgetView, BudgetsView, Endpoint, EndpointEvent, EndpointList, KeyList, KeyMade, KeyView, Meters, Replayed, RevocationView, ScheduleInfo, ScheduleList, SecretList, SecretView, Signature, Triggered, UsageExported, UsageView, WebhookList, WebhookSecretRotated, WebhookView,
 };
 
 use self::body::{Body, empty, whole};

@@ -314,6 +314,18 @@ pub struct Activated {
 pub struct WebhookSecret {
     /// `whsec_` and base64, after Standard Webhooks.
     pub secret: String,
+    /// `whpk_` and base64: the public key for endpoints whose messages are signed with Ed25519.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
+    /// The secret before the last rotation, while both sign.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_secret: Option<String>,
+    /// The public key before the last rotation, while both sign.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_public_key: Option<String>,
+    /// Until when both sign.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_until: Option<UnixMs>,
 }
 
 impl core::fmt::Debug for WebhookSecret {

@@ -104,6 +104,15 @@ pub const ON_END_WAITS_MS: &[u64] = &[
     1200 * MINUTE_MS,
     1440 * MINUTE_MS,
 ];
+/// How long a message is tried at most: all those waits, each as long as its spread makes it. Milliseconds.
+pub const ON_END_TRIED_MS: u64 = {
+    let (mut sum_ms, mut waits) = (0, ON_END_WAITS_MS);
+    while let [first, rest @ ..] = waits {
+        sum_ms += *first;
+        waits = rest;
+    }
+    sum_ms + sum_ms / 100 * ON_END_JITTER_PERCENT as u64
+};
 /// How those waits are spread, so that endpoints that come back are not told everything at once. Percent.
 pub const ON_END_JITTER_PERCENT: u8 = 10;
 /// How long an endpoint may take to say that it has been told: it is to note the event, and work later. Milliseconds.

@@ -108,15 +108,7 @@ pub(super) fn read_on_end(fields: &mut Object<'_, '_>, retention_ms: u64) -> Opt
         .unwrap_or(ON_END_TIMEOUT_MS);
     let retry = match fields.take("retry") {
         Some(value) => read_retry(value, &fields.at("retry"), fields.faults),
-        None => Retry {
-            attempts_max: u32::try_from(ON_END_WAITS_MS.len()).map_or(1, |waits| waits + 1),
-            backoff: Backoff::Table {
-                waits_ms: ON_END_WAITS_MS.to_vec(),
-            },
-            jitter: Jitter::PlusMinus {
-                percent: ON_END_JITTER_PERCENT,
-            },
-        },
+        None => standard_retry(),
     };
     let include_result = fields.flag("include_result").unwrap_or(true);
     fields.finish();
@@ -125,27 +117,48 @@ pub(super) fn read_on_end(fields: &mut Object<'_, '_>, retention_ms: u64) -> Opt
             url: url.unwrap_or_default(),
             events: events.unwrap_or_else(|| JobState::ALL.iter().copied().filter(|state| state.is_ended()).collect()),
             include_result,
-            policy: Policy {
-                attempts_max: retry.attempts_max,
-                backoff: retry.backoff,
-                jitter: Some(retry.jitter),
-                timeout_ms,
-                queue_timeout_ms: None,
-                total_timeout_ms: None,
-                heartbeat_timeout_ms: None,
-                lease_ms: LEASE_MS,
-                retention_ms,
-                result_retention_ms: None,
-                dispatch: Dispatch::Direct,
-                sharing: Sharing::Alone,
-                cancel_grace_ms: 0,
-                reporting: Reporting::default(),
-                pool: None,
-                revision: RevisionRule::Accepted,
-            },
+            policy: policy(retry, timeout_ms, retention_ms),
         },
         from_request: from_request.unwrap_or_default(),
     })
+}
+
+/// How an endpoint is told where nothing else is asked for.
+pub(crate) fn standard_policy(retention_ms: u64) -> Policy {
+    policy(standard_retry(), ON_END_TIMEOUT_MS, retention_ms)
+}
+
+fn standard_retry() -> Retry {
+    Retry {
+        attempts_max: u32::try_from(ON_END_WAITS_MS.len()).map_or(1, |waits| waits + 1),
+        backoff: Backoff::Table {
+            waits_ms: ON_END_WAITS_MS.to_vec(),
+        },
+        jitter: Jitter::PlusMinus {
+            percent: ON_END_JITTER_PERCENT,
+        },
+    }
+}
+
+fn policy(retry: Retry, timeout_ms: u64, retention_ms: u64) -> Policy {
+    Policy {
+        attempts_max: retry.attempts_max,
+        backoff: retry.backoff,
+        jitter: Some(retry.jitter),
+        timeout_ms,
+        queue_timeout_ms: None,
+        total_timeout_ms: None,
+        heartbeat_timeout_ms: None,
+        lease_ms: LEASE_MS,
+        retention_ms,
+        result_retention_ms: None,
+        dispatch: Dispatch::Direct,
+        sharing: Sharing::Alone,
+        cancel_grace_ms: 0,
+        reporting: Reporting::default(),
+        pool: None,
+        revision: RevisionRule::Accepted,
+    }
 }
 
 /// A list of texts that is not empty. `None` where it is missing or none.

@@ -49,6 +49,7 @@ pub use compile::compile;
 pub(crate) use compile::is_instance;
 pub use document::{canonical, revision};
 pub use hooks::OnEndRules;
+pub(crate) use hooks::standard_policy;
 pub use latest::checkpoint_of;
 pub use manifest::{
     CheckConfig, CheckSettings, Manifest, Mode, Modes, Operation, Runs, takes_no_settings, takes_nothing,

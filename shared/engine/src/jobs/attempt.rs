@@ -21,6 +21,7 @@ use super::backoff::wait_ms;
 use super::heads::Heads;
 use super::lanes::Shape;
 use super::notes::{check_streams, news, progressed};
+use super::ordered::is_ordered;
 use super::row::Job;
 use super::state::{Lease, Undelivered, Waiting};
 use super::{CallId, Effect, LOSSES_MAX, PROGRESS_BYTES_MAX, REDELIVERY_MS, TURN_ROWS_MAX, Turn};
@@ -47,7 +48,11 @@ impl<D: Database> Turn<'_, D> {
             sharing: spec.policy.sharing,
             reporting: spec.policy.reporting,
             traceparent: spec.traceparent.clone(),
-            message: spec.hook.as_ref().and_then(Hook::message).cloned(),
+            message: spec
+                .hook
+                .as_ref()
+                .and_then(Hook::message)
+                .map(|message| self.state.endpoints.addressed(message)),
             runs: spec.policy.revision,
         })
     }
@@ -383,6 +388,7 @@ impl<D: Database> Turn<'_, D> {
 
     /// Applies an outcome to a running job: it ends, waits for its next attempt, or goes on.
     pub(super) fn settle(&mut self, mut job: Job, outcome: Outcome) -> Result<(), DatabaseError> {
+        self.watch_endpoint(&job, &outcome)?;
         if job.cancelled_until().is_some() {
             return self.end_cancelled(job, outcome);
         }
@@ -471,6 +477,9 @@ impl<D: Database> Turn<'_, D> {
         }
         self.tell(&job, &event)?;
         self.settle_waiters(job.id, &event, true);
+        if is_ordered(&job.spec) {
+            self.advance(&job.spec)?;
+        }
         self.tell_endpoint(&job, &event)
     }
 

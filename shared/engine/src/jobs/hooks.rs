@@ -3,21 +3,23 @@
 //! So that the end and its message are one transaction, and the message is tried, bounded, listed and redriven as all
 //! work is. A job that tells nobody pays nothing for this.
 
+use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::{format, vec};
 
-use tidegate_protocol::calls::hooks::{HOOK_ACTION, Hook, Message, OnEnd};
+use tidegate_protocol::calls::executor::Policy;
+use tidegate_protocol::calls::hooks::{ENDPOINT_KEY, HOOK_ACTION, Hook, Message};
 use tidegate_protocol::calls::jobs::{Enqueue, NewJob};
 use tidegate_protocol::calls::queueing::{Counted, Queueing, Rule, WhenFull};
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Payload};
 use tidegate_protocol::frames::result_url;
-use tidegate_protocol::http::{EndedJob, JobEnded};
+use tidegate_protocol::http::{EndedJob, JobEnded, Signature};
 use tidegate_protocol::ids::{ActionName, JobId, JobNumber};
 use tidegate_protocol::limits::PAYLOAD_ROW_BYTES_MAX;
 
-use super::Turn;
 use super::enqueue::{fresh, split};
 use super::row::Job;
+use super::{Turn, ordered};
 use crate::composition::defaults::ON_END_HOST_MAX;
 use crate::database::{Database, DatabaseError};
 use crate::outbound::Target;
@@ -33,16 +35,40 @@ impl<D: Database> Turn<'_, D> {
     /// Makes the job that tells of the end of `job`, where there is somebody to tell. A bound on waiting jobs does not
     /// hold for it: an end that was stored is told.
     pub(super) fn tell_endpoint(&mut self, job: &Job, event: &Event) -> Result<(), DatabaseError> {
-        let Some(Hook::OnEnd(on_end)) = &job.spec.hook else {
-            return Ok(());
+        let on_end = match &job.spec.hook {
+            // Of what tells, nobody is told.
+            Some(Hook::Tells(_)) => return Ok(()),
+            Some(Hook::OnEnd(on_end)) => Some(on_end).filter(|on_end| on_end.events.contains(&job.state)),
+            None => None,
         };
-        if !on_end.events.contains(&job.state) {
-            return Ok(());
+        if let Some(on_end) = on_end
+            && let Some(payload) = told(job, event, on_end.include_result)
+        {
+            let message = Message {
+                url: on_end.url.clone(),
+                id: message_id(job.id),
+                endpoint: None,
+                signature: Signature::V1,
+                held: None,
+            };
+            self.send(job, payload, message, on_end.policy.clone(), None)?;
         }
-        let (Some(action), Some(payload)) = (ActionName::parse(HOOK_ACTION), told(job, event, on_end)) else {
+        self.tell_endpoints(job, event)
+    }
+
+    /// Makes the job that sends `message` about the end of `job`; with `order`, behind those that count under the same.
+    pub(super) fn send(
+        &mut self,
+        job: &Job,
+        payload: JsonText,
+        message: Message,
+        policy: Policy,
+        order: Option<Counted>,
+    ) -> Result<(), DatabaseError> {
+        let Some(action) = ActionName::parse(HOOK_ACTION) else {
             return Ok(());
         };
-        let host = Target::parse(&on_end.url).map_or_else(|_| String::new(), |target| target.host().to_string());
+        let host = Target::parse(&message.url).map_or_else(|_| String::new(), |target| target.host().to_string());
         let counted = Counted {
             limit: LIMIT.into(),
             key: host,
@@ -50,29 +76,35 @@ impl<D: Database> Turn<'_, D> {
             cost: 1,
             when_full: WhenFull::Wait,
         };
-        let metadata = [(JOB_KEY, job.id.to_string()), (EVENT_KEY, event_type(job.state))];
+        let is_ordered = order.is_some();
+        // All of a row stand in one lane, whoever's jobs they tell of, and wherever the endpoint is.
+        let share = job.spec.queueing.share.clone().filter(|_| !is_ordered);
+        let mut metadata = BTreeMap::from([
+            (JOB_KEY.to_string(), job.id.to_string()),
+            (EVENT_KEY.to_string(), event_type(job.state)),
+        ]);
+        if let Some(endpoint) = &message.endpoint {
+            metadata.insert(ENDPOINT_KEY.to_string(), endpoint.to_string());
+        }
         let enqueue = Enqueue {
             job: NewJob {
                 request_id: job.spec.request_id.clone(),
                 user: job.spec.user.clone(),
                 action,
                 revision: job.spec.revision.clone(),
-                policy: on_end.policy.clone(),
+                policy,
                 queueing: Queueing {
-                    limits: vec![counted],
-                    share: job.spec.queueing.share.clone(),
+                    limits: vec![order.unwrap_or(counted)],
+                    share,
                     ..Queueing::default()
                 },
                 payload: Payload::Inline(payload),
-                metadata: metadata.map(|(name, value)| (name.to_string(), value)).into(),
+                metadata,
                 run_at: None,
                 traceparent: job.spec.traceparent.clone(),
                 redriven_from: None,
                 once: None,
-                hook: Some(Hook::Tells(Message {
-                    url: on_end.url.clone(),
-                    id: message_id(job.id),
-                })),
+                hook: Some(Hook::Tells(message)),
                 batch: None,
             },
             partition: job.id.number().partition(),
@@ -86,16 +118,23 @@ impl<D: Database> Turn<'_, D> {
         let (tail, _) = split((self.random)());
         self.state.last = number;
         let mut telling = fresh(JobId::new(number, tail), self.now, &enqueue);
-        telling.due_at = Some(self.now);
+        if is_ordered {
+            (telling.state, telling.due_at) = (JobState::Scheduled, Some(ordered::HELD));
+        } else {
+            telling.due_at = Some(self.now);
+            self.place_freed = true;
+        }
         telling.insert(self.db, &enqueue.job.payload, None)?;
         self.wait(&telling)?;
-        self.place_freed = true;
+        if is_ordered {
+            self.advance(&enqueue.job)?;
+        }
         Ok(())
     }
 }
 
 /// Names the message of a job's end, however often and by however many jobs it is sent.
-fn message_id(job: JobId) -> String {
+pub(super) fn message_id(job: JobId) -> String {
     format!("evt_{job}")
 }
 
@@ -104,12 +143,12 @@ fn event_type(state: JobState) -> String {
 }
 
 /// What is told.
-fn told(job: &Job, event: &Event, on_end: &OnEnd) -> Option<JsonText> {
+pub(super) fn told(job: &Job, event: &Event, include_result: bool) -> Option<JsonText> {
     let (mut result, mut url, mut error) = (None, None, None);
     match &event.what {
         Happening::Completed {
             result: Payload::Inline(value),
-        } if on_end.include_result && value.as_str().len() <= PAYLOAD_ROW_BYTES_MAX => result = Some(value.clone()),
+        } if include_result && value.as_str().len() <= PAYLOAD_ROW_BYTES_MAX => result = Some(value.clone()),
         Happening::Completed { .. } => url = Some(result_url(job.id)),
         Happening::Failed { error: cause } => error = Some(cause.clone()),
         Happening::Progress(_) | Happening::Retrying { .. } | Happening::Output(_) | Happening::Started => {}

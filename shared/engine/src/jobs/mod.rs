@@ -21,6 +21,7 @@ mod change;
 mod control;
 mod cost;
 mod doorbells;
+mod endpoints;
 mod enqueue;
 mod follow;
 mod gates;
@@ -34,6 +35,7 @@ mod lost;
 mod many;
 mod notes;
 mod once;
+mod ordered;
 mod packing;
 mod packs;
 mod places;
@@ -255,6 +257,7 @@ impl<'a, D: Database> Turn<'a, D> {
             } => self.report(id, job, token, progress, checkpoint, notes),
             Call::Finish { job, token, outcome } => self.finish(id, job, token, outcome),
             Call::SetSchedules { version, schedules } => self.set_schedules(id, version, schedules),
+            Call::SetEndpoints { version, endpoints } => self.set_endpoints(id, version, &endpoints),
             Call::Schedules { caller } => self.schedules(id, &caller),
             Call::PauseSchedule { name, caller } => self.pause_schedule(id, &name, &caller, true),
             Call::ResumeSchedule { name, caller } => self.pause_schedule(id, &name, &caller, false),

@@ -18,6 +18,7 @@ use tidegate_protocol::{Error, ErrorCode, Fault};
 
 use super::follow::stored_key;
 use super::letters::{redriven_to, set_redriven_to};
+use super::ordered::{HELD, is_ordered};
 use super::row::{Job, payload};
 use super::trail::target;
 use super::{CallId, Effect, Turn};
@@ -156,11 +157,13 @@ impl<D: Database> Turn<'_, D> {
         for counted in &mut queueing.limits {
             counted.rule = self.state.gates.whole(&counted.limit).unwrap_or(counted.rule);
         }
+        let ordered = is_ordered(&old.spec);
         let gives_payload = own.as_ref().and_then(stored_key).is_some();
         let enqueue = Enqueue {
             job: NewJob {
                 payload: replaced.or(own).unwrap_or_else(|| old.spec.payload.clone()),
-                run_at,
+                // It goes behind those that wait already.
+                run_at: if ordered { Some(HELD) } else { run_at },
                 queueing,
                 redriven_from: Some(old.id),
                 // It is not what the old one's key names.
@@ -179,6 +182,9 @@ impl<D: Database> Turn<'_, D> {
         match self.accept(call, enqueue)? {
             Ok(job) => {
                 set_redriven_to(self.db, number, job, gives_payload)?;
+                if ordered {
+                    self.advance(&old.spec)?;
+                }
                 Ok(Ok(Redriven { job, fresh: true }))
             }
             Err(error) => Ok(Err(error)),

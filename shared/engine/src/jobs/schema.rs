@@ -35,6 +35,7 @@ pub const STEPS: &[&[&str]] = &[
     super::started::STARTED,
     super::doorbells::LOST_DOORBELLS,
     super::packs::PACKS,
+    super::endpoints::ENDPOINTS,
 ];
 
 const FIRST: &[&str] = &[

@@ -14,6 +14,7 @@ use tidegate_protocol::time::UnixMs;
 use super::away::Away;
 use super::backlog::Backlog;
 use super::batches::Batches;
+use super::endpoints::Endpoints;
 use super::gates::{Gate, Gates};
 use super::lanes::Shape;
 use super::packing::PACK_JOBS_MIN;
@@ -124,6 +125,7 @@ pub struct State {
     pub(super) aliases: bool,
     /// What was done by hand, as far as the gate has not confirmed it.
     pub(super) trail: Trail,
+    pub(super) endpoints: Endpoints,
     pub(super) away: Away,
     /// Waiting jobs that have no rows of their own.
     pub(super) packs: Packs,
@@ -185,6 +187,7 @@ impl State {
             batches: Batches::recover(db)?,
             aliases: Self::any_alias(db)?,
             trail: Trail::recover(db, now)?,
+            endpoints: Endpoints::recover(db)?,
             away: Away::recover(db, now)?,
             packs,
             pack_jobs_min: PACK_JOBS_MIN,

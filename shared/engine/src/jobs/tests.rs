@@ -9,6 +9,7 @@ mod bounds;
 mod changing;
 mod dispatch;
 mod doorbells;
+mod endpoints;
 mod ends;
 mod handed_over;
 mod history;

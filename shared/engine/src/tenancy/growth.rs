@@ -20,6 +20,7 @@ use tidegate_protocol::{Error, ErrorCode, Fault};
 
 use super::{Effect, read, write};
 use crate::database::{Database, DatabaseError, Value, from_blob, to_blob};
+use crate::endpoints;
 
 /// How soon an administrator may ask again who wants to grow a tenant that is growing. Milliseconds.
 const GROWN_SOON_MS: u64 = 5_000;
@@ -95,6 +96,13 @@ impl Growing {
     /// How many shards there will be, where the tenant is growing.
     pub fn to(&self) -> Option<u16> {
         self.under_way.as_ref().map(|under_way| under_way.to)
+    }
+
+    /// Whether the new objects begin only once they have heard of the tenant's endpoints: they would end jobs of which
+    /// nobody is told.
+    fn has_to_wait(&self, db: &impl Database) -> Result<bool, DatabaseError> {
+        let begins = |under_way: &UnderWay| under_way.step == Step::Beginning;
+        Ok(self.under_way.as_ref().is_some_and(begins) && endpoints::untold(db)?.is_some())
     }
 
     fn effects(&self) -> Vec<Effect> {
@@ -182,6 +190,7 @@ pub(super) fn begin(
         ..growing
     };
     store(db, &growing)?;
+    endpoints::tell_all(db)?;
     Ok(Ok(growing.effects()))
 }
 
@@ -212,7 +221,10 @@ fn refusal(growing: &Growing, current: Scale, reach: u16, wanted: Scale) -> Opti
 ///
 /// Errors: the database's.
 pub fn ungrown(db: &impl Database) -> Result<Vec<Effect>, DatabaseError> {
-    Ok(recover(db)?.map(|growing| growing.effects()).unwrap_or_default())
+    match recover(db)? {
+        Some(growing) if !growing.has_to_wait(db)? => Ok(growing.effects()),
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// The object `shard` has confirmed `step`. Gives what is to be told next, where all have.
@@ -252,7 +264,7 @@ pub fn grown(db: &impl Database, step: Step, shard: ShardIndex, grown: Grown) ->
         growing.spreads.0.push(Spread { shards: to, from: last });
     }
     store(db, &growing)?;
-    let mut effects = growing.effects();
+    let mut effects = ungrown(db)?;
     if (step == Step::Beginning || growing.under_way.is_none())
         && let Some(mut description) = read(db)?
     {
@@ -308,7 +320,11 @@ mod tests {
     fn told(effects: &[Effect]) -> Vec<(Step, Growth)> {
         let told = effects.iter().filter_map(|effect| match effect {
             Effect::Grow { step, growth } => Some((*step, growth.clone())),
-            Effect::Refresh { .. } | Effect::TellAccess { .. } | Effect::TellSchedules { .. } | Effect::Archive => None,
+            Effect::Refresh { .. }
+            | Effect::TellAccess { .. }
+            | Effect::TellEndpoints { .. }
+            | Effect::TellSchedules { .. }
+            | Effect::Archive => None,
         });
         told.collect()
     }
@@ -332,6 +348,42 @@ mod tests {
             effects = grown(db, *step, growth.shard, answer(growth.shard.0.into())).unwrap();
         }
         effects
+    }
+
+    #[test]
+    fn new_objects_begin_only_once_they_have_heard_of_the_endpoints() {
+        let db = tenant(1);
+        let change = tidegate_protocol::calls::tenant::EndpointChange::Create {
+            id: tidegate_protocol::ids::EndpointId::parse("end_a").unwrap(),
+            body: r#"{"url":"https://a.example.com/"}"#.into(),
+        };
+        let caller = tidegate_protocol::calls::Caller {
+            user: UserId::parse("u").unwrap(),
+            reads_all: true,
+            writes_all: true,
+            act: None,
+        };
+        let (reply, effects) = handle(&db, UnixMs(5), Call::ChangeEndpoints { change, caller }).unwrap();
+        reply.unwrap();
+        let reach = |effects: &[Effect]| {
+            effects.iter().find_map(|effect| match effect {
+                Effect::TellEndpoints { version, shards, .. } => Some((*version, *shards)),
+                _ => None,
+            })
+        };
+        let (version, shards) = reach(&effects).unwrap();
+        assert_eq!(shards, 1);
+        crate::tenancy::endpoints_told(&db, version).unwrap();
+        let effects = activate(&db, 2).unwrap();
+        assert_eq!(reach(&effects), Some((version, 2)), "the new one as well");
+        let sealing = confirm(&db, &told(&effects));
+        assert_eq!(told(&sealing).len(), 1);
+        assert_eq!(confirm(&db, &told(&sealing)), [], "it does not begin");
+        assert_eq!(ungrown(&db).unwrap(), []);
+        let beginning = crate::tenancy::endpoints_told(&db, version).unwrap();
+        assert_eq!(told(&beginning)[0].0, Step::Beginning);
+        confirm(&db, &told(&beginning));
+        assert_eq!(describe(&db).scale.shards, 2);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tidegate_engine::composition::{Manifest, Mode, Modes, Object, Operation, Run
 use tidegate_engine::outbound::{Target, check_path};
 use tidegate_protocol::calls::executor::Sharing;
 use tidegate_protocol::event::JsonText;
+use tidegate_protocol::http::Signature;
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
 
@@ -168,11 +169,13 @@ pub async fn handle(context: &impl Context, call: &Invocation) -> Result<Done, E
             url,
             // Every run is a message of its own; the key says which of them are the same work.
             id: format!("run_{}.{}", job.id, job.token.0),
+            how: Signature::V1,
             body: body(call, job, &effect_key, context.callback(job)?.as_ref())?,
             answer_bytes_max: ANSWER_BYTES_MAX,
             timeout_ms: own_ms.min(call.timeout_ms),
         },
-    )?;
+    )
+    .await?;
     let mut header = |name: &str, value: String| request.headers.push((name.to_string(), value));
     header("accept", "application/json".into());
     header("idempotency-key", header_key(&effect_key));

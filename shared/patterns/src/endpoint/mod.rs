@@ -14,6 +14,7 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 
 use tidegate_engine::outbound::Target;
+use tidegate_protocol::http::Signature;
 use tidegate_protocol::{Error, ErrorCode};
 
 pub use handler::{HTTP, WORKER, handle};
@@ -25,6 +26,7 @@ use crate::operation::{Context, Outgoing};
 struct Message {
     url: String,
     id: String,
+    how: Signature,
     body: String,
     answer_bytes_max: usize,
     timeout_ms: u64,
@@ -45,10 +47,10 @@ fn reachable(context: &impl Context, url: &str) -> Result<String, Error> {
 /// The request that brings a message, signed.
 ///
 /// Errors: those of signing.
-fn signed(context: &impl Context, message: Message) -> Result<Outgoing, Error> {
+async fn signed(context: &impl Context, message: Message) -> Result<Outgoing, Error> {
     // A fresh time with every attempt: receivers refuse what is old.
     let seconds = context.now().0 / 1000;
-    let signature = context.sign(&message.id, seconds, &message.body)?;
+    let signature = context.sign(message.how, &message.id, seconds, &message.body).await?;
     let headers = vec![
         ("content-type".to_string(), "application/json".to_string()),
         ("webhook-id".to_string(), message.id),

@@ -10,6 +10,7 @@ use core::task::{Poll, Waker};
 use serde_json::{Value, json};
 use tidegate_protocol::calls::hooks;
 use tidegate_protocol::event::JsonText;
+use tidegate_protocol::http::Signature;
 use tidegate_protocol::ids::{ActionName, FencingToken, JobId, JobNumber, TenantId, TraceParent, UserId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
@@ -68,8 +69,9 @@ impl Context for Outside {
             token: "secret".into(),
         }))
     }
-    fn sign(&self, id: &str, seconds: u64, body: &str) -> Result<String, Error> {
-        Ok(std::format!("v1,{id}.{seconds}.{body}"))
+    async fn sign(&self, how: Signature, id: &str, seconds: u64, body: &str) -> Result<String, Error> {
+        let version = if how == Signature::V1 { "v1" } else { "v1a" };
+        Ok(std::format!("{version},{id}.{seconds}.{body}"))
     }
 }
 
@@ -216,6 +218,9 @@ fn told(status: u16, url: &str, loopback: bool, retry_after: Option<&str>) -> (R
     let message = hooks::Message {
         url: url.into(),
         id: "evt_1".into(),
+        endpoint: None,
+        signature: Signature::V1,
+        held: None,
     };
     let done = at_once(tell(&outside, &call(&Value::Null), &message));
     (

@@ -8,9 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::executor::Policy;
 use crate::event::JobState;
+use crate::http::Signature;
+use crate::ids::EndpointId;
 
 /// The action of the jobs that tell endpoints of ends. No composition has it, and no request can ask for it.
 pub const HOOK_ACTION: &str = "tidegate.hook";
+/// The note on such a job that names the endpoint, where it is one that is kept.
+pub const ENDPOINT_KEY: &str = "endpoint_id";
 /// What the names of the system's own actions begin with.
 pub const OWN_ACTIONS: &str = "tidegate.";
 
@@ -34,6 +38,15 @@ pub struct Message {
     pub url: String,
     /// Names the message: the same for each time that it is sent.
     pub id: String,
+    /// The endpoint, where it is one that is kept. What is known of it when the message is sent holds, and not `url`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<EndpointId>,
+    /// How the message is signed.
+    #[serde(default)]
+    pub signature: Signature,
+    /// Why the message is not sent now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
 }
 
 /// What a job has to do with messages. A job that tells is told of to nobody.

@@ -272,6 +272,13 @@ pub enum Call {
         /// All of them.
         schedules: Vec<Schedule>,
     },
+    /// These are the tenant's endpoints, and no others. An older version than the one there is changes nothing.
+    SetEndpoints {
+        /// Their version.
+        version: u64,
+        /// All of them: a list of [`crate::http::Endpoint`], as text.
+        endpoints: JsonText,
+    },
     /// Show the schedules.
     Schedules {
         /// Who asks.

@@ -17,7 +17,7 @@ use super::upstreams::{Consult, SetBreaker, Standing};
 use super::{Caller, Principal};
 use crate::event::JsonText;
 use crate::http::{AuditRefusal, QueueView};
-use crate::ids::{HubIndex, Revision, SecretName, ShardIndex, UserId};
+use crate::ids::{EndpointId, HubIndex, Revision, SecretName, ShardIndex, UserId};
 use crate::time::UnixMs;
 
 /// How a tenant is spread over objects.
@@ -50,6 +50,12 @@ pub struct Description {
     /// How many shards there will be, while the tenant grows. Some of them may hold jobs already.
     #[serde(default)]
     pub growing_to: Option<u16>,
+    /// How often what messages to endpoints are signed with was changed.
+    #[serde(default)]
+    pub webhook_generation: u64,
+    /// Until when messages are signed with what was there before as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook_old_until: Option<UnixMs>,
     /// Who may not come in.
     #[serde(default, skip_serializing_if = "Access::is_open")]
     pub access: Access,
@@ -250,6 +256,15 @@ pub enum Call {
         /// Who sets them.
         caller: Caller,
     },
+    /// Change the endpoints. Answered by [`Reply::Shown`].
+    ChangeEndpoints {
+        /// The change.
+        change: EndpointChange,
+        /// Who makes it.
+        caller: Caller,
+    },
+    /// Show the endpoints. Answered by [`Reply::Shown`].
+    Endpoints,
 }
 
 /// How what was used is written.
@@ -262,6 +277,35 @@ pub enum UsageForm {
     Lines,
     /// CSV (RFC 4180), with a header; all of it as a JSON string.
     Csv,
+}
+
+/// A change of a tenant's endpoints, or of what messages to them are signed with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EndpointChange {
+    /// Sign with another secret, and for so long with the old one as well. Milliseconds.
+    Rotate {
+        /// So long.
+        overlap_ms: u64,
+    },
+    /// Make an endpoint.
+    Create {
+        /// Its id.
+        id: EndpointId,
+        /// What it is to be, as the client wrote it.
+        body: String,
+    },
+    /// Change an endpoint.
+    Change {
+        /// Its id.
+        id: EndpointId,
+        /// What is to be different, as the client wrote it.
+        body: String,
+    },
+    /// Delete an endpoint.
+    Delete {
+        /// Its id.
+        id: EndpointId,
+    },
 }
 
 /// An entry of the audit trail on its way to the gate.

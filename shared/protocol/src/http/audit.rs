@@ -11,7 +11,8 @@ use crate::calls::queueing::PauseScope;
 use crate::error::ErrorCode;
 use crate::event::{JobState, JsonText};
 use crate::ids::{
-    ActionName, ApiKeyId, BatchId, JobId, RequestId, Revision, ScheduleName, SecretName, TokenId, TraceParent, UserId,
+    ActionName, ApiKeyId, BatchId, EndpointId, JobId, RequestId, Revision, ScheduleName, SecretName, TokenId,
+    TraceParent, UserId,
 };
 use crate::time::UnixMs;
 
@@ -106,6 +107,16 @@ acts! {
     BudgetWarned = "budget.warned",
     /// A budget was spent: new requests are refused until its window ends. Nobody did this by hand.
     BudgetSpent = "budget.spent",
+    /// An endpoint was made.
+    EndpointCreated = "endpoint.created",
+    /// An endpoint was changed by hand.
+    EndpointChanged = "endpoint.changed",
+    /// An endpoint was deleted.
+    EndpointDeleted = "endpoint.deleted",
+    /// An endpoint was disabled because of how it answered. Nobody did this by hand.
+    EndpointDisabled = "endpoint.disabled",
+    /// What messages to endpoints are signed with was changed.
+    WebhookSecretRotated = "webhook_secret.rotated",
 }
 
 impl AuditWhat {
@@ -209,6 +220,12 @@ pub struct AuditTarget {
     /// The budget, by its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<String>,
+    /// The endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint_id: Option<EndpointId>,
+    /// Why it was disabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// When the first of the requests was refused that this entry counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<UnixMs>,

@@ -35,11 +35,12 @@ use tidegate_protocol::calls::{Answered, Caller, Principal};
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Output, Payload, Progress, Snapshot};
 use tidegate_protocol::http::{
     Accepted, ActionQueue, AttemptError, AuditRefusal, Backfilled, BulkItem, DeadLetter, DeadLetterPage, Job, JobPage,
-    LostDoorbell, PoolQueue, QueueView, Reason, Why, WorkerSeen,
+    LostDoorbell, PoolQueue, QueueView, Reason, Signature, Why, WorkerSeen,
 };
 use tidegate_protocol::ids::{
-    ActionName, ApiKeyId, BatchId, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition, PoolName,
-    RequestId, Revision, ScheduleName, SecretName, Seq, ShardIndex, StreamName, TenantId, TokenId, TraceParent, UserId,
+    ActionName, ApiKeyId, BatchId, EndpointId, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition,
+    PoolName, RequestId, Revision, ScheduleName, SecretName, Seq, ShardIndex, StreamName, TenantId, TokenId,
+    TraceParent, UserId,
 };
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
@@ -85,6 +86,10 @@ pub fn trace() -> Option<TraceParent> {
 
 pub fn api_key_id() -> ApiKeyId {
     ApiKeyId::parse(&format!("key_{}", "x".repeat(124))).unwrap()
+}
+
+fn endpoint_id() -> EndpointId {
+    EndpointId::parse(&format!("end_{}", "x".repeat(124))).unwrap()
 }
 
 fn secret_name() -> SecretName {
@@ -343,6 +348,9 @@ fn message() -> Message {
     Message {
         url: String::from("https://é"),
         id: String::new(),
+        endpoint: Some(endpoint_id()),
+        signature: Signature::V1a,
+        held: Some("é".repeat(128)),
     }
 }
 
@@ -548,6 +556,10 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             version: LARGEST,
             schedules: schedules(),
         },
+        jobs::Call::SetEndpoints {
+            version: LARGEST,
+            endpoints: text_of(LARGE_BYTES),
+        },
         jobs::Call::Schedules { caller: caller() },
         jobs::Call::PauseSchedule {
             name: schedule_name(),
@@ -685,6 +697,7 @@ pub fn jobs_calls() -> Vec<jobs::Call> {
             | jobs::Call::Report { .. }
             | jobs::Call::Finish { .. }
             | jobs::Call::SetSchedules { .. }
+            | jobs::Call::SetEndpoints { .. }
             | jobs::Call::Schedules { .. }
             | jobs::Call::PauseSchedule { .. }
             | jobs::Call::ResumeSchedule { .. }
@@ -1139,6 +1152,8 @@ pub fn description() -> Description {
             from: JobNumber(LARGEST),
         }]),
         growing_to: Some(u16::MAX),
+        webhook_generation: LARGEST,
+        webhook_old_until: Some(UnixMs(LARGEST)),
         access: access::Access {
             suspended_at: Some(UnixMs(LARGEST)),
             revocations: vec![
@@ -1394,6 +1409,29 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
         tenant::Call::Secrets {
             names: vec![secret_name()],
         },
+        tenant::Call::ChangeEndpoints {
+            change: tenant::EndpointChange::Rotate { overlap_ms: LARGEST },
+            caller: caller(),
+        },
+        tenant::Call::ChangeEndpoints {
+            change: tenant::EndpointChange::Create {
+                id: endpoint_id(),
+                body: "é".repeat(LARGE_BYTES),
+            },
+            caller: caller(),
+        },
+        tenant::Call::ChangeEndpoints {
+            change: tenant::EndpointChange::Change {
+                id: endpoint_id(),
+                body: String::new(),
+            },
+            caller: caller(),
+        },
+        tenant::Call::ChangeEndpoints {
+            change: tenant::EndpointChange::Delete { id: endpoint_id() },
+            caller: caller(),
+        },
+        tenant::Call::Endpoints,
         tenant::Call::End {
             name: String::new(),
             token: 0,
@@ -1429,7 +1467,9 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             | tenant::Call::DeleteSecret { .. }
             | tenant::Call::ListSecrets { .. }
             | tenant::Call::Health { .. }
-            | tenant::Call::Secrets { .. } => {}
+            | tenant::Call::Secrets { .. }
+            | tenant::Call::ChangeEndpoints { .. }
+            | tenant::Call::Endpoints => {}
         }
     }
     calls

@@ -362,14 +362,14 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "a message has another id each time",
         HOOKS,
-        "id: message_id(job.id),\n                })),",
-        "id: message_id(JobId::new(job.id.number(), split((self.random)()).0)),\n                })),",
+        "id: message_id(job.id),\n                endpoint: None,",
+        "id: message_id(JobId::new(job.id.number(), split((self.random)()).0)),\n                endpoint: None,",
     ),
     mutant(
         "every end is told, whichever is asked for",
         HOOKS,
-        "if !on_end.events.contains(&job.state) {",
-        "if on_end.events.is_empty() {",
+        "on_end.events.contains(&job.state)",
+        "!on_end.events.is_empty()",
     ),
     mutant(
         "a host that hangs takes every place",

@@ -164,6 +164,18 @@ pub const ROWS: &[Row] = &[
     row("closeUpstream", ADMIN, 200, nothing),
     row("disableUpstream", ADMIN, 200, nothing),
     row("getWebhookSecret", ADMIN, 200, nothing),
+    row("rotateWebhookSecret", ADMIN, 200, empty),
+    row("createEndpoint", ADMIN, 201, |_| {
+        Body::Json(json!({ "url": "https://hooks.example.com/matrix" }))
+    }),
+    row("listEndpoints", ADMIN, 200, nothing),
+    row("getEndpoint", ADMIN, 200, nothing),
+    row("changeEndpoint", ADMIN, 200, |_| {
+        Body::Json(json!({ "description": "of the matrix" }))
+    }),
+    row("listDeliveries", ADMIN, 200, nothing),
+    row("replayEndpoint", ADMIN, 200, empty),
+    row("deleteEndpoint", ADMIN, 204, nothing),
     row("listKeys", ADMIN, 200, nothing),
     row("createKey", ADMIN, 201, |_| {
         Body::Json(json!({ "name": "ci", "user": "bot" }))
@@ -212,6 +224,7 @@ pub fn path(template: &str, operation: &str, things: &Things) -> String {
         },
         Some("attempts") => &things.leased,
         Some("batches") => &things.batch,
+        Some("admin") if template.starts_with("/v1/admin/endpoints") => &things.endpoint,
         _ => &things.key,
     };
     let name = match template {

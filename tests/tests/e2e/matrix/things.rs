@@ -35,6 +35,8 @@ pub struct Things {
     pub batch: String,
     /// An API key that is good.
     pub key: String,
+    /// An endpoint that is told of ends.
+    pub endpoint: String,
     /// An object.
     pub object: String,
     /// A schedule.
@@ -81,6 +83,7 @@ impl Things {
             attempt: String::new(),
             batch: String::new(),
             key: String::new(),
+            endpoint: String::new(),
             object: name("object"),
             schedule: name("schedule"),
             upstream: format!("up-{word}.main"),
@@ -121,6 +124,9 @@ impl Things {
         things.batch = text(&batch["batch_id"]);
         let key = json!({ "name": mark, "user": OWNER, "scopes": ["admin"] });
         things.key = text(&client.post("/v1/admin/keys", &key).json(201)["key"]["key_id"]);
+        // It is told of nothing that happens here.
+        let endpoint = json!({ "url": "https://hooks.example.com/", "description": mark, "filter": "false" });
+        things.endpoint = text(&client.post("/v1/admin/endpoints", &endpoint).json(201)["endpoint_id"]);
         let put = client.send(
             "PUT",
             &things.object_path(),
@@ -149,6 +155,7 @@ impl Things {
             attempt: self.attempt.clone(),
             batch: other(&self.batch),
             key: other(&self.key),
+            endpoint: other(&self.endpoint),
             object: other(&self.object),
             schedule: other(&self.schedule),
             upstream: format!("{}.{upstream}", other(instance)),
@@ -157,7 +164,7 @@ impl Things {
     }
 
     /// All of them that are names, so that texts can be compared whatever they name.
-    pub fn names(&self) -> [&str; 12] {
+    pub fn names(&self) -> [&str; 13] {
         [
             &self.tenant,
             &self.job,
@@ -167,6 +174,7 @@ impl Things {
             &self.leased,
             &self.batch,
             &self.key,
+            &self.endpoint,
             &self.object,
             &self.schedule,
             &self.upstream,
@@ -188,6 +196,7 @@ impl Things {
             "/v1/dead-letters",
             "/v1/admin/audit",
             "/v1/admin/composition",
+            "/v1/admin/endpoints",
             "/v1/admin/keys",
             "/v1/admin/limits",
             "/v1/admin/revocations",
