@@ -201,7 +201,12 @@ async fn ask(
             ..
         } => Ok((job, deduplicated)),
         Reply::Answer { result: Err(error), .. } => Err(error),
-        Reply::Answer { .. } | Reply::Batch { .. } | Reply::Delivered { .. } | Reply::Returned(_) | Reply::Done => {
+        Reply::Answer { .. }
+        | Reply::Batch { .. }
+        | Reply::Delivered { .. }
+        | Reply::Returned(_)
+        | Reply::Places(_)
+        | Reply::Done => {
             let message = "The hub answered another question.";
             Err(Error::new(ErrorCode::InternalError, message))
         }

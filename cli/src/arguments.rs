@@ -1,9 +1,9 @@
 //! The command line.
 
 mod access;
+mod endpoint;
 mod inbound;
 mod usage;
-mod endpoint;
 
 use std::path::PathBuf;
 
@@ -14,9 +14,9 @@ use tidegate_sdk::http::ActionPattern;
 use tidegate_sdk::{Priority, UnixMs};
 
 pub use self::access::{Key, Revoke, Secret};
+pub use self::endpoint::{Endpoint, WebhookSecret, WebhookSecretCommand};
 pub use self::inbound::Webhook;
 pub use self::usage::{Budgets, Export, Usage};
-pub use self::endpoint::{Endpoint, WebhookSecret, WebhookSecretCommand};
 use crate::exit::TABLE;
 
 /// Runs actions on Tidegate and follows them to their outcome.

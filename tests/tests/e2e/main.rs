@@ -49,8 +49,8 @@ mod tenants;
 mod upstreams;
 mod usage;
 mod versions;
-mod webhooks_in;
 mod webhook_endpoints;
+mod webhooks_in;
 mod worker_examples;
 mod workers;
 

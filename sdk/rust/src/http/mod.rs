@@ -5,9 +5,9 @@ mod again;
 mod audit;
 mod batch;
 mod body;
+mod endpoints;
 mod health;
 mod inbound;
-mod endpoints;
 mod limits;
 mod objects;
 mod policies;
@@ -42,8 +42,8 @@ pub use self::again::{AttemptError, Bulk, BulkAnswer, BulkItem, DeadLetter, Dead
 pub use self::audit::{AuditArchive, AuditCounts, AuditEntry, AuditFilter, AuditPage, AuditSegment, AuditWho};
 pub use self::batch::{BatchAnswer, BatchItem, BatchStatus};
 pub use self::body::Download;
-pub use self::health::{Health, HealthReason, QueueHealth, UpstreamHealth};
 pub use self::endpoints::EndpointSettings;
+pub use self::health::{Health, HealthReason, QueueHealth, UpstreamHealth};
 pub use self::limits::{Bucket, LimitCounts, Limits};
 pub use self::objects::ObjectHead;
 pub use self::policies::{PolicyDecision, PolicyExplanation, PolicyResult, PolicyTold};
@@ -60,7 +60,9 @@ pub use self::usage::{UsageFilter, UsageFormat};
 pub use self::workers::{Lease, LeasedJob, LeasedJobs, Outcome as AttemptOutcome, RenewedLease};
 pub use tidegate_protocol::calls::schedules::Overlap;
 pub use tidegate_protocol::http::{
-    Backfilled, BudgetView, BudgetsView, Endpoint, EndpointEvent, EndpointList, KeyList, KeyMade, KeyView, Meters, Replayed, RevocationView, ScheduleInfo, ScheduleList, SecretList, SecretView, Signature, Triggered, UsageExported, UsageView, WebhookList, WebhookSecretRotated, WebhookView,
+    Backfilled, BudgetView, BudgetsView, Endpoint, EndpointEvent, EndpointList, KeyList, KeyMade, KeyView, Meters,
+    Replayed, RevocationView, ScheduleInfo, ScheduleList, SecretList, SecretView, Signature, Triggered, UsageExported,
+    UsageView, WebhookList, WebhookSecretRotated, WebhookView,
 };
 
 use self::body::{Body, empty, whole};

@@ -149,6 +149,7 @@ impl Config {
                 match principal.credential {
                     Credential::Token { .. } => "token",
                     Credential::Key { .. } => "api_key",
+                    Credential::Signature { .. } => "signature",
                 },
             );
             if let Some(key) = key {
