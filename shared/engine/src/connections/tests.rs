@@ -144,21 +144,18 @@ proptest! {
                             }
                         }
                     }
-                    Some(Message::Answer { hub: n, life, held }) => {
-                        if hubs[n].2 == life {
-                            hubs[n].0.hear(Some(held));
-                        }
-                    }
+                    // Heard by nobody, where that life has ended.
+                    Some(Message::Answer { hub: n, life, held }) if hubs[n].2 == life => hubs[n].0.hear(Some(held)),
+                    Some(Message::Answer { .. } | Message::Returned { live: None, .. }) => {}
                     Some(Message::Recall(recalled)) => {
                         let (places, live, _) = &mut hubs[usize::from(recalled.hub.0)];
                         let live = places.recalled(*live);
                         mail.push_back(Message::Returned { recalled, live });
                     }
-                    Some(Message::Returned { recalled, live }) => {
-                        if let Some(live) = live {
-                            returned(&db, recalled, live).unwrap();
-                        }
-                    }
+                    Some(Message::Returned {
+                        recalled,
+                        live: Some(live),
+                    }) => returned(&db, recalled, live).unwrap(),
                 },
             }
             let live: u32 = hubs.iter().map(|(_, live, _)| live).sum();
