@@ -6,8 +6,8 @@
 // Bindings come from wrangler.toml alone. When the server answers, one JSON line goes to stdout
 // (`ready`, `url`, `control_url`, `pid`, `workerd_pid`); everything else, logs included, goes to stderr.
 //
-// TIDEGATE_ADDRESS_HEADER, TIDEGATE_AUDIT_ENTRIES, TIDEGATE_LOOPBACK_ENDPOINTS, TIDEGATE_PRICES, TIDEGATE_PUBLIC_URL, TIDEGATE_REQUEST_LOG and
-// TIDEGATE_TEMPLATES are passed on from the environment (docs/reference/configuration.md).
+// TIDEGATE_ADDRESS_HEADER, TIDEGATE_AUDIT_ENTRIES, TIDEGATE_LOOPBACK_ENDPOINTS, TIDEGATE_PRICES, TIDEGATE_PUBLIC_URL, TIDEGATE_REQUEST_LOG,
+// TIDEGATE_TEMPLATES and TIDEGATE_USAGE_REPORT_MS are passed on from the environment (docs/reference/configuration.md).
 // --handler runs the module FILE as a second Worker, and binds it as HANDLER_NAME.
 // --faults puts harness/faulty.mjs before the bundle, whose object storage the control server can then make fail.
 //
@@ -118,6 +118,7 @@ const variables = Object.fromEntries(
     "TIDEGATE_PUBLIC_URL",
     "TIDEGATE_REQUEST_LOG",
     "TIDEGATE_TEMPLATES",
+    "TIDEGATE_USAGE_REPORT_MS",
   ]
     .filter((name) => process.env[name] !== undefined)
     .map((name) => [name, process.env[name]]),

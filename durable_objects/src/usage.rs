@@ -1,6 +1,7 @@
 //! What an object counts of its tenant's use, and how the gate hears of it. What counts is in [`tidegate_engine::usage`].
 
 use std::cell::{Cell, RefCell};
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 use tidegate_engine::usage::{REPORT_MS, Tally};
@@ -13,6 +14,12 @@ use crate::platform::{beside, log_error, now, random};
 use crate::remote;
 use crate::sql::ObjectDatabase;
 use crate::timer::sleep;
+
+/// How often objects tell what they count, in milliseconds, where it is not [`REPORT_MS`]. While a report is to come, an object is
+/// not evicted: tests, which evict many, say less.
+const EVERY: &str = "TIDEGATE_USAGE_REPORT_MS";
+/// More often would cost more than what is counted.
+const EVERY_MS: RangeInclusive<u64> = 100..=60_000;
 
 /// How often a report is told before it waits for the next event. A tenant's gate that cannot be reached keeps nobody awake.
 const TRIES_MAX: u32 = 3;
@@ -103,12 +110,18 @@ pub trait Counts {
     fn report(&self) -> Option<Report>;
 }
 
+fn every_ms(env: &Env) -> u64 {
+    let said = env.var(EVERY).ok().and_then(|text| text.to_string().parse().ok());
+    said.filter(|ms| EVERY_MS.contains(ms)).unwrap_or(REPORT_MS)
+}
+
 /// Has the gate told what `object` counts some time from now. What happens while it is told has it told again.
 pub fn tell(object: Rc<dyn Counts>) {
     let kept = object.clone();
     let Some((_, state, _)) = kept.place() else { return };
+    let every_ms = kept.place().map_or(REPORT_MS, |(env, _, _)| every_ms(env));
     beside(state, async move {
-        sleep(REPORT_MS).await;
+        sleep(every_ms).await;
         object.usage().due();
         for _ in 0..TRIES_MAX {
             let (Some((env, _, tenant)), Some(report)) = (object.place(), object.report()) else {
@@ -118,7 +131,7 @@ pub fn tell(object: Rc<dyn Counts>) {
                 Ok(_) => return object.usage().confirmed(report.seq),
                 Err(error) => log_error("the gate was not told of use", error),
             }
-            sleep(REPORT_MS).await;
+            sleep(every_ms).await;
         }
     });
 }

@@ -200,6 +200,8 @@ impl Server {
             .current_dir(root)
             .env("TIDEGATE_LOOPBACK_ENDPOINTS", "allow")
             .env("TIDEGATE_AUDIT_ENTRIES", "100")
+            // An object that has something to tell is not evicted before.
+            .env("TIDEGATE_USAGE_REPORT_MS", "200")
             .env("TIDEGATE_TEMPLATES", templates().to_string())
             .envs(match self.kind {
                 Kind::Logged(config) => Some(("TIDEGATE_REQUEST_LOG", config)),
