@@ -15,8 +15,8 @@ use crate::remote;
 use crate::sql::ObjectDatabase;
 use crate::timer::sleep;
 
-/// How often objects tell what they count, in milliseconds, where it is not [`REPORT_MS`]. While a report is to come, an object is
-/// not evicted: tests, which evict many, say less.
+/// How often objects tell what they count, in milliseconds, where it is not [`REPORT_MS`]; `0`: never. While a report is to come, an
+/// object is not evicted: one that is busy with little things all the time never would be, where somebody asks for it, as tests do.
 const EVERY: &str = "TIDEGATE_USAGE_REPORT_MS";
 /// More often would cost more than what is counted.
 const EVERY_MS: RangeInclusive<u64> = 100..=60_000;
@@ -110,16 +110,19 @@ pub trait Counts {
     fn report(&self) -> Option<Report>;
 }
 
-fn every_ms(env: &Env) -> u64 {
+fn every_ms(env: &Env) -> Option<u64> {
     let said = env.var(EVERY).ok().and_then(|text| text.to_string().parse().ok());
-    said.filter(|ms| EVERY_MS.contains(ms)).unwrap_or(REPORT_MS)
+    match said {
+        Some(0) => None,
+        said => Some(said.filter(|ms| EVERY_MS.contains(ms)).unwrap_or(REPORT_MS)),
+    }
 }
 
 /// Has the gate told what `object` counts some time from now. What happens while it is told has it told again.
 pub fn tell(object: Rc<dyn Counts>) {
     let kept = object.clone();
-    let Some((_, state, _)) = kept.place() else { return };
-    let every_ms = kept.place().map_or(REPORT_MS, |(env, _, _)| every_ms(env));
+    let Some((env, state, _)) = kept.place() else { return };
+    let Some(every_ms) = every_ms(env) else { return };
     beside(state, async move {
         sleep(every_ms).await;
         object.usage().due();

@@ -47,6 +47,8 @@ enum Kind {
     OnADisk(u64),
     /// Its request log is configured so.
     Logged(&'static str),
+    /// Its objects tell what they count. An object that has something to tell is not evicted, so that others tell nothing.
+    Counting,
 }
 
 struct Running {
@@ -130,6 +132,14 @@ impl Server {
         Self::start_as(Kind::Plain, issuers)
     }
 
+    /// The same, for a deployment whose objects tell what they count, with these issuers beside the tests' own.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_counting(issuers: &[Value]) -> Self {
+        Self::start_as(Kind::Counting, issuers)
+    }
+
     fn start_with(kind: Kind) -> Self {
         Self::start_as(kind, &[])
     }
@@ -156,7 +166,7 @@ impl Server {
         write_vars(&state.path().join("vars"), issuers);
         let disk = match kind {
             Kind::OnADisk(bytes) => Some(SmallDisk::new(state.path().join("state"), bytes)),
-            Kind::Plain | Kind::Traced | Kind::Faulty | Kind::Logged(_) => None,
+            Kind::Plain | Kind::Traced | Kind::Faulty | Kind::Logged(_) | Kind::Counting => None,
         };
         let server = Self {
             disk,
@@ -200,8 +210,10 @@ impl Server {
             .current_dir(root)
             .env("TIDEGATE_LOOPBACK_ENDPOINTS", "allow")
             .env("TIDEGATE_AUDIT_ENTRIES", "100")
-            // An object that has something to tell is not evicted before.
-            .env("TIDEGATE_USAGE_REPORT_MS", "200")
+            .env(
+                "TIDEGATE_USAGE_REPORT_MS",
+                if self.kind == Kind::Counting { "200" } else { "0" },
+            )
             .env("TIDEGATE_TEMPLATES", templates().to_string())
             .envs(match self.kind {
                 Kind::Logged(config) => Some(("TIDEGATE_REQUEST_LOG", config)),

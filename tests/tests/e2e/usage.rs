@@ -1,6 +1,6 @@
 //! What a tenant uses: a known load shows as exactly what it was, whoever dies in between, and budgets warn and refuse.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,12 @@ use crate::access::{operator, operator_issuer};
 
 /// How long an object gathers before it reports, as the tests' servers are told (`server.rs`).
 const REPORT: Duration = Duration::from_millis(200);
+
+/// The server that these tests share.
+fn counting() -> Arc<Server> {
+    static COUNTING: OnceLock<Arc<Server>> = OnceLock::new();
+    COUNTING.get_or_init(|| Arc::new(Server::start_counting(&[]))).clone()
+}
 
 fn admin(tenant: &Tenant) -> Client {
     tenant.client_with("root", "admin")
@@ -47,7 +53,7 @@ fn with_budgets(budgets: &Value) -> Value {
 
 #[test]
 fn a_known_load_shows_as_exactly_what_it_was() {
-    let tenant = Tenant::shared();
+    let tenant = Tenant::new(counting());
     tenant.compose(None);
     let opened = Instant::now();
     let mut socket = tenant.socket("bob");
@@ -139,7 +145,7 @@ fn a_known_load_shows_as_exactly_what_it_was() {
 
 #[test]
 fn an_export_says_what_the_answer_says() {
-    let tenant = Tenant::shared();
+    let tenant = Tenant::new(counting());
     tenant.compose(None);
     for _ in 0..2 {
         echo(&tenant).json(200);
@@ -190,7 +196,7 @@ fn an_export_says_what_the_answer_says() {
 
 #[test]
 fn a_budget_warns_and_then_refuses_while_accepted_jobs_go_on() {
-    let tenant = Tenant::shared();
+    let tenant = Tenant::new(counting());
     let budgets = json!({ "few": { "meter": "requests", "per": "day", "units": 4, "warn_percent": 50 } });
     tenant.put_composition(&with_budgets(&budgets));
     let client = tenant.client("alice");
@@ -252,7 +258,7 @@ fn a_budget_warns_and_then_refuses_while_accepted_jobs_go_on() {
 
 #[test]
 fn an_operator_sets_budgets_that_the_tenant_cannot_change() {
-    let server = Arc::new(Server::start_with_issuers(&[operator_issuer()]));
+    let server = Arc::new(Server::start_counting(&[operator_issuer()]));
     let operator = operator(&server);
     let tenant = Tenant::new(server.clone());
     let path = format!("/v1/admin/tenants/{}/budgets", tenant.id);
@@ -288,7 +294,7 @@ fn an_operator_sets_budgets_that_the_tenant_cannot_change() {
 
 #[test]
 fn a_kill_loses_at_most_what_was_not_reported() {
-    let server = Arc::new(Server::start());
+    let server = Arc::new(Server::start_counting(&[]));
     let tenant = Tenant::new(server.clone());
     tenant.compose(None);
     for _ in 0..5 {
