@@ -215,10 +215,14 @@ impl Server {
                 if self.kind == Kind::Counting { "200" } else { "0" },
             )
             .env("TIDEGATE_TEMPLATES", templates().to_string())
-            .envs(match self.kind {
-                Kind::Logged(config) => Some(("TIDEGATE_REQUEST_LOG", config)),
-                _ => None,
-            })
+            // The local server waits for an eviction without reading the log, and a log that is full makes the Worker wait.
+            .env(
+                "TIDEGATE_REQUEST_LOG",
+                match self.kind {
+                    Kind::Logged(config) => config,
+                    _ => "off",
+                },
+            )
             .env_remove("TIDEGATE_ISSUERS")
             .env_remove("TIDEGATE_DEPLOYMENT_KEY")
             .stdin(Stdio::null())
@@ -448,8 +452,9 @@ impl Log {
         let log = Arc::clone(self);
         let (reads, is_read) = mpsc::channel();
         thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                log.take(&plain(&line));
+            // Whatever stands in it: a log that nobody reads on would stop the server.
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                log.take(&plain(&String::from_utf8_lossy(&line)));
             }
             drop(reads);
         });
