@@ -34,16 +34,10 @@ struct Place {
 
 impl<K, V> SortedMap<K, V> {
     /// How many entries a chunk has at most.
-    const CHUNK_MAX: usize = {
-        let size = size_of::<(K, V)>();
-        let fit = if size == 0 { 256 } else { MOVED_BYTES_MAX / size };
-        if fit < 8 {
-            8
-        } else if fit > 256 {
-            256
-        } else {
-            fit
-        }
+    const CHUNK_MAX: usize = match MOVED_BYTES_MAX.checked_div(size_of::<(K, V)>()) {
+        Some(fit @ 8..256) => fit,
+        Some(..8) => 8,
+        _ => 256,
     };
 
     /// An empty map. Takes no memory.
