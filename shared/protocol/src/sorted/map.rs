@@ -559,6 +559,17 @@ impl<K: Ord, V, const N: usize> From<[(K, V); N]> for SortedMap<K, V> {
     }
 }
 
+/// For tests: it panics where there is no such key, which is nothing for what runs in wasm.
+#[cfg(not(target_arch = "wasm32"))]
+impl<K: Borrow<Q> + Ord, Q: Ord + ?Sized, V> core::ops::Index<&Q> for SortedMap<K, V> {
+    type Output = V;
+
+    #[allow(clippy::expect_used, reason = "an index is expected to be there")]
+    fn index(&self, key: &Q) -> &V {
+        self.get(key).expect("no entry for the key")
+    }
+}
+
 // Two maps are the same where their entries are, however these lie in chunks.
 impl<K: PartialEq, V: PartialEq> PartialEq for SortedMap<K, V> {
     fn eq(&self, other: &Self) -> bool {
