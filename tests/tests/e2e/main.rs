@@ -3,6 +3,7 @@
 //! One binary, so that it links once and its tests share one server. Each test has a tenant of its own.
 
 mod access;
+mod address_limits;
 mod audit;
 mod auth;
 mod away;
