@@ -200,6 +200,7 @@ async fn serve(
         Route::UsageExport => usage::export(request, env, &principal).await,
         Route::Budgets(tenant) => usage::set_budgets(request, env, &principal, &tenant).await,
         Route::Limits => limits::show(request, env, &principal).await,
+        Route::DeploymentLimits(tenant) => limits::of_tenant(request, env, &principal, &method, &tenant).await,
         Route::AdminHealth => health::show(env, &principal).await,
         Route::Upstreams => upstreams::handle(request, env, &principal, None).await,
         Route::Upstream(name, key, change) => {

@@ -539,7 +539,7 @@ fn root() -> &'static Path {
         .expect("this crate lies in the repository")
 }
 
-/// What tenants can be created from: one template that is good, and one that is not.
+/// What tenants can be created from: templates with limits of the deployment and without, and of each one that is not good.
 fn templates() -> Value {
     json!({
         "free": {
@@ -551,6 +551,22 @@ fn templates() -> Value {
             "tidegate": 1,
             "patterns": { "core": { "use": "core" } },
             "actions": { "x": { "run": "core.eccho", "mode": "sync" } },
+        },
+        "small": {
+            "composition": {
+                "tidegate": 1,
+                "patterns": { "core": { "use": "core" } },
+                "actions": { "hello": { "run": "core.echo", "mode": "sync" } },
+            },
+            "limits": { "admission": { "limits": { "requests": { "rate": { "units": 1, "per": "1h" } } } } },
+        },
+        "broken-limits": {
+            "composition": {
+                "tidegate": 1,
+                "patterns": { "core": { "use": "core" } },
+                "actions": { "x": { "run": "core.eccho", "mode": "sync" } },
+            },
+            "limits": { "queue": { "waiting": 0 } },
         },
     })
 }

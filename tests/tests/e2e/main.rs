@@ -12,6 +12,7 @@ mod batch_handles;
 mod batches;
 mod changes;
 mod dead_letters;
+mod deployment_limits;
 mod doorbells;
 mod endpoints;
 mod faults;

@@ -54,6 +54,7 @@ use pending::Pending;
 use workers::Leases;
 
 use crate::audit::refusals::Tally;
+use crate::composition::DeploymentLimits;
 use crate::connections::Places;
 
 /// How often a client sends a ping. Milliseconds.
@@ -183,6 +184,8 @@ pub struct Hub {
     access: Access,
     /// What sockets were refused, for the audit trail.
     refusals: Tally,
+    /// What the deployment allows the tenant, as far as this hub heard.
+    deployment: DeploymentLimits,
     /// Places for connections that the gate has lent.
     places: Places,
     logging: Logging,
@@ -215,6 +218,7 @@ impl Hub {
             limits: Limits::default(),
             access: Access::default(),
             refusals: Tally::default(),
+            deployment: DeploymentLimits::default(),
             places: Places::default(),
             logging: Logging::Off,
             admitted: 0,
@@ -230,6 +234,11 @@ impl Hub {
     /// The tenant's jobs are spread so, as far as this hub heard. An older word than the last costs a detour, no more.
     pub fn spread(&mut self, spreads: Spreads) {
         self.spreads = spreads;
+    }
+
+    /// The deployment allows the tenant so much.
+    pub fn limit(&mut self, limits: DeploymentLimits) {
+        self.deployment = limits;
     }
 
     /// The session of a socket.
