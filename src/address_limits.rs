@@ -2,12 +2,25 @@
 //! in each of its locations by itself: this guards the objects, and is no limit of anybody's.
 
 use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
 
+use js_sys::{Object, Promise, Reflect};
 use tidegate_durable_objects::platform::{log_error, now};
 use tidegate_engine::flood::{REFUSED_MS, Refused};
 use tidegate_protocol::calls::network::Network;
 use tidegate_protocol::{Error, ErrorCode, Fault};
-use worker::Env;
+use wasm_bindgen::prelude::*;
+use worker::wasm_bindgen_futures::JsFuture;
+use worker::{Env, RateLimiter};
+
+#[wasm_bindgen]
+extern "C" {
+    /// A rate limit of the platform. That of the `worker` crate reads and writes its values by serde, which the bundle need not hold.
+    type Limiter;
+    #[wasm_bindgen(method, catch)]
+    fn limit(this: &Limiter, of: &Object) -> Result<Promise, JsValue>;
+}
 
 /// The bindings, each with the limit's name.
 pub const BINDINGS: [(&str, &str); 2] = [CONNECTS, REFUSALS];
@@ -50,17 +63,25 @@ pub async fn note_refused(env: &Env, network: &Network) {
 }
 
 /// Counts one of the network, and says whether that is within the bound. Nobody is kept out by a binding that is missing or fails.
-async fn count(env: &Env, binding: &str, network: &Network) -> bool {
-    let (Some(network), Ok(limiter)) = (network.as_str(), env.rate_limiter(binding)) else {
-        return true;
-    };
-    match limiter.limit(network.to_owned()).await {
-        Ok(outcome) => outcome.success,
-        Err(cause) => {
-            log_error(binding, cause);
+/// Boxed: the code is in the bundle once, and not at each place that waits for it.
+fn count<'a>(env: &'a Env, binding: &'static str, network: &'a Network) -> Pin<Box<dyn Future<Output = bool> + 'a>> {
+    Box::pin(async move {
+        let (Some(network), Ok(limiter)) = (network.as_str(), env.rate_limiter(binding)) else {
+            return true;
+        };
+        success(&limiter, network).await.unwrap_or_else(|thrown| {
+            log_error(binding, worker::Error::from(thrown));
             true
-        }
-    }
+        })
+    })
+}
+
+async fn success(limiter: &RateLimiter, key: &str) -> Result<bool, JsValue> {
+    let of = Object::new();
+    Reflect::set(&of, &"key".into(), &key.into())?;
+    let outcome = JsFuture::from(limiter.unchecked_ref::<Limiter>().limit(&of)?).await?;
+    // What cannot be read keeps nobody out.
+    Ok(Reflect::get(&outcome, &"success".into())?.as_bool().unwrap_or(true))
 }
 
 fn refusal(limit: &'static str, does: &'static str, after_ms: u64) -> Error {

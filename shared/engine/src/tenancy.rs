@@ -343,7 +343,9 @@ pub fn handle(
             if changed {
                 let mut description = current.unwrap_or_else(unspread);
                 description.limits = set_limits(db)?;
+                schedules::tell_again(db, description.version + 1)?;
                 effects.push(tell_access(db, description)?);
+                effects.extend(untold(db)?);
             }
             Ok((Ok(Reply::Ended), effects))
         }

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::{Value, json};
 use tidegate_tests::http::{Answer, Client};
 use tidegate_tests::server::Server;
+use tidegate_tests::socket::job_of;
 use tidegate_tests::tenant::{Tenant, composition};
 use tidegate_tests::{eventually, unique};
 
@@ -172,8 +173,8 @@ fn only_the_operator_changes_what_the_tenants_administrator_sees() {
     assert_eq!(counts["deployment:requests"]["refused"], 1, "{counts}");
     // What the operator did is in the tenant's trail, with who did it.
     let trail = admin.get("/v1/admin/audit").json(200);
-    let entry = trail["entries"].as_array().expect("entries").iter();
-    let entry = entry.into_iter().find(|entry| entry["what"] == "limits.set");
+    let mut entries = trail["entries"].as_array().expect("entries").iter();
+    let entry = entries.find(|entry| entry["what"] == "limits.set");
     assert_eq!(entry.expect("an entry")["who"]["user"], "op", "{trail}");
     // Another tenant has nothing to do with it.
     let other = Tenant::new(tenant.server.clone());
@@ -236,6 +237,69 @@ fn connections_and_waiting_jobs_are_bounded_as_well() {
     later().json(202);
     closed("cem");
     assert_eq!(closed("cem")["type"], "welcome");
+}
+
+/// Over two objects of the job queue, whichever way the jobs came: by requests, or by a schedule.
+#[test]
+fn no_more_jobs_run_at_once_than_the_deployment_allows() {
+    let tenant = Tenant::new(operated());
+    let mut document = composition(None);
+    document["scale"]["shards"] = json!(2);
+    document["schedules"] = json!({
+        "yearly": { "cron": "0 0 1 1 *", "action": "slow", "payload": { "ms": 400 }, "overlap": "allow" }
+    });
+    tenant.put_composition(&document);
+    allow(&tenant, &json!({ "queue": { "concurrency": 2 } }));
+    let (client, admin) = (
+        tenant.client("ann"),
+        tenant.client_with("root", "admin jobs:read jobs:write"),
+    );
+    let mut jobs: Vec<String> = (0..6)
+        .map(|n| {
+            let user = tenant.client(&format!("user-{n}"));
+            let job = json!({ "action": "slow", "payload": { "ms": 400 } });
+            job_of(&user.post("/v1/requests", &job).json(202))
+        })
+        .collect();
+    for _ in 0..3 {
+        jobs.push(job_of(
+            &admin.post("/v1/schedules/yearly:trigger", &json!({})).json(202),
+        ));
+    }
+    let mut most = 0;
+    eventually("all of them have ended", || {
+        let queue = admin.get("/v1/queue").json(200);
+        most = most.max(queue["running"].as_u64().expect("a number"));
+        (queue["running"] == 0 && queue["waiting"] == 0).then_some(())
+    });
+    assert!((1..=2).contains(&most), "{most}");
+    // By their own words: at no moment did three of them run.
+    let mut moments: Vec<(String, i32)> = Vec::new();
+    for job in &jobs {
+        let job = admin.get(&format!("/v1/jobs/{job}")).json(200);
+        assert_eq!(job["status"], "succeeded", "{job}");
+        let at = |name: &str| job[name].as_str().expect("a time").to_owned();
+        moments.push((at("started_at"), 1));
+        moments.push((at("ended_at"), -1));
+    }
+    moments.sort();
+    let mut running = 0;
+    for (at, change) in &moments {
+        running += change;
+        assert!(running <= 2, "{running} at {at}");
+    }
+    // What it waits for is named.
+    allow(&tenant, &json!({ "queue": { "concurrency": 1 } }));
+    let long = || {
+        job_of(
+            &client
+                .post("/v1/requests", &json!({ "action": "slow", "payload": { "ms": 3_000 } }))
+                .json(202),
+        )
+    };
+    let (_, waits) = (long(), long());
+    let why = client.get(&format!("/v1/jobs/{waits}/why")).json(200);
+    assert!(why.to_string().contains("deployment:concurrency"), "{why}");
 }
 
 #[test]

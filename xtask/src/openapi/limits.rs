@@ -97,7 +97,7 @@ fn body() -> Value {
             "queue": {
                 "type": "object",
                 "additionalProperties": false,
-                "properties": { "waiting": number(WAITING_MAX), "waiting_bytes": between(WAITING_BYTES) },
+                "properties": { "concurrency": number(1_000_000), "waiting": number(WAITING_MAX), "waiting_bytes": between(WAITING_BYTES) },
             },
         },
     })

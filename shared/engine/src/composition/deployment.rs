@@ -10,12 +10,12 @@ use alloc::vec::Vec;
 
 use serde_json::Value;
 use tidegate_protocol::calls::admission::Need;
-use tidegate_protocol::calls::queueing::Bounds as Waiting;
+use tidegate_protocol::calls::queueing::{Bounds as Waiting, Counted, Queueing, Rule, WhenFull};
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::{Error, Fault};
 
 use super::admission::Admission;
-use super::defaults::{WAITING_BYTES_RANGE, WAITING_RANGE};
+use super::defaults::{LIMIT_RANGE, WAITING_BYTES_RANGE, WAITING_RANGE};
 use super::document::canonical;
 use super::object::{Object, note};
 use super::request::Input;
@@ -26,10 +26,14 @@ pub const PREFIX: &str = "deployment:";
 /// Bytes of a document at most: it travels with the tenant's description.
 pub const BYTES_MAX: usize = 8 * 1024;
 
+/// The limit on jobs that run at once.
+const CONCURRENCY: &str = "concurrency";
+
 /// What a deployment allows a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeploymentLimits {
     admission: Admission,
+    concurrency: Option<u32>,
     waiting: Waiting,
 }
 
@@ -70,8 +74,9 @@ impl DeploymentLimits {
         let queue = fields.take("queue");
         let pointer = fields.at("queue");
         if let Some(mut queue) = queue.and_then(|value| Object::read(value, &pointer, fields.faults)) {
-            let waiting = queue.number("waiting", WAITING_RANGE);
-            read.waiting.tenant = waiting.and_then(|waiting| u32::try_from(waiting).ok());
+            let small = |number: u64| u32::try_from(number).ok();
+            read.concurrency = queue.number(CONCURRENCY, LIMIT_RANGE).and_then(small);
+            read.waiting.tenant = queue.number("waiting", WAITING_RANGE).and_then(small);
             read.waiting.tenant_bytes = queue.number("waiting_bytes", WAITING_BYTES_RANGE);
             queue.finish();
         }
@@ -94,13 +99,18 @@ impl DeploymentLimits {
         }
     }
 
-    /// What may wait, where a composition allows so much.
-    pub fn waiting(&self, own: Waiting) -> Waiting {
-        Waiting {
-            tenant: least(own.tenant, self.waiting.tenant),
-            tenant_bytes: least(own.tenant_bytes, self.waiting.tenant_bytes),
-            ..own
-        }
+    /// Has a job wait under these limits as well: of all that waits the lower bound holds, and it takes a place among those that run.
+    pub fn bound(&self, queueing: &mut Queueing) {
+        let bounds = &mut queueing.bounds;
+        bounds.tenant = least(bounds.tenant, self.waiting.tenant);
+        bounds.tenant_bytes = least(bounds.tenant_bytes, self.waiting.tenant_bytes);
+        queueing.limits.extend(self.concurrency.map(|max| Counted {
+            limit: prefixed(CONCURRENCY),
+            key: String::new(),
+            rule: Rule::Concurrency { max },
+            cost: 1,
+            when_full: WhenFull::Wait,
+        }));
     }
 }
 

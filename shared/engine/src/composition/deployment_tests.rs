@@ -9,7 +9,7 @@ use core::num::NonZeroU32;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidegate_protocol::calls::admission::{Need, Rule};
-use tidegate_protocol::calls::queueing::Bounds as Waiting;
+use tidegate_protocol::calls::queueing::{Bounds as Waiting, Queueing, Rule as JobRule};
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::{ActionName, UserId};
 
@@ -127,7 +127,7 @@ fn a_document_that_limits_nothing_is_not_kept_and_another_reads_as_it_was() {
 fn the_lower_of_two_bounds_holds_whoever_set_it() {
     let limits = parse(&json!({
         "admission": { "connections": { "per_tenant": 10, "per_user": 2 } },
-        "queue": { "waiting": 100, "waiting_bytes": 1_000_000 },
+        "queue": { "waiting": 100, "waiting_bytes": 1_000_000, "concurrency": 7 },
     }));
     let bounds = |per_user, per_tenant| Bounds {
         per_user: NonZeroU32::new(per_user),
@@ -136,17 +136,25 @@ fn the_lower_of_two_bounds_holds_whoever_set_it() {
     assert_eq!(limits.connections(Bounds::default()), bounds(2, 10));
     assert_eq!(limits.connections(bounds(1, 50)), bounds(1, 10));
     assert_eq!(DeploymentLimits::default().connections(bounds(1, 50)), bounds(1, 50));
-    let own = Waiting {
-        bytes: Some(5),
-        tenant: Some(40),
-        tenant_bytes: None,
+    let own = Queueing {
+        bounds: Waiting {
+            bytes: Some(5),
+            tenant: Some(40),
+            tenant_bytes: None,
+        },
+        ..Queueing::default()
     };
+    let mut bound = own.clone();
+    DeploymentLimits::default().bound(&mut bound);
+    assert_eq!(bound, own);
+    limits.bound(&mut bound);
     let expected = Waiting {
         tenant_bytes: Some(1_000_000),
-        ..own
+        ..own.bounds
     };
-    assert_eq!(limits.waiting(own), expected);
-    assert_eq!(DeploymentLimits::default().waiting(own), own);
+    assert_eq!(bound.bounds, expected);
+    let counted: Vec<(&str, JobRule)> = bound.limits.iter().map(|of| (of.limit.as_str(), of.rule)).collect();
+    assert_eq!(counted, [("deployment:concurrency", JobRule::Concurrency { max: 7 })]);
 }
 
 proptest! {

@@ -201,7 +201,7 @@ pub fn admit(
         ..context.plan.scale
     };
     let mut queueing = action.queue.queueing(&input, request.priority, ShardIndex(0), scale)?;
-    queueing.bounds = context.deployment.waiting(queueing.bounds);
+    context.deployment.bound(&mut queueing);
     let (partition, shard) = match dedupe.or(key) {
         Some(key) => {
             let hash = fnv1a(&[action.name.as_str().as_bytes(), key.as_bytes()]);
