@@ -2,7 +2,6 @@
 //! deployment allows a tenant, which its operator alone can change: `/v1/admin/tenants/{tenant}/limits`.
 
 use tidegate_durable_objects::remote;
-use tidegate_engine::composition::DeploymentLimits;
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::tenant::{Call, Reply};
 use tidegate_protocol::fault::{escape_pointer, shorten};
@@ -63,7 +62,6 @@ pub async fn set(
     tenant: &TenantId,
     limits: String,
 ) -> Result<(), Error> {
-    DeploymentLimits::parse(&limits)?;
     let caller = acting(request, principal);
     remote::tenant(env, tenant, &Call::SetLimits { limits, caller }).await?;
     Ok(())

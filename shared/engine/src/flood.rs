@@ -5,9 +5,9 @@
 //! kept here for a while. Nothing of a tenant is known here.
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 
+use tidegate_protocol::SortedMap;
 use tidegate_protocol::calls::network::Network;
 use tidegate_protocol::time::UnixMs;
 
@@ -18,12 +18,12 @@ const NETWORKS_MAX: usize = 4_096;
 
 /// The networks that are refused, each until when.
 #[derive(Debug, Clone, Default)]
-pub struct Refused(BTreeMap<String, UnixMs>);
+pub struct Refused(SortedMap<String, UnixMs>);
 
 impl Refused {
     /// An isolate that has heard of none.
     pub const fn new() -> Self {
-        Self(BTreeMap::new())
+        Self(SortedMap::new())
     }
 
     /// How long the network is still refused, where it is. Milliseconds.

@@ -1,6 +1,5 @@
 //! Limits of the deployment: every fault of a document, and that a request has to pass them beside a tenant's own.
 
-use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -8,6 +7,7 @@ use core::num::NonZeroU32;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tidegate_protocol::SortedMap;
 use tidegate_protocol::calls::admission::{Need, Rule};
 use tidegate_protocol::calls::queueing::{Bounds as Waiting, Queueing, Rule as JobRule};
 use tidegate_protocol::event::JsonText;
@@ -34,7 +34,7 @@ fn needs(own: &Value, deployment: &Value, user: &str, action: &str) -> Vec<Need>
     let plan = compile(&document.to_string(), MANIFESTS).unwrap();
     let limits = parse(&json!({ "admission": { "limits": deployment } }));
     let (user, name) = (UserId::parse(user).unwrap(), ActionName::parse(action).unwrap());
-    let (metadata, payload) = (BTreeMap::new(), JsonText::null());
+    let (metadata, payload) = (SortedMap::new(), JsonText::null());
     let input = Input::new(&user, &name, &metadata, &payload);
     let mut needs = plan.action(&name).unwrap().admission.needs(&input).unwrap();
     needs.extend(limits.needs(&input).unwrap());
