@@ -1,7 +1,7 @@
 // Runs the built Worker on workerd through miniflare, with state that survives a restart.
 //
 //   node harness/serve.mjs --state DIR [--bundle DIR] [--port N] [--control-port N] [--vars FILE] [--outlive-parent] [--trace]
-//       [--handler NAME=FILE] [--faults]
+//       [--handler NAME=FILE] [--faults] [--address-limits N] [--without BINDING]
 //
 // Bindings come from wrangler.toml alone. When the server answers, one JSON line goes to stdout
 // (`ready`, `url`, `control_url`, `pid`, `workerd_pid`); everything else, logs included, goes to stderr.
@@ -9,6 +9,8 @@
 // TIDEGATE_ADDRESS_HEADER, TIDEGATE_AUDIT_ENTRIES, TIDEGATE_LOOPBACK_ENDPOINTS, TIDEGATE_PRICES, TIDEGATE_PUBLIC_URL, TIDEGATE_REQUEST_LOG,
 // TIDEGATE_TEMPLATES and TIDEGATE_USAGE_REPORT_MS are passed on from the environment (docs/reference/configuration.md).
 // --handler runs the module FILE as a second Worker, and binds it as HANDLER_NAME.
+// --address-limits has each limit by address allow N in its period, instead of what wrangler.toml says.
+// --without leaves out the binding of that name, as where somebody forgot it.
 // --faults puts harness/faulty.mjs before the bundle, whose object storage the control server can then make fail.
 //
 // --trace is for tests that kill the server: it binds TIDEGATE_TRACE (durable_objects/src/trace.rs), and workerd writes its
@@ -46,6 +48,7 @@ setCollector(process.env);
 
 const { values: options } = parseArgs({
   options: {
+    "address-limits": { type: "string" },
     bundle: { type: "string", default: process.env.TIDEGATE_BUNDLE ?? path.join(root, "build") },
     "control-port": { type: "string" },
     faults: { type: "boolean", default: false },
@@ -55,6 +58,7 @@ const { values: options } = parseArgs({
     state: { type: "string", default: path.join(root, ".tidegate", "state") },
     trace: { type: "boolean", default: false },
     vars: { type: "string", default: path.join(root, ".dev.vars") },
+    without: { type: "string", multiple: true, default: [] },
   },
 });
 
@@ -154,6 +158,12 @@ function miniflareOptions() {
   const { name } = readConfig({ config: configPath });
   const { workerOptions } = readWorker(configPath, undefined, { envFiles: [options.vars] });
   const { modulesRules, ...bindings } = workerOptions;
+  if (options["address-limits"] !== undefined) {
+    for (const { simple } of Object.values(bindings.ratelimits ?? {})) simple.limit = Number(options["address-limits"]);
+  }
+  for (const name of options.without) {
+    for (const kind of Object.values(bindings)) if (kind !== null && typeof kind === "object") delete kind[name];
+  }
   return {
     name,
     crons: bindings.cronTriggers ?? [],

@@ -18,10 +18,10 @@ use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 use worker::{Env, Headers, Request, RequestInit, Response};
 
-use crate::answer;
 use crate::identify::{header, network, unauthorized};
 use crate::request_log::Served;
 use crate::tenants::scale;
+use crate::{address_limits, answer};
 
 /// How long a ticket is good. Milliseconds.
 const TICKET_MS: u64 = 30_000;
@@ -33,13 +33,16 @@ struct Caller {
 
 /// Upgrades the connection.
 ///
-/// Errors: `VALIDATION_ERROR` for a request that is no upgrade, `UNAUTHORIZED`, and the hub's refusals.
+/// Errors: `VALIDATION_ERROR` for a request that is no upgrade, `RATE_LIMITED` for an address that opens too many sockets,
+/// `UNAUTHORIZED`, and the hub's refusals.
 pub async fn handle(request: &Request, env: &Env, served: &Served) -> Result<Response, Error> {
     let text = |name: &str| request.headers().get(name).ok().flatten();
     if !text("upgrade").is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket")) {
         let message = "This is the address of a WebSocket: send `Upgrade: websocket`.";
         return Err(Error::new(ErrorCode::ValidationError, message));
     }
+    let from = network(request, env);
+    address_limits::check_connect(env, &from).await?;
     let offered = text("sec-websocket-protocol").unwrap_or_default();
     let protocols: Vec<&str> = offered
         .split(',')
@@ -47,7 +50,7 @@ pub async fn handle(request: &Request, env: &Env, served: &Served) -> Result<Res
         .filter(|name| !name.is_empty())
         .collect();
     let mut caller = identify(request, env, &protocols).await?;
-    caller.principal.network = network(request, env);
+    caller.principal.network = from;
     served.identified(&caller.principal);
     let hub = match &caller.ticket {
         Some((_, hub)) => *hub,

@@ -1,8 +1,9 @@
 //! `/v1/admin/tenants`: the tenants of the deployment. The directory decides and remembers; here bodies are read, and the
 //! template of a new tenant is made its first composition.
 
+use serde_json::value::RawValue;
 use tidegate_durable_objects::{remote, residence};
-use tidegate_engine::composition;
+use tidegate_engine::composition::{self, DeploymentLimits};
 use tidegate_engine::directory::PAGE_MAX;
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::directory::{Call, Reply};
@@ -14,11 +15,11 @@ use tidegate_protocol::limits::BODY_BYTES_MAX;
 use tidegate_protocol::{Error, ErrorCode, Fault};
 use worker::{Env, Method, Request, Response};
 
-use crate::answer;
 use crate::audit::acting;
 use crate::jobs::queries;
 use crate::requests::read_text;
 use crate::tenants::{put, unexpected};
+use crate::{answer, limits};
 
 /// The variable with the templates: a JSON object, of a composition for each name.
 const TEMPLATES: &str = "TIDEGATE_TEMPLATES";
@@ -44,17 +45,22 @@ pub async fn handle(
     }
     let body = read_text(request, BODY_BYTES_MAX).await?;
     let NewTenant { tenant, template } = NewTenant::parse(&body)?;
-    let document = template.as_deref().map(|name| template_of(env, name)).transpose()?;
+    let template_of = |name: &str| template_of(env, name);
+    let from = template.as_deref().map(template_of).transpose()?;
     let create = Call::Create {
         resident: residence::is_kept(env, &tenant)?,
         tenant: tenant.clone(),
         template,
         by: acting(request, principal),
     };
-    let Some(document) = document else {
+    let Some(Template { document, limits }) = from else {
         return show(env, &create, 201).await;
     };
     remote::directory(env, &create).await?;
+    // Before anybody can use what it limits.
+    if let Some(limits) = limits {
+        limits::set(request, env, principal, &tenant, limits).await?;
+    }
     put(request, env, principal, &tenant, document).await?;
     show(env, &Call::Created { tenant }, 201).await
 }
@@ -115,10 +121,16 @@ pub fn check_other(principal: &Principal, tenant: &TenantId) -> Result<(), Error
     Err(Error::new(ErrorCode::Conflict, message))
 }
 
-/// The composition that a template is.
+/// What a tenant begins with.
+struct Template {
+    document: String,
+    limits: Option<String>,
+}
+
+/// The template of this name: a composition; or an object of a `composition` and what the deployment allows its tenants, `limits`.
 ///
 /// Errors: `VALIDATION_ERROR` where there is none of that name, and with every fault of one that cannot be used.
-fn template_of(env: &Env, name: &str) -> Result<String, Error> {
+fn template_of(env: &Env, name: &str) -> Result<Template, Error> {
     let none = |expected: &'static str| {
         let fault = Fault::new("/template", expected, name);
         Error::invalid("The tenant cannot be created.", vec![fault])
@@ -129,17 +141,44 @@ fn template_of(env: &Env, name: &str) -> Result<String, Error> {
     }
     let templates =
         Fields::split(&text).map_err(|_| none("nothing: the variable TIDEGATE_TEMPLATES is no JSON object"))?;
-    let document = templates
+    let whole = templates
         .raw(name)
         .ok_or_else(|| none("the name of a template in the variable TIDEGATE_TEMPLATES"))?
         .get();
-    composition::compile(document, tidegate_patterns::MANIFESTS).map_err(|mut error| {
-        for fault in &mut error.details {
-            fault.pointer = format!("/template{}", fault.pointer);
+    let parts = Fields::split(whole).ok();
+    let part = |name: &str| parts.as_ref().and_then(|parts| parts.raw(name)).map(RawValue::get);
+    let (document, limits, of_document) = match part("composition") {
+        Some(document) => (document, part("limits"), "/template/composition"),
+        None => (whole, None, "/template"),
+    };
+    let mut faults = Vec::new();
+    let checked = [
+        (
+            composition::compile(document, tidegate_patterns::MANIFESTS).err(),
+            of_document,
+        ),
+        (
+            limits.and_then(|limits| DeploymentLimits::parse(limits).err()),
+            "/template/limits",
+        ),
+    ];
+    for (error, at) in checked {
+        let Some(error) = error else { continue };
+        if error.details.is_empty() {
+            return Err(error);
         }
-        error
-    })?;
-    Ok(document.to_owned())
+        faults.extend(error.details.into_iter().map(|fault| Fault {
+            pointer: format!("{at}{}", fault.pointer),
+            ..fault
+        }));
+    }
+    if !faults.is_empty() {
+        return Err(Error::invalid("The template cannot be used.", faults));
+    }
+    Ok(Template {
+        document: document.to_owned(),
+        limits: limits.map(str::to_owned),
+    })
 }
 
 fn query(pairs: &[(String, String)]) -> Result<Call, Error> {

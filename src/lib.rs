@@ -1,6 +1,7 @@
 //! The Worker: what comes in from outside. It authenticates, routes, and executes attempts; it decides nothing else.
 
 mod access;
+mod address_limits;
 mod again;
 mod answer;
 mod attempts;
@@ -108,6 +109,23 @@ async fn handle(
         Access::Signature => return inbound::handle(&mut request, &env, context, &route).await,
         Access::Token => {}
     }
+    let network = identify::network(&request, &env);
+    address_limits::check_credentials(&network)?;
+    let answered = with_credentials(request, env.clone(), context, served, (route, method)).await;
+    if matches!(&answered, Err(error) if error.code == ErrorCode::Unauthorized) {
+        address_limits::note_refused(&env, &network).await;
+    }
+    answered
+}
+
+/// Serves whoever comes with a token, a key or a ticket, once that was looked at.
+async fn with_credentials(
+    request: Request,
+    env: Env,
+    context: &Context,
+    served: &Rc<Served>,
+    (route, method): (Route, Method),
+) -> core::result::Result<Response, Error> {
     if route == Route::Connect {
         return connect::handle(&request, &env, served).await;
     }
@@ -182,6 +200,7 @@ async fn serve(
         Route::UsageExport => usage::export(request, env, &principal).await,
         Route::Budgets(tenant) => usage::set_budgets(request, env, &principal, &tenant).await,
         Route::Limits => limits::show(request, env, &principal).await,
+        Route::DeploymentLimits(tenant) => limits::of_tenant(request, env, &principal, &method, &tenant).await,
         Route::AdminHealth => health::show(env, &principal).await,
         Route::Upstreams => upstreams::handle(request, env, &principal, None).await,
         Route::Upstream(name, key, change) => {

@@ -19,8 +19,8 @@ use tidegate_protocol::Error;
 use tidegate_protocol::calls::directory::Call;
 use worker::{Env, Response};
 
-use crate::answer;
 use crate::usage::prices;
+use crate::{address_limits, answer};
 
 /// How long what was found is good. Milliseconds.
 const FRESH_MS: u64 = 1_000;
@@ -158,6 +158,17 @@ fn configured(env: &Env) -> Vec<Check> {
             "The variable TIDEGATE_REQUEST_LOG cannot be used: what holds without it does. The log names every fault of it.",
         );
     }
+    let mut by_address = check("limits by address", true, "");
+    if address_limits::BINDINGS
+        .iter()
+        .any(|(binding, _)| env.rate_limiter(binding).is_err())
+    {
+        by_address.status = Status::Warn;
+        by_address.remedy = Some(
+            "Bind rate limits as CONNECTS_BY_ADDRESS and REFUSALS_BY_ADDRESS, as wrangler.toml does: without them one address can \
+             flood the objects.",
+        );
+    }
     vec![
         check(
             "deployment key",
@@ -197,5 +208,6 @@ fn configured(env: &Env) -> Vec<Check> {
             "The build is broken: report it.",
         ),
         log,
+        by_address,
     ]
 }

@@ -87,6 +87,8 @@ pub enum Route {
     Budgets(String),
     /// `/v1/admin/limits`
     Limits,
+    /// `/v1/admin/tenants/{tenant}/limits`
+    DeploymentLimits(String),
     /// `/v1/admin/upstreams`
     Upstreams,
     /// `/v1/admin/upstreams/{name}:open`
@@ -294,6 +296,7 @@ pub fn find(path: &str) -> Option<Route> {
         match tenant.split_once('/') {
             Some((tenant, "usage")) => return Some(Route::Usage(Some(tenant.into()))),
             Some((tenant, "budgets")) => return Some(Route::Budgets(tenant.into())),
+            Some((tenant, "limits")) => return Some(Route::DeploymentLimits(tenant.into())),
             _ => {}
         }
         return tenant_route(tenant).map(Route::Access);
@@ -498,7 +501,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         Route::Access(AccessRoute::Key(_)) => &[Method::Delete],
         Route::Access(AccessRoute::Tenant(_, Hold::Itself)) => &[Method::Get, Method::Delete],
         Route::Access(AccessRoute::KeyRotate(_) | AccessRoute::Tenant(..)) => WRITE,
-        Route::Composition => &[Method::Get, Method::Put],
+        Route::Composition | Route::DeploymentLimits(_) => &[Method::Get, Method::Put],
         Route::Object(_) => &[Method::Get, Method::Put, Method::Delete],
         Route::NotYet(_) => &[Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete],
     }
@@ -537,6 +540,7 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         Route::Access(AccessRoute::Tenant(_, Hold::Resume)) => Keys::Route("/v1/admin/tenants/{tenant}:resume"),
         Route::UsageExport => Keys::Route("/v1/admin/usage/export"),
         Route::Budgets(_) => Keys::Route("/v1/admin/tenants/{tenant}/budgets"),
+        Route::DeploymentLimits(_) if *method == Method::Put => Keys::Route("/v1/admin/tenants/{tenant}/limits"),
         Route::WebhookSecretRotate => Keys::Route("/v1/admin/webhook-secret:rotate"),
         Route::Endpoints if *method == Method::Post => Keys::Route("/v1/admin/endpoints"),
         Route::Endpoint(_) if *method != Method::Get => Keys::Route("/v1/admin/endpoints/{id}"),
@@ -583,6 +587,7 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         | Route::AuditArchive(_)
         | Route::Usage(_)
         | Route::Limits
+        | Route::DeploymentLimits(_)
         | Route::Upstreams
         | Route::Secrets
         | Route::Webhooks
@@ -689,7 +694,11 @@ mod tests {
             ("/v1/admin/usage/export", Some(Route::UsageExport)),
             ("/v1/admin/tenants/acme/usage", Some(Route::Usage(Some("acme".into())))),
             ("/v1/admin/tenants/acme/budgets", Some(Route::Budgets("acme".into()))),
-            ("/v1/admin/tenants/acme/limits", None),
+            (
+                "/v1/admin/tenants/acme/limits",
+                Some(Route::DeploymentLimits("acme".into())),
+            ),
+            ("/v1/admin/tenants/acme/quotas", None),
             ("/v1/admin/keys", Some(Route::Access(AccessRoute::Keys))),
             (
                 "/v1/admin/keys/key_1",
@@ -798,7 +807,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(around, 33);
+        assert_eq!(around, 34);
         assert_eq!(
             excused,
             [

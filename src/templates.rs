@@ -46,6 +46,7 @@ pub fn template(route: &Route) -> &'static str {
         Route::AuditArchive(None) => "/v1/admin/audit/archive",
         Route::AuditArchive(Some(_)) => "/v1/admin/audit/archive/{name}",
         Route::Limits => "/v1/admin/limits",
+        Route::DeploymentLimits(_) => "/v1/admin/tenants/{tenant}/limits",
         Route::Upstreams => "/v1/admin/upstreams",
         Route::Upstream(_, _, BreakerChange::Open) => "/v1/admin/upstreams/{name}:open",
         Route::Upstream(_, _, BreakerChange::Close) => "/v1/admin/upstreams/{name}:close",

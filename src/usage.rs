@@ -113,7 +113,9 @@ pub async fn set_budgets(
 }
 
 /// A tenant that an operator names, if there is one: to ask the gate of any other would make it.
-async fn known(env: &Env, principal: &Principal, tenant: &str) -> Result<TenantId, Error> {
+///
+/// Errors: `FORBIDDEN` without the scope `operator`; `NOT_FOUND`; `UNAVAILABLE`.
+pub async fn known(env: &Env, principal: &Principal, tenant: &str) -> Result<TenantId, Error> {
     let tenant = directory::of_operator(principal, tenant)?;
     let telling = Telling::Show { tenant: tenant.clone() };
     remote::directory(env, &telling).await?;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use tidegate_protocol::SortedSet;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tidegate_engine::composition::{DEFAULT, compile};
+use tidegate_engine::composition::{DEFAULT, DeploymentLimits, compile};
 use tidegate_engine::database::migrate;
 use tidegate_engine::database::native::Native;
 use tidegate_engine::hub::{Admitted, Context, admit};
@@ -128,6 +128,7 @@ fn plain() -> Result<Enqueue> {
     let context = Context {
         plan: &plan,
         spreads: &Spreads::only(1),
+        deployment: &DeploymentLimits::default(),
         principal: &principal,
         now: BEGIN,
         follower: None,

@@ -484,6 +484,21 @@ pub enum Tenant {
         /// Its id.
         tenant: String,
     },
+    /// Show how often limits on a tenant's requests have refused, and what the deployment allows it; or set that.
+    Limits {
+        /// Its id.
+        tenant: String,
+        /// A limit whose keys are shown.
+        #[arg(long, value_name = "NAME", conflicts_with = "set")]
+        name: Option<String>,
+        /// Where an earlier page ended.
+        #[arg(long, conflicts_with = "set")]
+        cursor: Option<String>,
+        /// A JSON object of what the deployment allows the tenant, instead of what was set before; {} limits nothing. - reads
+        /// standard input.
+        #[arg(long, value_name = "FILE|-")]
+        set: Option<PathBuf>,
+    },
     /// Let nobody of a tenant in.
     Suspend {
         /// Its id.

@@ -29,7 +29,7 @@ use tidegate_protocol::calls::tenant::{Call, Description, Reply};
 use tidegate_protocol::calls::usage::{Meter, Report, Source};
 use tidegate_protocol::calls::{Answered, hub, jobs};
 use tidegate_protocol::event::JsonText;
-use tidegate_protocol::http::AuditRefusal;
+use tidegate_protocol::http::{AuditRefusal, LimitsView};
 use tidegate_protocol::ids::{HubIndex, ObjectName, ShardIndex};
 use tidegate_protocol::{Error, ErrorCode};
 use wasm_bindgen::prelude::*;
@@ -150,7 +150,7 @@ impl Tenant {
                 Call::End { name, token, answer } => shell.end(&name, token, answer.as_deref()),
                 Call::Used(numbers) => shell.hear_used(Report::of_numbers(&numbers)).map(|()| Reply::Ended),
                 call @ Call::Usage { .. } => shell.hear_used(None).and_then(|()| shell.answer(call)),
-                call @ Call::ChangeEndpoints { .. } => shell.change_endpoints(call).await,
+                call @ (Call::ChangeEndpoints { .. } | Call::SetLimits { .. }) => shell.tell_everyone(call).await,
                 call => shell.answer(call),
             })
         })
@@ -167,7 +167,7 @@ impl Tenant {
 /// How long a hub may take to give back its leases. It decides nothing for that. Milliseconds.
 const RECALL_MS: u64 = 1_000;
 
-/// How long whoever changes endpoints waits at most for all objects to have heard of it. Milliseconds.
+/// How long whoever changes what objects go by waits at most for all of them to have heard of it. Milliseconds.
 const HEARD_MS: u64 = 2_000;
 /// How often is looked whether they have. Milliseconds.
 const HEARD_LOOK_MS: u64 = 10;
@@ -295,7 +295,12 @@ impl Shell {
     }
 
     fn show_limits(&self, limit: &str, from: &str, count: u32) -> core::result::Result<Reply, Error> {
-        let view = self.turn(|gate, db| gate.show(db, now(), limit, from, count))?;
+        let view = self.turn(|gate, db| {
+            Ok(LimitsView {
+                deployment: tenancy::set_limits(db)?,
+                ..gate.show(db, now(), limit, from, count)?
+            })
+        })?;
         JsonText::of(&view)
             .map(Reply::Limits)
             .ok_or_else(|| Error::new(ErrorCode::InternalError, "The limits could not be written."))
@@ -421,12 +426,15 @@ impl Shell {
         });
     }
 
-    /// A change of endpoints: whoever asked for it is answered when every object of the job queue has heard of it, or has
-    /// had the time to.
-    async fn change_endpoints(self: &Rc<Self>, call: Call) -> core::result::Result<Reply, Error> {
+    /// A change of endpoints, or of the deployment's limits: whoever asked for it is answered when every object of the job queue,
+    /// or every hub, has heard of it, or has had the time to.
+    async fn tell_everyone(self: &Rc<Self>, call: Call) -> core::result::Result<Reply, Error> {
         let reply = self.answer(call);
         let heard = || {
-            let told = self.db.transaction(|db| Ok(tenancy::untold_endpoints(db)?.is_none()));
+            let told = |db: &ObjectDatabase| {
+                Ok(tenancy::untold_endpoints(db)?.is_none() && tenancy::untold_access(db)?.is_none())
+            };
+            let told = self.db.transaction(told);
             told.unwrap_or(true)
         };
         let until = now().plus(HEARD_MS);

@@ -49,6 +49,10 @@ enum Kind {
     Logged(&'static str),
     /// Its objects tell what they count. An object that has something to tell is not evicted, so that others tell nothing.
     Counting,
+    /// Each of its limits by address allows so many in ten seconds. Others allow more than tests can do: all come from one address.
+    Guarded(u32),
+    /// It lacks this binding.
+    Without(&'static str),
 }
 
 struct Running {
@@ -106,6 +110,22 @@ impl Server {
     /// As [`Self::start`].
     pub fn start_logged(config: &'static str) -> Self {
         Self::start_with(Kind::Logged(config))
+    }
+
+    /// The same, whose limits by address allow only so many in ten seconds.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_guarded(limit: u32) -> Self {
+        Self::start_with(Kind::Guarded(limit))
+    }
+
+    /// The same, without the binding of this name.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_without(binding: &'static str) -> Self {
+        Self::start_with(Kind::Without(binding))
     }
 
     /// The same, with its state on a disk of so many bytes.
@@ -166,7 +186,13 @@ impl Server {
         write_vars(&state.path().join("vars"), issuers);
         let disk = match kind {
             Kind::OnADisk(bytes) => Some(SmallDisk::new(state.path().join("state"), bytes)),
-            Kind::Plain | Kind::Traced | Kind::Faulty | Kind::Logged(_) | Kind::Counting => None,
+            Kind::Plain
+            | Kind::Traced
+            | Kind::Faulty
+            | Kind::Logged(_)
+            | Kind::Counting
+            | Kind::Guarded(_)
+            | Kind::Without(_) => None,
         };
         let server = Self {
             disk,
@@ -207,6 +233,15 @@ impl Server {
             .args(["--port", "0", "--control-port", "0"])
             .args((self.kind == Kind::Traced).then_some("--trace"))
             .args((self.kind == Kind::Faulty).then_some("--faults"))
+            .arg("--address-limits")
+            .arg(match self.kind {
+                Kind::Guarded(limit) => limit.to_string(),
+                _ => "1000000".to_owned(),
+            })
+            .args(match self.kind {
+                Kind::Without(binding) => vec!["--without", binding],
+                _ => Vec::new(),
+            })
             .current_dir(root)
             .env("TIDEGATE_LOOPBACK_ENDPOINTS", "allow")
             .env("TIDEGATE_AUDIT_ENTRIES", "100")
@@ -504,7 +539,7 @@ fn root() -> &'static Path {
         .expect("this crate lies in the repository")
 }
 
-/// What tenants can be created from: one template that is good, and one that is not.
+/// What tenants can be created from: templates with limits of the deployment and without, and of each one that is not good.
 fn templates() -> Value {
     json!({
         "free": {
@@ -516,6 +551,22 @@ fn templates() -> Value {
             "tidegate": 1,
             "patterns": { "core": { "use": "core" } },
             "actions": { "x": { "run": "core.eccho", "mode": "sync" } },
+        },
+        "small": {
+            "composition": {
+                "tidegate": 1,
+                "patterns": { "core": { "use": "core" } },
+                "actions": { "hello": { "run": "core.echo", "mode": "sync" } },
+            },
+            "limits": { "admission": { "limits": { "requests": { "rate": { "units": 1, "per": "1h" } } } } },
+        },
+        "broken-limits": {
+            "composition": {
+                "tidegate": 1,
+                "patterns": { "core": { "use": "core" } },
+                "actions": { "x": { "run": "core.eccho", "mode": "sync" } },
+            },
+            "limits": { "queue": { "waiting": 0 } },
         },
     })
 }

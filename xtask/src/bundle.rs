@@ -211,6 +211,8 @@ fn shrink(project: &Project, path: &Path) -> Result<()> {
     let partly = path.with_extension("partly");
     let wasm_opt = |passes: &[&str], from: &Path, to: &Path| {
         let mut optimise = command(project, node_program(project));
+        // It walks functions by recursion, and some of ours nest deeper than the usual stack of Node.js, a megabyte, has room for.
+        optimise.arg("--stack-size=3900");
         optimise.arg(project.root.join("node_modules/binaryen/bin/wasm-opt"));
         optimise.args(FEATURES).args(passes).arg(from).arg("-o").arg(to);
         run(&mut optimise, "wasm-opt could not make the module smaller.")

@@ -63,18 +63,29 @@ fn lines(health: &Health) -> Vec<String> {
         .growing_to
         .map(|to| format!(", growing to {to}"))
         .unwrap_or_default();
-    lines.push(format!("queue  over {} objects{growing}", queue.shards));
+    lines.push(format!(
+        "queue  in {}{growing}",
+        counted(queue.shards.into(), "object", "objects")
+    ));
     let since = queue
         .oldest_waiting_at
         .map(|since| format!(", the first since {since}"));
     lines.push(format!(
-        "  {} running, {} waiting{}, {} dead letters",
+        "  {} running, {} waiting{}, {}",
         queue.running,
         queue.waiting,
         since.unwrap_or_default(),
-        queue.dead_letters
+        counted(queue.dead_letters, "dead letter", "dead letters")
     ));
     lines
+}
+
+/// So many of something.
+fn counted(count: u64, one: &str, many: &str) -> String {
+    match count {
+        1 => format!("1 {one}"),
+        _ => format!("{count} {many}"),
+    }
 }
 
 #[cfg(test)]
@@ -106,7 +117,7 @@ mod tests {
             "upstreams",
             "  bank.main                 closed     22 % of 9 calls failed  since 2026-11-21T07:00:00.000Z",
             "  bank.main/eu              open     ",
-            "queue  over 1 objects, growing to 4",
+            "queue  in 1 object, growing to 4",
             "  1 running, 2 waiting, the first since 2026-11-21T07:00:00.000Z, 2 dead letters",
         ];
         assert_eq!(lines(&health), expected);

@@ -1,9 +1,13 @@
-//! `tidegate limits`: how often limits on requests have refused, and what is left of one.
+//! `tidegate limits` and `tidegate tenant limits`: how often limits on requests have refused, what is left of one, and what the
+//! deployment allows a tenant.
+
+use std::path::Path;
 
 use tidegate_sdk::Client;
-use tidegate_sdk::http::{Bucket, LimitCounts};
+use tidegate_sdk::http::{Bucket, LimitCounts, Limits as View};
 
 use crate::arguments::Limits;
+use crate::commands::usage::read;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Output, tame};
@@ -14,9 +18,36 @@ pub async fn limits(client: &Client, asked: Limits, output: Output) -> Result<Ex
         .http()
         .limits(asked.name.as_deref(), asked.cursor.as_deref())
         .await?;
+    show(&view, output);
+    Ok(Exit::Succeeded)
+}
+
+/// Shows the limits of a tenant that an operator names; where there is a file, sets what the deployment allows it before.
+pub async fn of_tenant(
+    client: &Client,
+    tenant: &str,
+    asked: Limits,
+    set: Option<&Path>,
+    output: Output,
+) -> Result<Exit, Failure> {
+    let http = client.http();
+    let view = match set {
+        Some(file) => http.set_limits(tenant, &read(file)?).await?,
+        None => {
+            http.limits_of(tenant, asked.name.as_deref(), asked.cursor.as_deref())
+                .await?
+        }
+    };
+    show(&view, output);
+    Ok(Exit::Succeeded)
+}
+
+fn show(view: &View, output: Output) {
     if output.is_json() {
-        output.event("limits", &view);
-        return Ok(Exit::Succeeded);
+        return output.event("limits", view);
+    }
+    if let Some(deployment) = &view.deployment {
+        output.print(&format!("The deployment allows  {}", tame(&deployment.to_string())));
     }
     if view.counts.is_empty() {
         output.say("No limit has refused anything since the tenant's gate started.");
@@ -30,7 +61,6 @@ pub async fn limits(client: &Client, asked: Limits, output: Output) -> Result<Ex
     if let Some(cursor) = &view.cursor {
         output.say(&format!("More: --cursor {}", tame(cursor)));
     }
-    Ok(Exit::Succeeded)
 }
 
 fn counted(name: &str, counts: LimitCounts) -> String {

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use tidegate_sdk::Client;
 use tidegate_sdk::http::{NewTenant, Tenant, TenantFilter};
 
-use crate::arguments::Tenant as Command;
+use crate::arguments::{Limits, Tenant as Command};
+use crate::commands::limits;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Output, tame};
@@ -48,6 +49,15 @@ pub async fn tenant(client: &Client, command: Command, output: Output) -> Result
             return Ok(Exit::Succeeded);
         }
         Command::Show { tenant } => http.tenant(&tenant).await?,
+        Command::Limits {
+            tenant,
+            name,
+            cursor,
+            set,
+        } => {
+            let asked = Limits { name, cursor };
+            return limits::of_tenant(client, &tenant, asked, set.as_deref(), output).await;
+        }
         Command::Suspend { tenant } => http.suspend_tenant(&tenant).await?,
         Command::Resume { tenant } => http.resume_tenant(&tenant).await?,
         Command::Erase { tenant, confirm, wait } => {

@@ -62,8 +62,10 @@ pub async fn budgets(client: &Client, asked: Budgets, output: Output) -> Result<
     Ok(Exit::Succeeded)
 }
 
+/// The text of a file with a JSON object.
+///
 /// Errors: it cannot be read, or is no JSON.
-fn read(file: &Path) -> Result<String, Failure> {
+pub fn read(file: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     let read = if file == Path::new("-") {
         std::io::stdin().lock().read_to_string(&mut text)

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use tidegate_engine::composition::Plan;
+use tidegate_engine::composition::{DeploymentLimits, Plan};
 use tidegate_engine::hub::{Hub as Memory, Moment};
 use tidegate_protocol::calls::tenant::{self, Description};
 use tidegate_protocol::time::UnixMs;
@@ -72,6 +72,7 @@ impl Shell {
         let ended = {
             let mut memory = self.memory.borrow_mut();
             memory.spread(description.spreads());
+            memory.limit(DeploymentLimits::kept(description.limits.as_ref()));
             memory.keep_out(now(), description.access.clone())
         };
         let known = Rc::new(Known {

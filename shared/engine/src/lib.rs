@@ -20,6 +20,7 @@ mod digest;
 pub mod directory;
 pub mod endpoints;
 pub mod expression;
+pub mod flood;
 pub mod health;
 pub mod hearsay;
 pub mod hub;

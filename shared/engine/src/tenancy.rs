@@ -1,6 +1,7 @@
 //! The decisions of one `Tenant`: which composition is active, and how the tenant is spread over objects.
 
 mod growth;
+mod limits;
 mod schedules;
 
 use alloc::boxed::Box;
@@ -20,6 +21,7 @@ use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
 pub use growth::{Step, grown, ungrown};
+pub use limits::set_limits;
 pub use schedules::{RETELL_MS, told, untold};
 
 use crate::access::Changed;
@@ -65,6 +67,7 @@ pub const STEPS: &[&[&str]] = &[
     connections::PLACES,
     usage::LEDGER,
     endpoints::ENDPOINTS,
+    limits::LIMITS,
 ];
 
 /// How the tenant came to be spread as it is, and how far a growth has got.
@@ -128,6 +131,7 @@ fn read(db: &impl Database) -> Result<Option<Description>, DatabaseError> {
         description.spreads = Spreads::only(description.scale.shards.max(1));
     }
     description.access = access::read(db)?;
+    description.limits = set_limits(db)?;
     (description.webhook_generation, description.webhook_old_until) = endpoints::generation(db)?;
     Ok(Some(description))
 }
@@ -151,6 +155,7 @@ fn description(mut row: Row) -> Result<Description, DatabaseError> {
         webhook_generation: 0,
         webhook_old_until: None,
         access: Access::default(),
+        limits: None,
     })
 }
 
@@ -329,6 +334,21 @@ pub fn handle(
             }
             Ok((shown(usage::show_budgets(db, now)?), effects))
         }
+        Call::SetLimits { limits, caller } => {
+            let changed = match limits::set(db, now, &limits, &caller)? {
+                Ok(changed) => changed,
+                Err(refusal) => return Ok((Err(refusal), Vec::new())),
+            };
+            let mut effects = alloc::vec![Effect::Archive];
+            if changed {
+                let mut description = current.unwrap_or_else(unspread);
+                description.limits = set_limits(db)?;
+                schedules::tell_again(db, description.version + 1)?;
+                effects.push(tell_access(db, description)?);
+                effects.extend(untold(db)?);
+            }
+            Ok((Ok(Reply::Ended), effects))
+        }
         call @ (Call::ListSecrets { .. } | Call::Secrets { .. }) => Ok((secrets::handle(db, now, call)?, Vec::new())),
         Call::Endpoints => Ok((shown(JsonText::of(&endpoints::list(db)?)), Vec::new())),
         Call::ChangeEndpoints { change, caller } => match endpoints::change(db, now, change, &caller)? {
@@ -487,6 +507,7 @@ fn unspread() -> Description {
         webhook_generation: 0,
         webhook_old_until: None,
         access: Access::default(),
+        limits: None,
     }
 }
 

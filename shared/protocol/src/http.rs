@@ -371,6 +371,14 @@ pub struct Activated {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LimitsView {
+    /// What the deployment's operator allows the tenant, as it was set; absent where nothing was. Its limits have names that begin
+    /// with `deployment:` in everything else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<alloc::collections::BTreeMap<String, serde_json::Value>>")
+    )]
+    pub deployment: Option<JsonText>,
     /// Since when refusals are counted. The counts are in memory: they begin anew where the tenant's gate does.
     pub since: UnixMs,
     /// How often each limit has refused, by name; one that never has is not here.

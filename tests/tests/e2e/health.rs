@@ -57,6 +57,20 @@ fn a_deployment_that_has_everything_is_ready() {
 }
 
 #[test]
+fn a_binding_that_is_needed_and_missing_is_named() {
+    for (binding, names) in [
+        ("CONFIGURATION", ["configuration store"]),
+        ("OBJECTS", ["object storage"]),
+    ] {
+        let (status, ready) = readiness(&Server::start_without(binding));
+        assert_eq!((status, &ready["status"]), (503, &json!("not ready")));
+        assert_eq!(failing(&ready), names, "{ready}");
+        let remedies = ready["checks"].to_string();
+        assert!(remedies.contains(&format!("as {binding};")), "{ready}");
+    }
+}
+
+#[test]
 fn what_is_missing_is_named_and_no_secret_is_told() {
     let server = Server::start();
     server.kill();

@@ -3,6 +3,7 @@
 //! One binary, so that it links once and its tests share one server. Each test has a tenant of its own.
 
 mod access;
+mod address_limits;
 mod audit;
 mod auth;
 mod away;
@@ -11,6 +12,7 @@ mod batch_handles;
 mod batches;
 mod changes;
 mod dead_letters;
+mod deployment_limits;
 mod doorbells;
 mod endpoints;
 mod faults;

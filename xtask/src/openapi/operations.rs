@@ -564,7 +564,8 @@ fn administration(schemas: &mut Schemas) -> Vec<Operation> {
     .answer(200, "The revision is active.", schemas.of::<Activated>())
     .refused(&[of(Forbidden), of(ValidationError), FAULTS, of(Conflict)])
     .refused(&[of(PayloadTooLarge), of(UnsupportedMediaType)]);
-    let mut operations = vec![get, put, audit(schemas), limits(schemas)];
+    let mut operations = vec![get, put, audit(schemas)];
+    operations.extend(limits(schemas));
     operations.extend(upstreams(schemas));
     operations.push(super::policies::explain(schemas));
     operations.extend(access(schemas));

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use hyper::Method;
 use serde::{Deserialize, Serialize};
 
-use super::types::query;
+use super::types::{escape, query};
 use super::{Ask, Http};
 use crate::error::Error;
+use crate::random;
 
 /// How often a limit has said no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -41,6 +42,9 @@ pub struct Bucket {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Limits {
+    /// What the deployment's operator allows the tenant, as it was set; absent where nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<serde_json::Value>,
     /// How often each limit has refused, by name; one that never has is not here.
     pub counts: BTreeMap<String, LimitCounts>,
     /// What is left of the limit that was asked for, by key.
@@ -58,5 +62,24 @@ impl Http {
         let query = query([("limit", limit), ("cursor", cursor)]);
         self.fetch(Ask::new(Method::GET, format!("/v1/admin/limits{query}")))
             .await
+    }
+
+    /// `GET /v1/admin/tenants/{tenant}/limits`: the same of a tenant that an operator names.
+    ///
+    /// Errors: [`Error::Api`] (`FORBIDDEN` without the scope `operator`, `NOT_FOUND`), [`Error::Unreachable`].
+    pub async fn limits_of(&self, tenant: &str, limit: Option<&str>, cursor: Option<&str>) -> Result<Limits, Error> {
+        let query = query([("limit", limit), ("cursor", cursor)]);
+        let path = format!("/v1/admin/tenants/{}/limits{query}", escape(tenant, b""));
+        self.fetch(Ask::new(Method::GET, path)).await
+    }
+
+    /// `PUT /v1/admin/tenants/{tenant}/limits`: what the deployment allows a tenant, instead of what was set before. `limits` is the
+    /// JSON object; `{}` limits nothing.
+    ///
+    /// Errors: [`Error::Api`] with every fault, [`Error::Unreachable`].
+    pub async fn set_limits(&self, tenant: &str, limits: &str) -> Result<Limits, Error> {
+        let path = format!("/v1/admin/tenants/{}/limits", escape(tenant, b""));
+        let ask = Ask::new(Method::PUT, path).json(limits);
+        self.fetch(ask.header("idempotency-key", random::name("key_")?)).await
     }
 }

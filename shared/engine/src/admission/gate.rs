@@ -186,6 +186,7 @@ impl Gate {
         let more = usize::try_from(count).is_ok_and(|count| buckets.len() > count);
         let cursor = if more { buckets.pop().map(|next| next.key) } else { None };
         Ok(LimitsView {
+            deployment: None,
             since: self.since.unwrap_or(now),
             counts: self.counts.clone(),
             buckets,

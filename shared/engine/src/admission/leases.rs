@@ -13,6 +13,7 @@ use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, LimitState};
 
 use super::LOOK_MS;
+use crate::composition::DEPLOYMENT_PREFIX;
 use tidegate_protocol::SortedMap;
 
 /// Buckets that a hub remembers at most. Some 300 bytes each; for those beyond, the gate is asked.
@@ -385,8 +386,12 @@ pub fn refusal(refusal: &Refusal) -> Error {
         Rule::Rate { .. } => "The rate limit",
         Rule::Quota { .. } => "The quota",
     };
+    let whose = match bucket.limit.starts_with(DEPLOYMENT_PREFIX) {
+        true => " It is the deployment's, not the tenant's own.",
+        false => "",
+    };
     let message = format!(
-        "{what} `{}` has no room: it allows {} in {}.",
+        "{what} `{}` has no room: it allows {} in {}.{whose}",
         bucket.limit,
         rule.units(),
         time(rule.per_ms())

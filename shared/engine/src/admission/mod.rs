@@ -16,7 +16,7 @@ mod leases;
 
 #[cfg(test)]
 #[cfg(feature = "native")]
-mod tests;
+pub(crate) mod tests;
 
 pub use gate::{BUCKETS, Gate, Outcome, Recalls};
 pub use leases::{Leases, Taken, near, refusal};

@@ -53,20 +53,20 @@ fn database() -> Native {
 }
 
 /// A tenant: one gate, some hubs, and whatever may happen between them.
-struct Tenant {
+pub(crate) struct Tenant {
     db: Native,
     gate: Gate,
-    hubs: Vec<Leases>,
-    now: UnixMs,
+    pub(crate) hubs: Vec<Leases>,
+    pub(crate) now: UnixMs,
     /// What was admitted, and when.
-    admitted: Vec<(UnixMs, Need)>,
+    pub(crate) admitted: Vec<(UnixMs, Need)>,
     asked: usize,
     /// Requests that had to wait for a question.
     waited: usize,
 }
 
 impl Tenant {
-    fn new(hubs: usize) -> Self {
+    pub(crate) fn new(hubs: usize) -> Self {
         Self {
             db: database(),
             gate: Gate::default(),
@@ -100,7 +100,7 @@ impl Tenant {
     }
 
     /// One request at a hub; `true`: admitted.
-    fn request(&mut self, hub: usize, needs: &[Need]) -> bool {
+    pub(crate) fn request(&mut self, hub: usize, needs: &[Need]) -> bool {
         let taken = self.hubs[hub].take(self.now, needs);
         let admitted = match taken {
             Taken::Admitted { .. } => true,
@@ -127,7 +127,7 @@ impl Tenant {
     }
 
     /// The timer of each hub.
-    fn look(&mut self) {
+    pub(crate) fn look(&mut self) {
         for hub in 0..self.hubs.len() {
             let returned = self.hubs[hub].idle(self.now);
             self.gate.give_back(&self.db, self.now, index(hub), &returned).unwrap();
@@ -144,7 +144,7 @@ fn index(hub: usize) -> HubIndex {
 }
 
 /// The model: what was admitted of a limit never exceeds its rule, in any window.
-fn holds(admitted: &[(UnixMs, Need)]) {
+pub(crate) fn holds(admitted: &[(UnixMs, Need)]) {
     let mut by_limit: SortedMap<&str, Vec<(u64, u64, Rule)>> = SortedMap::new();
     for (at, need) in admitted {
         let of = by_limit.entry(&need.bucket.limit).or_default();

@@ -17,6 +17,7 @@ use super::defaults::{
     CONNECTIONS_RANGE, LIMIT_RANGE, OVERRIDES_MAX, QUOTA_MS_RANGE, QUOTA_RANGE, REQUEST_COST_RANGE,
     TENANT_CONNECTIONS_RANGE, THROTTLE_MS_RANGE,
 };
+use super::deployment::prefixed;
 use super::object::{Object, child, describe, note};
 use super::queue::{Cost, Key, check_patterns, mean, read_actions, read_cost, read_key, read_limits};
 use super::request::Input;
@@ -109,31 +110,27 @@ impl Admission {
             // The gate reads them from the document, once that is active: no hub and no plan has to know them.
             usage::read_budgets(value, &fields.at("budgets"), fields.faults);
         }
-        let connections = fields.take("connections");
-        let connections_pointer = fields.at("connections");
-        let connections = connections.and_then(|value| Object::read(value, &connections_pointer, fields.faults));
-        let connections = connections.map(|mut connections| {
-            if connections
-                .take("per_user")
-                .or(connections.take("per_tenant"))
-                .is_none()
-            {
-                let expected = "`per_tenant`, or how many connections a user may have at a time";
-                connections.require("per_user", expected);
-            }
-            let number = |number: u64| NonZeroU32::new(u32::try_from(number).ok()?);
-            let per_user = connections.number("per_user", CONNECTIONS_RANGE).and_then(number);
-            let per_tenant = connections
-                .number("per_tenant", TENANT_CONNECTIONS_RANGE)
-                .and_then(number);
-            connections.finish();
-            Bounds { per_user, per_tenant }
-        });
+        let connections = read_connections(&mut fields);
         fields.finish();
-        Self {
-            limits,
-            connections: connections.unwrap_or_default(),
-        }
+        Self { limits, connections }
+    }
+
+    /// Reads the section of a deployment's limits: those names are others, and budgets are set elsewhere. What is wrong is noted.
+    pub(super) fn read_of_deployment(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> Self {
+        let Some(mut fields) = Object::read(value, pointer, faults) else {
+            return Self::default();
+        };
+        let limits = match fields.take("limits") {
+            Some(value) => read_limits(value, &fields.at("limits"), fields.faults, |name, fields| {
+                let limit = read_limit(name, fields)?;
+                let name = prefixed(name);
+                Some(RequestLimit { name, ..limit })
+            }),
+            None => Vec::new(),
+        };
+        let connections = read_connections(&mut fields);
+        fields.finish();
+        Self { limits, connections }
     }
 
     /// What the section says of an action.
@@ -156,6 +153,29 @@ impl Admission {
             check_patterns(&limit.actions, &pointer, actions.clone(), faults);
         }
     }
+}
+
+/// The field `connections`.
+fn read_connections(fields: &mut Object<'_, '_>) -> Bounds {
+    let (value, pointer) = (fields.take("connections"), fields.at("connections"));
+    let Some(mut connections) = value.and_then(|value| Object::read(value, &pointer, fields.faults)) else {
+        return Bounds::default();
+    };
+    if connections
+        .take("per_user")
+        .or(connections.take("per_tenant"))
+        .is_none()
+    {
+        let expected = "`per_tenant`, or how many connections a user may have at a time";
+        connections.require("per_user", expected);
+    }
+    let number = |number: u64| NonZeroU32::new(u32::try_from(number).ok()?);
+    let per_user = connections.number("per_user", CONNECTIONS_RANGE).and_then(number);
+    let per_tenant = connections
+        .number("per_tenant", TENANT_CONNECTIONS_RANGE)
+        .and_then(number);
+    connections.finish();
+    Bounds { per_user, per_tenant }
 }
 
 /// How a limit counts.

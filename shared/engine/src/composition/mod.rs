@@ -17,6 +17,10 @@ mod agreement;
 mod away;
 mod compile;
 pub mod defaults;
+mod deployment;
+#[cfg(test)]
+#[cfg(feature = "native")]
+mod deployment_tests;
 mod document;
 #[cfg(test)]
 mod hook_tests;
@@ -47,6 +51,7 @@ pub use admission::{Admission, AdmissionRules};
 pub use away::AwayRules;
 pub use compile::compile;
 pub(crate) use compile::is_instance;
+pub use deployment::{DeploymentLimits, PREFIX as DEPLOYMENT_PREFIX};
 pub use document::{canonical, revision};
 pub use hooks::OnEndRules;
 pub(crate) use hooks::standard_policy;

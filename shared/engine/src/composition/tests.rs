@@ -913,6 +913,7 @@ fn requests_of_one_dedupe_key_meet_in_one_object_and_a_sync_one_is_stored_too() 
         let context = Context {
             spreads: &spreads,
             plan: &plan,
+            deployment: &super::DeploymentLimits::default(),
             principal: &principal,
             now: UnixMs(1_800_000_000_000),
             follower: None,

@@ -27,7 +27,7 @@ use tidegate_protocol::limits::WAIT_SECONDS_MAX;
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
 
-use crate::composition::{Action, DeclaredMode, Input, OnEndRules, Plan};
+use crate::composition::{Action, DeclaredMode, DeploymentLimits, Input, OnEndRules, Plan};
 use crate::digest::short;
 use crate::policies::{self, Facts, Transport};
 use tidegate_protocol::SortedSet;
@@ -85,6 +85,8 @@ pub struct Context<'a> {
     pub plan: &'a Plan,
     /// How the tenant's jobs are spread over objects.
     pub spreads: &'a Spreads,
+    /// What the deployment allows the tenant.
+    pub deployment: &'a DeploymentLimits,
     /// Who asks.
     pub principal: &'a Principal,
     /// The clock.
@@ -138,11 +140,11 @@ pub fn admit(
     };
     let payload = request.payload.map_or_else(JsonText::null, JsonText::from);
     let user = context.principal.user.clone();
-    let needs = match action.admission.is_empty() {
-        true => Vec::new(),
-        false => action
-            .admission
-            .needs(&Input::new(&user, &action.name, &request.metadata, &payload).by(context.principal))?,
+    let needs = {
+        let input = Input::new(&user, &action.name, &request.metadata, &payload).by(context.principal);
+        let mut needs = action.admission.needs(&input)?;
+        needs.extend(context.deployment.needs(&input)?);
+        needs
     };
     let wait_ms = prefer.wait_ms.map(|ms| ms.min(WAIT_SECONDS_MAX * 1000));
     let (answer_within_ms, policy, answers) = match declared {
@@ -199,6 +201,7 @@ pub fn admit(
         ..context.plan.scale
     };
     let mut queueing = action.queue.queueing(&input, request.priority, ShardIndex(0), scale)?;
+    context.deployment.bound(&mut queueing);
     let (partition, shard) = match dedupe.or(key) {
         Some(key) => {
             let hash = fnv1a(&[action.name.as_str().as_bytes(), key.as_bytes()]);

@@ -192,6 +192,7 @@ impl Hub {
         let context = Context {
             plan,
             spreads: &self.spreads,
+            deployment: &self.deployment,
             principal,
             now: moment.now,
             follower: None,

@@ -197,6 +197,7 @@ impl Hub {
             let context = Context {
                 plan,
                 spreads: &self.spreads,
+                deployment: &self.deployment,
                 principal: &session.principal,
                 now: moment.now,
                 follower: Some(self.index),

@@ -54,6 +54,7 @@ use pending::Pending;
 use workers::Leases;
 
 use crate::audit::refusals::Tally;
+use crate::composition::DeploymentLimits;
 use crate::connections::Places;
 use tidegate_protocol::{SortedMap, SortedSet};
 
@@ -184,6 +185,8 @@ pub struct Hub {
     access: Access,
     /// What sockets were refused, for the audit trail.
     refusals: Tally,
+    /// What the deployment allows the tenant, as far as this hub heard.
+    deployment: DeploymentLimits,
     /// Places for connections that the gate has lent.
     places: Places,
     logging: Logging,
@@ -216,6 +219,7 @@ impl Hub {
             limits: Limits::default(),
             access: Access::default(),
             refusals: Tally::default(),
+            deployment: DeploymentLimits::default(),
             places: Places::default(),
             logging: Logging::Off,
             admitted: 0,
@@ -231,6 +235,11 @@ impl Hub {
     /// The tenant's jobs are spread so, as far as this hub heard. An older word than the last costs a detour, no more.
     pub fn spread(&mut self, spreads: Spreads) {
         self.spreads = spreads;
+    }
+
+    /// The deployment allows the tenant so much.
+    pub fn limit(&mut self, limits: DeploymentLimits) {
+        self.deployment = limits;
     }
 
     /// The session of a socket.

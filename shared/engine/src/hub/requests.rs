@@ -40,6 +40,7 @@ impl Hub {
             let context = Context {
                 plan,
                 spreads: &self.spreads,
+                deployment: &self.deployment,
                 principal,
                 now,
                 follower: None,

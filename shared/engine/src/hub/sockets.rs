@@ -38,8 +38,8 @@ impl Hub {
         self.sessions.insert(session.connection.clone(), session);
     }
 
-    /// A socket was accepted for `principal`, of which there may be as many as `bounds` says, on so many hubs. One too many is told so,
-    /// and closed.
+    /// A socket was accepted for `principal`, of which there may be as many as the composition (`bounds`) and the deployment say, on so
+    /// many hubs. One too many is told so, and closed.
     ///
     /// Errors: `FORBIDDEN` for a token whose scopes a sleeping socket cannot keep; those of [`access::check`].
     pub fn open(
@@ -52,15 +52,23 @@ impl Hub {
         check_scopes(&principal)?;
         access::check(&self.access, &principal, moment.now)?;
         let connection = ConnectionId::generate(moment.now, (moment.random)());
+        let own = bounds;
+        let bounds = self.deployment.connections(own);
         let of_user = || {
             bounds
                 .per_user
                 .is_some_and(|most| self.connections_of(&principal) >= most.get())
         };
         let reason = if of_user() {
-            Some("the user has as many connections as are allowed")
+            Some(match own.per_user == bounds.per_user {
+                true => "the user has as many connections as are allowed",
+                false => "the user has as many connections as the deployment allows",
+            })
         } else if self.room(bounds, hubs) == Room::Ask {
-            Some("the tenant has as many connections as are allowed")
+            Some(match own.per_tenant == bounds.per_tenant {
+                true => "the tenant has as many connections as are allowed",
+                false => "the tenant has as many connections as the deployment allows",
+            })
         } else {
             None
         };
@@ -100,6 +108,7 @@ impl Hub {
     /// What the gate is to be asked before one more connection is taken: whether there is a place for it, beside so many. `None`:
     /// nothing, and [`Hub::open`] decides.
     pub fn ask_for_place(&mut self, bounds: Bounds, hubs: u16) -> Option<(u32, NonZeroU32)> {
+        let bounds = self.deployment.connections(bounds);
         let most = bounds.per_tenant.filter(|_| hubs > 1)?;
         if self.room(bounds, hubs) == Room::Yes {
             return None;

@@ -8,7 +8,8 @@ use alloc::vec::Vec;
 use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::calls::tenant::Scale;
 
-use super::Effect;
+use super::{Effect, set_limits};
+use crate::composition::DeploymentLimits;
 use crate::database::{Database, DatabaseError, Value, from_blob, to_blob};
 
 /// How long to wait for a confirmation before the schedules are told again. Milliseconds.
@@ -43,7 +44,17 @@ pub(super) fn replace(
     Ok(())
 }
 
-/// What is still to be told.
+/// The deployment's limits are others: schedules are told anew, as those of this version.
+pub(super) fn tell_again(db: &impl Database, version: u64) -> Result<(), DatabaseError> {
+    db.run(
+        "-- tenancy::schedules::tell_again
+        UPDATE schedules SET version = ?, told = 0 WHERE id = 1",
+        &[Value::Number(version)],
+    )?;
+    Ok(())
+}
+
+/// What is still to be told: jobs that wait under the deployment's limits as those of requests do.
 ///
 /// Errors: the database's.
 pub fn untold(db: &impl Database) -> Result<Option<Effect>, DatabaseError> {
@@ -56,7 +67,11 @@ pub fn untold(db: &impl Database) -> Result<Option<Effect>, DatabaseError> {
         return Ok(None);
     };
     let version = row.number()?;
-    let schedules: Vec<Schedule> = from_blob(&row.blob()?)?;
+    let mut schedules: Vec<Schedule> = from_blob(&row.blob()?)?;
+    let limits = DeploymentLimits::kept(set_limits(db)?.as_ref());
+    for schedule in &mut schedules {
+        limits.bound(&mut schedule.job.queueing);
+    }
     Ok(Some(Effect::TellSchedules { version, schedules }))
 }
 

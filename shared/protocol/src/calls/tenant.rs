@@ -59,6 +59,9 @@ pub struct Description {
     /// Who may not come in.
     #[serde(default, skip_serializing_if = "Access::is_open")]
     pub access: Access,
+    /// What the deployment's operator allows the tenant, as text: the body of `PUT /v1/admin/tenants/{tenant}/limits`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<JsonText>,
 }
 
 impl Description {
@@ -253,6 +256,14 @@ pub enum Call {
     SetBudgets {
         /// The budgets, as JSON.
         budgets: String,
+        /// Who sets them.
+        caller: Caller,
+    },
+    /// An operator's limits for the tenant take the place of those before: the body of
+    /// `PUT /v1/admin/tenants/{tenant}/limits`. Answered by [`Reply::Ended`].
+    SetLimits {
+        /// The limits, as JSON.
+        limits: String,
         /// Who sets them.
         caller: Caller,
     },

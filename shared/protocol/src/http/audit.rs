@@ -103,6 +103,8 @@ acts! {
     SecretDeleted = "secret.deleted",
     /// An operator set the tenant's budgets.
     BudgetsSet = "budgets.set",
+    /// An operator set the deployment's limits for the tenant.
+    LimitsSet = "limits.set",
     /// More than its share of a budget was used. Nobody did this by hand.
     BudgetWarned = "budget.warned",
     /// A budget was spent: new requests are refused until its window ends. Nobody did this by hand.

@@ -1154,6 +1154,7 @@ pub fn description() -> Description {
         growing_to: Some(u16::MAX),
         webhook_generation: LARGEST,
         webhook_old_until: Some(UnixMs(LARGEST)),
+        limits: JsonText::parse(r#"{"queue":{"waiting":1}}"#),
         access: access::Access {
             suspended_at: Some(UnixMs(LARGEST)),
             revocations: vec![
@@ -1400,6 +1401,10 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             budgets: "{}".into(),
             caller: caller(),
         },
+        tenant::Call::SetLimits {
+            limits: "{}".into(),
+            caller: caller(),
+        },
         tenant::Call::ListSecrets { key: "f".repeat(9) },
         tenant::Call::Health {
             key: String::new(),
@@ -1464,6 +1469,7 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             | tenant::Call::Used(_)
             | tenant::Call::Usage { .. }
             | tenant::Call::SetBudgets { .. }
+            | tenant::Call::SetLimits { .. }
             | tenant::Call::DeleteSecret { .. }
             | tenant::Call::ListSecrets { .. }
             | tenant::Call::Health { .. }

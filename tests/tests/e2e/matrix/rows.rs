@@ -156,6 +156,8 @@ pub const ROWS: &[Row] = &[
     row("getUsage", ADMIN, 200, nothing),
     row("exportUsage", ADMIN, 201, |_| Body::Json(json!({ "format": "csv" }))),
     row("getUsageOfTenant", Takes::Operator, 200, nothing),
+    row("getLimitsOfTenant", Takes::Operator, 200, nothing),
+    row("setLimits", Takes::Operator, 200, empty),
     row("setBudgets", Takes::Operator, 200, |_| {
         Body::Json(json!({ "budgets": {} }))
     }),
