@@ -85,6 +85,8 @@ pub enum Route {
     UsageExport,
     /// `/v1/admin/tenants/{tenant}/budgets`
     Budgets(String),
+    /// `/v1/admin/tenants/{tenant}/backups` and what is below it
+    Backups(String, BackupRoute),
     /// `/v1/admin/limits`
     Limits,
     /// `/v1/admin/upstreams`
@@ -171,6 +173,19 @@ pub enum AccessRoute {
     /// `/v1/admin/tenants/{tenant}:suspend`
     /// `/v1/admin/tenants/{tenant}:resume`
     Tenant(String, Hold),
+}
+
+/// The paths about backups of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BackupRoute {
+    /// `/v1/admin/tenants/{tenant}/backups`
+    All,
+    /// `/v1/admin/tenants/{tenant}/backups/{backup}`
+    One(String),
+    /// `/v1/admin/tenants/{tenant}/backups/{backup}:restore`
+    Restore(String),
+    /// `/v1/admin/tenants/{tenant}/backups/{backup}/parts/{part}`
+    Part(String, String),
 }
 
 /// What is done to a tenant.
@@ -294,7 +309,8 @@ pub fn find(path: &str) -> Option<Route> {
         match tenant.split_once('/') {
             Some((tenant, "usage")) => return Some(Route::Usage(Some(tenant.into()))),
             Some((tenant, "budgets")) => return Some(Route::Budgets(tenant.into())),
-            _ => {}
+            Some((tenant, below)) => return Some(Route::Backups(tenant.into(), backup_route(below)?)),
+            None => {}
         }
         return tenant_route(tenant).map(Route::Access);
     }
@@ -406,6 +422,21 @@ fn endpoint_route(rest: &str) -> Option<Route> {
     (!rest.is_empty() && !rest.contains(['/', ':'])).then(|| Route::Endpoint(rest.into()))
 }
 
+fn backup_route(rest: &str) -> Option<BackupRoute> {
+    if rest == "backups" {
+        return Some(BackupRoute::All);
+    }
+    let rest = rest.strip_prefix("backups/")?;
+    let is_name = |text: &str| !text.is_empty() && !text.contains(['/', ':']);
+    if let Some((backup, part)) = rest.split_once("/parts/") {
+        return (is_name(backup) && is_name(part)).then(|| BackupRoute::Part(backup.into(), part.into()));
+    }
+    match rest.strip_suffix(":restore") {
+        Some(backup) => is_name(backup).then(|| BackupRoute::Restore(backup.into())),
+        None => is_name(rest).then(|| BackupRoute::One(rest.into())),
+    }
+}
+
 fn tenant_route(rest: &str) -> Option<AccessRoute> {
     let (tenant, hold) = match rest.split_once(':') {
         None => (rest, Hold::Itself),
@@ -493,6 +524,10 @@ pub fn allowed(route: &Route) -> &'static [Method] {
             &[Method::Get, Method::Post]
         }
         Route::Budgets(_) => &[Method::Put],
+        Route::Backups(_, BackupRoute::All) => &[Method::Get, Method::Post],
+        Route::Backups(_, BackupRoute::One(_)) => &[Method::Get, Method::Delete],
+        Route::Backups(_, BackupRoute::Restore(_)) => WRITE,
+        Route::Backups(_, BackupRoute::Part(..)) => &[Method::Get, Method::Put],
         Route::Endpoint(_) => &[Method::Get, Method::Patch, Method::Delete],
         Route::Secret(_) => &[Method::Put, Method::Delete],
         Route::Access(AccessRoute::Key(_)) => &[Method::Delete],
@@ -537,6 +572,15 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         Route::Access(AccessRoute::Tenant(_, Hold::Resume)) => Keys::Route("/v1/admin/tenants/{tenant}:resume"),
         Route::UsageExport => Keys::Route("/v1/admin/usage/export"),
         Route::Budgets(_) => Keys::Route("/v1/admin/tenants/{tenant}/budgets"),
+        Route::Backups(_, BackupRoute::All) if *method == Method::Post => {
+            Keys::Route("/v1/admin/tenants/{tenant}/backups")
+        }
+        Route::Backups(_, BackupRoute::One(_)) if *method == Method::Delete => {
+            Keys::Route("/v1/admin/tenants/{tenant}/backups/{backup}")
+        }
+        Route::Backups(_, BackupRoute::Restore(_)) => {
+            Keys::Route("/v1/admin/tenants/{tenant}/backups/{backup}:restore")
+        }
         Route::WebhookSecretRotate => Keys::Route("/v1/admin/webhook-secret:rotate"),
         Route::Endpoints if *method == Method::Post => Keys::Route("/v1/admin/endpoints"),
         Route::Endpoint(_) if *method != Method::Get => Keys::Route("/v1/admin/endpoints/{id}"),
@@ -545,6 +589,8 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         // An upload is a stream that is never held whole, so that two of them cannot be compared before one is stored. The
         // same bytes stored twice are one object, and `If-Match` and `If-None-Match` keep it from taking another's place.
         Route::Object(_) |
+        // Likewise, and the same part uploaded twice is there once.
+        Route::Backups(_, BackupRoute::Part(..)) |
         // What is leased are the jobs that wait now, with tokens that are good for as long as a lease.
         Route::Lease(_) |
         // A report renews a lease, and an outcome said twice counts once.
@@ -582,6 +628,7 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         | Route::Audit
         | Route::AuditArchive(_)
         | Route::Usage(_)
+        | Route::Backups(..)
         | Route::Limits
         | Route::Upstreams
         | Route::Secrets
@@ -690,6 +737,29 @@ mod tests {
             ("/v1/admin/tenants/acme/usage", Some(Route::Usage(Some("acme".into())))),
             ("/v1/admin/tenants/acme/budgets", Some(Route::Budgets("acme".into()))),
             ("/v1/admin/tenants/acme/limits", None),
+            (
+                "/v1/admin/tenants/acme/backups",
+                Some(Route::Backups("acme".into(), BackupRoute::All)),
+            ),
+            (
+                "/v1/admin/tenants/acme/backups/bak_1",
+                Some(Route::Backups("acme".into(), BackupRoute::One("bak_1".into()))),
+            ),
+            (
+                "/v1/admin/tenants/acme/backups/bak_1:restore",
+                Some(Route::Backups("acme".into(), BackupRoute::Restore("bak_1".into()))),
+            ),
+            (
+                "/v1/admin/tenants/acme/backups/bak_1/parts/0",
+                Some(Route::Backups(
+                    "acme".into(),
+                    BackupRoute::Part("bak_1".into(), "0".into()),
+                )),
+            ),
+            ("/v1/admin/tenants/acme/backups/", None),
+            ("/v1/admin/tenants/acme/backups/bak_1/parts", None),
+            ("/v1/admin/tenants/acme/backups/bak_1/parts/1/2", None),
+            ("/v1/admin/tenants/acme/backups/bak_1:delete", None),
             ("/v1/admin/keys", Some(Route::Access(AccessRoute::Keys))),
             (
                 "/v1/admin/keys/key_1",

@@ -7,6 +7,7 @@ mod audit;
 mod auth;
 mod away;
 mod bad_input;
+mod backups;
 mod batch_handles;
 mod batches;
 mod changes;
