@@ -835,7 +835,7 @@ mod tests {
     fn whatever_changes_something_honours_a_key_or_says_why_not() {
         // The paths of the table, with what it takes to fill their parameters in.
         let source = include_str!("routes.rs");
-        let variants = ["pub enum Route {", "pub enum AccessRoute {"].map(|head| {
+        let variants = ["pub enum Route {", "pub enum AccessRoute {", "pub enum BackupRoute {"].map(|head| {
             let (_, variants) = source.split_once(head).unwrap();
             variants.split_once("\n}").unwrap().0
         });
@@ -851,6 +851,8 @@ mod tests {
                 .replace("{pool}", "x")
                 .replace("{tenant}", "x")
                 .replace("{source}", "x")
+                .replace("{backup}", "x")
+                .replace("{part}", "1")
                 .replace("{tag}", "x");
             let path = path.replace("{key}", "x").replace("{stream}", "x");
             let route = find(&path).unwrap_or_else(|| panic!("{template}"));
@@ -868,7 +870,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(around, 33);
+        assert_eq!(around, 36);
         assert_eq!(
             excused,
             [
@@ -882,6 +884,7 @@ mod tests {
                 "POST /v1/admin/policies/explain",
                 "POST /v1/admin/keys",
                 "POST /v1/admin/keys/{id}:rotate",
+                "PUT /v1/admin/tenants/{tenant}/backups/{backup}/parts/{part}",
             ]
         );
     }

@@ -48,7 +48,6 @@ fn fill(tenant: &Tenant) -> Filled {
     document["scale"] = json!({ "hubs": 1, "shards": 3 });
     document["schedules"] = json!({ "yearly": { "cron": "0 0 1 1 *", "action": "slow", "payload": { "ms": 1 } } });
     document["actions"]["large"] = json!({ "run": "core.echo", "mode": "async", "lease": "2s" });
-    document["limits"] = json!({ "few": { "rate": "1000/m", "by": "tenant" } });
     tenant.put_composition(&document);
     let admin = admin(tenant);
     let key = admin
@@ -60,9 +59,14 @@ fn fill(tenant: &Tenant) -> Filled {
     );
     let endpoint = json!({ "url": "http://127.0.0.1:9/x", "events": ["job.failed"], "enabled": false });
     admin.post("/v1/admin/endpoints", &endpoint).json(201);
-    let objects = [("a.txt", b"mine".to_vec()), ("large.bin", large()), ("empty", Vec::new())];
+    let objects = [
+        ("a.txt", b"mine".to_vec()),
+        ("large.bin", large()),
+        ("empty", Vec::new()),
+    ];
     for (name, bytes) in &objects {
-        let headers = [("content-type", "text/x-test")];
+        let length = bytes.len().to_string();
+        let headers = [("content-type", "text/x-test"), ("content-length", length.as_str())];
         let stored = admin.send("PUT", &format!("/v1/objects/{name}"), &headers, bytes);
         assert_eq!(stored.status, 201, "{}", stored.text());
     }
@@ -72,11 +76,19 @@ fn fill(tenant: &Tenant) -> Filled {
         let body = json!({ "action": "slow", "payload": { "ms": 1 }, "idempotency_key": format!("key-{n}") });
         ended.push(submit(tenant, "ann", &body));
     }
-    let large = submit(tenant, "ann", &json!({ "action": "large", "payload": { "text": text } }));
+    let large = submit(
+        tenant,
+        "ann",
+        &json!({ "action": "large", "payload": { "text": text } }),
+    );
     ended.push(large.clone());
     let failed = submit(tenant, "bob", &json!({ "action": "boom", "payload": {} }));
     ended.push(failed);
-    let cancelled = submit(tenant, "bob", &json!({ "action": "slow", "payload": { "ms": 600_000 } }));
+    let cancelled = submit(
+        tenant,
+        "bob",
+        &json!({ "action": "slow", "payload": { "ms": 600_000 } }),
+    );
     assert_eq!(
         admin
             .send("POST", &format!("/v1/jobs/{cancelled}:cancel"), &[], &[])
@@ -92,7 +104,11 @@ fn fill(tenant: &Tenant) -> Filled {
         "ann",
         &json!({ "action": "slow", "payload": { "ms": 1, "note": text }, "delay_ms": 3_600_000 }),
     );
-    let running = submit(tenant, "ann", &json!({ "action": "slow", "payload": { "ms": 8_000, "steps": 8 } }));
+    let running = submit(
+        tenant,
+        "ann",
+        &json!({ "action": "slow", "payload": { "ms": 8_000, "steps": 8 } }),
+    );
     Filled {
         key: key["api_key"].as_str().expect("a key").to_owned(),
         large,
@@ -138,10 +154,9 @@ fn seen(tenant: &Tenant, filled: &Filled) -> BTreeMap<String, Value> {
     for name in ["a.txt", "large.bin", "empty"] {
         let answer = admin.get(&format!("/v1/objects/{name}"));
         assert_eq!(answer.status, 200, "{name}: {}", answer.text());
-        let hash = answer
-            .body
-            .iter()
-            .fold(7_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        let hash = answer.body.iter().fold(7_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
         let shown = json!([hash, answer.body.len(), answer.header("content-type")]);
         seen.insert(name.into(), shown);
     }
@@ -265,7 +280,12 @@ fn a_tenant_comes_back_as_it_was_whatever_is_killed_meanwhile() {
     assert!(shown["restored_at"].is_string(), "{shown}\n{}", server.log_tail());
     let listed = operator(&server).get(&path(&tenant, "")).json(200);
     assert_eq!(listed["state"], "suspended", "{listed}");
-    let acts: Vec<&Value> = listed["acts"].as_array().expect("acts").iter().map(|act| &act["what"]).collect();
+    let acts: Vec<&Value> = listed["acts"]
+        .as_array()
+        .expect("acts")
+        .iter()
+        .map(|act| &act["what"])
+        .collect();
     assert_eq!(acts, ["restored", "erased", "backed_up"]);
     tenant.client("ann").get("/v1/jobs").problem(403, "TENANT_SUSPENDED");
     resume(&server, &tenant);
@@ -274,14 +294,16 @@ fn a_tenant_comes_back_as_it_was_whatever_is_killed_meanwhile() {
     // The trail is what it was, and goes on from there.
     let after = trail(&tenant);
     assert_eq!(after.get(..trailed.len()), Some(trailed.as_slice()));
-    let whats: Vec<&Value> = after.iter().skip(trailed.len()).map(|entry| &entry["what"]).collect();
+    let more = after.iter().skip(trailed.len()).map(|entry| &entry["what"]);
+    // Those who asked in between were refused, which is told as well.
+    let whats: Vec<&Value> = more.filter(|what| **what != json!("requests.refused")).collect();
     assert_eq!(whats, ["tenant.restored", "tenant.suspended", "tenant.resumed"]);
     // What was running is tried again, without anybody asking for it; a key is known; the same request is the same job.
     succeeds(&tenant, &filled.running);
     let ci = Client::new(&server.url(), Some(&filled.key));
     assert_eq!(ci.get("/v1/jobs").status, 200);
     let again = json!({ "action": "slow", "payload": { "ms": 1 }, "idempotency_key": "key-3" });
-    let again = tenant.client("ann").post("/v1/requests", &again).json(202);
+    let again = tenant.client("ann").post("/v1/requests", &again).json(200);
     assert_eq!(again["deduplicated"], json!(true), "{again}");
     // A payload in object storage is there for the job that waits for it.
     let waiting = json!({ "run_at": "2026-01-01T00:00:00Z" });
@@ -297,4 +319,120 @@ fn a_tenant_comes_back_as_it_was_whatever_is_killed_meanwhile() {
     operator
         .get(&path(&tenant, &format!("/backups/{backup}/parts/0")))
         .is_not_found();
+}
+
+#[test]
+fn a_backup_comes_to_another_deployment_and_a_broken_part_is_refused_by_name() {
+    let (server, other) = (server(), server());
+    let tenant = Tenant::new(server.clone());
+    let filled = fill(&tenant);
+    let before = seen(&tenant, &filled);
+    let backup = take(&server, &tenant);
+    assert_eq!(ended(&server, &tenant, &backup)["state"], "kept");
+    let parts = parts(&server, &tenant, &backup);
+    let there = on(&other, &tenant);
+    for (part, bytes) in parts.iter().enumerate() {
+        let shown = upload(&other, &there, &backup, part, bytes).json(200);
+        assert_eq!(shown["state"], "uploading");
+    }
+    let bring = |part: usize, bytes: &[u8]| assert_eq!(upload(&other, &there, &backup, part, bytes).status, 200);
+    let refused = || {
+        restore(&other, &there, &backup).json(202);
+        let shown = ended(&other, &there, &backup);
+        assert_eq!(shown["state"], "failed", "{shown}");
+        // Nothing of the tenant is there.
+        operator(&other).get(&path(&there, "")).is_not_found();
+        shown["reason"].as_str().expect("a reason").to_owned()
+    };
+    // A changed byte of a part, a part that is missing a byte, and a manifest that is cut short or of another tenant.
+    for (part, bytes) in parts.iter().enumerate().skip(1) {
+        if part > 2 && part < parts.len() - 1 {
+            continue;
+        }
+        let mut changed = bytes.clone();
+        let place = changed.len() / 2;
+        changed[place] ^= 1;
+        bring(part, &changed);
+        assert_eq!(
+            refused(),
+            format!("Part {part} is broken: its SHA-256 is not the one in the manifest.")
+        );
+        bring(part, bytes);
+    }
+    let manifest = String::from_utf8(parts[0].clone()).expect("text");
+    let short = manifest.trim_end().rsplit_once('\n').expect("lines").0;
+    for (text, reason) in [
+        (short.to_owned(), "parts."),
+        (
+            manifest.replacen(&tenant.id, "somebody", 1),
+            "The backup is of tenant somebody",
+        ),
+        (manifest.replace(":jobs:0", ":jobs:9"), "is no object of this tenant"),
+        (
+            manifest.replace("\"schema\":", "\"schema\":9"),
+            "The backup is of a later version",
+        ),
+        ("{}".to_owned(), "Part 0 is no manifest of a backup."),
+    ] {
+        bring(0, text.as_bytes());
+        let said = refused();
+        assert!(said.contains(reason), "{said}");
+    }
+    bring(0, &parts[0]);
+    restore(&other, &there, &backup).json(202);
+    let shown = ended(&other, &there, &backup);
+    assert!(shown["restored_at"].is_string(), "{shown}");
+    upload(&other, &there, &backup, 1, &parts[1]).problem(409, "CONFLICT");
+    resume(&other, &there);
+    assert_eq!(seen(&there, &filled), before);
+    succeeds(&there, &filled.running);
+    // With another deployment key, what it had sealed and signed is of no use, and said to be so.
+    other.kill();
+    other.start_again_with(&"k".repeat(DEPLOYMENT_KEY.len()), Some(DEPLOYMENT_KEY));
+    let secrets = admin(&there).get("/v1/admin/secrets").json(200);
+    assert_ne!(secrets, before["/v1/admin/secrets"], "{secrets}");
+}
+
+#[test]
+fn what_cannot_be_done_with_a_backup_is_said() {
+    let server = server();
+    let tenant = Tenant::new(server.clone());
+    let operator = operator(&server);
+    operator.post(&path(&tenant, "/backups"), &json!({})).is_not_found();
+    operator.get(&path(&tenant, "/backups")).is_not_found();
+    tenant.compose(None);
+    let none = operator.get(&path(&tenant, "/backups")).json(200);
+    assert_eq!(none["backups"], json!([]));
+    let pretender = tenant.client_with("root", "admin operator");
+    pretender.get(&path(&tenant, "/backups")).problem(403, "FORBIDDEN");
+    pretender
+        .post(&path(&tenant, "/backups"), &json!({}))
+        .problem(403, "FORBIDDEN");
+    let absent = format!("/backups/bak_{}", "0".repeat(18));
+    for below in ["", "/parts/0", "/parts/x"] {
+        operator.get(&path(&tenant, &format!("{absent}{below}"))).is_not_found();
+    }
+    operator
+        .post(&path(&tenant, &format!("{absent}:restore")), &json!({}))
+        .is_not_found();
+    // The same key: one backup.
+    let key = [("idempotency-key", unique())];
+    let key = [(key[0].0, key[0].1.as_str())];
+    let taken = operator
+        .post_with(&path(&tenant, "/backups"), &key, &json!({}))
+        .json(202);
+    let again = operator
+        .post_with(&path(&tenant, "/backups"), &key, &json!({}))
+        .json(202);
+    assert_eq!(taken["backup"], again["backup"]);
+    let backup = taken["backup"].as_str().expect("an id");
+    ended(&server, &tenant, backup);
+    upload(&server, &tenant, backup, 1, b"mine").problem(409, "CONFLICT");
+    let one = path(&tenant, &format!("/backups/{backup}"));
+    let deleted = operator.send("DELETE", &one, &[], &[]).json(202);
+    assert_eq!(deleted["state"], "deleting");
+    eventually("the backup is gone", || {
+        (operator.get(&one).status == 404).then_some(())
+    });
+    operator.get(&format!("{one}/parts/0")).is_not_found();
 }
