@@ -11,12 +11,13 @@ mod tables;
 #[cfg(feature = "native")]
 mod tests;
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-pub use crate::digest::hex as sha256;
 pub use part::{Item, items, stored};
 pub use tables::{First, restore, restored, snapshot, steps};
+
+use tidegate_protocol::chain::Hash;
 
 use crate::database::{Database, DatabaseError, Value};
 
@@ -28,6 +29,11 @@ const UPLOADED_AT_ONCE: u64 = 4;
 /// Where parts are put by, and keys of object storage that are to be deleted once the backup has what lies there. What begins
 /// like these is no part of a backup.
 const OWN: &str = "backup_";
+
+/// The SHA-256 of a part, in hex.
+pub fn sha256(bytes: &[u8]) -> String {
+    Hash::of(bytes).to_string()
+}
 
 /// A part that is put by.
 #[derive(Debug, Clone, PartialEq)]

@@ -18,14 +18,3 @@ pub fn short(hash: Sha256) -> String {
     };
     format!("{}{}", base32(half(left), 13), base32(half(right), 12))
 }
-
-/// The SHA-256 of `bytes`, in hex.
-pub fn hex(bytes: &[u8]) -> String {
-    let mut hex = String::with_capacity(64);
-    for byte in Sha256::digest(bytes) {
-        for digit in [byte >> 4, byte & 15] {
-            hex.extend(char::from_digit(digit.into(), 16));
-        }
-    }
-    hex
-}

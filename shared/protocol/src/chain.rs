@@ -23,8 +23,9 @@ const DOMAIN: &str = "tidegate-audit-1";
 pub struct Hash([u8; 32]);
 
 impl Hash {
-    fn of(text: &str) -> Self {
-        Self(Sha256::digest(text.as_bytes()).into())
+    /// The hash of `bytes`.
+    pub fn of(bytes: impl AsRef<[u8]>) -> Self {
+        Self(Sha256::digest(bytes).into())
     }
 
     /// Reads what [`Hash`] writes.

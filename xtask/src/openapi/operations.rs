@@ -567,6 +567,7 @@ fn administration(schemas: &mut Schemas) -> Vec<Operation> {
     let mut operations = vec![get, put, audit(schemas), limits(schemas)];
     operations.extend(upstreams(schemas));
     operations.push(super::policies::explain(schemas));
+    operations.extend(super::backups::backups(schemas));
     operations.extend(access(schemas));
     operations.push(health(schemas));
     operations.extend(secrets(schemas));
