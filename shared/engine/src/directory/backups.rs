@@ -9,6 +9,9 @@
 //! tenant that anybody could come to. Every step can be taken twice, so that a crash costs no more than the step.
 
 mod manifest;
+#[cfg(test)]
+#[cfg(feature = "native")]
+mod tests;
 mod work;
 
 use alloc::format;
