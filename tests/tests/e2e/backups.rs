@@ -11,6 +11,7 @@ use tidegate_tests::tenant::{Tenant, composition};
 use tidegate_tests::{eventually, unique};
 
 use crate::access::{operator, operator_issuer};
+use crate::tenant_directory::command;
 
 fn server() -> Arc<Server> {
     Arc::new(Server::start_with_issuers(&[operator_issuer()]))
@@ -102,7 +103,7 @@ fn fill(tenant: &Tenant) -> Filled {
     let waiting = submit(
         tenant,
         "ann",
-        &json!({ "action": "slow", "payload": { "ms": 1, "note": text }, "delay_ms": 3_600_000 }),
+        &json!({ "action": "large", "payload": { "text": text }, "delay_ms": 3_600_000 }),
     );
     let running = submit(
         tenant,
@@ -391,6 +392,44 @@ fn a_backup_comes_to_another_deployment_and_a_broken_part_is_refused_by_name() {
     other.start_again_with(&"k".repeat(DEPLOYMENT_KEY.len()), Some(DEPLOYMENT_KEY));
     let secrets = admin(&there).get("/v1/admin/secrets").json(200);
     assert_ne!(secrets, before["/v1/admin/secrets"], "{secrets}");
+}
+
+#[test]
+fn a_tenant_is_carried_to_another_deployment_by_the_command() {
+    let (server, other) = (server(), server());
+    let tenant = Tenant::new(server.clone());
+    let filled = fill(&tenant);
+    let before = seen(&tenant, &filled);
+    let folder = server.files().join("exported");
+    let folder = folder.to_str().expect("a path");
+    let exported = command(&server, &["tenant", "export", &tenant.id, "--to", folder]);
+    assert_eq!(exported[0]["state"], "kept", "{exported:?}");
+    let listed = command(&server, &["tenant", "backups", &tenant.id]);
+    assert_eq!(listed[0]["backup"], exported[0]["backup"]);
+    let imported = command(&other, &["tenant", "import", folder]);
+    assert!(imported[0]["restored_at"].is_string(), "{imported:?}");
+    assert_eq!(imported[0]["rows"], exported[0]["rows"]);
+    let there = on(&other, &tenant);
+    let resumed = command(&other, &["tenant", "resume", &tenant.id]);
+    assert_eq!(resumed[0]["state"], "active");
+    eventually("the tenant is let in", || {
+        (there.client("ann").get("/v1/jobs").status == 200).then_some(())
+    });
+    assert_eq!(seen(&there, &filled), before);
+    // And back again, in place of the one that is erased.
+    let erased = [
+        "tenant",
+        "erase",
+        &tenant.id,
+        "--confirm",
+        &tenant.id,
+        "--keep-backups",
+        "--wait",
+    ];
+    assert_eq!(command(&server, &erased)[0]["state"], "erased");
+    let backup = exported[0]["backup"].as_str().expect("an id");
+    let restored = command(&server, &["tenant", "restore", &tenant.id, backup, "--wait"]);
+    assert!(restored[0]["restored_at"].is_string(), "{restored:?}");
 }
 
 #[test]
