@@ -73,7 +73,7 @@ impl Head {
     pub fn unchained(entries: u64) -> Self {
         Self {
             seq: entries,
-            hash: Hash::of(&format!("{DOMAIN}\ngenesis\n{entries}")),
+            hash: Hash::of(format!("{DOMAIN}\ngenesis\n{entries}")),
         }
     }
 
@@ -104,7 +104,7 @@ impl fmt::Display for Head {
 }
 
 fn hashed(seq: u64, previous: Hash, entry: &str) -> Hash {
-    Hash::of(&format!("{DOMAIN}\n{seq}\n{previous}\n{entry}"))
+    Hash::of(format!("{DOMAIN}\n{seq}\n{previous}\n{entry}"))
 }
 
 /// An entry as it is hashed: canonical JSON, without the members that tell of the chain.

@@ -155,10 +155,10 @@ impl Http {
     ///
     /// Errors: as [`Self::tenant`].
     pub async fn erase_tenant(&self, tenant: &str, backups: KeptBackups) -> Result<Tenant, Error> {
-        let mut body = json!({ "confirm": tenant });
-        if backups == KeptBackups::All {
-            body["keep_backups"] = json!(true);
-        }
+        let body = match backups {
+            KeptBackups::None => json!({ "confirm": tenant }),
+            KeptBackups::All => json!({ "confirm": tenant, "keep_backups": true }),
+        };
         let body = body.to_string();
         self.fetch(Ask::new(Method::DELETE, path(tenant, "")?).json(&body))
             .await
