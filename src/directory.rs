@@ -81,9 +81,13 @@ pub async fn handle_one(
     }
     check_other(principal, &tenant)?;
     let body = read_text(request, BODY_BYTES_MAX).await?;
-    parse_confirmation(&body, &tenant)?;
-    let by = acting(request, principal);
-    show(env, &Call::Erase { tenant, by }, 202).await
+    let keep_backups = parse_confirmation(&body, &tenant)?;
+    let erase = Call::Erase {
+        tenant,
+        by: acting(request, principal),
+        keep_backups,
+    };
+    show(env, &erase, 202).await
 }
 
 /// What the directory shows.
@@ -191,7 +195,7 @@ fn query(pairs: &[(String, String)]) -> Result<Call, Error> {
                     state = Some(value.clone());
                     continue;
                 }
-                None => "creating, active, suspended, erasing or erased",
+                None => "creating, active, suspended, erasing, erased or restoring",
             },
             "cursor" => match TenantId::parse(value) {
                 Some(tenant) => {

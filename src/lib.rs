@@ -6,6 +6,7 @@ mod again;
 mod answer;
 mod attempts;
 mod audit;
+mod backups;
 mod batch;
 mod batches;
 mod connect;
@@ -207,6 +208,7 @@ async fn serve(
             upstreams::handle(request, env, &principal, Some((name, key, change))).await
         }
         Route::Access(route) => access::handle(request, env, &principal, &method, route).await,
+        Route::Backups(tenant, route) => backups::handle(request, env, &principal, &method, (tenant, route)).await,
         Route::Secrets => secrets::list(env, &principal).await,
         Route::Secret(name) if method == Method::Put => secrets::set(request, env, &principal, &name).await,
         Route::Secret(name) => secrets::delete(request, env, &principal, &name).await,

@@ -85,6 +85,8 @@ pub enum Route {
     UsageExport,
     /// `/v1/admin/tenants/{tenant}/budgets`
     Budgets(String),
+    /// `/v1/admin/tenants/{tenant}/backups` and what is below it
+    Backups(String, BackupRoute),
     /// `/v1/admin/limits`
     Limits,
     /// `/v1/admin/tenants/{tenant}/limits`
@@ -173,6 +175,19 @@ pub enum AccessRoute {
     /// `/v1/admin/tenants/{tenant}:suspend`
     /// `/v1/admin/tenants/{tenant}:resume`
     Tenant(String, Hold),
+}
+
+/// The paths about backups of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BackupRoute {
+    /// `/v1/admin/tenants/{tenant}/backups`
+    All,
+    /// `/v1/admin/tenants/{tenant}/backups/{backup}`
+    One(String),
+    /// `/v1/admin/tenants/{tenant}/backups/{backup}:restore`
+    Restore(String),
+    /// `/v1/admin/tenants/{tenant}/backups/{backup}/parts/{part}`
+    Part(String, String),
 }
 
 /// What is done to a tenant.
@@ -297,7 +312,8 @@ pub fn find(path: &str) -> Option<Route> {
             Some((tenant, "usage")) => return Some(Route::Usage(Some(tenant.into()))),
             Some((tenant, "budgets")) => return Some(Route::Budgets(tenant.into())),
             Some((tenant, "limits")) => return Some(Route::DeploymentLimits(tenant.into())),
-            _ => {}
+            Some((tenant, below)) => return Some(Route::Backups(tenant.into(), backup_route(below)?)),
+            None => {}
         }
         return tenant_route(tenant).map(Route::Access);
     }
@@ -409,6 +425,21 @@ fn endpoint_route(rest: &str) -> Option<Route> {
     (!rest.is_empty() && !rest.contains(['/', ':'])).then(|| Route::Endpoint(rest.into()))
 }
 
+fn backup_route(rest: &str) -> Option<BackupRoute> {
+    if rest == "backups" {
+        return Some(BackupRoute::All);
+    }
+    let rest = rest.strip_prefix("backups/")?;
+    let is_name = |text: &str| !text.is_empty() && !text.contains(['/', ':']);
+    if let Some((backup, part)) = rest.split_once("/parts/") {
+        return (is_name(backup) && is_name(part)).then(|| BackupRoute::Part(backup.into(), part.into()));
+    }
+    match rest.strip_suffix(":restore") {
+        Some(backup) => is_name(backup).then(|| BackupRoute::Restore(backup.into())),
+        None => is_name(rest).then(|| BackupRoute::One(rest.into())),
+    }
+}
+
 fn tenant_route(rest: &str) -> Option<AccessRoute> {
     let (tenant, hold) = match rest.split_once(':') {
         None => (rest, Hold::Itself),
@@ -496,6 +527,10 @@ pub fn allowed(route: &Route) -> &'static [Method] {
             &[Method::Get, Method::Post]
         }
         Route::Budgets(_) => &[Method::Put],
+        Route::Backups(_, BackupRoute::All) => &[Method::Get, Method::Post],
+        Route::Backups(_, BackupRoute::One(_)) => &[Method::Get, Method::Delete],
+        Route::Backups(_, BackupRoute::Restore(_)) => WRITE,
+        Route::Backups(_, BackupRoute::Part(..)) => &[Method::Get, Method::Put],
         Route::Endpoint(_) => &[Method::Get, Method::Patch, Method::Delete],
         Route::Secret(_) => &[Method::Put, Method::Delete],
         Route::Access(AccessRoute::Key(_)) => &[Method::Delete],
@@ -541,6 +576,15 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         Route::UsageExport => Keys::Route("/v1/admin/usage/export"),
         Route::Budgets(_) => Keys::Route("/v1/admin/tenants/{tenant}/budgets"),
         Route::DeploymentLimits(_) if *method == Method::Put => Keys::Route("/v1/admin/tenants/{tenant}/limits"),
+        Route::Backups(_, BackupRoute::All) if *method == Method::Post => {
+            Keys::Route("/v1/admin/tenants/{tenant}/backups")
+        }
+        Route::Backups(_, BackupRoute::One(_)) if *method == Method::Delete => {
+            Keys::Route("/v1/admin/tenants/{tenant}/backups/{backup}")
+        }
+        Route::Backups(_, BackupRoute::Restore(_)) => {
+            Keys::Route("/v1/admin/tenants/{tenant}/backups/{backup}:restore")
+        }
         Route::WebhookSecretRotate => Keys::Route("/v1/admin/webhook-secret:rotate"),
         Route::Endpoints if *method == Method::Post => Keys::Route("/v1/admin/endpoints"),
         Route::Endpoint(_) if *method != Method::Get => Keys::Route("/v1/admin/endpoints/{id}"),
@@ -549,6 +593,8 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         // An upload is a stream that is never held whole, so that two of them cannot be compared before one is stored. The
         // same bytes stored twice are one object, and `If-Match` and `If-None-Match` keep it from taking another's place.
         Route::Object(_) |
+        // Likewise, and the same part uploaded twice is there once.
+        Route::Backups(_, BackupRoute::Part(..)) |
         // What is leased are the jobs that wait now, with tokens that are good for as long as a lease.
         Route::Lease(_) |
         // A report renews a lease, and an outcome said twice counts once.
@@ -586,6 +632,7 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         | Route::Audit
         | Route::AuditArchive(_)
         | Route::Usage(_)
+        | Route::Backups(..)
         | Route::Limits
         | Route::DeploymentLimits(_)
         | Route::Upstreams
@@ -699,6 +746,29 @@ mod tests {
                 Some(Route::DeploymentLimits("acme".into())),
             ),
             ("/v1/admin/tenants/acme/quotas", None),
+            (
+                "/v1/admin/tenants/acme/backups",
+                Some(Route::Backups("acme".into(), BackupRoute::All)),
+            ),
+            (
+                "/v1/admin/tenants/acme/backups/bak_1",
+                Some(Route::Backups("acme".into(), BackupRoute::One("bak_1".into()))),
+            ),
+            (
+                "/v1/admin/tenants/acme/backups/bak_1:restore",
+                Some(Route::Backups("acme".into(), BackupRoute::Restore("bak_1".into()))),
+            ),
+            (
+                "/v1/admin/tenants/acme/backups/bak_1/parts/0",
+                Some(Route::Backups(
+                    "acme".into(),
+                    BackupRoute::Part("bak_1".into(), "0".into()),
+                )),
+            ),
+            ("/v1/admin/tenants/acme/backups/", None),
+            ("/v1/admin/tenants/acme/backups/bak_1/parts", None),
+            ("/v1/admin/tenants/acme/backups/bak_1/parts/1/2", None),
+            ("/v1/admin/tenants/acme/backups/bak_1:delete", None),
             ("/v1/admin/keys", Some(Route::Access(AccessRoute::Keys))),
             (
                 "/v1/admin/keys/key_1",
@@ -774,7 +844,7 @@ mod tests {
     fn whatever_changes_something_honours_a_key_or_says_why_not() {
         // The paths of the table, with what it takes to fill their parameters in.
         let source = include_str!("routes.rs");
-        let variants = ["pub enum Route {", "pub enum AccessRoute {"].map(|head| {
+        let variants = ["pub enum Route {", "pub enum AccessRoute {", "pub enum BackupRoute {"].map(|head| {
             let (_, variants) = source.split_once(head).unwrap();
             variants.split_once("\n}").unwrap().0
         });
@@ -790,6 +860,8 @@ mod tests {
                 .replace("{pool}", "x")
                 .replace("{tenant}", "x")
                 .replace("{source}", "x")
+                .replace("{backup}", "x")
+                .replace("{part}", "1")
                 .replace("{tag}", "x");
             let path = path.replace("{key}", "x").replace("{stream}", "x");
             let route = find(&path).unwrap_or_else(|| panic!("{template}"));
@@ -807,7 +879,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(around, 34);
+        assert_eq!(around, 37);
         assert_eq!(
             excused,
             [
@@ -821,6 +893,7 @@ mod tests {
                 "POST /v1/admin/policies/explain",
                 "POST /v1/admin/keys",
                 "POST /v1/admin/keys/{id}:rotate",
+                "PUT /v1/admin/tenants/{tenant}/backups/{backup}/parts/{part}",
             ]
         );
     }

@@ -2,7 +2,7 @@
 
 use tidegate_protocol::calls::upstreams::BreakerChange;
 
-use crate::routes::{AccessRoute, Change, Hold, Route};
+use crate::routes::{AccessRoute, BackupRoute, Change, Hold, Route};
 
 /// The template of a route's path.
 pub fn template(route: &Route) -> &'static str {
@@ -63,6 +63,10 @@ pub fn template(route: &Route) -> &'static str {
         Route::Usage(Some(_)) => "/v1/admin/tenants/{tenant}/usage",
         Route::UsageExport => "/v1/admin/usage/export",
         Route::Budgets(_) => "/v1/admin/tenants/{tenant}/budgets",
+        Route::Backups(_, BackupRoute::All) => "/v1/admin/tenants/{tenant}/backups",
+        Route::Backups(_, BackupRoute::One(_)) => "/v1/admin/tenants/{tenant}/backups/{backup}",
+        Route::Backups(_, BackupRoute::Restore(_)) => "/v1/admin/tenants/{tenant}/backups/{backup}:restore",
+        Route::Backups(_, BackupRoute::Part(..)) => "/v1/admin/tenants/{tenant}/backups/{backup}/parts/{part}",
         Route::Secrets => "/v1/admin/secrets",
         Route::Secret(_) => "/v1/admin/secrets/{name}",
         Route::PolicyExplanation => "/v1/admin/policies/explain",

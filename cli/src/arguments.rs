@@ -3,6 +3,7 @@
 mod access;
 mod endpoint;
 mod inbound;
+mod tenant_backups;
 mod usage;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use tidegate_sdk::{Priority, UnixMs};
 pub use self::access::{Key, Revoke, Secret};
 pub use self::endpoint::{Endpoint, WebhookSecret, WebhookSecretCommand};
 pub use self::inbound::Webhook;
+pub use self::tenant_backups::TenantBackups;
 pub use self::usage::{Budgets, Export, Usage};
 use crate::exit::TABLE;
 
@@ -469,7 +471,7 @@ pub enum Tenant {
     },
     /// List the tenants, by id.
     List {
-        /// Only those in this state: creating, active, suspended, erasing or erased.
+        /// Only those in this state: creating, active, suspended, erasing, erased or restoring.
         #[arg(long)]
         state: Option<String>,
         /// So many at most.
@@ -509,17 +511,23 @@ pub enum Tenant {
         /// Its id.
         tenant: String,
     },
-    /// Erase a tenant with all that is stored of it. That cannot be undone.
+    /// Erase a tenant with all that is stored of it. That cannot be undone, but where its backups are kept.
     Erase {
         /// Its id.
         tenant: String,
         /// Its id once more.
         #[arg(long, value_name = "ID")]
         confirm: String,
+        /// Leave its backups where they are, so that it can be restored.
+        #[arg(long)]
+        keep_backups: bool,
         /// Wait until nothing is left.
         #[arg(long)]
         wait: bool,
     },
+    /// Back up, export, import and restore tenants.
+    #[command(flatten)]
+    Backups(TenantBackups),
 }
 
 /// `tidegate audit`

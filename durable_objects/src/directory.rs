@@ -1,5 +1,7 @@
 //! The shell of the directory of tenants: one object of the class `Tenant`, under a name that no tenant's gate has. Every
-//! decision is in [`tidegate_engine::directory`]; here its erasures are carried out.
+//! decision is in [`tidegate_engine::directory`]; here its erasures and backups are carried out.
+
+mod backups;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -66,18 +68,18 @@ impl Directory {
 
     fn handle(&self, call: Call) -> Result<Reply, Error> {
         self.turn(|db| {
-            let erases = matches!(call, Call::Erase { .. });
+            let is_read = matches!(call, Call::Show { .. } | Call::List { .. });
             let reply = directory::handle(db, now(), call)?;
-            if erases {
+            if !is_read {
                 self.arm(db)?;
             }
             Ok(reply)
         })?
     }
 
-    /// Sets the alarm for the next step of any erasure. It commits with the turn.
+    /// Sets the alarm for the next step of whatever is under way. It commits with the turn.
     fn arm(&self, db: &ObjectDatabase) -> Result<(), DatabaseError> {
-        match erasure::next_wake(db)? {
+        match directory::next_wake(db)? {
             // An alarm at this very moment could be lost inside the handler.
             Some(at) => db.set_alarm(at.max(now().plus(1))),
             None => Ok(()),
@@ -87,7 +89,7 @@ impl Directory {
     /// The alarm: takes the steps that are due.
     pub async fn wake(&self) {
         // Where the server dies in the middle, the next one goes on by this alarm.
-        let goes_on = self.turn(|db| match erasure::next_wake(db)? {
+        let goes_on = self.turn(|db| match directory::next_wake(db)? {
             Some(_) => db.set_alarm(now().plus(RETRY_MS)).map(|()| true),
             None => Ok(false),
         });
@@ -97,9 +99,18 @@ impl Directory {
         let mut left = STEPS_MAX;
         while left > 0 {
             match self.turn(|db| erasure::due(db, now())) {
-                Ok(Some(due)) => self.go_on(due, &mut left).await,
-                Ok(None) | Err(_) => break,
+                Ok(Some(due)) => {
+                    self.go_on(due, &mut left).await;
+                    continue;
+                }
+                Ok(None) => {}
+                Err(_) => break,
             }
+            // One step, so that no erasure waits for the end of a backup.
+            if !self.back_up().await {
+                break;
+            }
+            left -= 1;
         }
         // Otherwise the alarm stays as it was set above.
         let _armed = self.turn(|db| self.arm(db));

@@ -25,6 +25,7 @@ use tidegate_protocol::{Error, ErrorCode};
 use wasm_bindgen::prelude::*;
 use worker::{DurableObject, Env, Request, Response, Result, State, durable_object};
 
+use crate::backup::{self, BackedUp, BackupState};
 use crate::company::company;
 use crate::erase;
 use crate::outbox::Outbox;
@@ -64,6 +65,7 @@ struct Shell {
     breath: RefCell<Breath<(CallId, Call)>>,
     trace: Rc<Trace>,
     usage: Usage,
+    backup: BackupState,
 }
 
 impl DurableObject for Jobs {
@@ -92,6 +94,7 @@ impl DurableObject for Jobs {
             breath: RefCell::new(Breath::new(jobs::COST_ALONE_MAX, jobs::COST_EARLY, |(_, call)| {
                 jobs::cost(call)
             })),
+            backup: BackupState::default(),
         });
         Self {
             shell: AssertUnwindSafe(shell),
@@ -130,7 +133,15 @@ impl Jobs {
         let name = name.map(|(tenant, shard)| ObjectName::Jobs(tenant, shard));
         shell.usage.add(Meter::ObjectCalls, 1);
         shell.event();
-        remote::respond(calls, name.as_ref(), |batch| async move { shell.answer(batch).await })
+        remote::respond(calls, name.as_ref(), |batch| async move {
+            let open = backup::open(&*shell).await;
+            shell.answer(batch, open).await
+        })
+    }
+
+    /// Something about a backup of the tenant.
+    pub fn backup(&self, call: &Uint8Array) -> core::result::Result<JsValue, JsValue> {
+        backup::respond(call, self.shell.0.clone())
     }
 
     /// The tenant is erased.
@@ -154,6 +165,30 @@ impl Counts for Shell {
 
     fn report(&self) -> Option<Report> {
         self.usage.report(&self.db, |_| {})
+    }
+}
+
+impl BackedUp for Shell {
+    fn place(&self) -> (&Env, &State, &ObjectDatabase, &BackupState) {
+        (&self.env, &self.state, &self.db, &self.backup)
+    }
+
+    fn name(&self) -> Option<ObjectName> {
+        let (tenant, shard) = self.name.clone()?;
+        Some(ObjectName::Jobs(tenant, shard))
+    }
+
+    fn schema(&self) -> &'static [&'static [&'static str]] {
+        jobs::STEPS
+    }
+
+    fn forget(&self) {
+        self.memory.borrow_mut().take();
+        self.alarm.set(None);
+    }
+
+    fn open(self: Rc<Self>) {
+        self.run(|db, memory, now, random| jobs::wake(db, memory, now, random));
     }
 }
 
@@ -189,7 +224,10 @@ impl Shell {
     }
 
     /// Answers the calls of one batch.
-    async fn answer(self: &Rc<Self>, batch: Batch) -> Vec<Answered<Reply>> {
+    async fn answer(self: &Rc<Self>, batch: Batch, open: core::result::Result<(), Error>) -> Vec<Answered<Reply>> {
+        if let Err(refusal) = open {
+            return batch.calls.iter().map(|_| Answered::Refused(refusal.clone())).collect();
+        }
         let mut receivers = Vec::with_capacity(batch.calls.len());
         let mut calls = Vec::with_capacity(batch.calls.len());
         for call in batch.calls {
@@ -544,6 +582,8 @@ impl Shell {
     }
 
     fn delete(&self, keys: Vec<String>) {
+        // A backup may not have copied them yet.
+        let Some(keys) = backup::keep(self, keys) else { return };
         let env = self.env.clone();
         beside(&self.state, async move {
             let deleted = match env.bucket("OBJECTS") {

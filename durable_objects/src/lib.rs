@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod attempts;
+mod backup;
 mod bytes;
 mod company;
 pub mod directory;

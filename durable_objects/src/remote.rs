@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tidegate_engine::directory::NAME as DIRECTORY;
 use tidegate_protocol::calls::directory::{self, Erased};
 use tidegate_protocol::calls::executor::Assignment;
-use tidegate_protocol::calls::{Addressed, Answered, hub, jobs, tenant};
+use tidegate_protocol::calls::{Addressed, Answered, backup, hub, jobs, tenant};
 use tidegate_protocol::envelope;
 use tidegate_protocol::ids::{ObjectName, TenantId};
 use tidegate_protocol::{Error, ErrorCode};
@@ -58,6 +58,9 @@ extern "C" {
     /// An object forgets everything.
     #[wasm_bindgen(method, catch)]
     fn erase(this: &Callee, call: &Uint8Array) -> Result<Promise, JsValue>;
+    /// An object does its part of a backup.
+    #[wasm_bindgen(method, catch)]
+    fn backup(this: &Callee, call: &Uint8Array) -> Result<Promise, JsValue>;
     /// The method itself.
     #[wasm_bindgen(method, getter, js_name = answer)]
     fn answer_method(this: &Callee) -> Function;
@@ -124,6 +127,7 @@ wire!(write_hub(hub::Call), read_hub -> Answered<hub::Reply>);
 wire!(write_tenant(tenant::Call), read_tenant -> Answered<tenant::Reply>);
 wire!(write_jobs(jobs::Batch), read_jobs -> Vec<Answered<jobs::Reply>>);
 wire!(write_erase(()), read_erased -> Answered<Erased>);
+wire!(write_backup(backup::Call), read_backup -> Answered<backup::Reply>);
 
 /// Calls a hub.
 ///
@@ -149,6 +153,16 @@ pub fn erase<'a>(env: &'a Env, name: &'a ObjectName) -> Asked<'a, Erased> {
     Box::pin(async move {
         let call = write_erase(name, &())?;
         read_erased(&exchanged(callee(env, name)?.erase(&bytes::give(&call))).await?)?.into_result()
+    })
+}
+
+/// Has an object of a tenant do its part of a backup.
+///
+/// Errors: the object's refusals, and `UNAVAILABLE`.
+pub fn backup<'a>(env: &'a Env, name: &'a ObjectName, call: &'a backup::Call) -> Asked<'a, backup::Reply> {
+    Box::pin(async move {
+        let call = write_backup(name, call)?;
+        read_backup(&exchanged(callee(env, name)?.backup(&bytes::give(&call))).await?)?.into_result()
     })
 }
 

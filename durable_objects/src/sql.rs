@@ -246,11 +246,7 @@ impl ObjectDatabase {
     pub fn rows_held(&self) -> Result<u64, DatabaseError> {
         let mut held = 0;
         for table in self.tables()?.iter().filter(|table| *table != "migration") {
-            let statement = Statement {
-                text: JsString::from(format!("SELECT count(*) FROM \"{table}\"")),
-                gives_rows: true,
-            };
-            for mut row in self.run_with(&statement, &Array::new())? {
+            for mut row in self.run_made(&format!("SELECT count(*) FROM \"{table}\""), &[])? {
                 held += row.number()?;
             }
         }
@@ -273,6 +269,14 @@ impl Database for ObjectDatabase {
         let statement = statement(sql);
         self.run_with(&statement, &bytes::lending(|lender| bind(lender, values)))
     }
+
+    fn run_made(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, DatabaseError> {
+        let statement = Statement {
+            text: JsString::from(sql),
+            gives_rows: gives_rows(sql),
+        };
+        self.run_with(&statement, &bytes::lending(|lender| bind(lender, values)))
+    }
 }
 
 /// The parameters of a statement that is run right after this, and has read them when it has run.
@@ -283,6 +287,7 @@ fn bind(lender: &bytes::Lender, values: &[Value<'_>]) -> Array {
             Value::Null => JsValue::NULL,
             #[expect(clippy::cast_precision_loss, reason = "below 2^53 by the trait's contract")]
             Value::Number(number) => JsValue::from_f64(*number as f64),
+            Value::Real(number) => JsValue::from_f64(*number),
             Value::Text(text) => JsValue::from_str(text),
             Value::Blob(bytes) => lender.lend(bytes).into(),
         };

@@ -2,8 +2,9 @@
 //! and written.
 
 use futures_util::future::LocalBoxFuture;
+use tidegate_engine::directory::backups::folder;
 use tidegate_engine::directory::erasure::STORED_KINDS;
-use tidegate_protocol::ids::{JobId, TenantId};
+use tidegate_protocol::ids::{BackupId, JobId, TenantId};
 use worker::{GetOptionsBuilder, Object, PutOptionsBuilder};
 
 /// What reading or writing an object comes to. Boxed as what it gives, as a call of another part is
@@ -21,13 +22,25 @@ pub fn write(put: PutOptionsBuilder<'_>) -> Stored<'_> {
 }
 
 /// The kinds of things that a tenant has in object storage.
-const KINDS: [&str; 5] = ["objects/", "payloads/", "results/", "audit/", CHECKPOINTS];
+const KINDS: [&str; 6] = ["objects/", "payloads/", "results/", "audit/", CHECKPOINTS, BACKUPS];
 const _: () = assert!(KINDS.len() == STORED_KINDS as usize);
 
 /// What the keys of all of a tenant's things of one kind, below [`STORED_KINDS`], begin with.
 pub fn prefix(tenant: &TenantId, kind: u16) -> String {
-    let kind = KINDS.get(usize::from(kind)).unwrap_or(&CHECKPOINTS);
-    format!("{kind}{tenant}/")
+    format!("{}{tenant}/", kind_name(kind))
+}
+
+/// What a kind of things is called: what all keys of it begin with, whoever's they are.
+pub fn kind_name(kind: u16) -> &'static str {
+    KINDS.get(usize::from(kind)).unwrap_or(&CHECKPOINTS)
+}
+
+/// What the keys of all parts of backups begin with.
+const BACKUPS: &str = "backups/";
+
+/// What the keys of all parts of a backup begin with.
+pub fn backup(tenant: &TenantId, id: &BackupId) -> String {
+    format!("{BACKUPS}{tenant}/{}", folder(id))
 }
 
 /// What the keys of all checkpoints begin with.

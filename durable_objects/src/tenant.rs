@@ -27,7 +27,7 @@ use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::calls::spread::Growth;
 use tidegate_protocol::calls::tenant::{Call, Description, Reply};
 use tidegate_protocol::calls::usage::{Meter, Report, Source};
-use tidegate_protocol::calls::{Answered, hub, jobs};
+use tidegate_protocol::calls::{Answered, Caller, hub, jobs};
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::http::{AuditRefusal, LimitsView};
 use tidegate_protocol::ids::{HubIndex, ObjectName, ShardIndex};
@@ -36,6 +36,7 @@ use wasm_bindgen::prelude::*;
 use worker::{DurableObject, Env, Request, Response, Result, State, durable_object};
 
 pub use self::standing::is_gone;
+use crate::backup::{self, BackedUp, BackupState};
 use crate::directory::Directory;
 use crate::platform::{beside, log_error, now};
 use crate::remote;
@@ -64,6 +65,7 @@ struct Shell {
     begun: Cell<bool>,
     usage: Usage,
     erased: Cell<Option<standing::Tombstone>>,
+    backup: BackupState,
 }
 
 impl DurableObject for Tenant {
@@ -87,6 +89,7 @@ impl DurableObject for Tenant {
             begun: Cell::new(false),
             usage: Usage::new(Source::GATE),
             erased: Cell::new(None),
+            backup: BackupState::default(),
         };
         Self {
             shell: AssertUnwindSafe(Rc::new(shell)),
@@ -127,6 +130,7 @@ impl Tenant {
         shell.usage.add(Meter::ObjectCalls, 1);
         shell.count_event();
         remote::respond(call, name.as_ref(), |call| async move {
+            backup::passed(&*shell).await;
             match shell.begin_tenant(&call).await {
                 Ok(None) => {}
                 Ok(Some(reply)) => return Answered::Reply(reply),
@@ -161,6 +165,39 @@ impl Tenant {
         let shell = self.shell.0.clone();
         let name = shell.name.clone();
         remote::respond_erased(call, name.as_ref(), Box::pin(async move { shell.erase().await }))
+    }
+
+    /// Something about a backup of the tenant.
+    pub fn backup(&self, call: &Uint8Array) -> core::result::Result<JsValue, JsValue> {
+        backup::respond(call, self.shell.0.clone())
+    }
+}
+
+impl BackedUp for Shell {
+    fn place(&self) -> (&Env, &State, &ObjectDatabase, &BackupState) {
+        (&self.env, &self.state, &self.db, &self.backup)
+    }
+
+    fn name(&self) -> Option<ObjectName> {
+        self.name.clone()
+    }
+
+    fn schema(&self) -> &'static [&'static [&'static str]] {
+        tenancy::STEPS
+    }
+
+    fn forget(&self) {
+        self.forget_memory();
+    }
+
+    fn finished(&self, version: u64, by: &Caller) -> core::result::Result<u64, DatabaseError> {
+        self.db.transaction(|db| tenancy::restored(db, now(), version, by))
+    }
+
+    fn released(self: Rc<Self>, by: &Caller) -> core::result::Result<(), DatabaseError> {
+        let effects = self.db.transaction(|db| tenancy::backed_up(db, now(), by))?;
+        self.perform(effects);
+        Ok(())
     }
 }
 

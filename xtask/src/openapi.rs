@@ -6,6 +6,7 @@
 mod access;
 mod again;
 mod attempts;
+mod backups;
 mod batches;
 mod endpoints;
 mod health;

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod audit;
 pub mod audit_verify;
+mod backups;
 pub mod batch;
 pub mod batches;
 pub mod call;

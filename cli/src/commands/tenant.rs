@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate_sdk::Client;
-use tidegate_sdk::http::{NewTenant, Tenant, TenantFilter};
+use tidegate_sdk::http::{KeptBackups, NewTenant, Tenant, TenantFilter};
 
+use super::backups;
 use crate::arguments::{Limits, Tenant as Command};
 use crate::commands::limits;
 use crate::exit::Exit;
@@ -60,12 +61,25 @@ pub async fn tenant(client: &Client, command: Command, output: Output) -> Result
         }
         Command::Suspend { tenant } => http.suspend_tenant(&tenant).await?,
         Command::Resume { tenant } => http.resume_tenant(&tenant).await?,
-        Command::Erase { tenant, confirm, wait } => {
+        Command::Backups(command) => return backups::backups(client, command, output).await,
+        Command::Erase {
+            tenant,
+            confirm,
+            keep_backups,
+            wait,
+        } => {
             if tenant != confirm {
                 let message = format!("`--confirm` has to repeat the id `{tenant}`.");
-                return Err(Failure::new(Exit::Invalid, message).remedy("What is erased cannot be brought back."));
+                return Err(
+                    Failure::new(Exit::Invalid, message).remedy("What is erased comes back from a backup alone.")
+                );
             }
-            let mut shown = http.erase_tenant(&tenant).await?;
+            let kept = if keep_backups {
+                KeptBackups::All
+            } else {
+                KeptBackups::None
+            };
+            let mut shown = http.erase_tenant(&tenant, kept).await?;
             while wait && shown.state == "erasing" {
                 tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
                 shown = http.tenant(&tenant).await?;

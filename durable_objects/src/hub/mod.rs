@@ -16,7 +16,7 @@ use std::rc::Rc;
 
 use futures_channel::oneshot;
 use js_sys::Uint8Array;
-use tidegate_engine::hub::{CallId, HttpId, Hub as Memory, batch_part_max};
+use tidegate_engine::hub::{CallId, HttpId, Hub as Memory, batch_part_max, tickets};
 use tidegate_protocol::calls::Answered;
 use tidegate_protocol::calls::directory::Erased;
 use tidegate_protocol::calls::hub::{Call, Reply};
@@ -30,6 +30,7 @@ use wasm_bindgen::prelude::*;
 use worker::{DurableObject, Env, Request, Response, Result, State, WebSocket, durable_object};
 
 use self::active::Known;
+use crate::backup::{self, BackedUp, BackupState};
 use crate::company::company;
 use crate::erase;
 use crate::outbox::Outbox;
@@ -84,6 +85,7 @@ struct Shell {
     /// Whether somebody looks after the leases.
     looks: Cell<bool>,
     usage: Usage,
+    backup: BackupState,
 }
 
 impl DurableObject for Hub {
@@ -127,6 +129,7 @@ impl DurableObject for Hub {
             alarm: Cell::new(None),
             looks: Cell::new(false),
             usage,
+            backup: BackupState::default(),
         };
         Self {
             shell: AssertUnwindSafe(Rc::new(shell)),
@@ -173,6 +176,11 @@ impl Hub {
         remote::respond_erased(call, name.as_ref(), Box::pin(async move { shell.erase().await }))
     }
 
+    /// Something about a backup of the tenant.
+    pub fn backup(&self, call: &Uint8Array) -> core::result::Result<JsValue, JsValue> {
+        backup::respond(call, self.shell.0.clone())
+    }
+
     /// A frame came on a socket. What it needs beyond this turn is waited for beside it.
     #[wasm_bindgen(js_name = webSocketMessage)]
     pub fn on_message(&self, socket: web_sys::WebSocket, message: &JsValue) {
@@ -197,6 +205,25 @@ impl Hub {
     pub fn on_error(&self, socket: web_sys::WebSocket) {
         self.shell.event();
         self.shell.gone(&WebSocket::from(socket));
+    }
+}
+
+impl BackedUp for Shell {
+    fn place(&self) -> (&Env, &State, &ObjectDatabase, &BackupState) {
+        (&self.env, &self.state, &self.db, &self.backup)
+    }
+
+    fn name(&self) -> Option<ObjectName> {
+        let (tenant, index) = self.name.clone()?;
+        Some(ObjectName::Hub(tenant, index))
+    }
+
+    fn schema(&self) -> &'static [&'static [&'static str]] {
+        tickets::STEPS
+    }
+
+    fn forget(&self) {
+        self.migrated.set(false);
     }
 }
 

@@ -21,7 +21,8 @@ const STORING_MS_MAX: u64 = 20_000;
 impl Shell {
     /// Archives what is due, a segment after the other. One that is not stored is tried again with a later entry.
     pub(super) fn archive(self: &Rc<Self>) {
-        if self.archiving.get() {
+        // What a backup has as rows would be in object storage as well by the time that is copied.
+        if self.archiving.get() || crate::backup::is_under_way(&**self) {
             return;
         }
         let Some(segment) = self.due() else { return };

@@ -17,7 +17,7 @@ use worker::Env;
 use super::{Shell, restarting};
 use crate::access::unexpected;
 use crate::platform::{beside, log_error, now};
-use crate::{erase, remote, residence};
+use crate::{backup, erase, remote, residence};
 
 /// How long the gate of an erased tenant goes by what the directory said. Milliseconds.
 const ERASED_MS: u64 = 1_000;
@@ -47,6 +47,7 @@ impl Shell {
             restarting()
         })?;
         if !is_blank {
+            backup::open(&**self).await?;
             self.begun.set(true);
             self.announce();
             return Ok(None);
@@ -110,13 +111,18 @@ impl Shell {
         });
     }
 
-    /// Forgets everything, in memory and in rows.
-    pub(super) async fn erase(&self) -> Result<Erased, Error> {
+    /// Forgets what is in memory.
+    pub(super) fn forget_memory(&self) {
         self.begun.set(false);
         self.migrated.set(false);
         *self.limits.borrow_mut() = Gate::default();
         *self.breakers.borrow_mut() = Breakers::default();
         *self.keys.borrow_mut() = Keys::default();
+    }
+
+    /// Forgets everything, in memory and in rows.
+    pub(super) async fn erase(&self) -> Result<Erased, Error> {
+        self.forget_memory();
         // A segment of the audit trail may be on its way into object storage.
         let erased = erase::everything(&self.state, &self.db, self.archiving.get()).await;
         self.usage.forget(&self.db);

@@ -5,6 +5,7 @@
 //! nobody comes back by a credential of before.
 
 mod announcement;
+pub mod backups;
 pub mod erasure;
 #[cfg(test)]
 #[cfg(feature = "native")]
@@ -34,8 +35,9 @@ pub const PAGE_MAX: u32 = 200;
 const ACTS_MAX: u64 = 20;
 
 /// The migrations, oldest first. A step is only ever appended.
-pub const STEPS: &[&[&str]] = &[&[
-    "-- directory::schema
+pub const STEPS: &[&[&str]] = &[
+    &[
+        "-- directory::schema
     CREATE TABLE tenants (
         id TEXT PRIMARY KEY,
         state TEXT NOT NULL,
@@ -46,7 +48,7 @@ pub const STEPS: &[&[&str]] = &[&[
         template TEXT,
         resident INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID",
-    "-- directory::schema
+        "-- directory::schema
     CREATE TABLE act (
         tenant TEXT NOT NULL,
         at INTEGER NOT NULL,
@@ -55,8 +57,10 @@ pub const STEPS: &[&[&str]] = &[&[
         request TEXT,
         PRIMARY KEY (tenant, at, what)
     ) STRICT, WITHOUT ROWID",
-    erasure::TABLE,
-]];
+        erasure::TABLE,
+    ],
+    backups::TABLES,
+];
 
 /// A row of the directory.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,13 +90,24 @@ impl Entry {
     }
 
     fn is_gone(&self) -> bool {
-        matches!(self.state, TenantState::Erasing | TenantState::Erased)
+        matches!(
+            self.state,
+            TenantState::Erasing | TenantState::Erased | TenantState::Restoring
+        )
     }
+}
+
+/// When the directory is to be woken for what is under way; `None`: nothing is.
+///
+/// Errors: the database's.
+pub fn next_wake(db: &impl Database) -> Result<Option<UnixMs>, DatabaseError> {
+    let wakes = [erasure::next_wake(db)?, backups::next_wake(db)?];
+    Ok(wakes.into_iter().flatten().min())
 }
 
 /// Answers `call`. The reply may be a refusal; an error is the database's, and rolls the turn back.
 ///
-/// After [`Call::Erase`] the object wakes at [`erasure::next_wake`].
+/// Afterwards the object wakes at [`next_wake`].
 pub fn handle(db: &impl Database, now: UnixMs, call: Call) -> Result<Result<Reply, Error>, DatabaseError> {
     match call {
         Call::Announce {
@@ -136,19 +151,30 @@ pub fn handle(db: &impl Database, now: UnixMs, call: Call) -> Result<Result<Repl
             let page = list(db, state.as_deref(), after.as_ref(), limit)?;
             Ok(shown(JsonText::of(&page)))
         }
-        Call::Erase { tenant, by } => {
+        Call::Erase {
+            tenant,
+            by,
+            keep_backups,
+        } => {
             let Some(mut entry) = find(db, &tenant)? else {
                 return Ok(Err(Error::not_found()));
             };
-            if !entry.is_gone() {
+            if !matches!(entry.state, TenantState::Erasing | TenantState::Erased) {
                 entry.state = TenantState::Erasing;
                 entry.changed_at = now;
                 write(db, &entry)?;
-                erasure::begin(db, now, &entry.tenant)?;
+                backups::erased(db, now, &entry.tenant, keep_backups)?;
+                erasure::begin(db, now, &entry.tenant, keep_backups)?;
                 note(db, now, &entry.tenant, "erased", &by)?;
             }
             show(db, entry)
         }
+        Call::Backups {
+            tenant,
+            backup,
+            act,
+            by,
+        } => backups::act(db, now, &tenant, backup.as_ref(), (act, &by)),
     }
 }
 
@@ -183,6 +209,9 @@ fn announce(
             };
         }
         write(db, &entry)?;
+        if suspended_at.is_none() {
+            backups::resumed(db, now, &entry.tenant)?;
+        }
     }
     Ok(standing)
 }
@@ -201,6 +230,7 @@ fn create(db: &impl Database, mut entry: Entry, by: &Caller) -> Result<Result<Re
         Some(known) => {
             let message = match known.state {
                 TenantState::Erasing => "The tenant is being erased. It can be created again when that has ended.",
+                TenantState::Restoring => "The tenant is being restored.",
                 _ => "There is a tenant of this id.",
             };
             return Ok(Err(Error::new(ErrorCode::Conflict, message)));

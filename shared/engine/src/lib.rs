@@ -11,6 +11,7 @@ extern crate std;
 pub mod access;
 pub mod admission;
 pub mod audit;
+pub mod backup;
 pub mod breath;
 pub mod company;
 pub mod composition;

@@ -8,7 +8,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::Caller;
-use tidegate_protocol::calls::access::Access;
+use tidegate_protocol::calls::access::{Access, Change};
 use tidegate_protocol::calls::audit::Act;
 use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::calls::spread::{Growth, Spreads};
@@ -27,7 +27,9 @@ pub use schedules::{RETELL_MS, told, untold};
 use crate::access::Changed;
 use crate::database::{Database, DatabaseError, Row, Value};
 use crate::usage::{Prices, SetBy, Window};
-use crate::{access, admission, audit, connections, directory, endpoints, idempotency, secrets, upstreams, usage};
+use crate::{
+    access, admission, audit, backup, connections, directory, endpoints, idempotency, secrets, upstreams, usage,
+};
 
 /// The migrations, oldest first. A step is only ever appended.
 pub const STEPS: &[&[&str]] = &[
@@ -463,6 +465,31 @@ pub fn begin(db: &impl Database, version: u64) -> Result<(), DatabaseError> {
         write(db, &Description { version, ..unspread() })?;
     }
     directory::told(db, None)
+}
+
+/// The gate is back from a backup, by `by`: the tenant is suspended, and its description begins above `version`. Gives what
+/// it begins with.
+///
+/// Errors: the database's.
+pub fn restored(db: &impl Database, now: UnixMs, version: u64, by: &Caller) -> Result<u64, DatabaseError> {
+    if !backup::restored(db, STEPS)? {
+        return Ok(read(db)?.map_or(0, |description| description.version));
+    }
+    let mut description = read(db)?.unwrap_or_else(unspread);
+    description.version = description.version.max(version);
+    audit::note(db, now, by, AuditWhat::TenantRestored, AuditTarget::default())?;
+    let _suspended_already = access::change(db, now, Change::Suspend, by)?;
+    // Nobody is told: there are no sockets yet, and whoever comes asks first.
+    tell_access(db, description)?;
+    Ok(read(db)?.map_or(0, |description| description.version))
+}
+
+/// A backup of the tenant is whole.
+///
+/// Errors: the database's.
+pub fn backed_up(db: &impl Database, now: UnixMs, by: &Caller) -> Result<Vec<Effect>, DatabaseError> {
+    audit::note(db, now, by, AuditWhat::TenantBackedUp, AuditTarget::default())?;
+    Ok(alloc::vec![Effect::Archive])
 }
 
 /// What a gate that holds nothing answers, whose tenant the directory calls erased.

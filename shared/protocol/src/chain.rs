@@ -23,8 +23,9 @@ const DOMAIN: &str = "tidegate-audit-1";
 pub struct Hash([u8; 32]);
 
 impl Hash {
-    fn of(text: &str) -> Self {
-        Self(Sha256::digest(text.as_bytes()).into())
+    /// The hash of `bytes`.
+    pub fn of(bytes: impl AsRef<[u8]>) -> Self {
+        Self(Sha256::digest(bytes).into())
     }
 
     /// Reads what [`Hash`] writes.
@@ -72,7 +73,7 @@ impl Head {
     pub fn unchained(entries: u64) -> Self {
         Self {
             seq: entries,
-            hash: Hash::of(&format!("{DOMAIN}\ngenesis\n{entries}")),
+            hash: Hash::of(format!("{DOMAIN}\ngenesis\n{entries}")),
         }
     }
 
@@ -103,7 +104,7 @@ impl fmt::Display for Head {
 }
 
 fn hashed(seq: u64, previous: Hash, entry: &str) -> Hash {
-    Hash::of(&format!("{DOMAIN}\n{seq}\n{previous}\n{entry}"))
+    Hash::of(format!("{DOMAIN}\n{seq}\n{previous}\n{entry}"))
 }
 
 /// An entry as it is hashed: canonical JSON, without the members that tell of the chain.

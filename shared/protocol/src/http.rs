@@ -3,6 +3,7 @@
 mod access;
 mod attempts;
 mod audit;
+mod backups;
 mod batch;
 mod bulk;
 mod ended;
@@ -35,6 +36,7 @@ pub use audit::{
     AUDIT_JOBS_MAX, AuditCounts, AuditEntry, AuditFilter, AuditOutcome, AuditPage, AuditRefusal, AuditTarget,
     AuditWhat, AuditWho,
 };
+pub use backups::{BackupList, BackupState, BackupView};
 pub use batch::{BatchAnswer, BatchFormat, BatchItem, BatchView, split_batch};
 pub use bulk::{
     AttemptError, BULK_JOBS_MAX, BulkAnswer, BulkItem, BulkRequest, DeadLetter, DeadLetterPage, LostDoorbell,

@@ -134,6 +134,9 @@ text_id! {
     /// An endpoint of a tenant's customer, by which it is spoken of.
     EndpointId, "an endpoint's id, such as end_06fc4b8x…",
         "^end_[A-Za-z0-9._:-]{1,124}$", is_endpoint;
+    /// A backup of a tenant.
+    BackupId, "a backup's id, such as bak_06fc4b8x…",
+        "^bak_[a-z0-9]{1,32}$", is_backup;
     /// What a token is called (`jti`), as far as a revocation can name it.
     TokenId, "a token's id: 1 to 64 printable characters",
         "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,64}$", is_token;
@@ -161,6 +164,12 @@ fn is_api_key(text: &str) -> bool {
 
 fn is_endpoint(text: &str) -> bool {
     text.len() > 4 && text.starts_with("end_") && is_id(text)
+}
+
+fn is_backup(text: &str) -> bool {
+    text.strip_prefix("bak_").is_some_and(|rest| {
+        (1..=32).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    })
 }
 
 fn is_token(text: &str) -> bool {
@@ -405,6 +414,13 @@ impl EndpointId {
     /// The id of a new endpoint.
     pub fn generate(now: UnixMs, random: u64) -> Self {
         Self(server_id("end_", now, random))
+    }
+}
+
+impl BackupId {
+    /// The id of a new backup.
+    pub fn generate(now: UnixMs, random: u64) -> Self {
+        Self(server_id("bak_", now, random))
     }
 }
 

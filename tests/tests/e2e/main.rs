@@ -7,6 +7,7 @@ mod address_limits;
 mod audit;
 mod auth;
 mod away;
+mod backups;
 mod bad_input;
 mod batch_handles;
 mod batches;

@@ -457,7 +457,7 @@ fn files(server: &Server) -> Vec<PathBuf> {
 }
 
 /// Runs the `tidegate` command as the operator, and gives the lines of JSON that it prints.
-fn command(server: &Server, arguments: &[&str]) -> Vec<Value> {
+pub(crate) fn command(server: &Server, arguments: &[&str]) -> Vec<Value> {
     let cargo = std::env::var_os("CARGO").expect("cargo runs the tests");
     let built = Command::new(&cargo)
         .args([

@@ -184,7 +184,13 @@ fn tenants(schemas: &mut Schemas) -> Vec<Operation> {
         "type": "object",
         "additionalProperties": false,
         "required": ["confirm"],
-        "properties": { "confirm": schemas.of::<TenantId>() },
+        "properties": {
+            "confirm": schemas.of::<TenantId>(),
+            "keep_backups": {
+                "type": "boolean", "default": false,
+                "description": "Whether its backups stay, so that it can be restored.",
+            },
+        },
     });
     let erase = Operation::new(
         "/v1/admin/tenants/{tenant}",
@@ -195,10 +201,10 @@ fn tenants(schemas: &mut Schemas) -> Vec<Operation> {
     )
     .about(
         "Nobody is let in from now on. The rest goes on by itself until a pass through everything finds nothing; `erasure` \
-        says what was removed. It cannot be undone. Takes the scope `operator`.",
+        says what was removed. Without a backup that is kept it cannot be undone. Takes the scope `operator`.",
     )
     .parameter("path", "tenant", schemas.of::<TenantId>(), "The tenant.")
-    .body("application/json", confirm, "The tenant's id once more.")
+    .body("application/json", confirm, "The tenant's id once more, and whether its backups stay.")
     .answer(202, "It is being erased, or is erased.", schemas.of::<TenantView>())
     .refused(&UNREAD)
     .refused(&[of(Forbidden), of(NotFound), FAULTS, of(Conflict)]);

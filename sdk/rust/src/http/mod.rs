@@ -3,6 +3,7 @@
 mod access;
 mod again;
 mod audit;
+mod backups;
 mod batch;
 mod body;
 mod endpoints;
@@ -40,6 +41,7 @@ use tokio::time::{sleep, timeout};
 pub use self::access::{NewKey, Revocation};
 pub use self::again::{AttemptError, Bulk, BulkAnswer, BulkItem, DeadLetter, DeadLetterPage, LostDoorbell};
 pub use self::audit::{AuditArchive, AuditCounts, AuditEntry, AuditFilter, AuditPage, AuditSegment, AuditWho};
+pub use self::backups::Backup;
 pub use self::batch::{BatchAnswer, BatchItem, BatchStatus};
 pub use self::body::Download;
 pub use self::endpoints::EndpointSettings;
@@ -50,7 +52,7 @@ pub use self::policies::{PolicyDecision, PolicyExplanation, PolicyResult, Policy
 pub use self::queue::{
     ActionPattern, ActionQueue, Cause, Pause, PauseScope, Pool, Queue, Reason, Scope, Why, WorkerSeen,
 };
-pub use self::tenants::{Erasure, NewTenant, Tenant, TenantFilter, TenantPage};
+pub use self::tenants::{Erasure, KeptBackups, NewTenant, Tenant, TenantFilter, TenantPage};
 pub use self::types::{
     Accepted, Activated, Answer, EventPage, Job, JobFilter, JobPage, JobProgress, ObjectInfo, OutputPage, Posted,
     Prefer, Ticket, WebhookSecret,

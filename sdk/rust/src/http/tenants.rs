@@ -79,6 +79,16 @@ pub struct NewTenant {
     pub template: Option<String>,
 }
 
+/// Which backups of a tenant stay where it is erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeptBackups {
+    /// None.
+    #[default]
+    None,
+    /// All that are whole.
+    All,
+}
+
 /// The path of a tenant.
 fn path(tenant: &str, verb: &str) -> Result<String, Error> {
     let tenant = TenantId::parse(tenant).ok_or_else(|| Error::Invalid(format!("`{tenant}` is no tenant's id.")))?;
@@ -140,11 +150,16 @@ impl Http {
         self.fetch(Ask::new(Method::POST, path(tenant, ":resume")?)).await
     }
 
-    /// `DELETE /v1/admin/tenants/{tenant}`: begins to erase a tenant, with all that is stored of it. That cannot be undone.
+    /// `DELETE /v1/admin/tenants/{tenant}`: begins to erase a tenant, with all that is stored of it. That cannot be undone,
+    /// but where its backups are kept.
     ///
     /// Errors: as [`Self::tenant`].
-    pub async fn erase_tenant(&self, tenant: &str) -> Result<Tenant, Error> {
-        let body = json!({ "confirm": tenant }).to_string();
+    pub async fn erase_tenant(&self, tenant: &str, backups: KeptBackups) -> Result<Tenant, Error> {
+        let body = match backups {
+            KeptBackups::None => json!({ "confirm": tenant }),
+            KeptBackups::All => json!({ "confirm": tenant, "keep_backups": true }),
+        };
+        let body = body.to_string();
         self.fetch(Ask::new(Method::DELETE, path(tenant, "")?).json(&body))
             .await
     }

@@ -32,6 +32,8 @@ pub enum Value<'a> {
     Null,
     /// A whole number below 2^53.
     Number(u64),
+    /// A number as the platform has them.
+    Real(f64),
     /// Text.
     Text(&'a str),
     /// Bytes.
@@ -115,6 +117,13 @@ impl Row {
         }
     }
 
+    /// Passes over the next cell.
+    ///
+    /// Errors: where there is none.
+    pub fn skip(&mut self) -> Result<(), DatabaseError> {
+        self.next().map(drop)
+    }
+
     fn next(&mut self) -> Result<Cell, DatabaseError> {
         self.cells
             .next()
@@ -187,12 +196,24 @@ impl Row {
     }
 }
 
+impl From<Row> for Vec<Cell> {
+    fn from(row: Row) -> Self {
+        row.cells.collect()
+    }
+}
+
 /// Synchronous SQL. The shell wraps each turn in one transaction; the engine never begins or ends one.
 pub trait Database {
     /// Runs one statement and gives the rows it answers.
     ///
     /// Errors: whatever the database refuses. The turn is then rolled back as a whole.
     fn run(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, DatabaseError>;
+
+    /// As [`Database::run`], for a statement that is made of the names that the schema has. Nothing from outside may be in it,
+    /// and no object keeps it compiled.
+    ///
+    /// Errors: as [`Database::run`].
+    fn run_made(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, DatabaseError>;
 }
 
 /// Brings the schema to the newest version: runs each of `steps` that has not run yet, in order, and notes it.

@@ -29,6 +29,7 @@ impl ToSql for Value<'_> {
             Value::Null => ToSqlOutput::Borrowed(ValueRef::Null),
             #[expect(clippy::cast_precision_loss, reason = "below 2^53 by the trait's contract")]
             Value::Number(number) => ToSqlOutput::Borrowed(ValueRef::Real(*number as f64)),
+            Value::Real(number) => ToSqlOutput::Borrowed(ValueRef::Real(*number)),
             Value::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
             Value::Blob(bytes) => ToSqlOutput::Borrowed(ValueRef::Blob(bytes)),
         })
@@ -81,6 +82,10 @@ impl Native {
 
 impl Database for Native {
     fn run(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, DatabaseError> {
+        self.run_made(sql, values)
+    }
+
+    fn run_made(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, DatabaseError> {
         let mut statement = self
             .connection
             .prepare_cached(sql)

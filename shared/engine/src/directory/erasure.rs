@@ -14,7 +14,9 @@ use tidegate_protocol::time::UnixMs;
 use crate::database::{Database, DatabaseError, Row, Value};
 
 /// Kinds of things that a tenant has in object storage, each with a prefix of its own.
-pub const STORED_KINDS: u16 = 5;
+pub const STORED_KINDS: u16 = 6;
+/// Those of them that a backup has copies of. The last kind are the backups.
+pub const BACKED_UP_KINDS: u16 = STORED_KINDS - 1;
 /// How long after the gate lets nobody in any more the first pass begins. Until then an isolate may go by what it heard
 /// before, which is a second old at most. Milliseconds.
 pub const SETTLE_MS: u64 = 2_000;
@@ -62,6 +64,7 @@ pub struct Erasure {
     hubs: u16,
     shards: u16,
     removed: Removed,
+    keeps_backups: bool,
 }
 
 /// What the pass that is under way has found.
@@ -152,11 +155,12 @@ impl Erasure {
             return Step::Object(ObjectName::Jobs(tenant(), ShardIndex(shard)));
         }
         let kind = shard - self.shards;
-        if kind < STORED_KINDS {
-            Step::Stored(kind)
+        let kinds = if self.keeps_backups {
+            BACKED_UP_KINDS
         } else {
-            Step::Keys
-        }
+            STORED_KINDS
+        };
+        if kind < kinds { Step::Stored(kind) } else { Step::Keys }
     }
 
     /// Whether the next step is to be taken now.
@@ -166,7 +170,12 @@ impl Erasure {
 }
 
 /// Begins the erasure of a tenant.
-pub(super) fn begin(db: &impl Database, now: UnixMs, tenant: &TenantId) -> Result<(), DatabaseError> {
+pub(super) fn begin(
+    db: &impl Database,
+    now: UnixMs,
+    tenant: &TenantId,
+    keeps_backups: bool,
+) -> Result<(), DatabaseError> {
     let erasure = Erasure {
         tenant: tenant.clone(),
         asked_at: now,
@@ -178,6 +187,7 @@ pub(super) fn begin(db: &impl Database, now: UnixMs, tenant: &TenantId) -> Resul
         hubs: 0,
         shards: 0,
         removed: Removed::default(),
+        keeps_backups,
     };
     write(db, &erasure)
 }
@@ -189,7 +199,7 @@ pub fn due(db: &impl Database, now: UnixMs) -> Result<Option<Erasure>, DatabaseE
     let rows = db.run(
         "-- erasure::due
         SELECT tenant, asked_at, verified_at, not_before, pass, next, found, hubs, shards,
-            objects, rows, keys, stored_objects, stored_bytes
+            objects, rows, keys, stored_objects, stored_bytes, keeps_backups
         FROM erasure WHERE verified_at IS NULL AND not_before <= CAST(? AS INTEGER) ORDER BY not_before LIMIT 1",
         &[Value::Number(now.0)],
     )?;
@@ -313,8 +323,8 @@ fn write(db: &impl Database, erasure: &Erasure) -> Result<(), DatabaseError> {
     db.run(
         "-- erasure::write
         INSERT OR REPLACE INTO erasure (tenant, asked_at, verified_at, not_before, pass, next, found, hubs, shards,
-            objects, rows, keys, stored_objects, stored_bytes)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            objects, rows, keys, stored_objects, stored_bytes, keeps_backups)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         &[
             Value::Text(erasure.tenant.as_str()),
             Value::Number(erasure.asked_at.0),
@@ -330,6 +340,7 @@ fn write(db: &impl Database, erasure: &Erasure) -> Result<(), DatabaseError> {
             Value::Number(erasure.removed.keys),
             Value::Number(erasure.removed.stored_objects),
             Value::Number(erasure.removed.stored_bytes),
+            Value::Number(erasure.keeps_backups.into()),
         ],
     )?;
     Ok(())
@@ -365,6 +376,7 @@ fn erasure(mut row: Row) -> Result<Erasure, DatabaseError> {
             stored_bytes: row.number()?,
             ..Removed::default()
         },
+        keeps_backups: row.number()? != 0,
     })
 }
 
@@ -373,7 +385,7 @@ pub(super) fn view(db: &impl Database, tenant: &TenantId) -> Result<Option<Erasu
     let rows = db.run(
         "-- erasure::view
         SELECT tenant, asked_at, verified_at, not_before, pass, next, found, hubs, shards,
-            objects, rows, keys, stored_objects, stored_bytes
+            objects, rows, keys, stored_objects, stored_bytes, keeps_backups
         FROM erasure WHERE tenant = ?",
         &[Value::Text(tenant.as_str())],
     )?;
@@ -389,5 +401,6 @@ pub(super) fn view(db: &impl Database, tenant: &TenantId) -> Result<Option<Erasu
         stored_bytes: erasure.removed.stored_bytes,
         passes: erasure.pass,
         verified_at: erasure.verified_at,
+        backups_kept: erasure.keeps_backups,
     }))
 }

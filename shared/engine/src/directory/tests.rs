@@ -69,6 +69,7 @@ fn erase_of(db: &Native, now: u64, name: &str) -> Result<TenantView, Error> {
     let call = Call::Erase {
         tenant: id(name),
         by: operator(),
+        keep_backups: false,
     };
     ask(db, now, call).map(read)
 }
@@ -257,10 +258,11 @@ fn every_place_is_gone_through_and_only_a_pass_that_finds_nothing_ends_it() {
         Step::Stored(2),
         Step::Stored(3),
         Step::Stored(4),
+        Step::Stored(5),
         Step::Keys,
     ];
     assert_eq!(seen, expected);
-    assert_eq!(STORED_KINDS, 5);
+    assert_eq!(STORED_KINDS, 6);
     // Work was under way, so that the proof waits until it has heard.
     assert_eq!(erasure::next_wake(&db).unwrap(), Some(UnixMs(now + BUSY_PAUSE_MS)));
     assert_eq!(show_of(&db, "acme").unwrap().state, TenantState::Erasing);
@@ -279,6 +281,7 @@ fn every_place_is_gone_through_and_only_a_pass_that_finds_nothing_ends_it() {
             stored_bytes: 200,
             passes: 2,
             verified_at: Some(UnixMs(now)),
+            backups_kept: false,
         }
     );
     assert_eq!(erasure::next_wake(&db).unwrap(), None);

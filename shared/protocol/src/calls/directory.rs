@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Caller;
 use crate::event::JsonText;
-use crate::ids::TenantId;
+use crate::ids::{BackupId, TenantId};
 use crate::time::UnixMs;
 
 /// A call to the directory.
@@ -63,7 +63,36 @@ pub enum Call {
         tenant: TenantId,
         /// Who does it.
         by: Caller,
+        /// Whether its backups stay.
+        #[serde(default)]
+        keep_backups: bool,
     },
+    /// Something about backups of a tenant. Answered by [`Reply::Shown`].
+    Backups {
+        /// The tenant.
+        tenant: TenantId,
+        /// Which backup; absent: all of them.
+        backup: Option<BackupId>,
+        /// What is to be done with it.
+        act: BackupAct,
+        /// Who does it.
+        by: Caller,
+    },
+}
+
+/// What can be done with backups of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BackupAct {
+    /// Show it, or all.
+    Show,
+    /// Take it.
+    Take,
+    /// A part of it, which was taken elsewhere, is brought here.
+    Bring,
+    /// Restore the tenant from it.
+    Restore,
+    /// Delete it.
+    Delete,
 }
 
 /// What the directory answers.

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod admission;
 pub mod audit;
+pub mod backup;
 pub mod directory;
 pub mod executor;
 pub mod hooks;

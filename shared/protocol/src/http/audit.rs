@@ -87,6 +87,10 @@ acts! {
     TenantSuspended = "tenant.suspended",
     /// They were let in again.
     TenantResumed = "tenant.resumed",
+    /// A backup of the tenant was taken.
+    TenantBackedUp = "tenant.backed_up",
+    /// The tenant was restored from a backup.
+    TenantRestored = "tenant.restored",
     /// A breaker was opened by hand.
     UpstreamOpened = "upstream.opened",
     /// A breaker was closed by hand.

@@ -57,16 +57,19 @@ impl NewTenant {
     }
 }
 
-/// Reads the body of `DELETE /v1/admin/tenants/{tenant}`, which has to repeat the tenant's id.
+/// Reads the body of `DELETE /v1/admin/tenants/{tenant}`, which has to repeat the tenant's id. Gives whether the tenant's
+/// backups stay.
 ///
 /// Errors: `VALIDATION_ERROR` with every fault.
-pub fn parse_confirmation(text: &str, tenant: &TenantId) -> Result<(), Error> {
+pub fn parse_confirmation(text: &str, tenant: &TenantId) -> Result<bool, Error> {
     let mut fields = Fields::split(text)?;
-    fields.refuse_others(&["confirm"]);
+    fields.refuse_others(&["confirm", "keep_backups"]);
+    let keeps = fields.optional::<bool>("keep_backups", "true or false");
     fields.required_text("confirm", "the id of the tenant, once more", |text| {
         (text == tenant.as_str()).then_some(())
     });
-    fields.finish("What cannot be undone has to be confirmed.")
+    fields.finish("What cannot be undone has to be confirmed.")?;
+    Ok(keeps.unwrap_or(false))
 }
 
 /// How a tenant stands.
@@ -82,18 +85,21 @@ pub enum TenantState {
     Suspended,
     /// It is being erased, and nobody comes in.
     Erasing,
-    /// Nothing is left of it but this entry, and nobody comes in.
+    /// Nothing is left of it but this entry, and its backups where they were kept, and nobody comes in.
     Erased,
+    /// It is being restored from a backup, and nobody comes in.
+    Restoring,
 }
 
 impl TenantState {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Creating,
         Self::Active,
         Self::Suspended,
         Self::Erasing,
         Self::Erased,
+        Self::Restoring,
     ];
 
     /// As the API writes it.
@@ -104,6 +110,7 @@ impl TenantState {
             Self::Suspended => "suspended",
             Self::Erasing => "erasing",
             Self::Erased => "erased",
+            Self::Restoring => "restoring",
         }
     }
 
@@ -166,6 +173,8 @@ pub struct ErasureView {
     /// When a pass through all of it found nothing; absent: not yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified_at: Option<UnixMs>,
+    /// Whether the tenant's backups were left where they are. Otherwise they are among the things in object storage.
+    pub backups_kept: bool,
 }
 
 /// Something done to a tenant by an operator.
@@ -174,7 +183,7 @@ pub struct ErasureView {
 pub struct TenantAct {
     /// When.
     pub at: UnixMs,
-    /// `created` or `erased`.
+    /// `created`, `erased`, `backed_up` or `restored`.
     pub what: String,
     /// By whom.
     pub by: UserId,
@@ -229,12 +238,15 @@ mod tests {
     #[test]
     fn an_erasure_is_confirmed_by_the_very_id() {
         let tenant = TenantId::parse("acme").unwrap();
-        assert_eq!(parse_confirmation(r#"{"confirm":"acme"}"#, &tenant), Ok(()));
+        assert_eq!(parse_confirmation(r#"{"confirm":"acme"}"#, &tenant), Ok(false));
+        let kept = r#"{"confirm":"acme","keep_backups":true}"#;
+        assert_eq!(parse_confirmation(kept, &tenant), Ok(true));
         for body in [
             "{}",
             r#"{"confirm":"acm"}"#,
             r#"{"confirm":true}"#,
             r#"{"confirm":"acme","x":1}"#,
+            r#"{"confirm":"acme","keep_backups":"yes"}"#,
         ] {
             assert!(parse_confirmation(body, &tenant).is_err(), "{body}");
         }

@@ -101,10 +101,12 @@ pub fn every_call_and_reply_survives_its_envelope() {
     addressed(tenant_calls());
     addressed(vec![()]);
     directory_calls().iter().for_each(survives);
+    addressed(backup_calls());
     answered(jobs_replies());
     answered(hub_replies());
     answered(tenant_replies());
     answered(directory_replies());
+    answered(backup_replies());
     answered(erased());
     answered::<Outcome>(outcomes());
     assignments().iter().for_each(survives);

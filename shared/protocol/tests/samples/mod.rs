@@ -8,7 +8,8 @@ use tidegate_protocol::calls::access;
 use tidegate_protocol::calls::access::Credential;
 use tidegate_protocol::calls::admission::{self, Bucket, Recalled, Returned};
 use tidegate_protocol::calls::audit::{Act, Via};
-use tidegate_protocol::calls::directory::{self, Erased};
+use tidegate_protocol::calls::backup;
+use tidegate_protocol::calls::directory::{self, BackupAct, Erased};
 use tidegate_protocol::calls::executor::{
     Assignment, Backoff, Dispatch, Execute, Factor, Jitter, Outcome, Policy, Sharing,
 };
@@ -37,8 +38,8 @@ use tidegate_protocol::http::{
     LostDoorbell, PoolQueue, QueueView, Reason, Signature, Why, WorkerSeen,
 };
 use tidegate_protocol::ids::{
-    ActionName, ApiKeyId, BatchId, EndpointId, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber, Partition,
-    PoolName, RequestId, Revision, ScheduleName, SecretName, Seq, ShardIndex, StreamName, TenantId, TokenId,
+    ActionName, ApiKeyId, BackupId, BatchId, EndpointId, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber,
+    Partition, PoolName, RequestId, Revision, ScheduleName, SecretName, Seq, ShardIndex, StreamName, TenantId, TokenId,
     TraceParent, UserId,
 };
 use tidegate_protocol::time::UnixMs;
@@ -1239,6 +1240,53 @@ pub fn directory_calls() -> Vec<directory::Call> {
         directory::Call::Erase {
             tenant: tenant(),
             by: caller(),
+            keep_backups: true,
+        },
+        directory::Call::Backups {
+            tenant: tenant(),
+            backup: BackupId::parse("bak_1"),
+            act: BackupAct::Restore,
+            by: caller(),
+        },
+        directory::Call::Backups {
+            tenant: tenant(),
+            backup: None,
+            act: BackupAct::Show,
+            by: caller(),
+        },
+    ]
+}
+
+pub fn backup_calls() -> Vec<backup::Call> {
+    vec![
+        backup::Call::Hold { moment: LARGEST },
+        backup::Call::Snapshot { moment: 1 },
+        backup::Call::Upload {
+            prefix: "é".repeat(300),
+            after: LARGEST,
+            number: LARGEST,
+        },
+        backup::Call::Release { by: None },
+        backup::Call::Release { by: Some(caller()) },
+        backup::Call::Restore {
+            key: "k".into(),
+            sha256: "0".repeat(64),
+            schema: Some(LARGEST),
+        },
+        backup::Call::Finish {
+            version: LARGEST,
+            by: caller(),
+        },
+        backup::Call::Open,
+    ]
+}
+
+pub fn backup_replies() -> Vec<backup::Reply> {
+    vec![
+        backup::Reply::default(),
+        backup::Reply {
+            parts: vec!["{}".into(), "é".repeat(300)],
+            version: LARGEST,
         },
     ]
 }

@@ -197,6 +197,15 @@ pub const ROWS: &[Row] = &[
     row("listWebhooks", ADMIN, 200, nothing),
     row("getComposition", ADMIN, 200, nothing),
     row("putComposition", ADMIN, 200, |_| Body::Json(composition(None))),
+    row("listBackups", Takes::Operator, 200, nothing),
+    row("getBackup", Takes::Operator, 200, nothing),
+    row("getBackupPart", Takes::Operator, 200, nothing),
+    // It is whole, and does not change any more.
+    row("putBackupPart", Takes::Operator, 409, |_| Body::Bytes(b"written")),
+    // There is the tenant.
+    row("restoreBackup", Takes::Operator, 409, empty),
+    row("takeBackup", Takes::Operator, 202, empty),
+    row("deleteBackup", Takes::Operator, 202, nothing),
     row("listTenants", Takes::Operator, 200, nothing),
     row("createTenant", Takes::Operator, 201, |things| {
         Body::Json(json!({ "tenant": format!("{}-2", things.tenant) }))
@@ -241,6 +250,8 @@ pub fn path(template: &str, operation: &str, things: &Things) -> String {
         .replace("{pool}", &things.pool)
         .replace("{key}", &things.object)
         .replace("{stream}", "log")
+        .replace("{backup}", &things.backup)
+        .replace("{part}", "0")
         .replace("{tenant}", &things.tenant);
     assert!(!filled.contains('{'), "nothing is known that {template} could name");
     filled

@@ -45,6 +45,8 @@ pub struct Things {
     pub upstream: String,
     /// A pool of workers.
     pub pool: String,
+    /// A backup that is whole.
+    pub backup: String,
 }
 
 /// Text that is in everything that has room for it: who reads it has seen something of this tenant.
@@ -88,6 +90,7 @@ impl Things {
             schedule: name("schedule"),
             upstream: format!("up-{word}.main"),
             pool: name("pool"),
+            backup: String::new(),
         };
         tenant.put_composition(&document(&things));
         let client = tenant.client_with(OWNER, SCOPES);
@@ -134,6 +137,15 @@ impl Things {
             mark.as_bytes(),
         );
         assert_eq!(put.status, 201, "{}", put.text());
+        let (operator, path) = (
+            crate::access::operator(&tenant.server),
+            format!("/v1/admin/tenants/{}/backups", tenant.id),
+        );
+        things.backup = text(&operator.post(&path, &json!({})).json(202)["backup"]);
+        let path = format!("{path}/{}", things.backup);
+        eventually("the backup is whole", || {
+            (operator.get(&path).json(200)["state"] == "kept").then_some(())
+        });
         things
     }
 
@@ -160,11 +172,12 @@ impl Things {
             schedule: other(&self.schedule),
             upstream: format!("{}.{upstream}", other(instance)),
             pool: other(&self.pool),
+            backup: other(&self.backup),
         }
     }
 
     /// All of them that are names, so that texts can be compared whatever they name.
-    pub fn names(&self) -> [&str; 13] {
+    pub fn names(&self) -> [&str; 14] {
         [
             &self.tenant,
             &self.job,
@@ -179,6 +192,7 @@ impl Things {
             &self.schedule,
             &self.upstream,
             &self.pool,
+            &self.backup,
         ]
     }
 
