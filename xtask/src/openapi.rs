@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn the_paths_are_the_routes_of_the_worker() {
-        let variants = ["pub enum Route {", "pub enum AccessRoute {"].map(|head| {
+        let variants = ["pub enum Route {", "pub enum AccessRoute {", "pub enum BackupRoute {"].map(|head| {
             let (_, variants) = ROUTES.split_once(head).unwrap();
             variants.split_once("\n}").unwrap().0
         });

@@ -10,12 +10,13 @@ use super::problems::of;
 use super::schemas::Schemas;
 
 /// Operations that pass a key over, though they change something; or change nothing, though they are no `get`.
-const WITHOUT: [&str; 9] = [
+const WITHOUT: [&str; 10] = [
     "leaseJobs",
     "reportAttempt",
     "finishAttempt",
     "createTicket",
     "putObject",
+    "putBackupPart",
     "createKey",
     "rotateKey",
     "explainPolicies",
