@@ -85,7 +85,7 @@ impl DurableObject for Tenant {
             keys: RefCell::default(),
             archiving: Cell::new(false),
             begun: Cell::new(false),
-            usage: Usage::new(Source::GATE),
+            usage: Usage::new(Source::GATE, None),
             erased: Cell::new(None),
         };
         Self {
@@ -125,8 +125,9 @@ impl Tenant {
         let shell = self.shell.0.clone();
         let name = shell.name.clone();
         shell.usage.add(Meter::ObjectCalls, 1);
-        shell.count_event();
+        let awake = shell.awake();
         remote::respond(call, name.as_ref(), |call| async move {
+            let _awake = awake;
             match shell.begin_tenant(&call).await {
                 Ok(None) => {}
                 Ok(Some(reply)) => return Answered::Reply(reply),
@@ -355,7 +356,7 @@ impl Shell {
         if self.db.is_blank().unwrap_or(false) {
             return;
         }
-        self.count_event();
+        let _awake = self.awake();
         match self.db.migrated(&self.migrated, tenancy::STEPS, tenancy::unfinished) {
             Ok(effects) => {
                 self.perform(effects);
