@@ -212,7 +212,7 @@ impl Server {
             .env("TIDEGATE_AUDIT_ENTRIES", "100")
             .env(
                 "TIDEGATE_USAGE_REPORT_MS",
-                if self.kind == Kind::Counting { "200" } else { "0" },
+                if self.kind == Kind::Counting { "200" } else { "10000" },
             )
             .env("TIDEGATE_TEMPLATES", templates().to_string())
             // The local server waits for an eviction without reading the log, and a log that is full makes the Worker wait.
