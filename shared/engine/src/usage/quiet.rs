@@ -96,6 +96,8 @@ impl Quiet {
             Phase::Telling(failed) if failed + 1 < TRIES_MAX => {
                 (Next::Wait(quiet_ms << (failed + 1)), Phase::Failed(failed + 1))
             }
+            // Something happened meanwhile: that begins anew, as it would a moment later.
+            Phase::Telling(_) if mem::take(&mut self.stirred) => (Next::Wait(quiet_ms), Phase::Waiting(1)),
             Phase::Telling(_) if standing == Standing::Keeping => (Next::Keep, Phase::Resting),
             Phase::Telling(_) => (Next::Rest, Phase::Resting),
             Phase::Failed(failed) => (Next::Tell, Phase::Telling(failed)),
