@@ -47,7 +47,7 @@ enum Kind {
     OnADisk(u64),
     /// Its request log is configured so.
     Logged(&'static str),
-    /// Its objects tell what they count. An object that has something to tell is not evicted, so that others tell nothing.
+    /// Its objects tell what they count at once. Others gather it for as long as those of a deployment.
     Counting,
 }
 
