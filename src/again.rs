@@ -3,8 +3,6 @@
 //! Each `Jobs` object decides about its own jobs. Here they are asked in turn, a bounded number of them in one request,
 //! and the answer's cursor says where the next request goes on.
 
-use std::collections::BTreeMap;
-
 use tidegate_durable_objects::platform::{now, unavailable};
 use tidegate_durable_objects::{remote, storage};
 use tidegate_engine::jobs::payload_name;
@@ -24,6 +22,7 @@ use crate::audit::acting;
 use crate::jobs::{everywhere, filter, find, queries, unexpected};
 use crate::requests::read_text;
 use crate::tenants::describe;
+use tidegate_protocol::SortedMap;
 
 /// Calls to objects that one change of several jobs makes at most: each is a turn, and the client waits for all of them.
 const CALLS_MAX: usize = 16;
@@ -235,7 +234,7 @@ impl Several<'_> {
         mut place: Place,
         action: impl Fn(UnixMs) -> ManyAction,
     ) -> Result<Vec<BulkItem>, Error> {
-        let mut by_shard: BTreeMap<ShardIndex, Vec<JobId>> = BTreeMap::new();
+        let mut by_shard: SortedMap<ShardIndex, Vec<JobId>> = SortedMap::new();
         for id in ids {
             by_shard
                 .entry(self.spreads.for_number(id.number()))
@@ -244,7 +243,7 @@ impl Several<'_> {
         }
         let mut history = self.spreads.history();
         history.push(self.shards);
-        let mut results = BTreeMap::new();
+        let mut results = SortedMap::new();
         // Later owners have higher indexes: what is not there is asked of the next of them, in its turn.
         while let Some((shard, ids)) = by_shard.pop_first() {
             let asked = self.ask(shard, Selection::Ids(ids.clone()), action(place.start)).await;

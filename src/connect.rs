@@ -1,7 +1,5 @@
 //! `GET /v1/connect`: authenticates an upgrade and hands it to the user's hub; `POST /v1/tickets`.
 
-use std::collections::BTreeSet;
-
 use tidegate_durable_objects::hub::TICKET_HEADER;
 use tidegate_durable_objects::platform::{deployment_key, now, random, unavailable};
 use tidegate_durable_objects::remote;
@@ -131,7 +129,7 @@ fn redeem(env: &Env, text: &str) -> Result<Caller, Error> {
     let principal = Principal {
         tenant,
         user,
-        scopes: claims.scopes,
+        scopes: claims.scopes.into_iter().collect(),
         expires_at,
         credential: serde_json::from_str(&claims.credential).map_err(|_| unauthorized("The ticket cannot be used."))?,
         network: Network::default(),
@@ -181,7 +179,7 @@ pub async fn ticket(env: &Env, principal: &Principal) -> Result<Response, Error>
         tenant: Tenant::parse(principal.tenant.as_str()).ok_or_else(unnameable)?,
         user: User::parse(principal.user.as_str()).ok_or_else(unnameable)?,
         credential: serde_json::to_string(&principal.credential).unwrap_or_default(),
-        scopes: principal.scopes.iter().cloned().collect::<BTreeSet<_>>(),
+        scopes: principal.scopes.iter().cloned().collect(),
         token_expires_at_ms: principal.expires_at.0,
         expires_at_ms: expires_at.0,
         hub: u32::from(hub.0),

@@ -1,13 +1,13 @@
 //! What callers that are known were refused, for the audit trail of their tenant.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 
 use tidegate_durable_objects::platform::{log_error, now};
 use tidegate_durable_objects::remote;
 use tidegate_engine::audit::refusals::Tally;
 use tidegate_engine::inbound::Unsigned;
 use tidegate_protocol::ErrorCode;
+use tidegate_protocol::SortedMap;
 use tidegate_protocol::calls::tenant::Call;
 use tidegate_protocol::http::AuditRefusal;
 use tidegate_protocol::ids::{TenantId, WebhookSource};
@@ -17,7 +17,7 @@ use worker::{Context, Env};
 const TENANTS_MAX: usize = 1_000;
 
 thread_local! {
-    static TALLIES: RefCell<BTreeMap<TenantId, Tally>> = const { RefCell::new(BTreeMap::new()) };
+    static TALLIES: RefCell<SortedMap<TenantId, Tally>> = const { RefCell::new(SortedMap::new()) };
 }
 
 /// Counts a refusal, and tells the tenant's gate once a minute, beside the answer.

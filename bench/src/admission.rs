@@ -1,8 +1,8 @@
 //! What a hub takes to decide on a request, without a platform: reading it, its plan, its limits; and how often it has to ask
 //! the tenant's gate.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
+use tidegate_protocol::SortedSet;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
@@ -141,7 +141,7 @@ impl Deciding {
             Some(Principal {
                 tenant: TenantId::parse("bench")?,
                 user: UserId::parse(&format!("user-{n}"))?,
-                scopes: BTreeSet::new(),
+                scopes: SortedSet::new(),
                 expires_at: BEGIN.plus(86_400_000),
                 credential: Credential::Token {
                     id: None,

@@ -1,7 +1,7 @@
 //! The job queue's decisions without a platform: what one shard decides in a second, on SQLite in memory.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
+use tidegate_protocol::SortedSet;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tidegate_engine::composition::{DEFAULT, compile};
@@ -120,7 +120,7 @@ fn plain() -> Result<Enqueue> {
     let principal = Principal {
         tenant: TenantId::parse("bench").context("a tenant")?,
         user: UserId::parse("ann").context("a user")?,
-        scopes: BTreeSet::new(),
+        scopes: SortedSet::new(),
         expires_at: BEGIN.plus(3_600_000),
         credential: Default::default(),
         network: Default::default(),

@@ -1,7 +1,6 @@
 //! What an isolate heard of its tenants: how each is spread, and who may not come in. A cache, bounded in size.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use tidegate_engine::access;
@@ -16,6 +15,7 @@ use worker::Env;
 
 use crate::platform::{deployment_key, log_error, now, previous_deployment_key};
 use crate::remote;
+use tidegate_protocol::SortedMap;
 
 /// How old may be what is known of who may come in. With a question that is under way, twice as old: together a second.
 /// Milliseconds.
@@ -34,8 +34,8 @@ type Kept = Heard<Rc<Description>>;
 type KeptKey = (u64, Option<Principal>);
 
 thread_local! {
-    static TENANTS: RefCell<BTreeMap<TenantId, Kept>> = const { RefCell::new(BTreeMap::new()) };
-    static KEYS: RefCell<BTreeMap<String, KeptKey>> = const { RefCell::new(BTreeMap::new()) };
+    static TENANTS: RefCell<SortedMap<TenantId, Kept>> = const { RefCell::new(SortedMap::new()) };
+    static KEYS: RefCell<SortedMap<String, KeptKey>> = const { RefCell::new(SortedMap::new()) };
 }
 
 /// What is looked for in what an isolate knows of a tenant.

@@ -2,7 +2,6 @@
 #![expect(missing_docs, reason = "the attribute macro makes public methods without comments")]
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
@@ -36,6 +35,7 @@ use crate::sql::ObjectDatabase;
 use crate::timer::sleep;
 use crate::trace::Trace;
 use crate::usage::{self, Counts, Usage};
+use tidegate_protocol::SortedMap;
 
 /// How often a batch for a hub is sent again before its jobs are left to the alarm.
 const DELIVERY_ATTEMPTS: u32 = 3;
@@ -58,9 +58,9 @@ struct Shell {
     alarm: Cell<Option<UnixMs>>,
     /// When this instance's timer fires, and what keeps it from ending before.
     timer: RefCell<Option<(UnixMs, oneshot::Sender<()>)>>,
-    asking: RefCell<BTreeMap<CallId, oneshot::Sender<core::result::Result<Reply, Error>>>>,
+    asking: RefCell<SortedMap<CallId, oneshot::Sender<core::result::Result<Reply, Error>>>>,
     next_call: Cell<u64>,
-    outboxes: RefCell<BTreeMap<HubIndex, Rc<Outbox<Delivery>>>>,
+    outboxes: RefCell<SortedMap<HubIndex, Rc<Outbox<Delivery>>>>,
     /// The calls of all jobs come through it, so that none of them can keep the process to themselves.
     breath: RefCell<Breath<(CallId, Call)>>,
     trace: Rc<Trace>,
@@ -91,9 +91,9 @@ impl DurableObject for Jobs {
             memory: RefCell::new(None),
             alarm: Cell::new(None),
             timer: RefCell::new(None),
-            asking: RefCell::new(BTreeMap::new()),
+            asking: RefCell::new(SortedMap::new()),
             next_call: Cell::new(0),
-            outboxes: RefCell::new(BTreeMap::new()),
+            outboxes: RefCell::new(SortedMap::new()),
             breath: RefCell::new(Breath::new(jobs::COST_ALONE_MAX, jobs::COST_EARLY, |(_, call)| {
                 jobs::cost(call)
             })),
@@ -338,7 +338,7 @@ impl Shell {
 
     fn perform(self: &Rc<Self>, effects: Vec<Effect>) {
         let mut attempts = Vec::new();
-        let mut probes: BTreeMap<HubIndex, Vec<(JobId, UnixMs)>> = BTreeMap::new();
+        let mut probes: SortedMap<HubIndex, Vec<(JobId, UnixMs)>> = SortedMap::new();
         for effect in effects {
             match effect {
                 Effect::Reply { call, reply } => {

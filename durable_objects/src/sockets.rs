@@ -1,10 +1,10 @@
 //! The sockets of a hub, and which connection each of them is.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 
 use js_sys::Uint8Array;
 use tidegate_engine::hub::Session;
+use tidegate_protocol::SortedMap;
 use tidegate_protocol::ids::ConnectionId;
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::*;
@@ -64,8 +64,8 @@ const NOBODY: u32 = 0;
 /// long as the instance, which holds the socket; a socket without one is known by its attachment.
 #[derive(Default)]
 pub struct Sockets {
-    by_connection: BTreeMap<ConnectionId, OpenSocket>,
-    by_number: BTreeMap<u32, ConnectionId>,
+    by_connection: SortedMap<ConnectionId, OpenSocket>,
+    by_number: SortedMap<u32, ConnectionId>,
     last_number: u32,
 }
 

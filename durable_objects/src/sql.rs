@@ -4,7 +4,6 @@
 //! run a synchronous transaction, and take the alarm only by a promise. A row is read as a JavaScript array.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 
 use js_sys::{Array, JsString, Uint8Array};
@@ -14,6 +13,7 @@ use wasm_bindgen::prelude::*;
 
 use crate::bytes;
 use crate::platform::log_error;
+use tidegate_protocol::SortedMap;
 
 #[wasm_bindgen]
 extern "C" {
@@ -63,7 +63,7 @@ struct Statement {
 thread_local! {
     /// The statements of all objects of this isolate that have been run, by the address and length of their text: each is
     /// made into a JavaScript string once. The platform finds what it has compiled by the identity of that string.
-    static STATEMENTS: RefCell<BTreeMap<(usize, usize), Statement>> = const { RefCell::new(BTreeMap::new()) };
+    static STATEMENTS: RefCell<SortedMap<(usize, usize), Statement>> = const { RefCell::new(SortedMap::new()) };
 }
 
 fn statement(sql: &'static str) -> Statement {

@@ -7,9 +7,9 @@
 //! garbage that has to be watched, for a timer that work gives way with a thousand times a second.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 
 use futures_channel::oneshot;
+use tidegate_protocol::SortedMap;
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen]
@@ -36,7 +36,7 @@ thread_local! {
     static SLEEPERS: RefCell<Sleepers> = const {
         RefCell::new(Sleepers {
             last: 0,
-            waiting: BTreeMap::new(),
+            waiting: SortedMap::new(),
         })
     };
 }
@@ -44,7 +44,7 @@ thread_local! {
 /// Who waits for a timer, by its number.
 struct Sleepers {
     last: u32,
-    waiting: BTreeMap<u32, oneshot::Sender<()>>,
+    waiting: SortedMap<u32, oneshot::Sender<()>>,
 }
 
 impl Sleepers {

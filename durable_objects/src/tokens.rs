@@ -116,7 +116,7 @@ fn adopt(found: &principal::Principal) -> Result<Principal, Error> {
     Ok(Principal {
         tenant,
         user,
-        scopes: found.scopes.clone(),
+        scopes: found.scopes.iter().cloned().collect(),
         expires_at: UnixMs(found.expires_at_ms),
         credential: Credential::Token {
             id: found.token_id.as_deref().and_then(token_id),

@@ -1,6 +1,6 @@
 //! What the tenants of the simulation run: actions that are quick to time out, so that a history holds much.
 
-use std::collections::BTreeMap;
+use tidegate_protocol::SortedMap;
 
 use serde_json::json;
 use tidegate_engine::composition::{
@@ -162,7 +162,7 @@ pub fn schedules(tenant: &str, revision: &str, scale: Scale) -> Vec<Schedule> {
         .into_values()
         .find(|action| action.name.as_str() == "work")
         .expect("the action");
-    let (user, metadata) = (UserId::parse(CLOCK_USER).expect("a user"), BTreeMap::new());
+    let (user, metadata) = (UserId::parse(CLOCK_USER).expect("a user"), SortedMap::new());
     let payload = JsonText::parse(&format!("\"{tenant}/{CLOCK_USER}\"")).expect("JSON");
     let input = Input::new(&user, &action.name, &metadata, &payload);
     let queueing = action
@@ -260,7 +260,7 @@ fn dedupe(action: &str) -> Option<DedupeRules> {
 pub fn plan(revision: &str, scale: Scale) -> Plan {
     let attempts_max = 2 + REVISIONS.iter().position(|r| *r == revision).unwrap_or(0) as u32;
     let queue = queue(scale);
-    let mut actions = BTreeMap::new();
+    let mut actions = SortedMap::new();
     for name in ACTIONS {
         let mode = match name {
             "quick" => DeclaredMode::Auto { deadline_ms: 1500 },
@@ -338,7 +338,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
         scale,
         connections: Default::default(),
         actions,
-        patterns: BTreeMap::new(),
-        webhooks: BTreeMap::new(),
+        patterns: SortedMap::new(),
+        webhooks: SortedMap::new(),
     }
 }

@@ -22,8 +22,8 @@ const CARGO_DENY_VERSION: &str = "0.20.2";
 const E2E: &str = "tidegate-tests";
 /// End-to-end tests that run at once: each has a server of its own, and most of the time it waits.
 const E2E_THREADS: &str = "4";
-/// The end-to-end test that measures, and so is run with nothing beside it.
-const E2E_ALONE: &str = "noisy_neighbour";
+/// The end-to-end tests that measure, and so are run one by one with nothing beside them.
+const E2E_ALONE: [&str; 2] = ["noisy_neighbour", "matrix::time"];
 /// Seeds of the simulation in one run of every test, and the steps of each.
 const SEEDS: &str = "2000";
 const STEPS_OF_A_SEED: &str = "300";
@@ -283,7 +283,7 @@ fn end_to_end(on: &Run) -> Result<Outcome> {
     let mut tests = cargo(on, &["test", "--package", E2E]);
     tests.args(on.filter.iter()).args(["--", "--test-threads", E2E_THREADS]);
     if on.filter.is_none() {
-        tests.args(["--skip", E2E_ALONE]);
+        tests.args(E2E_ALONE.iter().flat_map(|name| ["--skip", name]));
     }
     if on.kind == Kind::Release && std::env::var_os("TIDEGATE_KILL_ROUNDS").is_none() {
         tests.env("TIDEGATE_KILL_ROUNDS", KILL_ROUNDS);
@@ -291,7 +291,8 @@ fn end_to_end(on: &Run) -> Result<Outcome> {
     let bundle = on.kind.directory(on.project);
     run(tests.env("TIDEGATE_BUNDLE", &bundle), NO_CARGO)?;
     if on.filter.is_none() {
-        let mut alone = cargo(on, &["test", "--package", E2E, "--test", "e2e", E2E_ALONE]);
+        let mut alone = cargo(on, &["test", "--package", E2E, "--test", "e2e", "--"]);
+        alone.args(E2E_ALONE).args(["--test-threads", "1"]);
         run(alone.env("TIDEGATE_BUNDLE", &bundle), NO_CARGO)?;
     }
     passed()

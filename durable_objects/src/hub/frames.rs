@@ -1,6 +1,5 @@
 //! The sockets: frames that come, and what becomes of them.
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use js_sys::Uint8Array;
@@ -18,6 +17,7 @@ use super::active::Known;
 use super::{HELD_BYTES_MAX, HELD_FRAMES_MAX, Shell, busy};
 use crate::platform::{beside, log_error, now};
 use crate::request_log;
+use tidegate_protocol::SortedSet;
 
 impl Shell {
     /// A text frame. What is active is nearly always known: then it is decided in this very turn.
@@ -100,7 +100,7 @@ impl Shell {
     }
 
     pub(super) fn perform(self: &Rc<Self>, effects: Vec<Effect>) {
-        let mut changed = BTreeSet::new();
+        let mut changed = SortedSet::new();
         for effect in effects {
             match effect {
                 Effect::Send { to, frame } => self.send(&to, &frame),

@@ -11,7 +11,6 @@ mod used;
 mod workers;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
@@ -41,6 +40,7 @@ use crate::sockets::{Sockets, attached};
 use crate::sql::ObjectDatabase;
 use crate::timer::sleep;
 use crate::usage::Usage;
+use tidegate_protocol::SortedMap;
 
 /// How old the hub's idea of the active composition may be before it asks again, beside its work. The gate tells of
 /// every change at once; this mends a message that was lost. Milliseconds.
@@ -76,9 +76,9 @@ struct Shell {
     /// Frames that came before this instance knew what is active.
     held: RefCell<Vec<(ConnectionId, String)>>,
     known: RefCell<Option<Rc<Known>>>,
-    asking: RefCell<BTreeMap<HttpId, oneshot::Sender<core::result::Result<Reply, Error>>>>,
+    asking: RefCell<SortedMap<HttpId, oneshot::Sender<core::result::Result<Reply, Error>>>>,
     next_http: Cell<u64>,
-    outboxes: RefCell<BTreeMap<ShardIndex, Rc<CallBox>>>,
+    outboxes: RefCell<SortedMap<ShardIndex, Rc<CallBox>>>,
     /// The alarm, as far as this instance has set it.
     alarm: Cell<Option<UnixMs>>,
     /// Whether somebody looks after the leases.
@@ -124,9 +124,9 @@ impl DurableObject for Hub {
             sockets: RefCell::new(sockets),
             held: RefCell::new(Vec::new()),
             known: RefCell::new(None),
-            asking: RefCell::new(BTreeMap::new()),
+            asking: RefCell::new(SortedMap::new()),
             next_http: Cell::new(0),
-            outboxes: RefCell::new(BTreeMap::new()),
+            outboxes: RefCell::new(SortedMap::new()),
             alarm: Cell::new(None),
             looks: Cell::new(false),
             usage,

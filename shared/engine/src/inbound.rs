@@ -15,10 +15,10 @@ pub use presets::{PRESETS, preset};
 pub use scheme::{Algorithm, Encoding, Part, Place, Scheme, SecretForm, Signed, Unsigned, content_of, signed};
 
 use alloc::borrow::Cow;
-use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use tidegate_protocol::SortedSet;
 use tidegate_protocol::ids::{ActionName, SecretName, UserId};
 
 /// How old, or how far ahead, what says its time may be. Milliseconds. What Standard Webhooks, Stripe and Slack ask for.
@@ -30,7 +30,7 @@ pub struct Webhook {
     /// The action that each of its events asks for.
     pub action: ActionName,
     /// The scopes that the action takes: the composition gives them to the source.
-    pub scopes: BTreeSet<String>,
+    pub scopes: SortedSet<String>,
     /// Whose the jobs are.
     pub user: UserId,
     /// The secret that the source signs with.

@@ -128,8 +128,9 @@ impl Search {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_protocol::SortedSet;
+
     use super::*;
-    use alloc::collections::BTreeSet;
     use alloc::vec;
     use proptest::prelude::*;
 
@@ -204,13 +205,13 @@ mod tests {
             let mut search = Search::new(shards, max, NOW.plus(10_000 + 40 * SLICE_MS), chance);
             let mut now = NOW;
             let comes = NOW.plus(comes_ms);
-            let mut all = BTreeSet::new();
+            let mut all = SortedSet::new();
             let found = 'found: loop {
                 let asks = search.next(now);
                 prop_assert!(!asks.is_empty(), "it gave up");
                 let total: u32 = asks.iter().map(|ask| ask.max).sum();
                 prop_assert!(total <= max, "more than is wanted");
-                let different: BTreeSet<u16> = asks.iter().map(|ask| ask.shard.0).collect();
+                let different: SortedSet<u16> = asks.iter().map(|ask| ask.shard.0).collect();
                 prop_assert_eq!(different.len(), asks.len());
                 prop_assert!(asks.iter().all(|ask| ask.max > 0));
                 all.extend(different);

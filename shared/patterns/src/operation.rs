@@ -4,7 +4,6 @@
 //! configured upstreams, waits, and says how far it is, all through a [`Context`], which the executor provides and a
 //! test can write in a few lines.
 
-use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,6 +11,7 @@ use core::cell::RefCell;
 use core::fmt;
 
 use tidegate_engine::upstreams::Edge;
+use tidegate_protocol::SortedMap;
 use tidegate_protocol::calls::reporting::MetadataPatch;
 use tidegate_protocol::calls::upstreams::{Consult, Standing};
 use tidegate_protocol::event::{JsonText, Progress};
@@ -63,7 +63,7 @@ pub struct Facts {
     /// The action.
     pub action: ActionName,
     /// The client's own notes on it.
-    pub metadata: BTreeMap<String, String>,
+    pub metadata: SortedMap<String, String>,
     /// When the attempt must be done.
     pub deadline: UnixMs,
 }

@@ -19,7 +19,6 @@ mod why;
 mod workers;
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -60,6 +59,7 @@ pub use why::{Reason, SpreadWhy, Why};
 
 pub use workers::{LEASE_WAIT_MS_MAX, LEASED_JOBS_MAX, LeaseBody, LeasedJob, LeasedJobs, PoolQueue, WorkerSeen};
 
+use crate::SortedMap;
 use crate::calls::admission::LimitCounts;
 use crate::calls::queueing::Pause;
 use crate::calls::schedules::Overlap;
@@ -131,7 +131,7 @@ pub struct Job {
     /// How far it is.
     pub progress: Progress,
     /// The client's own notes on it.
-    pub metadata: BTreeMap<String, String>,
+    pub metadata: SortedMap<String, String>,
     /// When it was accepted.
     pub created_at: UnixMs,
     /// Not before this moment, while it waits.
@@ -374,7 +374,7 @@ pub struct LimitsView {
     /// Since when refusals are counted. The counts are in memory: they begin anew where the tenant's gate does.
     pub since: UnixMs,
     /// How often each limit has refused, by name; one that never has is not here.
-    pub counts: BTreeMap<String, LimitCounts>,
+    pub counts: SortedMap<String, LimitCounts>,
     /// How full the buckets of the limit are that the query names, by key.
     pub buckets: Vec<BucketView>,
     /// Where the next page begins; absent on the last one.

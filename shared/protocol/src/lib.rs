@@ -20,7 +20,9 @@ pub mod frames;
 pub mod http;
 pub mod ids;
 pub mod limits;
+pub mod sorted;
 pub mod time;
 
 pub use error::{Error, ErrorCode, LimitState};
 pub use fault::Fault;
+pub use sorted::{SortedMap, SortedSet};

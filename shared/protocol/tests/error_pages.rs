@@ -1,9 +1,9 @@
 //! Every error code has its page in `docs/errors/`, and every page its code.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tidegate_protocol::SortedSet;
 use tidegate_protocol::error::{Retry, TimeLimit};
 use tidegate_protocol::http::{PROBLEM_TYPES, Problem};
 use tidegate_protocol::{Error, ErrorCode};
@@ -19,8 +19,8 @@ fn slug(code: ErrorCode) -> String {
 
 #[test]
 fn every_code_has_its_page_and_every_page_its_code() {
-    let codes: BTreeSet<String> = ErrorCode::ALL.iter().map(|code| slug(*code)).collect();
-    let pages: BTreeSet<String> = fs::read_dir(folder())
+    let codes: SortedSet<String> = ErrorCode::ALL.iter().map(|code| slug(*code)).collect();
+    let pages: SortedSet<String> = fs::read_dir(folder())
         .unwrap()
         .filter_map(|entry| {
             entry

@@ -13,7 +13,7 @@ use tidegate_engine::hub::hub_of;
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::spread::Spreads;
 use tidegate_protocol::ids::{BatchId, ConnectionId, JobId, UserId};
-use tidegate_protocol::{Error, ErrorCode};
+use tidegate_protocol::{Error, ErrorCode, SortedSet};
 
 use crate::oracle::Oracle;
 use crate::setting::TENANTS;
@@ -150,7 +150,7 @@ impl World {
         Principal {
             tenant: self.tenants[client.tenant].id.clone(),
             user: client.user.clone(),
-            scopes: BTreeSet::new(),
+            scopes: SortedSet::new(),
             expires_at: tidegate_protocol::time::UnixMs(expires_at),
             credential: Default::default(),
             network: Default::default(),

@@ -7,6 +7,7 @@ mod frames;
 mod operations;
 mod rows;
 mod things;
+mod time;
 
 use std::sync::Arc;
 use std::time::Duration;

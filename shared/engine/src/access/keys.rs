@@ -1,6 +1,5 @@
 //! The API keys of a tenant: what is kept of each, and whom it speaks for.
 
-use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -54,7 +53,7 @@ pub fn identify(
     Ok(Some(Principal {
         tenant: tenant.clone(),
         user: key.user,
-        scopes: key.scopes.into_iter().collect::<BTreeSet<_>>(),
+        scopes: key.scopes.into_iter().collect(),
         expires_at: ends.min(old_ends),
         credential: Credential::Key {
             id: key.key_id,

@@ -1,6 +1,5 @@
 //! What the tenant's gate decides: it counts, lends, takes back, and refuses.
 
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -17,6 +16,7 @@ use super::bucket::State;
 use super::leases::code_of;
 use crate::audit::refusals::{About, Journal};
 use crate::database::{Database, DatabaseError, Value, from_blob, to_blob};
+use tidegate_protocol::SortedMap;
 
 /// A part of what is there that a hub is lent at most: the fourth, so that others find some as well.
 const LENT_PART: u64 = 4;
@@ -59,7 +59,7 @@ pub enum Outcome {
 /// What the gate keeps in memory: nothing that a decision hangs on.
 #[derive(Debug, Clone, Default)]
 pub struct Gate {
-    counts: BTreeMap<String, LimitCounts>,
+    counts: SortedMap<String, LimitCounts>,
     since: Option<UnixMs>,
     swept_to: Option<Bucket>,
     /// What was refused, on its way into the audit trail.

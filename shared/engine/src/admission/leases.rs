@@ -2,7 +2,6 @@
 //! word.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -14,6 +13,7 @@ use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, LimitState};
 
 use super::LOOK_MS;
+use tidegate_protocol::SortedMap;
 
 /// Buckets that a hub remembers at most. Some 300 bytes each; for those beyond, the gate is asked.
 const ENTRIES_MAX: usize = 8192;
@@ -128,7 +128,7 @@ impl Entry {
 /// The leases of one hub.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Leases {
-    entries: BTreeMap<Bucket, Entry>,
+    entries: SortedMap<Bucket, Entry>,
     /// Buckets of which more is wanted before anybody has to wait for it.
     running_out: Vec<Bucket>,
     refunds: Vec<Refund>,

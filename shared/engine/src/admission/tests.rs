@@ -2,7 +2,6 @@
 
 extern crate std;
 
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -18,6 +17,7 @@ use super::{BUCKETS, Gate, LEASE_MS, LOOK_MS, Leases, Outcome, Recalls, Taken};
 use crate::audit;
 use crate::database::migrate;
 use crate::database::native::Native;
+use tidegate_protocol::SortedMap;
 
 const START: UnixMs = UnixMs(1_700_000_000_000);
 
@@ -145,7 +145,7 @@ fn index(hub: usize) -> HubIndex {
 
 /// The model: what was admitted of a limit never exceeds its rule, in any window.
 fn holds(admitted: &[(UnixMs, Need)]) {
-    let mut by_limit: BTreeMap<&str, Vec<(u64, u64, Rule)>> = BTreeMap::new();
+    let mut by_limit: SortedMap<&str, Vec<(u64, u64, Rule)>> = SortedMap::new();
     for (at, need) in admitted {
         let of = by_limit.entry(&need.bucket.limit).or_default();
         of.push((at.0, need.cost, need.rule));

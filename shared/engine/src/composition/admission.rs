@@ -1,7 +1,6 @@
 //! The section `admission` of a composition: limits that a request has to pass before anything is done for it.
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -23,6 +22,7 @@ use super::queue::{Cost, Key, check_patterns, mean, read_actions, read_cost, rea
 use super::request::Input;
 use crate::connections::Bounds;
 use crate::usage;
+use tidegate_protocol::SortedMap;
 
 /// The section `admission`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -45,7 +45,7 @@ pub struct RequestLimit {
     actions: Vec<ActionPattern>,
     key: Key,
     rule: Rule,
-    overrides: BTreeMap<String, Rule>,
+    overrides: SortedMap<String, Rule>,
     cost: Cost,
     consults: Consults,
     force: Force,
@@ -244,8 +244,8 @@ fn read_units(mut fields: Object<'_, '_>, kind: Kind, per_ms: Option<u64>) -> Op
 }
 
 /// The field `overrides`. What stands in it is read only where it is known how the limit counts.
-fn read_overrides(fields: &mut Object<'_, '_>, kind: Option<Kind>, rule: Option<Rule>) -> BTreeMap<String, Rule> {
-    let mut overrides = BTreeMap::new();
+fn read_overrides(fields: &mut Object<'_, '_>, kind: Option<Kind>, rule: Option<Rule>) -> SortedMap<String, Rule> {
+    let mut overrides = SortedMap::new();
     let Some(value) = fields.take("overrides") else {
         return overrides;
     };
@@ -272,7 +272,7 @@ fn read_overrides(fields: &mut Object<'_, '_>, kind: Option<Kind>, rule: Option<
 }
 
 /// Notes where there can never be room for what every request costs.
-fn check_cost(fields: &mut Object<'_, '_>, cost: u64, rule: Option<Rule>, overrides: &BTreeMap<String, Rule>) {
+fn check_cost(fields: &mut Object<'_, '_>, cost: u64, rule: Option<Rule>, overrides: &SortedMap<String, Rule>) {
     if let Some(max) = rule.map(|rule| rule.units_max()).filter(|max| cost > *max) {
         let expected = format!("at most {max}: there is never room for more");
         fields.fault("cost", expected, &cost.to_string());

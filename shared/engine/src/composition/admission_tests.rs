@@ -1,6 +1,5 @@
 //! The section `admission`: what a request needs under it, and every fault of it.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -19,6 +18,7 @@ use super::defaults::{LIMITS_MAX, OVERRIDES_MAX};
 use super::tests::MANIFESTS;
 use super::{Input, compile};
 use crate::connections::Bounds;
+use tidegate_protocol::SortedMap;
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -53,7 +53,7 @@ fn needs(limits: &Value, ask: &Ask<'_>) -> Result<Vec<Need>, Error> {
     let plan = compile(&document(&json!({ "limits": limits })), MANIFESTS)?;
     let name = ActionName::parse(ask.action).unwrap();
     let (user, payload) = (UserId::parse(ask.user).unwrap(), JsonText::parse(ask.payload).unwrap());
-    let metadata = BTreeMap::from([(String::from("region"), String::from("eu"))]);
+    let metadata = SortedMap::from([(String::from("region"), String::from("eu"))]);
     let input = Input::new(&user, &name, &metadata, &payload);
     plan.action(&name)?.admission.needs(&input)
 }
@@ -439,7 +439,7 @@ fn what_a_caller_came_with_can_be_a_key() {
             credential,
             network,
         };
-        let metadata = BTreeMap::new();
+        let metadata = SortedMap::new();
         let input = Input::new(&user, &name, &metadata, &payload).by(&principal);
         plan.action(&name).unwrap().admission.needs(&input).unwrap()[0]
             .bucket

@@ -1,6 +1,5 @@
 //! From the text of a composition to a [`Plan`], or to every fault of it.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -34,6 +33,7 @@ use super::retention::{Retention, read_retention};
 use super::schedules::{Known, read_schedules};
 use super::webhooks::{self, Webhooks, read_webhooks};
 use crate::connections::Bounds;
+use tidegate_protocol::{SortedMap, SortedSet};
 
 /// What the name of an instance looks like: no dot, because a dot ends it in `run`.
 const INSTANCE_NAME: &str = "a name of 1 to 48 characters of a-z, 0-9, '_' and '-', a letter first";
@@ -68,8 +68,8 @@ pub fn compile(text: &str, manifests: &[Manifest]) -> Result<Plan, Error> {
     }
 }
 
-pub(super) type Actions = BTreeMap<ActionName, Arc<Action>>;
-type Patterns = BTreeMap<String, PatternInstance>;
+pub(super) type Actions = SortedMap<ActionName, Arc<Action>>;
+type Patterns = SortedMap<String, PatternInstance>;
 
 struct Read {
     scale: Scale,
@@ -97,7 +97,7 @@ fn read_document(
     };
     let instances = match fields.require("patterns", "the patterns in use, by name") {
         Some(value) => read_patterns(value, &fields.at("patterns"), manifests, fields.faults),
-        None => BTreeMap::new(),
+        None => SortedMap::new(),
     };
     let queue = match fields.take("queue") {
         Some(value) => Queue::read(value, &fields.at("queue"), scale, fields.faults),
@@ -120,7 +120,7 @@ fn read_document(
     };
     let actions = match fields.require("actions", "the actions, by name") {
         Some(value) => read_actions(value, &fields.at("actions"), parts, fields.faults),
-        None => BTreeMap::new(),
+        None => SortedMap::new(),
     };
     if fields.faults.is_empty() {
         queue.check_actions(&fields.at("queue"), actions.keys(), fields.faults);
@@ -164,7 +164,7 @@ fn read_document(
 }
 
 /// The names of an object's fields.
-fn names(value: Option<&Value>) -> BTreeSet<&str> {
+fn names(value: Option<&Value>) -> SortedSet<&str> {
     let fields = value.and_then(Value::as_object);
     fields.into_iter().flat_map(Map::keys).map(String::as_str).collect()
 }
@@ -206,8 +206,8 @@ fn read_patterns<'a>(
     pointer: &str,
     manifests: &'a [Manifest],
     faults: &mut Vec<Fault>,
-) -> BTreeMap<&'a str, Instance<'a>> {
-    let mut instances = BTreeMap::new();
+) -> SortedMap<&'a str, Instance<'a>> {
+    let mut instances = SortedMap::new();
     let Some(fields) = Object::read(value, pointer, faults) else {
         return instances;
     };
@@ -274,7 +274,7 @@ fn read_instance<'a>(value: &Value, pointer: &str, manifests: &'a [Manifest], fa
 /// What actions refer to.
 #[derive(Clone, Copy)]
 struct Parts<'a> {
-    instances: &'a BTreeMap<&'a str, Instance<'a>>,
+    instances: &'a SortedMap<&'a str, Instance<'a>>,
     policies: &'a Policies,
     admission: &'a Admission,
     queue: &'a Queue,
@@ -282,7 +282,7 @@ struct Parts<'a> {
 }
 
 fn read_actions(value: &Value, pointer: &str, parts: Parts<'_>, faults: &mut Vec<Fault>) -> Actions {
-    let mut actions = BTreeMap::new();
+    let mut actions = SortedMap::new();
     let Some(fields) = Object::read(value, pointer, faults) else {
         return actions;
     };
@@ -401,7 +401,7 @@ impl Run<'_> {
     }
 }
 
-fn read_run<'a>(fields: &mut Object<'a, '_>, instances: &'a BTreeMap<&str, Instance<'a>>) -> Option<Run<'a>> {
+fn read_run<'a>(fields: &mut Object<'a, '_>, instances: &'a SortedMap<&str, Instance<'a>>) -> Option<Run<'a>> {
     let form = "`<pattern instance>.<operation>`";
     fields.require("run", form)?;
     let (text, instance, operation) = fields.text("run", form, |text| {

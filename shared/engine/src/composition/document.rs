@@ -1,6 +1,5 @@
 //! The text of a composition: its limits, its one reading, its canonical form and its revision.
 
-use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -15,6 +14,7 @@ use tidegate_protocol::limits::{COMPOSITION_BYTES_MAX, JSON_DEPTH_MAX};
 use tidegate_protocol::{Error, ErrorCode, Fault};
 
 use super::object::{child, note};
+use tidegate_protocol::SortedSet;
 
 /// Stands before what is hashed, so that a revision is never the hash of anything else.
 const REVISION_DOMAIN: &[u8] = b"tidegate composition 1\n";
@@ -142,7 +142,7 @@ impl<'de> Visitor<'de> for Unique<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut seen = BTreeSet::new();
+        let mut seen = SortedSet::new();
         while let Some(name) = map.next_key::<String>()? {
             let pointer = child(self.pointer, &name);
             if seen.contains(&name) {

@@ -1,6 +1,5 @@
 //! A composition that has been checked: what is asked of it on every request.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -22,6 +21,7 @@ use super::queue::QueueRules;
 use super::webhooks::Webhooks;
 use crate::connections::Bounds;
 use crate::policies;
+use tidegate_protocol::SortedMap;
 
 /// Actions that are looked at for a name that may have been meant. A wrong name costs about a millisecond at most.
 const SUGGESTION_CANDIDATES_MAX: usize = 256;
@@ -36,9 +36,9 @@ pub struct Plan {
     /// How many connections there may be at a time.
     pub connections: Bounds,
     /// The actions, by name.
-    pub actions: BTreeMap<ActionName, Arc<Action>>,
+    pub actions: SortedMap<ActionName, Arc<Action>>,
     /// The instances of patterns, by name.
-    pub patterns: BTreeMap<String, PatternInstance>,
+    pub patterns: SortedMap<String, PatternInstance>,
     /// The schedules, in the order of their names.
     pub schedules: Vec<Schedule>,
     /// The sources of webhooks, by name.

@@ -1,7 +1,6 @@
 //! The section `queue` of a composition, and what an action says of its place in it: shares, limits, bounds, priority.
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -23,6 +22,7 @@ use super::defaults::{
 use super::object::{Object, child, describe, note, suggest};
 use super::path::{self, Path};
 use super::request::Input;
+use tidegate_protocol::SortedMap;
 
 /// What a limit's name looks like.
 const LIMIT_NAME: &str = "a name of 1 to 48 characters of a-z, 0-9, '_' and '-', a letter first";
@@ -94,7 +94,7 @@ pub struct Limit {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shares {
     key: Key,
-    weights: BTreeMap<String, u32>,
+    weights: SortedMap<String, u32>,
 }
 
 /// The section `queue`.
@@ -440,14 +440,14 @@ fn read_shares(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> Option<
     let key = read_key(&mut fields);
     let weights = match fields.take("weights") {
         Some(value) => read_weights(value, &fields.at("weights"), fields.faults),
-        None => BTreeMap::new(),
+        None => SortedMap::new(),
     };
     fields.finish();
     Some(Shares { key, weights })
 }
 
-fn read_weights(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> BTreeMap<String, u32> {
-    let mut weights = BTreeMap::new();
+fn read_weights(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> SortedMap<String, u32> {
+    let mut weights = SortedMap::new();
     let Some(fields) = Object::read(value, pointer, faults) else {
         return weights;
     };

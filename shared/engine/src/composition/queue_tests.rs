@@ -1,6 +1,5 @@
 //! The section `queue`: what it means for a request, and every fault of it.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -16,6 +15,7 @@ use tidegate_protocol::ids::{ActionName, ShardIndex, UserId};
 use super::path::Path;
 use super::tests::MANIFESTS;
 use super::{Input, compile};
+use tidegate_protocol::SortedMap;
 
 /// What one request asks for under a document.
 struct Ask<'a> {
@@ -53,7 +53,7 @@ fn queueing(queue: &serde_json::Value, ask: &Ask<'_>) -> Result<Queueing, Error>
     let plan = compile(&document(queue, ask.shards), MANIFESTS)?;
     let name = ActionName::parse(ask.action).unwrap();
     let (user, payload) = (UserId::parse("ann").unwrap(), JsonText::parse(ask.payload).unwrap());
-    let metadata = BTreeMap::from([(String::from("region"), String::from("eu"))]);
+    let metadata = SortedMap::from([(String::from("region"), String::from("eu"))]);
     let input = Input::new(&user, &name, &metadata, &payload);
     let scale = Scale {
         hubs: 1,

@@ -1,10 +1,10 @@
 //! What expressions of a composition see of a request.
 
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use core::cell::OnceCell;
 
 use serde_json::Value;
+use tidegate_protocol::SortedMap;
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::access::Credential;
 use tidegate_protocol::event::JsonText;
@@ -17,7 +17,7 @@ pub struct Input<'a> {
     /// For what.
     pub action: &'a ActionName,
     /// The client's own notes.
-    pub metadata: &'a BTreeMap<String, String>,
+    pub metadata: &'a SortedMap<String, String>,
     /// The id of the API key that the caller came with; `None` with a token.
     pub(super) api_key: Option<&'a str>,
     /// The network that the caller comes from, where that is known.
@@ -31,7 +31,7 @@ impl<'a> Input<'a> {
     pub fn new(
         user: &'a UserId,
         action: &'a ActionName,
-        metadata: &'a BTreeMap<String, String>,
+        metadata: &'a SortedMap<String, String>,
         payload: &'a JsonText,
     ) -> Self {
         Self {

@@ -1,6 +1,5 @@
 //! The schedules of a composition: which action fires when, with everything that its jobs need.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -23,6 +22,7 @@ use super::hooks::OnEndRules;
 use super::object::{Object, describe, note, suggest};
 use super::request::Input;
 use crate::schedules::{Timetable, Unusable, Zone, parse_expression, parse_zone};
+use tidegate_protocol::{SortedMap, SortedSet};
 
 /// Expressions without any moment that are searched to their end in one document. Each takes some 30 ms; a document that
 /// has one is refused whatever the others are.
@@ -37,7 +37,7 @@ pub(super) struct Known<'a> {
     /// The actions that are right.
     pub actions: &'a Actions,
     /// All that stand in the document: one that is faulty has its fault already.
-    pub names: BTreeSet<&'a str>,
+    pub names: SortedSet<&'a str>,
     /// The document's revision.
     pub revision: &'a Revision,
     /// How the tenant is spread. Its schedules fire in the first of the objects.
@@ -87,7 +87,7 @@ fn read_schedule(
     let payload = read_payload(&mut fields);
     let metadata = match fields.take("metadata") {
         Some(value) => read_metadata(value, &fields.at("metadata"), fields.faults),
-        None => BTreeMap::new(),
+        None => SortedMap::new(),
     };
     let given = fields.text("user", UserId::EXPECTED, UserId::parse);
     let overlap = fields.one_of("overlap", &["skip", "queue_one", "allow", "cancel_old"]);
@@ -221,8 +221,8 @@ fn read_payload(fields: &mut Object<'_, '_>) -> Option<JsonText> {
     JsonText::parse(&text)
 }
 
-fn read_metadata(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> BTreeMap<String, String> {
-    let mut metadata = BTreeMap::new();
+fn read_metadata(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> SortedMap<String, String> {
+    let mut metadata = SortedMap::new();
     let Some(fields) = Object::read(value, pointer, faults) else {
         return metadata;
     };

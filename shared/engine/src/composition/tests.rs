@@ -930,7 +930,7 @@ fn requests_of_one_dedupe_key_meet_in_one_object_and_a_sync_one_is_stored_too() 
             Admitted::Here(_) => panic!("nothing would be stored"),
         }
     };
-    let places: alloc::collections::BTreeSet<_> = (0..40).map(|x| place("ann", x, 0).0.0).collect();
+    let places: tidegate_protocol::SortedSet<_> = (0..40).map(|x| place("ann", x, 0).0.0).collect();
     assert!(places.len() > 20, "keys are spread: {places:?}");
     for x in 0..40 {
         assert_eq!(place("ann", x, 1), place("ann", x, 7));

@@ -1,7 +1,6 @@
 //! The section `webhooks` of a composition: the sources whose events become jobs.
 
 use alloc::borrow::Cow;
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -19,9 +18,10 @@ use crate::inbound::{
     Algorithm, Encoding, PATTERN_BYTES_MAX, PRESETS, Part, Place, Scheme, SecretForm, TOLERANCE_MS, Text, Webhook,
     preset,
 };
+use tidegate_protocol::{SortedMap, SortedSet};
 
 /// The sources, by name.
-pub type Webhooks = BTreeMap<WebhookSource, Arc<Webhook>>;
+pub type Webhooks = SortedMap<WebhookSource, Arc<Webhook>>;
 
 const HEADER: &str = "the name of a header: 1 to 64 of A-Z, a-z, 0-9, '-' and '_'";
 const FIELD: &str = "a field of the JSON body, with those around it: `data.id`";
@@ -34,7 +34,7 @@ pub(super) struct Known<'a> {
     /// The actions that are right.
     pub actions: &'a Actions,
     /// All that stand in the document: one that is faulty has its fault already.
-    pub names: BTreeSet<&'a str>,
+    pub names: SortedSet<&'a str>,
 }
 
 /// The secrets that a composition's webhooks are verified with, each with the pointer to where it is named.

@@ -1,6 +1,5 @@
 //! The directory against a plain list, and erasures against a tenant that is made of numbers.
 
-use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -18,6 +17,7 @@ use super::*;
 use crate::database::migrate;
 use crate::database::native::Native;
 use crate::tenancy;
+use tidegate_protocol::SortedMap;
 
 fn directory() -> Native {
     let db = Native::in_memory().unwrap();
@@ -371,7 +371,7 @@ fn a_gate_of_a_tenant_that_was_erased_begins_with_a_higher_version() {
 /// What a tenant is made of, in the order of the passes.
 #[derive(Debug, Clone, Default)]
 struct World {
-    held: BTreeMap<String, u64>,
+    held: SortedMap<String, u64>,
 }
 
 proptest! {

@@ -1,6 +1,5 @@
 //! What becomes of a request: refused, run here, or handed to the jobs. The same for sockets and HTTP.
 
-use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -31,6 +30,7 @@ use tidegate_protocol::{Error, ErrorCode, Fault};
 use crate::composition::{Action, DeclaredMode, Input, OnEndRules, Plan};
 use crate::digest::short;
 use crate::policies::{self, Facts, Transport};
+use tidegate_protocol::SortedSet;
 
 /// How much longer than the action itself a caller of a synchronous action waits, so that the action's own time-out is
 /// what it is told. Milliseconds.
@@ -283,7 +283,7 @@ pub fn hub_of(user: &UserId, hubs: u16) -> HubIndex {
     HubIndex((0..hubs.max(1)).max_by_key(weight).unwrap_or(0))
 }
 
-fn check_scopes(action: &Action, granted: &BTreeSet<String>) -> Result<(), Error> {
+fn check_scopes(action: &Action, granted: &SortedSet<String>) -> Result<(), Error> {
     let missing: Vec<&str> = action
         .scopes
         .iter()

@@ -2,7 +2,6 @@
 //!
 //! A thousand of them are some thirty milliseconds of work. Whoever shares the thread has a turn between its parts.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -25,6 +24,7 @@ use crate::access;
 use crate::company::Company;
 use crate::composition::Plan;
 use crate::digest::short;
+use tidegate_protocol::SortedMap;
 
 /// Bytes of results that the answer to one batch holds, of keys whose jobs have succeeded already. Each can be 64 KiB, so
 /// that a thousand would be more than an object may hold; from here on the answer says where the result is.
@@ -97,7 +97,7 @@ impl Named {
 
 /// The batches that are under way.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Batches(BTreeMap<HttpId, Gathering>);
+pub(super) struct Batches(SortedMap<HttpId, Gathering>);
 
 impl Hub {
     /// Begins a batch of `count` requests over HTTP, which follow in their order by [`Self::batch_part`]. `key` is the header

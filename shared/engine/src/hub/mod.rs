@@ -25,7 +25,7 @@ mod workers;
 mod tests;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -56,6 +56,7 @@ use workers::Leases;
 
 use crate::audit::refusals::Tally;
 use crate::connections::Places;
+use tidegate_protocol::{SortedMap, SortedSet};
 
 /// How often a client sends a ping. Milliseconds.
 pub const HEARTBEAT_MS: u64 = 30_000;
@@ -171,8 +172,8 @@ pub enum Effect {
 #[derive(Debug, Clone)]
 pub struct Hub {
     index: HubIndex,
-    sessions: BTreeMap<ConnectionId, Session>,
-    followers: BTreeMap<JobId, BTreeSet<ConnectionId>>,
+    sessions: SortedMap<ConnectionId, Session>,
+    followers: SortedMap<JobId, SortedSet<ConnectionId>>,
     pending: Pending,
     batches: Batches,
     /// Events of jobs that no socket follows yet, while an acknowledgment may still be on its way.
@@ -206,8 +207,8 @@ impl Hub {
     pub fn new(index: HubIndex) -> Self {
         Self {
             index,
-            sessions: BTreeMap::new(),
-            followers: BTreeMap::new(),
+            sessions: SortedMap::new(),
+            followers: SortedMap::new(),
             pending: Pending::default(),
             batches: Batches::default(),
             parked: VecDeque::new(),

@@ -4,13 +4,13 @@
 //! anybody may be about to follow a job. Both are counted as calls come and go, never by looking at all of them.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 
 use tidegate_protocol::ids::{ConnectionId, RequestId, Seq, ShardIndex};
 
 use super::limits::Counted;
 use super::log::Begun;
 use super::{Answers, CallId, HttpId};
+use tidegate_protocol::SortedMap;
 
 /// Who waits for what comes of a call.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,9 +64,9 @@ pub(super) struct Asked {
 /// Everything that is under way.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pending {
-    calls: BTreeMap<CallId, Asked>,
+    calls: SortedMap<CallId, Asked>,
     /// How many of them each socket has asked for; no socket stands here with none.
-    by_socket: BTreeMap<ConnectionId, usize>,
+    by_socket: SortedMap<ConnectionId, usize>,
     /// How many of them end in following a job.
     following: usize,
     next: u64,

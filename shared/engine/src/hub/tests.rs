@@ -8,7 +8,6 @@ mod tokens;
 mod workers;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -32,6 +31,7 @@ use tidegate_protocol::{Error, ErrorCode};
 use super::*;
 use crate::composition::{Action, DeclaredMode, Plan};
 use crate::connections::Bounds;
+use tidegate_protocol::{SortedMap, SortedSet};
 
 struct Bench {
     hub: Hub,
@@ -82,7 +82,7 @@ fn principal(expires_at: u64) -> Principal {
     Principal {
         tenant: TenantId::parse("acme").unwrap(),
         user: UserId::parse("ann").unwrap(),
-        scopes: BTreeSet::new(),
+        scopes: SortedSet::new(),
         expires_at: UnixMs(expires_at),
         credential: Default::default(),
         network: Default::default(),
@@ -106,8 +106,8 @@ impl Bench {
                 .into_iter()
                 .map(|action| (action.name.clone(), action.into()))
                 .collect(),
-            patterns: BTreeMap::new(),
-            webhooks: BTreeMap::new(),
+            patterns: SortedMap::new(),
+            webhooks: SortedMap::new(),
         };
         Self {
             hub: {

@@ -4,7 +4,6 @@
 //! asks again when it was answered; so no wish outlives the hub's memory, and a hub without workers sleeps. What was dealt to a
 //! socket that has gone meanwhile is given back, and costs no attempt.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -20,6 +19,7 @@ use super::outgoing::{send, send_error};
 use super::pending::{Asked, Asker, Question};
 use super::{Effect, Hub, Moment};
 use crate::leasing::{Ask, Search};
+use tidegate_protocol::SortedMap;
 
 /// Calls for jobs that one socket may have under way. A worker needs one for each of its pools, and one to leave.
 pub const LEASES_MAX: usize = 16;
@@ -52,7 +52,7 @@ struct Lease {
 /// All of them, by a number of this instance.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Leases {
-    calls: BTreeMap<u64, Lease>,
+    calls: SortedMap<u64, Lease>,
     next: u64,
 }
 

@@ -2,7 +2,6 @@
 
 extern crate std;
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -14,6 +13,7 @@ use tidegate_protocol::time::UnixMs;
 use super::{DROPPED, KEPT_MS, KEYS, KEYS_MAX, Keys, LEASE_MS, count, digest, is_kept};
 use crate::database::native::Native;
 use crate::database::{Database, migrate};
+use tidegate_protocol::SortedMap;
 
 const START: UnixMs = UnixMs(1_700_000_000_000);
 
@@ -265,7 +265,7 @@ enum Known {
 fn play(keys_max: u64, steps: Vec<Step>) {
     let mut gate = Gate::new(keys_max);
     let mut made: Vec<Made> = Vec::new();
-    let mut known: BTreeMap<u8, Known> = BTreeMap::new();
+    let mut known: SortedMap<u8, Known> = SortedMap::new();
     let all_fit = keys_max >= 6;
     let answer_of = |token: u64| format!("answer of {token}");
     for (token, step) in (1_u64..).zip(steps) {

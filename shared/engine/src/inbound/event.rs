@@ -1,7 +1,6 @@
 //! From a webhook that is signed to the request that it stands for.
 
 use alloc::borrow::Cow;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 
@@ -18,6 +17,7 @@ use tidegate_protocol::{Error, ErrorCode, Fault};
 use super::scheme::{ID_CHARS_MAX, Place, Signed};
 use super::{PATTERN_BYTES_MAX, Webhook};
 use crate::digest::short;
+use tidegate_protocol::SortedMap;
 
 /// Levels of JSON that stand around a body in the request that is made of it.
 const AROUND: usize = 2;
@@ -155,7 +155,7 @@ struct Payload<'a> {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     kind: Option<&'a str>,
     received_at: UnixMs,
-    headers: BTreeMap<&'a str, String>,
+    headers: SortedMap<&'a str, String>,
     body: &'a RawValue,
 }
 

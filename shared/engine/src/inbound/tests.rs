@@ -34,7 +34,7 @@ fn read(preset: &str, headers: Headers<'_>) -> Result<Signed, Unsigned> {
 fn webhook(preset: &str) -> Webhook {
     Webhook {
         action: ActionName::parse("bill").unwrap(),
-        scopes: BTreeSet::new(),
+        scopes: SortedSet::new(),
         user: UserId::parse("webhook:in").unwrap(),
         secret: SecretName::parse("signing").unwrap(),
         scheme: scheme(preset),

@@ -4,7 +4,6 @@
 //! its sockets, and it may die without a word: so it is asked, from time to time and after every recovery. What has been
 //! noticed is stored, with its time, and nothing else is: a lost question is put again. A job that did not ask has no row here.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use tidegate_protocol::ids::{HubIndex, JobId, JobNumber};
@@ -12,6 +11,7 @@ use tidegate_protocol::time::UnixMs;
 
 use super::{Effect, TURN_ROWS_MAX, Turn};
 use crate::database::{Database, DatabaseError, Value};
+use tidegate_protocol::{SortedMap, SortedSet};
 
 /// The shortest time between two questions to a hub about a job. Milliseconds.
 pub const PROBE_MS_MIN: u64 = 5_000;
@@ -27,14 +27,14 @@ struct Left {
     since: Option<UnixMs>,
     look_at: UnixMs,
     /// Hubs that were asked, and when. An answer to an older question is passed over.
-    asked: BTreeMap<HubIndex, UnixMs>,
+    asked: SortedMap<HubIndex, UnixMs>,
 }
 
 /// All of these jobs.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Away {
-    jobs: BTreeMap<JobNumber, Left>,
-    looks: BTreeSet<(UnixMs, JobNumber)>,
+    jobs: SortedMap<JobNumber, Left>,
+    looks: SortedSet<(UnixMs, JobNumber)>,
 }
 
 impl Away {
@@ -67,7 +67,7 @@ impl Away {
 
     fn put(&mut self, number: JobNumber, max_ms: u64, since: Option<UnixMs>, look_at: UnixMs) {
         self.looks.insert((look_at, number));
-        let asked = BTreeMap::new();
+        let asked = SortedMap::new();
         let left = Left {
             max_ms,
             since,
@@ -164,14 +164,14 @@ impl<D: Database> Turn<'_, D> {
         if due.is_empty() {
             return Ok(());
         }
-        let waited_for: BTreeSet<JobNumber> = self.state.waiters.values().map(|waiter| waiter.job).collect();
+        let waited_for: SortedSet<JobNumber> = self.state.waiters.values().map(|waiter| waiter.job).collect();
         for number in due {
             self.look_for_follower(number, &waited_for)?;
         }
         Ok(())
     }
 
-    fn look_for_follower(&mut self, number: JobNumber, waited_for: &BTreeSet<JobNumber>) -> Result<(), DatabaseError> {
+    fn look_for_follower(&mut self, number: JobNumber, waited_for: &SortedSet<JobNumber>) -> Result<(), DatabaseError> {
         let now = self.now;
         let job = self.load_number(number)?;
         let Some(job) = job.filter(|job| !job.state.is_ended() && job.cancelled_until().is_none()) else {

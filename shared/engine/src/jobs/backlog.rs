@@ -3,7 +3,6 @@
 //! Whatever has not ended and does not run counts: also what is held back alone, which stands in no lane. The counts are
 //! memory, built again from the rows. How fast jobs left is memory alone: an object that has just begun knows nothing of it.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 
 use tidegate_protocol::calls::queueing::Queueing;
@@ -15,6 +14,7 @@ use tidegate_protocol::{Error, ErrorCode};
 use super::row::Job;
 use super::{Turn, WAITING_MAX};
 use crate::database::{Database, DatabaseError, Row};
+use tidegate_protocol::SortedMap;
 
 /// How far back an object remembers what left the queue: between one such time and two. Milliseconds.
 const REMEMBERED_MS: u64 = 30_000;
@@ -138,9 +138,9 @@ impl Speed {
 #[derive(Debug, Clone)]
 pub(super) struct Backlog {
     total: Count,
-    actions: BTreeMap<ActionName, Count>,
+    actions: SortedMap<ActionName, Count>,
     speed: Speed,
-    speeds: BTreeMap<ActionName, Speed>,
+    speeds: SortedMap<ActionName, Speed>,
 }
 
 /// Two of them are the same where the same waits.
@@ -155,9 +155,9 @@ impl Backlog {
     pub fn new(now: UnixMs) -> Self {
         Self {
             total: Count::default(),
-            actions: BTreeMap::new(),
+            actions: SortedMap::new(),
             speed: Speed::new(now),
-            speeds: BTreeMap::new(),
+            speeds: SortedMap::new(),
         }
     }
 

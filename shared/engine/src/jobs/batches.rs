@@ -9,7 +9,6 @@
 //! are there are ended in the order of their numbers, a bounded number in each turn, and the alarm goes on where a
 //! turn stopped. What comes later is refused.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +25,7 @@ use super::row::Job;
 use super::state::State;
 use super::{CallId, SCAN_ROWS_MAX, TURN_ROWS_MAX, Turn, WAITERS_MAX};
 use crate::database::{Database, DatabaseError, Value, from_blob, to_blob};
+use tidegate_protocol::{SortedMap, SortedSet};
 
 /// How long an object that has nothing of a cancelled batch remembers the cancel: longer than a call can be on its way.
 /// Milliseconds.
@@ -141,12 +141,12 @@ struct Waiter {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Batches {
     /// Those of which jobs are open, as far as a turn has needed them, as they are stored.
-    known: BTreeMap<BatchId, Batch>,
+    known: SortedMap<BatchId, Batch>,
     /// Those that this turn has looked at, and whether it has changed them.
-    touched: BTreeMap<BatchId, bool>,
+    touched: SortedMap<BatchId, bool>,
     /// When the alarm has something to do for one.
     pub(super) due: Option<UnixMs>,
-    waiters: BTreeMap<CallId, Waiter>,
+    waiters: SortedMap<CallId, Waiter>,
 }
 
 impl Batches {
@@ -561,7 +561,7 @@ impl<D: Database> Turn<'_, D> {
         if waiters.is_empty() {
             return Ok(());
         }
-        let ended: BTreeSet<&BatchId> = touched
+        let ended: SortedSet<&BatchId> = touched
             .keys()
             .filter(|id| known.get(*id).is_none_or(|batch| batch.open() == 0))
             .collect();

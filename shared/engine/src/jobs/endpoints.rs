@@ -6,7 +6,6 @@
 //! failed attempt to its next good one; an endpoint that hears costs none. What disables one goes to the gate with the
 //! audit trail, which is told in order until it is confirmed.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -27,6 +26,7 @@ use crate::composition::standard_policy;
 use crate::database::{Database, DatabaseError, Value};
 use crate::endpoints::{FAILING_MS_MAX, Told, VARIABLES, find, listed};
 use crate::expression::{Expression, Type};
+use tidegate_protocol::SortedMap;
 
 /// The list as the gate told it, and since when endpoints fail.
 pub(super) const ENDPOINTS: &[&str] = &[
@@ -47,9 +47,9 @@ pub(super) struct Endpoints {
     version: u64,
     all: Vec<Endpoint>,
     /// The filters of those that have one. One that cannot be read here lets nothing pass.
-    filters: BTreeMap<EndpointId, Expression>,
+    filters: SortedMap<EndpointId, Expression>,
     /// Since when nothing has reached an endpoint.
-    failing: BTreeMap<EndpointId, UnixMs>,
+    failing: SortedMap<EndpointId, UnixMs>,
 }
 
 impl Endpoints {
@@ -84,7 +84,7 @@ impl Endpoints {
             version,
             filters: all.iter().filter_map(compiled).collect(),
             all,
-            failing: BTreeMap::new(),
+            failing: SortedMap::new(),
         }
     }
 

@@ -3,7 +3,6 @@
 //! Places under a limit are counted from the attempts that hold them, never stored, so that no crash can leak one. How
 //! far the starts of a rate have got is stored with each start, so that no crash gives out a unit twice.
 
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -17,6 +16,7 @@ use super::lanes::Shape;
 use super::places::Places;
 use super::spread::Spread;
 use crate::database::{Database, DatabaseError, Value, from_blob, to_blob};
+use tidegate_protocol::SortedMap;
 
 /// A limit, for one of its keys.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,12 +54,12 @@ const ARRIVALS_SWEPT: usize = 8192;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Gates {
     /// Each rule, and since when the object knows it.
-    rules: BTreeMap<String, (Rule, UnixMs)>,
-    held: BTreeMap<LimitKey, u32>,
+    rules: SortedMap<String, (Rule, UnixMs)>,
+    held: SortedMap<LimitKey, u32>,
     /// Attempts under way that workers make, by their pool.
-    pulled: BTreeMap<PoolName, u32>,
-    arrivals: BTreeMap<LimitKey, ArrivalUs>,
-    pauses: BTreeMap<PauseScope, (UserId, UnixMs)>,
+    pulled: SortedMap<PoolName, u32>,
+    arrivals: SortedMap<LimitKey, ArrivalUs>,
+    pauses: SortedMap<PauseScope, (UserId, UnixMs)>,
     /// The object's part of each rule.
     place: Place,
     /// Since when rates have room here; `None`: not yet. Zero: always.

@@ -1,6 +1,6 @@
 //! The heads of lanes, read ahead within one turn.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use tidegate_protocol::event::Payload;
@@ -12,13 +12,14 @@ use super::packs::Packs;
 use super::row::{Job, columns};
 use super::state::State;
 use crate::database::{Database, DatabaseError, Value, from_blob};
+use tidegate_protocol::SortedMap;
 
 /// Jobs that wait at the heads of lanes and whose time has come, as this turn found them.
-pub(super) struct Heads(BTreeMap<LaneName, VecDeque<(Job, Payload)>>);
+pub(super) struct Heads(SortedMap<LaneName, VecDeque<(Job, Payload)>>);
 
 impl Heads {
     pub fn new() -> Self {
-        Self(BTreeMap::new())
+        Self(SortedMap::new())
     }
 
     /// The first job of a lane. Reads up to `ahead` jobs where none is left of those read before.

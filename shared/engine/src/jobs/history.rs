@@ -4,7 +4,6 @@
 //! way. What is left of a job's history, row and tables together, is read here, and whether something of it is missing is
 //! told by its places, which have no hole but for what was forgotten.
 
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -22,6 +21,7 @@ use tidegate_protocol::time::UnixMs;
 use super::row::{FIRST, Job};
 use super::{CallId, TURN_ROWS_MAX, Turn};
 use crate::database::{Database, DatabaseError, Row, Value, from_blob, to_blob};
+use tidegate_protocol::SortedMap;
 
 /// Events of a job that are kept where all are asked for. Bytes, each row counted with [`ROW_BYTES`] more.
 pub const EVENTS_BYTES_MAX: u64 = 2 * 1024 * 1024;
@@ -46,7 +46,7 @@ pub(super) struct Reported {
     /// Their number.
     pub number: u64,
     /// What was written to each stream in all. Bytes.
-    pub streams: BTreeMap<StreamName, u64>,
+    pub streams: SortedMap<StreamName, u64>,
     /// What is kept of it. Bytes, counted as for the bound.
     pub output_bytes: u64,
     /// What is kept of the events. Bytes, counted as for the bound.

@@ -3,7 +3,6 @@
 //! So that the end and its message are one transaction, and the message is tried, bounded, listed and redriven as all
 //! work is. A job that tells nobody pays nothing for this.
 
-use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::{format, vec};
 
@@ -23,6 +22,7 @@ use super::{Turn, ordered};
 use crate::composition::defaults::ON_END_HOST_MAX;
 use crate::database::{Database, DatabaseError};
 use crate::outbound::Target;
+use tidegate_protocol::SortedMap;
 
 /// The limit that keeps an endpoint which hangs from taking every place. No composition can have this name.
 const LIMIT: &str = "tidegate.hook";
@@ -79,7 +79,7 @@ impl<D: Database> Turn<'_, D> {
         let is_ordered = order.is_some();
         // All of a row stand in one lane, whoever's jobs they tell of, and wherever the endpoint is.
         let share = job.spec.queueing.share.clone().filter(|_| !is_ordered);
-        let mut metadata = BTreeMap::from([
+        let mut metadata = SortedMap::from([
             (JOB_KEY.to_string(), job.id.to_string()),
             (EVENT_KEY.to_string(), event_type(job.state)),
         ]);

@@ -10,7 +10,6 @@
 //!
 //! All of this is memory, built again from the rows; what a share has had is forgotten with it.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -23,6 +22,7 @@ use tidegate_protocol::time::UnixMs;
 
 use super::gates::{Gate, Gates, LimitKey};
 use crate::database::DatabaseError;
+use tidegate_protocol::{SortedMap, SortedSet};
 
 /// How much later than a job of high priority one of normal priority counts as waiting. Milliseconds.
 pub const NORMAL_OFFSET_MS: u64 = 60_000;
@@ -187,8 +187,8 @@ impl Lane {
 /// Lanes side by side, in the order in which they are next.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Row {
-    shares: BTreeSet<(u64, ShareName)>,
-    lanes: BTreeMap<ShareName, BTreeSet<(u64, LaneName)>>,
+    shares: SortedSet<(u64, ShareName)>,
+    lanes: SortedMap<ShareName, SortedSet<(u64, LaneName)>>,
 }
 
 impl Row {
@@ -230,30 +230,30 @@ struct Standing {
     pass: u64,
     lanes: u64,
     /// How many of its lanes stand in the row of each gate; without a gate: are ready.
-    rows: BTreeMap<Option<Gate>, u64>,
+    rows: SortedMap<Option<Gate>, u64>,
 }
 
 /// All lanes with waiting jobs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Lanes {
-    lanes: BTreeMap<LaneName, Lane>,
-    standings: BTreeMap<ShareName, Standing>,
+    lanes: SortedMap<LaneName, Lane>,
+    standings: SortedMap<ShareName, Standing>,
     /// Shares without lanes whose pass is ahead of the clock, so that coming back gains them nothing.
-    resting: BTreeSet<(u64, ShareName)>,
+    resting: SortedSet<(u64, ShareName)>,
     /// The pass at which the latest start was made.
     clock: u64,
-    early: BTreeSet<(UnixMs, LaneName)>,
+    early: SortedSet<(UnixMs, LaneName)>,
     ready: Row,
-    held: BTreeMap<Gate, Row>,
+    held: SortedMap<Gate, Row>,
     /// Gates at which lanes wait and which may have opened.
-    opened: BTreeSet<Gate>,
+    opened: SortedSet<Gate>,
     /// When gates open by themselves.
-    openings: BTreeSet<(UnixMs, Gate)>,
+    openings: SortedSet<(UnixMs, Gate)>,
     jobs: u64,
     /// Jobs that wait, by action.
-    actions: BTreeMap<ActionName, u64>,
+    actions: SortedMap<ActionName, u64>,
     /// Lanes, by what they count under.
-    counting: BTreeMap<LimitKey, u64>,
+    counting: SortedMap<LimitKey, u64>,
     /// Keys that several objects share at whose gates lanes have come to stand since somebody looked.
     came: Vec<LimitKey>,
 }
@@ -632,12 +632,12 @@ impl Lanes {
     }
 }
 
-/// `BTreeSet::pop_first`, where the first is as it should be.
+/// `SortedSet::pop_first`, where the first is as it should be.
 trait PopFirstIf<T> {
     fn pop_first_if(&mut self, wanted: impl FnOnce(&T) -> bool) -> Option<T>;
 }
 
-impl<T: Ord> PopFirstIf<T> for BTreeSet<T> {
+impl<T: Ord> PopFirstIf<T> for SortedSet<T> {
     fn pop_first_if(&mut self, wanted: impl FnOnce(&T) -> bool) -> Option<T> {
         if self.first().is_some_and(wanted) {
             self.pop_first()

@@ -1,6 +1,5 @@
 //! Which waiting jobs are packed, and how one leaves its pack; see [`super::packs`].
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::jobs::Enqueue;
@@ -13,6 +12,7 @@ use super::lanes::{LaneName, Shape};
 use super::packs::{PACK_BYTES_MAX, PACK_JOBS_MAX, Pack, Place};
 use super::row::{Job, payload};
 use crate::database::{Database, DatabaseError, to_blob};
+use tidegate_protocol::SortedMap;
 
 /// Jobs of one pack at least: a job that would lie in one alone gets its row at once.
 pub(super) const PACK_JOBS_MIN: usize = 2;
@@ -23,7 +23,7 @@ const SPENT_LOOKS: usize = 4;
 type Common = (LaneName, UnixMs, Option<HubIndex>, BatchId);
 
 /// The packs that a turn is filling.
-pub(super) type Filling = BTreeMap<Common, Filled>;
+pub(super) type Filling = SortedMap<Common, Filled>;
 
 /// A pack that a turn is filling.
 pub(super) struct Filled {

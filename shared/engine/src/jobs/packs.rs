@@ -7,7 +7,6 @@
 //!
 //! What is packed is in memory as well, without the jobs themselves: which number waits in which pack, and where.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 #[cfg(feature = "native")]
@@ -21,6 +20,7 @@ use super::enqueue::waiting_job;
 use super::lanes::LaneName;
 use super::row::{Job, state_number, state_of};
 use crate::database::{Database, DatabaseError, Row, Value, from_blob, to_blob};
+use tidegate_protocol::{SortedMap, SortedSet};
 
 /// Jobs of one pack at most.
 pub(super) const PACK_JOBS_MAX: usize = 64;
@@ -189,7 +189,7 @@ fn read_places(bytes: &[u8]) -> Result<Vec<Place>, DatabaseError> {
 #[derive(Debug, Clone, Default, PartialEq)]
 struct OfLane {
     /// In the order in which their jobs start.
-    packs: BTreeSet<(UnixMs, JobNumber)>,
+    packs: SortedSet<(UnixMs, JobNumber)>,
     /// How many jobs wait in them.
     waiting: u64,
 }
@@ -198,15 +198,15 @@ struct OfLane {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Packs {
     /// By the lowest number that each has had.
-    packs: BTreeMap<JobNumber, Pack>,
+    packs: SortedMap<JobNumber, Pack>,
     /// The jobs that wait in packs, and in which.
-    waiting: BTreeMap<JobNumber, JobNumber>,
+    waiting: SortedMap<JobNumber, JobNumber>,
     /// The packs of each lane in which jobs wait.
-    lanes: BTreeMap<LaneName, OfLane>,
+    lanes: SortedMap<LaneName, OfLane>,
     /// Those that some jobs have left since they were written.
-    begun: BTreeSet<JobNumber>,
+    begun: SortedSet<JobNumber>,
     /// Those that all jobs have left.
-    spent: BTreeSet<JobNumber>,
+    spent: SortedSet<JobNumber>,
 }
 
 impl Packs {
@@ -326,7 +326,7 @@ impl Packs {
         let of_lane = self.lanes.get(lane).into_iter().flat_map(|of_lane| &of_lane.packs);
         let mut packs = of_lane.copied().take_while(|(due, _)| *due <= now).peekable();
         // The next job of each pack that has begun: the numbers of packs that were filled side by side alternate.
-        let mut next = BTreeSet::new();
+        let mut next = SortedSet::new();
         let mut found = Vec::new();
         while u64::try_from(found.len()).is_ok_and(|found| found < count) {
             let earliest = next.first().map(|(due, number, _)| (*due, *number));

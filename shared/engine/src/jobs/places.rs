@@ -8,7 +8,7 @@
 //!
 //! This file keeps the books and decides nothing; [`super::sharing`] does.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,7 @@ use tidegate_protocol::time::UnixMs;
 use super::CallId;
 use super::gates::LimitKey;
 use crate::database::{Database, DatabaseError, Value, from_blob, to_blob};
+use tidegate_protocol::{SortedMap, SortedSet};
 
 /// What the home of a key has given to another object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,7 +106,7 @@ pub(super) struct Line {
     /// Until when they are, although nothing of its own starts by them.
     pub credit_until: UnixMs,
     /// Whom a recall is on its way to.
-    pub recalling: BTreeSet<ShardIndex>,
+    pub recalling: SortedSet<ShardIndex>,
     /// When the others are to be asked again for what they do not use.
     pub recall_at: Option<UnixMs>,
     pub recalls: u32,
@@ -136,18 +137,18 @@ pub(super) struct Parked {
 pub(super) struct Places {
     /// Whether the tenant has, or may have, more objects than this.
     shared: bool,
-    ledger: BTreeMap<LimitKey, Vec<Given>>,
-    pub lines: BTreeMap<LimitKey, Line>,
-    pub grants: BTreeMap<LimitKey, Grant>,
+    ledger: SortedMap<LimitKey, Vec<Given>>,
+    pub lines: SortedMap<LimitKey, Line>,
+    pub grants: SortedMap<LimitKey, Grant>,
     /// Keys to be looked at before the turn ends.
-    touched: BTreeSet<LimitKey>,
+    touched: SortedSet<LimitKey>,
     /// Keys whose home is elsewhere and of which the object has more than its jobs hold: what these are kept for may go in
     /// any turn.
-    unused: BTreeSet<LimitKey>,
+    unused: SortedSet<LimitKey>,
     /// When keys are to be looked at although nothing happens.
-    due: BTreeMap<LimitKey, UnixMs>,
-    dues: BTreeSet<(UnixMs, LimitKey)>,
-    pub parked: BTreeMap<CallId, Parked>,
+    due: SortedMap<LimitKey, UnixMs>,
+    dues: SortedSet<(UnixMs, LimitKey)>,
+    pub parked: SortedMap<CallId, Parked>,
     /// Whether the object had no place for another attempt at the end of the last turn.
     pub was_full: bool,
 }
@@ -275,7 +276,7 @@ impl Places {
     }
 
     /// The keys to be looked at.
-    pub fn take_touched(&mut self) -> BTreeSet<LimitKey> {
+    pub fn take_touched(&mut self) -> SortedSet<LimitKey> {
         core::mem::take(&mut self.touched)
     }
 

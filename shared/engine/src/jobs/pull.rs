@@ -5,7 +5,6 @@
 //! the way, or its caller be gone: the end of the lease mends that. A worker that asks anew is told apart by its name, and
 //! the call that it left behind gets nothing more.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -22,6 +21,7 @@ use super::row::payload;
 use super::state::State;
 use super::{CallId, TURN_ROWS_MAX, Turn};
 use crate::database::{Database, DatabaseError};
+use tidegate_protocol::{SortedMap, SortedSet};
 
 /// Jobs that workers hold at once in one object. Each is a row in memory, and an alarm looks at each.
 pub const LEASED_MAX: usize = 1000;
@@ -49,8 +49,8 @@ struct Poll {
 /// What an object remembers of workers. Nothing of it is stored: who waits asks again.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Pull {
-    polls: BTreeMap<CallId, Poll>,
-    seen: BTreeMap<(PoolName, String), UnixMs>,
+    polls: SortedMap<CallId, Poll>,
+    seen: SortedMap<(PoolName, String), UnixMs>,
     /// A turn dealt as much as one turn may, and left the rest to the next.
     goes_on_at: Option<UnixMs>,
 }
@@ -119,7 +119,7 @@ impl State {
         let seen = self.pull.seen.iter();
         let seen =
             seen.filter(|((pool, worker), at)| now.since(**at) < WORKER_SEEN_MS || self.pull.waits_at(pool, worker));
-        let mut workers: BTreeMap<PoolName, Vec<WorkerSeen>> = known.map(|pool| (pool, Vec::new())).collect();
+        let mut workers: SortedMap<PoolName, Vec<WorkerSeen>> = known.map(|pool| (pool, Vec::new())).collect();
         for ((pool, worker), at) in seen {
             let of_pool = workers.entry(pool.clone()).or_default();
             if of_pool.len() < SHOWN_MAX {
@@ -180,7 +180,7 @@ impl<D: Database> Turn<'_, D> {
             return Ok(());
         }
         self.state.pull.goes_on_at = None;
-        let pools: BTreeSet<PoolName> = self.state.pull.polls.values().map(|poll| poll.pool.clone()).collect();
+        let pools: SortedSet<PoolName> = self.state.pull.polls.values().map(|poll| poll.pool.clone()).collect();
         for pool in pools {
             self.deal(&pool)?;
         }

@@ -2,7 +2,6 @@
 //!
 //! What holds a lane back is the same for all: a gate that opens is told to every one of them.
 
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -11,13 +10,14 @@ use tidegate_protocol::time::UnixMs;
 
 use super::gates::{Gate, Gates, LimitKey};
 use super::lanes::{LaneName, Lanes, Shape};
+use tidegate_protocol::SortedMap;
 
 /// All lanes with waiting jobs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Queues {
     own: Lanes,
     /// By the pool's name. One without jobs is not kept.
-    pools: BTreeMap<String, Lanes>,
+    pools: SortedMap<String, Lanes>,
 }
 
 /// The pool that a lane belongs to, as the lane's name tells: empty for the executor's own.
@@ -80,7 +80,7 @@ impl Queues {
 
     /// How many jobs of each action wait.
     pub fn by_action(&self) -> impl Iterator<Item = (ActionName, u64)> {
-        let mut sums: BTreeMap<ActionName, u64> = BTreeMap::new();
+        let mut sums: SortedMap<ActionName, u64> = SortedMap::new();
         for (action, jobs) in self.all().flat_map(Lanes::by_action) {
             *sums.entry(action.clone()).or_default() += jobs;
         }

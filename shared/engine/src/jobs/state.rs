@@ -1,6 +1,5 @@
 //! What an object remembers between turns. All of it can be built again from the rows.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -27,6 +26,7 @@ use super::spread::Spread;
 use super::trail::Trail;
 use super::{CallId, RUNNING_MAX};
 use crate::database::{Database, DatabaseError, Value, from_blob};
+use tidegate_protocol::{SortedMap, SortedSet};
 
 /// The lease of an attempt under way. It is renewed in memory, so that a heartbeat costs no row; each alarm that finds
 /// it alive stores how far it has got.
@@ -76,7 +76,7 @@ pub(super) struct Unstored {
 /// The end of a job that some hubs have not confirmed.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Undelivered {
-    pub hubs: BTreeSet<HubIndex>,
+    pub hubs: SortedSet<HubIndex>,
     pub indexed: bool,
     pub retry_at: UnixMs,
 }
@@ -103,20 +103,20 @@ pub(super) struct Waiter {
 pub struct State {
     pub(super) last: JobNumber,
     pub(super) watermark: JobNumber,
-    pub(super) running: BTreeMap<JobNumber, Lease>,
+    pub(super) running: SortedMap<JobNumber, Lease>,
     /// The rows of the running jobs, as they are stored: an outcome need not read back what its own turns wrote.
-    pub(super) rows: BTreeMap<JobNumber, Job>,
-    pub(super) unstored: BTreeMap<JobNumber, Unstored>,
-    pub(super) undelivered: BTreeMap<JobNumber, Undelivered>,
+    pub(super) rows: SortedMap<JobNumber, Job>,
+    pub(super) unstored: SortedMap<JobNumber, Unstored>,
+    pub(super) undelivered: SortedMap<JobNumber, Undelivered>,
     pub(super) lanes: Queues,
     pub(super) backlog: Backlog,
     pub(super) gates: Gates,
-    pub(super) waiters: BTreeMap<CallId, Waiter>,
+    pub(super) waiters: SortedMap<CallId, Waiter>,
     pub(super) sweep_at: Option<UnixMs>,
     /// No job is to be given up before. Never later than the earliest of the rows; it may be earlier, where that ended.
     pub(super) give_up_at: Option<UnixMs>,
     /// Hubs that came to follow a job since their last batch was answered. What that answer says of the job is older.
-    pub(super) followed: BTreeSet<(HubIndex, JobNumber)>,
+    pub(super) followed: SortedSet<(HubIndex, JobNumber)>,
     pub(super) schedules: Watch,
     pub(super) spread: Spread,
     pub(super) pull: Pull,
@@ -170,17 +170,17 @@ impl State {
         let mut state = Self {
             last: last.max(spread.after()),
             watermark,
-            running: BTreeMap::new(),
-            rows: BTreeMap::new(),
-            unstored: BTreeMap::new(),
-            undelivered: BTreeMap::new(),
+            running: SortedMap::new(),
+            rows: SortedMap::new(),
+            unstored: SortedMap::new(),
+            undelivered: SortedMap::new(),
             lanes,
             backlog,
             gates: Gates::recover(db)?,
-            waiters: BTreeMap::new(),
+            waiters: SortedMap::new(),
             sweep_at: None,
             give_up_at: Self::earliest_give_up(db)?,
-            followed: BTreeSet::new(),
+            followed: SortedSet::new(),
             schedules: Watch::recover(db)?,
             spread,
             pull: Pull::default(),

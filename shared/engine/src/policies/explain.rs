@@ -1,7 +1,6 @@
 //! Why a request would be let through or refused: each policy in turn, and the one that decides.
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -20,6 +19,7 @@ use super::facts::{Facts, Transport, keep_claims};
 use super::{Effect, Policy, Verdict};
 use crate::composition::Plan;
 use crate::expression::Failure;
+use tidegate_protocol::SortedSet;
 
 /// A request that is asked about, and is not made.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,7 +61,7 @@ impl Asked {
                 .and_then(UserId::parse)
                 .unwrap_or_else(|| asker.user.clone()),
         };
-        let scopes = match fields.optional::<BTreeSet<String>>("scopes", "a list of scopes") {
+        let scopes = match fields.optional::<SortedSet<String>>("scopes", "a list of scopes") {
             Some(scopes) => scopes,
             None => {
                 let scopes = claimed("scope").unwrap_or_default().split(' ');

@@ -1,7 +1,6 @@
 //! What lines say, and which are written.
 
 use alloc::borrow::Cow;
-use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -15,6 +14,7 @@ use tidegate_protocol::ids::{ApiKeyId, RequestId, TenantId, UserId};
 use tidegate_protocol::time::UnixMs;
 
 use super::{Config, Record, Transport};
+use tidegate_protocol::SortedSet;
 
 fn request_id(text: &str) -> RequestId {
     RequestId::parse(text).unwrap()
@@ -24,7 +24,7 @@ fn principal() -> Principal {
     Principal {
         tenant: TenantId::parse("acme").unwrap(),
         user: UserId::parse("ann@example.com").unwrap(),
-        scopes: BTreeSet::new(),
+        scopes: SortedSet::new(),
         expires_at: Principal::NEVER,
         credential: Credential::Key {
             id: ApiKeyId::parse("key_1").unwrap(),

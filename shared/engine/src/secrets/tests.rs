@@ -1,6 +1,5 @@
 //! Secrets through their lives, against a model that keeps what was set in memory.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -19,6 +18,7 @@ use super::{SECRETS_MAX, live};
 use crate::database::native::Native;
 use crate::database::{Database, migrate};
 use crate::tenancy::{Effect, STEPS, handle};
+use tidegate_protocol::SortedMap;
 
 fn gate() -> Native {
     let db = Native::in_memory().unwrap();
@@ -234,7 +234,7 @@ fn a_composition_that_refers_to_secrets_which_are_not_set_is_refused_with_all_of
 }
 
 /// What a model keeps of a secret: the current version, and the one before with its time.
-type Model = BTreeMap<&'static str, ((u64, String), Option<(u64, String, u64)>)>;
+type Model = SortedMap<&'static str, ((u64, String), Option<(u64, String, u64)>)>;
 
 #[derive(Debug, Clone)]
 enum Step {

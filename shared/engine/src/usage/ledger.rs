@@ -334,7 +334,7 @@ pub fn windows(
     from: UnixMs,
     to: UnixMs,
 ) -> Result<Vec<(UnixMs, Counts)>, DatabaseError> {
-    let mut all = alloc::collections::BTreeMap::<UnixMs, Counts>::new();
+    let mut all = tidegate_protocol::SortedMap::<UnixMs, Counts>::new();
     let open = stored(db)?.map(|open| (open.hour, open.of_hour));
     let open = open.filter(|(hour, _)| (from..to).contains(hour));
     let days = match window {

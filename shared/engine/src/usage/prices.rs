@@ -1,6 +1,5 @@
 //! What units cost: an estimate, by the platform's published prices or the deployment's own.
 
-use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -10,6 +9,7 @@ use tidegate_protocol::http::UsagePrices;
 use tidegate_protocol::{Error, ErrorCode, Fault};
 
 use crate::composition::{Object, describe, note};
+use tidegate_protocol::SortedMap;
 
 /// Prices of the platform for a million units, beyond what a plan includes, in US dollars, as of November 2026:
 /// <https://developers.cloudflare.com/durable-objects/platform/pricing/> and <https://developers.cloudflare.com/r2/pricing/>.
@@ -129,7 +129,7 @@ impl Prices {
 
     /// As the API shows them.
     pub fn view(&self) -> UsagePrices {
-        let per_million: BTreeMap<String, f64> = Meter::ALL
+        let per_million: SortedMap<String, f64> = Meter::ALL
             .into_iter()
             .zip(&self.parts)
             .filter(|(_, parts)| **parts > 0)

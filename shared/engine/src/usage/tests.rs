@@ -2,7 +2,6 @@
 
 extern crate std;
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -17,6 +16,7 @@ use super::*;
 use crate::audit;
 use crate::database::migrate;
 use crate::database::native::Native;
+use tidegate_protocol::{SortedMap, SortedSet};
 
 const START: UnixMs = UnixMs(1_800_000_000_000);
 
@@ -41,7 +41,7 @@ fn tell(db: &Native, now: UnixMs, report: Report) -> bool {
     hear(db, now, [report].into_iter()).unwrap()
 }
 
-fn all(db: &Native, window: Window, now: UnixMs) -> BTreeMap<UnixMs, Vec<u64>> {
+fn all(db: &Native, window: Window, now: UnixMs) -> SortedMap<UnixMs, Vec<u64>> {
     let windows = windows(db, window, UnixMs(0), now.plus(500 * DAY_MS)).unwrap();
     windows.into_iter().map(|(at, counts)| (at, counts.0)).collect()
 }
@@ -92,8 +92,8 @@ proptest! {
         let mut objects: Vec<(u64, Tally)> = (0..3).map(&mut begin).collect();
         let mut before = [0_u64; 3];
         let mut under_way = Vec::<(usize, Report)>::new();
-        let mut counted = BTreeSet::new();
-        let mut model = BTreeMap::<UnixMs, Counts>::new();
+        let mut counted = SortedSet::new();
+        let mut model = SortedMap::<UnixMs, Counts>::new();
         for step in steps {
             match step {
                 Step::Count(who, meter, units) => objects[who].1.add(Meter::ALL[meter], units),
@@ -125,11 +125,11 @@ proptest! {
             latest = latest.max(now);
         }
         for window in [Window::Day, Window::Month] {
-            let mut expected = BTreeMap::<UnixMs, Counts>::new();
+            let mut expected = SortedMap::<UnixMs, Counts>::new();
             for (hour, counts) in &model {
                 expected.entry(window.start(*hour)).or_default().add_all(counts);
             }
-            let expected: BTreeMap<_, _> = expected.into_iter().map(|(at, counts)| (at, counts.0)).collect();
+            let expected: SortedMap<_, _> = expected.into_iter().map(|(at, counts)| (at, counts.0)).collect();
             prop_assert_eq!(all(&db, window, latest), expected);
         }
         // What budgets go by is what the windows of now hold.

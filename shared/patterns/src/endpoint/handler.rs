@@ -3,7 +3,6 @@
 //!
 //! It is sent the job, signed, and answers with its result; or with 202, and goes on with the attempt elsewhere.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -22,6 +21,7 @@ use tidegate_protocol::{Error, ErrorCode, Fault};
 use super::{Message, answer, reachable, signed};
 use crate::http::{ANSWER_BYTES_MAX, header_key};
 use crate::operation::{Callback, Context, Done, Facts, Invocation};
+use tidegate_protocol::SortedMap;
 
 /// What `timeout` may be. Milliseconds.
 const TIMEOUT_MS_RANGE: RangeInclusive<u64> = 1..=15 * 60_000;
@@ -131,7 +131,7 @@ struct Work<'a> {
     action: &'a str,
     attempt: u32,
     payload: &'a JsonText,
-    metadata: &'a BTreeMap<String, String>,
+    metadata: &'a SortedMap<String, String>,
     user: &'a str,
     effect_key: &'a str,
     deadline: UnixMs,

@@ -1,6 +1,5 @@
 //! What endpoints are sent, what their answers mean, and which of them are never called.
 
-use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::RefCell;
@@ -20,6 +19,7 @@ use tidegate_engine::composition::compile;
 use super::{HTTP, WORKER, handle, tell};
 use crate::operation::{Callback, Context, Done, Facts, Incoming, Invocation, Outgoing};
 use crate::testing::stores_nothing;
+use tidegate_protocol::SortedMap;
 
 const NOW: UnixMs = UnixMs(1_800_000_000_999);
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -103,7 +103,7 @@ fn call(config: &Value) -> Invocation {
             id,
             token: FencingToken(3),
             action: ActionName::parse("charge").unwrap(),
-            metadata: BTreeMap::from([(String::from("k"), String::from("v"))]),
+            metadata: SortedMap::from([(String::from("k"), String::from("v"))]),
             deadline: NOW.plus(60_000),
         }),
     }

@@ -3,7 +3,6 @@
 //! From the outside in: the fallback; retries; the bulkhead; the breaker; a hedge. A call that is refused is not made and not
 //! tried again. What is decided is decided in `tidegate_engine::upstreams`: this carries it out.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -27,6 +26,7 @@ use super::request::{Around, prepare};
 use super::secrets;
 use super::settings::Settings;
 use crate::operation::{Context, Incoming, Invocation, Outgoing};
+use tidegate_protocol::SortedMap;
 
 /// What each call earns of a retry or a hedge, where `retry` does not say. Percent.
 const BUDGET_PERCENT: u32 = 20;
@@ -363,7 +363,7 @@ async fn enter<'a, C: Context>(
     let Some(breaker) = &upstream.reliability.breaker else {
         return Ok((None, place));
     };
-    let none = BTreeMap::new();
+    let none = SortedMap::new();
     let metadata = call.job.as_ref().map_or(&none, |job| &job.metadata);
     let input = Input::new(&call.user, &call.action, metadata, &call.payload);
     let key = breaker.key.as_ref().map(|path| path.key(&input)).unwrap_or_default();

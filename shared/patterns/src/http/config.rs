@@ -1,6 +1,5 @@
 //! The configuration of the pattern `http`: the upstreams, and nothing else can be called.
 
-use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
@@ -14,6 +13,7 @@ use tidegate_protocol::{Error, Fault};
 use super::reliability::Reliability;
 use super::{headers, secrets};
 use tidegate_engine::outbound::{BaseUrl, OTHER_PROTOCOL};
+use tidegate_protocol::SortedMap;
 
 /// How long one call may take where nothing else is said: what a `sync` action may take as a whole. Milliseconds.
 pub const TIMEOUT_MS: u64 = 10_000;
@@ -29,7 +29,7 @@ const UPSTREAM_NAME_CHARS_MAX: usize = 48;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Config {
     /// The upstreams, by name.
-    pub upstreams: BTreeMap<String, Upstream>,
+    pub upstreams: SortedMap<String, Upstream>,
 }
 
 /// A host that may be called.

@@ -1,6 +1,5 @@
 //! What the executor is asked, and what comes of an attempt.
 
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -9,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::hooks::Message;
 use super::reporting::Reporting;
 use super::versions::RevisionRule;
+use crate::SortedMap;
 use crate::error::Error;
 use crate::event::Payload;
 use crate::ids::{ActionName, FencingToken, JobId, PoolName, Revision, ShardIndex, TenantId, TraceParent, UserId};
@@ -205,7 +205,7 @@ pub struct Execute {
     /// Its input.
     pub payload: Payload,
     /// The client's own notes on it.
-    pub metadata: BTreeMap<String, String>,
+    pub metadata: SortedMap<String, String>,
     /// The object that holds the latest checkpoint.
     pub checkpoint: Option<String>,
     /// When the attempt must be done.

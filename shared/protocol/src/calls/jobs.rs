@@ -1,6 +1,5 @@
 //! What a `Jobs` object can be asked.
 
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -17,6 +16,7 @@ use super::queueing::{PauseScope, Queueing};
 use super::reporting::Notes;
 use super::schedules::Schedule;
 use super::spread::{Grown, Growth};
+use crate::SortedMap;
 use crate::event::{Event, JobState, JsonText, Payload, Progress, Snapshot};
 use crate::http::{Backfilled, BulkItem, DeadLetterPage, Job, JobPage, QueueView};
 use crate::ids::{
@@ -44,7 +44,7 @@ pub struct NewJob {
     /// Its input.
     pub payload: Payload,
     /// The client's own notes on it.
-    pub metadata: BTreeMap<String, String>,
+    pub metadata: SortedMap<String, String>,
     /// Not before this moment.
     pub run_at: Option<UnixMs>,
     /// The caller's trace.

@@ -23,13 +23,13 @@ pub mod usage;
 pub mod versions;
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
 use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
 use self::access::Credential;
 use self::network::Network;
+use crate::SortedSet;
 use crate::error::{Error, ErrorCode};
 use crate::ids::{ObjectName, TenantId, UserId};
 use crate::time::UnixMs;
@@ -46,7 +46,7 @@ pub struct Principal {
     /// The user.
     pub user: UserId,
     /// What the token allows beyond the user's own things.
-    pub scopes: BTreeSet<String>,
+    pub scopes: SortedSet<String>,
     /// When the token is no longer good.
     pub expires_at: UnixMs,
     /// What the caller was authenticated by.

@@ -1,12 +1,12 @@
 //! Which jobs a list, or a change of several jobs, is about. Read the same way from a query and from a body.
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::SortedMap;
 use crate::error::ErrorCode;
 use crate::event::{JobState, Payload};
 use crate::ids::{ActionName, BatchId, JobId, JobNumber, UserId};
@@ -33,7 +33,7 @@ pub struct Filter {
     pub created_before: Option<UnixMs>,
     /// Only with all of these notes.
     #[serde(default)]
-    pub metadata: BTreeMap<String, String>,
+    pub metadata: SortedMap<String, String>,
     /// Only below this number.
     pub below: Option<JobNumber>,
     /// At most so many.

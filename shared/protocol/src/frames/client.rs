@@ -1,7 +1,6 @@
 //! What a client may send: untrusted text, read whole, every fault of it reported at once.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 
@@ -9,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::PING;
+use crate::SortedMap;
 use crate::calls::queueing::Priority;
 use crate::error::{Error, ErrorCode};
 use crate::fault::Fault;
@@ -68,7 +68,7 @@ pub struct Request<'a> {
     /// Its input.
     pub payload: Option<&'a RawValue>,
     /// The client's own notes on it.
-    pub metadata: BTreeMap<String, String>,
+    pub metadata: SortedMap<String, String>,
     /// How the answer is wanted.
     pub mode: Mode,
     /// The client's name for the work: same key, same execution.
@@ -472,13 +472,13 @@ fn read_on_end(fields: &mut Fields<'_>) -> Option<String> {
     url
 }
 
-fn read_metadata(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
+fn read_metadata(fields: &mut Fields<'_>) -> SortedMap<String, String> {
     let Some(raw) = fields.raw("metadata") else {
-        return BTreeMap::new();
+        return SortedMap::new();
     };
-    let Ok(entries) = serde_json::from_str::<BTreeMap<String, &RawValue>>(raw.get()) else {
+    let Ok(entries) = serde_json::from_str::<SortedMap<String, &RawValue>>(raw.get()) else {
         fields.fault("metadata", "an object of strings", raw.get());
-        return BTreeMap::new();
+        return SortedMap::new();
     };
     if entries.len() > METADATA_ENTRIES_MAX {
         fields.fault(
@@ -487,7 +487,7 @@ fn read_metadata(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
             &format!("{}", entries.len()),
         );
     }
-    let mut metadata = BTreeMap::new();
+    let mut metadata = SortedMap::new();
     for (name, raw) in entries {
         let pointer = format!("metadata/{}", crate::fault::escape_pointer(&name));
         if name.is_empty() || name.chars().count() > ID_CHARS_MAX {

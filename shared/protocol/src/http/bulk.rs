@@ -1,6 +1,5 @@
 //! Bodies about trying again and about several jobs at once: dead letters, redrives, bulk cancels.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -8,6 +7,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::SortedMap;
 use crate::calls::jobs::Filter;
 use crate::error::Error;
 use crate::event::{JobState, JsonText};
@@ -64,7 +64,7 @@ pub struct DeadLetter {
     /// Whose it is.
     pub user: UserId,
     /// The client's own notes on it.
-    pub metadata: BTreeMap<String, String>,
+    pub metadata: SortedMap<String, String>,
     /// When it was accepted.
     pub created_at: UnixMs,
     /// When it failed.
@@ -284,7 +284,7 @@ fn read_ids(fields: &mut Fields<'_>) -> Option<Vec<JobId>> {
 }
 
 fn read_filter(fields: &mut Fields<'_>, raw: &RawValue, conditions: &[&str], filter: &mut Filter) {
-    let Ok(given) = serde_json::from_str::<BTreeMap<String, &RawValue>>(raw.get()) else {
+    let Ok(given) = serde_json::from_str::<SortedMap<String, &RawValue>>(raw.get()) else {
         fields.fault("filter", "an object of conditions", raw.get());
         return;
     };
@@ -301,7 +301,7 @@ fn read_filter(fields: &mut Fields<'_>, raw: &RawValue, conditions: &[&str], fil
     for (name, raw) in given {
         let pointer = format!("/filter/{}", escape_pointer(&name));
         if name == "metadata" {
-            match serde_json::from_str::<BTreeMap<String, &RawValue>>(raw.get()) {
+            match serde_json::from_str::<SortedMap<String, &RawValue>>(raw.get()) {
                 Ok(notes) => {
                     for (note, raw) in notes {
                         let pointer = format!("{pointer}/{}", escape_pointer(&note));

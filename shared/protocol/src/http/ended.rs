@@ -1,10 +1,10 @@
 //! What an endpoint is told of a job that has ended: an event in the form of CloudEvents.
 
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
+use crate::SortedMap;
 use crate::error::Error;
 use crate::event::{JobState, JsonText};
 use crate::ids::{ActionName, JobId, RequestId, UserId};
@@ -48,7 +48,7 @@ pub struct EndedJob {
     /// Its last attempt; 0 where none began.
     pub attempt: u32,
     /// The client's own notes on it.
-    pub metadata: BTreeMap<String, String>,
+    pub metadata: SortedMap<String, String>,
     /// When it was accepted.
     pub created_at: UnixMs,
     /// When it ended.

@@ -1,11 +1,11 @@
 //! Bodies about what a tenant uses, and its budgets.
 
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::SortedMap;
 use crate::calls::tenant::UsageForm;
 use crate::calls::usage::{Counts, Meter};
 use crate::error::Error;
@@ -100,7 +100,7 @@ pub struct UsagePrices {
     /// What the prices are in.
     pub currency: String,
     /// What a million units cost, by the meter.
-    pub per_million: BTreeMap<String, f64>,
+    pub per_million: SortedMap<String, f64>,
 }
 
 /// A budget, and how it stands.

@@ -1,12 +1,12 @@
 //! What workers ask for and are given, and what is shown of them.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::SortedMap;
 use crate::error::Error;
 use crate::event::JsonText;
 use crate::fault::Fault;
@@ -98,7 +98,7 @@ pub struct LeasedJob {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload_url: Option<String>,
     /// The client's own notes on it.
-    pub metadata: BTreeMap<String, String>,
+    pub metadata: SortedMap<String, String>,
     /// The same for every attempt of the job, to pass downstream as an idempotency key.
     pub effect_key: String,
     /// When the attempt must be done.

@@ -2,7 +2,6 @@
 //!
 //! Each list is followed by a match without a default: a new variant does not compile until the list has it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
 use tidegate_protocol::calls::access;
@@ -44,6 +43,7 @@ use tidegate_protocol::ids::{
 };
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
+use tidegate_protocol::{SortedMap, SortedSet};
 
 /// The largest number that survives a double, and so JavaScript and an object's SQLite.
 pub const LARGEST: u64 = (1 << 53) - 1;
@@ -223,7 +223,7 @@ fn filter() -> Filter {
         code: Some(ErrorCode::UpstreamError),
         created_after: Some(UnixMs(0)),
         created_before: Some(LAST_MOMENT),
-        metadata: BTreeMap::from([(String::from("k"), String::from("v"))]),
+        metadata: SortedMap::from([(String::from("k"), String::from("v"))]),
         below: Some(JobNumber(LARGEST)),
         limit: u32::MAX,
         batch: Some(batch()),
@@ -324,7 +324,7 @@ pub fn new_job(payload: Payload) -> NewJob {
             },
         },
         payload,
-        metadata: BTreeMap::from([(String::from("k"), String::new())]),
+        metadata: SortedMap::from([(String::from("k"), String::new())]),
         run_at: Some(UnixMs(0)),
         traceparent: trace(),
         redriven_from: Some(job()),
@@ -751,7 +751,7 @@ fn shown() -> Job {
         attempt: 0,
         seq: Seq(LARGEST),
         progress: progress(),
-        metadata: BTreeMap::new(),
+        metadata: SortedMap::new(),
         created_at: UnixMs(0),
         run_at: Some(LAST_MOMENT),
         ended_at: None,
@@ -842,7 +842,7 @@ pub fn jobs_replies() -> Vec<jobs::Reply> {
                 request_id: request_id(),
                 action: action(),
                 user: user(),
-                metadata: BTreeMap::from([(String::from("k"), String::new())]),
+                metadata: SortedMap::from([(String::from("k"), String::new())]),
                 created_at: UnixMs(0),
                 failed_at: Some(LAST_MOMENT),
                 expires_at: None,
@@ -1014,7 +1014,7 @@ pub fn hub_calls() -> Vec<hub::Call> {
         principal: Principal {
             tenant: tenant(),
             user: user(),
-            scopes: BTreeSet::from([String::from("jobs:read"), String::from("x")]),
+            scopes: SortedSet::from([String::from("jobs:read"), String::from("x")]),
             expires_at: LAST_MOMENT,
             credential: Default::default(),
             network: Default::default(),
@@ -1038,7 +1038,7 @@ pub fn hub_calls() -> Vec<hub::Call> {
             principal: Principal {
                 tenant: tenant(),
                 user: user(),
-                scopes: BTreeSet::new(),
+                scopes: SortedSet::new(),
                 expires_at: LAST_MOMENT,
                 credential: Credential::Token {
                     id: None,
@@ -1056,7 +1056,7 @@ pub fn hub_calls() -> Vec<hub::Call> {
             principal: Principal {
                 tenant: tenant(),
                 user: user(),
-                scopes: BTreeSet::new(),
+                scopes: SortedSet::new(),
                 expires_at: Principal::NEVER,
                 credential: Credential::Signature { at: LAST_MOMENT },
                 network: Default::default(),
@@ -1549,7 +1549,7 @@ fn execute(payload: Payload) -> Execute {
         action: action(),
         revision: revision(),
         payload,
-        metadata: BTreeMap::new(),
+        metadata: SortedMap::new(),
         checkpoint: Some("c".into()),
         deadline: LAST_MOMENT,
         lease_ms: LARGEST,

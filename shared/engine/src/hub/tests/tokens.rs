@@ -190,7 +190,7 @@ fn a_socket_whose_credential_never_expires_wakes_nobody() {
 /// The largest session that there can be: everything as long as it may be, and as many follows as a socket has.
 #[test]
 fn the_largest_session_can_sleep() {
-    let scopes: BTreeSet<String> = (0..7).map(|n| format!("{n}{}", "s".repeat(127))).collect();
+    let scopes: SortedSet<String> = (0..7).map(|n| format!("{n}{}", "s".repeat(127))).collect();
     let large = |n: usize| serde_json::Value::from("x".repeat(n));
     let claims = [("a", large(900)), ("b", large(1100)), ("c", large(3000))];
     let claims = claims

@@ -53,7 +53,7 @@ fn execute(n: u64) -> Execute {
         action: ActionName::parse("train").unwrap(),
         revision: Revision::parse("rev").unwrap(),
         payload: Payload::Inline(JsonText::null()),
-        metadata: BTreeMap::new(),
+        metadata: SortedMap::new(),
         checkpoint: None,
         deadline: UnixMs(9),
         lease_ms: 5,

@@ -2,7 +2,6 @@
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -23,6 +22,7 @@ use super::super::lanes::Shape;
 use super::super::{CallId, Effect, STEPS, State, delivered, delivered_without_rows, handle, tick, undelivered, wake};
 use crate::database::migrate;
 use crate::database::native::Native;
+use tidegate_protocol::SortedMap;
 
 /// A lease of the jobs of these tests. Milliseconds.
 pub const LEASE_MS: u64 = 10_000;
@@ -76,7 +76,7 @@ pub fn plain() -> Enqueue {
             },
             queueing: Default::default(),
             payload: Payload::Inline(JsonText::parse("{\"n\":1}").unwrap()),
-            metadata: BTreeMap::new(),
+            metadata: SortedMap::new(),
             run_at: None,
             traceparent: None,
             redriven_from: None,
@@ -423,7 +423,7 @@ impl Bench {
     }
 }
 
-pub fn replies(effects: &[Effect]) -> BTreeMap<CallId, Result<Reply, Error>> {
+pub fn replies(effects: &[Effect]) -> SortedMap<CallId, Result<Reply, Error>> {
     let replies = effects.iter().filter_map(|effect| match effect {
         Effect::Reply { call, reply } => Some((*call, reply.clone())),
         _ => None,

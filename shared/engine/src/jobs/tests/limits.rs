@@ -1,7 +1,6 @@
 //! What holds jobs back: limits with their keys, throttles, pauses. And what is said of it.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -21,6 +20,7 @@ use super::super::RUNNING_MAX;
 use super::bench::{
     BACKOFF_MS, Bench, LEASE_MS, caller, code, delayed, executions, failure, percent, plain, rung, success, waiting,
 };
+use tidegate_protocol::SortedMap;
 
 fn concurrency(limit: &str, key: &str, max: u32) -> Counted {
     Counted {
@@ -541,9 +541,9 @@ proptest! {
     #[test]
     fn limits_hold_and_waste_nothing(steps in proptest::collection::vec(step(), 1..80)) {
         let mut bench = Bench::new();
-        let mut jobs: BTreeMap<JobId, (u8, u8)> = BTreeMap::new();
-        let mut running: BTreeMap<JobId, Execute> = BTreeMap::new();
-        let mut max_of = BTreeMap::from([(0_u8, 3_u32), (1, 3)]);
+        let mut jobs: SortedMap<JobId, (u8, u8)> = SortedMap::new();
+        let mut running: SortedMap<JobId, Execute> = SortedMap::new();
+        let mut max_of = SortedMap::from([(0_u8, 3_u32), (1, 3)]);
         let mut paused: Vec<u8> = Vec::new();
         for step in steps {
             let before: Vec<JobId> = running.keys().copied().collect();

@@ -1,6 +1,5 @@
 //! Which waiting job is next: time, priority, shares.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -17,6 +16,7 @@ use tidegate_protocol::time::UnixMs;
 use super::super::lanes::{LOW_OFFSET_MS, NORMAL_OFFSET_MS};
 use super::super::{Effect, RUNNING_MAX};
 use super::bench::{Bench, caller, delayed, executions, plain, success};
+use tidegate_protocol::SortedMap;
 
 /// An object all of whose places are taken, and the attempts that take them.
 fn full() -> (Bench, Vec<Execute>) {
@@ -97,8 +97,8 @@ fn an_urgent_job_is_not_early_either() {
 }
 
 /// Runs jobs of the given shares, a place at a time, and counts the starts of each.
-fn starts(bench: &mut Bench, mut running: Vec<Execute>, turns: usize) -> BTreeMap<String, u64> {
-    let mut counts = BTreeMap::new();
+fn starts(bench: &mut Bench, mut running: Vec<Execute>, turns: usize) -> SortedMap<String, u64> {
+    let mut counts = SortedMap::new();
     for _ in 0..turns {
         let effects = bench.finish(&running.remove(0), success()).1;
         for execute in started(&effects) {
@@ -143,7 +143,7 @@ fn equal_keys_have_equal_shares_under_a_skew_of_a_thousand_to_one() {
             bench.enqueue(of_share(key, 1));
         }
     }
-    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let mut counts: SortedMap<String, u64> = SortedMap::new();
     let mut running = running;
     for _ in 0..2000 {
         let effects = bench.finish(&running.remove(0), success()).1;
@@ -180,7 +180,7 @@ fn coming_back_with_one_job_at_a_time_gains_nothing() {
         bench.enqueue(of_share("steady", 1));
     }
     bench.enqueue(of_share("returning", 1));
-    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    let mut counts: SortedMap<String, u32> = SortedMap::new();
     for _ in 0..200 {
         let effects = bench.finish(&running.remove(0), success()).1;
         for execute in started(&effects) {

@@ -1,7 +1,6 @@
 //! Objects of one tenant that share limits, over a network that loses, doubles and reorders what they say.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -18,6 +17,7 @@ use tidegate_protocol::{Error, ErrorCode};
 
 use super::bench::*;
 use crate::jobs::{CallId, Effect, handle, told, wake};
+use tidegate_protocol::SortedMap;
 
 type Answered = Result<Reply, Error>;
 /// An object, in one of its lives.
@@ -39,15 +39,15 @@ struct Net {
     /// What runs, and where.
     running: Vec<(usize, Execute)>,
     /// What waits for an answer, and who asked.
-    asked: BTreeMap<(usize, CallId), (Option<Life>, Call)>,
+    asked: SortedMap<(usize, CallId), (Option<Life>, Call)>,
     /// Answers to calls from outside.
-    answers: BTreeMap<(usize, CallId), Answered>,
+    answers: SortedMap<(usize, CallId), Answered>,
     wires: Vec<Message>,
     calls: u64,
     random: u64,
     /// The most that may run at once, by limit and key.
-    max: BTreeMap<(String, String), usize>,
-    limits: BTreeMap<JobId, Vec<(String, String)>>,
+    max: SortedMap<(String, String), usize>,
+    limits: SortedMap<JobId, Vec<(String, String)>>,
 }
 
 impl Net {
@@ -56,13 +56,13 @@ impl Net {
             shards: (0..shards).map(|_| Bench::new()).collect(),
             lives: vec![0; shards],
             running: Vec::new(),
-            asked: BTreeMap::new(),
-            answers: BTreeMap::new(),
+            asked: SortedMap::new(),
+            answers: SortedMap::new(),
             wires: Vec::new(),
             calls: 0,
             random: 1,
-            max: BTreeMap::new(),
-            limits: BTreeMap::new(),
+            max: SortedMap::new(),
+            limits: SortedMap::new(),
         }
     }
 
@@ -98,7 +98,7 @@ impl Net {
                 _ => {}
             }
         }
-        let mut held: BTreeMap<&(String, String), usize> = BTreeMap::new();
+        let mut held: SortedMap<&(String, String), usize> = SortedMap::new();
         for (_, execute) in &self.running {
             for key in self.limits.get(&execute.job).into_iter().flatten() {
                 *held.entry(key).or_default() += 1;

@@ -1,7 +1,6 @@
 //! Calls through retries, breakers, bulkheads, fallbacks and hedges, against upstreams that fail as they are told, in a time
 //! that passes only while somebody waits.
 
-use alloc::collections::BTreeSet;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -20,6 +19,7 @@ use tidegate_protocol::{Error, ErrorCode};
 use super::super::run;
 use crate::operation::{Context, Done, Incoming, Invocation, Outgoing};
 use crate::testing::stores_nothing;
+use tidegate_protocol::SortedSet;
 
 /// How an upstream answers: after so many milliseconds, with this status; 0 is not to be reached.
 #[derive(Clone, Copy)]
@@ -43,7 +43,7 @@ type Known = (String, String, Rc<RefCell<Edge>>);
 /// The outside: upstreams by host, a gate with one breaker, an isolate's memory.
 struct World {
     now: Cell<u64>,
-    due: RefCell<BTreeSet<u64>>,
+    due: RefCell<SortedSet<u64>>,
     script: RefCell<Vec<Behaviour>>,
     asked: RefCell<Vec<(u64, Outgoing)>>,
     breaker: RefCell<Breaker>,

@@ -1,7 +1,6 @@
 //! The operation, in a storage of memory: run whole, stopped anywhere, refused.
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -17,11 +16,12 @@ use tidegate_protocol::{Error, ErrorCode};
 
 use crate::operation::{Context, Done, Incoming, Invocation, Opened, Outgoing, Reader};
 use crate::report::summarize::{BUSY_BYTES_MAX, Pace, Request, summarize};
+use tidegate_protocol::SortedMap;
 
 /// A storage and a job in memory.
 #[derive(Default)]
 struct Memory {
-    objects: RefCell<BTreeMap<String, (String, Vec<u8>)>>,
+    objects: RefCell<SortedMap<String, (String, Vec<u8>)>>,
     checkpoint: RefCell<Option<Vec<u8>>>,
     progress: RefCell<Vec<Progress>>,
     checkpoints: Cell<usize>,

@@ -2,7 +2,6 @@
 
 use alloc::format;
 use alloc::vec::Vec;
-use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
@@ -17,6 +16,7 @@ use crate::report::moments::Moments;
 use crate::report::sketch::{RELATIVE_ERROR, Sketch};
 use crate::report::top::{Top, beginning};
 use crate::report::value::{Value, classify, classify_json, classify_text};
+use tidegate_protocol::SortedMap;
 
 #[test]
 fn a_value_is_what_its_writing_says() {
@@ -155,7 +155,7 @@ proptest! {
     #[test]
     fn counts_of_values_are_exact_while_they_are_few(values in prop::collection::vec(0..Tier::Narrow.candidates_max(), 0..2000)) {
         let mut top = Top::default();
-        let mut expected = BTreeMap::new();
+        let mut expected = SortedMap::new();
         for value in &values {
             let text = format!("{value}");
             let was_there = top.add(hash(text.as_bytes()), text.as_bytes(), Tier::Narrow);
@@ -164,14 +164,14 @@ proptest! {
             *count += 1;
         }
         prop_assert!(!top.is_approximate());
-        let found: BTreeMap<_, _> = top.ranked().into_iter().map(|(found, count)| (found.value.clone(), count)).collect();
+        let found: SortedMap<_, _> = top.ranked().into_iter().map(|(found, count)| (found.value.clone(), count)).collect();
         prop_assert_eq!(found, expected);
     }
 
     #[test]
     fn counts_of_values_are_bounds_when_they_are_many(values in prop::collection::vec(0..1000_u32, 0..6000)) {
         let mut top = Top::default();
-        let mut exact: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
+        let mut exact: SortedMap<Vec<u8>, u64> = SortedMap::new();
         for value in &values {
             // Some values far more often than others.
             let text = format!("{}", value * value / 1500);
@@ -187,7 +187,7 @@ proptest! {
     #[test]
     fn counts_stay_bounds_when_fewer_values_are_followed(values in prop::collection::vec(0..300_u32, 0..3000), at in 0..3000_usize) {
         let (mut top, mut tier) = (Top::default(), Tier::Narrow);
-        let mut exact: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
+        let mut exact: SortedMap<Vec<u8>, u64> = SortedMap::new();
         for (row, value) in values.iter().enumerate() {
             if row == at {
                 tier = Tier::Wide;

@@ -1,7 +1,6 @@
 //! Random jobs of batches, ends, waits, pauses, cancels and crashes: the counts are always those of the jobs.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use proptest::prelude::*;
@@ -15,6 +14,7 @@ use super::super::super::{Effect, packed};
 use super::super::bench::*;
 use super::{ask, cancel, in_batch, read};
 use crate::database::Database;
+use tidegate_protocol::{SortedMap, SortedSet};
 
 const BATCHES: usize = 3;
 const GRACE_MS: u64 = 2000;
@@ -44,12 +44,12 @@ enum Step {
 struct Play {
     bench: Bench,
     jobs: Vec<(usize, JobId)>,
-    running: BTreeMap<JobId, Execute>,
+    running: SortedMap<JobId, Execute>,
     /// The terminal event that hubs were told of each job.
-    ended: BTreeMap<JobId, u64>,
-    cancelled: BTreeSet<usize>,
+    ended: SortedMap<JobId, u64>,
+    cancelled: SortedSet<usize>,
     /// Calls that wait, and for which batch.
-    waiting: BTreeMap<super::super::super::CallId, usize>,
+    waiting: SortedMap<super::super::super::CallId, usize>,
 }
 
 impl Play {
@@ -205,7 +205,7 @@ impl Play {
         let rows = rows
             .into_iter()
             .map(|mut row| (row.number().unwrap(), row.number().unwrap()));
-        let mut kept: BTreeMap<u64, u64> = rows.collect();
+        let mut kept: SortedMap<u64, u64> = rows.collect();
         let packed = packed(&self.bench.db).unwrap().into_iter();
         kept.extend(packed.map(|job| (job.id.number().0, job.state)));
         for batch in 0..BATCHES {
@@ -266,10 +266,10 @@ proptest! {
         let mut play = Play {
             bench: Bench::new(),
             jobs: Vec::new(),
-            running: BTreeMap::new(),
-            ended: BTreeMap::new(),
-            cancelled: BTreeSet::new(),
-            waiting: BTreeMap::new(),
+            running: SortedMap::new(),
+            ended: SortedMap::new(),
+            cancelled: SortedSet::new(),
+            waiting: SortedMap::new(),
         };
         for step in steps {
             play.step(step);

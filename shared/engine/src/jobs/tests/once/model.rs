@@ -1,7 +1,6 @@
 //! Random requests, ends, waits and crashes against a model of each rule that says in a few lines what is meant.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use proptest::prelude::*;
@@ -15,6 +14,7 @@ use tidegate_protocol::ids::JobId;
 use super::super::bench::*;
 use super::aliases::both;
 use super::{cancel, hold_back, job_of, let_go, living, same};
+use tidegate_protocol::SortedMap;
 
 /// The keys, few so that they meet.
 const KEYS: [&str; 2] = ["x", "y"];
@@ -110,12 +110,12 @@ struct Play {
     bench: Bench,
     mode: Mode,
     made: Vec<Made>,
-    running: BTreeMap<JobId, Execute>,
+    running: SortedMap<JobId, Execute>,
     requests: u64,
     paused: bool,
     /// Whether a failed job frees the client's keys that came with a dedupe key.
     frees: bool,
-    given: BTreeMap<usize, Given>,
+    given: SortedMap<usize, Given>,
 }
 
 impl Play {
@@ -124,11 +124,11 @@ impl Play {
             bench: Bench::new(),
             mode,
             made: Vec::new(),
-            running: BTreeMap::new(),
+            running: SortedMap::new(),
             requests: 0,
             paused: false,
             frees,
-            given: BTreeMap::new(),
+            given: SortedMap::new(),
         }
     }
 

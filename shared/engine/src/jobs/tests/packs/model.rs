@@ -2,7 +2,6 @@
 //! one request a turn, so that it has nothing to pack.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
@@ -23,6 +22,7 @@ use super::super::batches::{ask, in_batch};
 use super::super::bench::*;
 use super::narrow;
 use crate::database::Database;
+use tidegate_protocol::SortedMap;
 
 const BATCHES: usize = 2;
 
@@ -94,7 +94,7 @@ struct Pair {
     packed: Bench,
     apart: Bench,
     jobs: Vec<JobId>,
-    running: BTreeMap<JobId, Execute>,
+    running: SortedMap<JobId, Execute>,
     told: Vec<Delivery>,
     crashed: bool,
     /// How many jobs waited in packs at most.
@@ -107,7 +107,7 @@ impl Pair {
             packed: Bench::new(),
             apart: Bench::new(),
             jobs: Vec::new(),
-            running: BTreeMap::new(),
+            running: SortedMap::new(),
             told: Vec::new(),
             crashed: false,
             most: 0,
