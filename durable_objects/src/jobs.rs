@@ -12,13 +12,14 @@ use js_sys::Uint8Array;
 use tidegate_engine::breath::{Breath, Step};
 use tidegate_engine::database::{DatabaseError, migrate};
 use tidegate_engine::jobs::{self, CallId, Effect, State as Memory};
+use tidegate_engine::usage::Standing;
 use tidegate_protocol::calls::Answered;
 use tidegate_protocol::calls::directory::Erased;
 use tidegate_protocol::calls::executor::{Assignment, Execute, Outcome, Sharing};
 use tidegate_protocol::calls::hub::{self, Delivery};
 use tidegate_protocol::calls::jobs::{Batch, Call, Reply};
 use tidegate_protocol::calls::tenant::{self, Recorded};
-use tidegate_protocol::calls::usage::{Meter, Report, Source};
+use tidegate_protocol::calls::usage::{Meter, Source};
 use tidegate_protocol::ids::{HubIndex, JobId, ObjectName, ShardIndex, TenantId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
@@ -34,7 +35,7 @@ use crate::remote::{self, Way};
 use crate::sql::ObjectDatabase;
 use crate::timer::sleep;
 use crate::trace::Trace;
-use crate::usage::{Counts, Usage, tell};
+use crate::usage::{self, Counts, Usage};
 use tidegate_protocol::SortedMap;
 
 /// How often a batch for a hub is sent again before its jobs are left to the alarm.
@@ -66,6 +67,8 @@ struct Shell {
     trace: Rc<Trace>,
     usage: Usage,
     backup: BackupState,
+    /// Invocations of the executor that are under way.
+    invoking: Cell<u32>,
 }
 
 impl DurableObject for Jobs {
@@ -78,8 +81,10 @@ impl DurableObject for Jobs {
         worker::console_debug!("constructed Jobs {}", text.unwrap_or_default());
         let db = ObjectDatabase::new(&state);
         let shard = name.as_ref().map_or(ShardIndex(0), |(_, shard)| *shard);
+        let place = name.as_ref().map(|(tenant, _)| (env.clone(), tenant.clone()));
         let shell = Rc::new(Shell {
-            usage: Usage::new(Source::jobs(shard)),
+            usage: Usage::new(Source::jobs(shard), place),
+            invoking: Cell::new(0),
             trace: Rc::new(Trace::new(&env)),
             env,
             state,
@@ -114,7 +119,6 @@ impl DurableObject for Jobs {
     async fn alarm(&self) -> Result<Response> {
         let shell = self.shell.0.clone();
         shell.alarm.set(None);
-        shell.event();
         if shell.run(|db, memory, now, random| jobs::wake(db, memory, now, random)) {
             Response::ok("")
         } else {
@@ -132,7 +136,6 @@ impl Jobs {
         let name = shell.name.clone();
         let name = name.map(|(tenant, shard)| ObjectName::Jobs(tenant, shard));
         shell.usage.add(Meter::ObjectCalls, 1);
-        shell.event();
         remote::respond(calls, name.as_ref(), |batch| async move {
             let open = backup::open(&*shell).await;
             shell.answer(batch, open).await
@@ -158,13 +161,16 @@ impl Counts for Shell {
         &self.usage
     }
 
-    fn place(&self) -> Option<(&Env, &State, &TenantId)> {
-        let (tenant, _) = self.name.as_ref()?;
-        Some((&self.env, &self.state, tenant))
+    fn db(&self) -> &ObjectDatabase {
+        &self.db
     }
 
-    fn report(&self) -> Option<Report> {
-        self.usage.report(&self.db, |_| {})
+    fn standing(&self) -> Standing {
+        if self.invoking.get() > 0 || !self.asking.borrow().is_empty() {
+            Standing::Busy
+        } else {
+            Standing::Forgetful
+        }
     }
 }
 
@@ -193,13 +199,6 @@ impl BackedUp for Shell {
 }
 
 impl Shell {
-    /// Something happens here.
-    fn event(self: &Rc<Self>) {
-        if self.usage.event() {
-            tell(self.clone());
-        }
-    }
-
     /// Forgets everything, in memory and in rows. An attempt that is under way hears with its next report that its lease is
     /// gone.
     async fn erase(&self) -> core::result::Result<Erased, Error> {
@@ -303,6 +302,7 @@ impl Shell {
             log_error("an object without a name of ours", "it does nothing");
             return true;
         }
+        usage::event(&self.state, self);
         let now = now();
         let turn = self.db.transaction(|db| {
             let mut kept = self.memory.borrow_mut();
@@ -422,9 +422,10 @@ impl Shell {
         beside(&self.state, async move {
             let leases: Vec<_> = attempts.iter().map(|attempt| (attempt.job, attempt.token)).collect();
             // Each attempt reports its outcome itself. Only that it never got so far is told here.
-            let Err(error) = shell.call_executor(attempts).await else {
-                return;
-            };
+            shell.invoking.set(shell.invoking.get().saturating_add(1));
+            let made = shell.call_executor(attempts).await;
+            shell.invoking.set(shell.invoking.get().saturating_sub(1));
+            let Err(error) = made else { return };
             let outcome = Outcome::Failed { error };
             let finish = |(job, token)| {
                 let outcome = outcome.clone();

@@ -87,7 +87,7 @@ impl DurableObject for Tenant {
             keys: RefCell::default(),
             archiving: Cell::new(false),
             begun: Cell::new(false),
-            usage: Usage::new(Source::GATE),
+            usage: Usage::new(Source::GATE, None),
             erased: Cell::new(None),
             backup: BackupState::default(),
         };
@@ -128,8 +128,9 @@ impl Tenant {
         let shell = self.shell.0.clone();
         let name = shell.name.clone();
         shell.usage.add(Meter::ObjectCalls, 1);
-        shell.count_event();
+        let awake = shell.awake();
         remote::respond(call, name.as_ref(), |call| async move {
+            let _awake = awake;
             backup::passed(&*shell).await;
             match shell.begin_tenant(&call).await {
                 Ok(None) => {}
@@ -397,7 +398,7 @@ impl Shell {
         if self.db.is_blank().unwrap_or(false) {
             return;
         }
-        self.count_event();
+        let _awake = self.awake();
         match self.db.migrated(&self.migrated, tenancy::STEPS, tenancy::unfinished) {
             Ok(effects) => {
                 self.perform(effects);

@@ -1,10 +1,10 @@
 //! What an object counts of its tenant's use, and how the gate hears of it. What counts is in [`tidegate_engine::usage`].
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 
-use tidegate_engine::usage::{REPORT_MS, Tally};
+use tidegate_engine::usage::{Next, REPORT_MS, Standing, Tally};
 use tidegate_protocol::calls::tenant::Call;
 use tidegate_protocol::calls::usage::{Meter, Report, Source};
 use tidegate_protocol::ids::TenantId;
@@ -15,33 +15,27 @@ use crate::remote;
 use crate::sql::ObjectDatabase;
 use crate::timer::sleep;
 
-/// How often objects tell what they count, in milliseconds, where it is not [`REPORT_MS`]; `0`: never. While a report is to come, an
-/// object is not evicted: one that is busy with little things all the time never would be, where somebody asks for it, as tests do.
+/// How long objects gather what they count at most, in milliseconds, where it is not [`REPORT_MS`]; `0`: nothing is told.
 const EVERY: &str = "TIDEGATE_USAGE_REPORT_MS";
 /// More often would cost more than what is counted.
 const EVERY_MS: RangeInclusive<u64> = 100..=60_000;
 
-/// How often a report is told before it waits for the next event. A tenant's gate that cannot be reached keeps nobody awake.
-const TRIES_MAX: u32 = 3;
-
 /// The counts of one instance of an object.
 pub struct Usage {
-    source: Source,
+    /// Whom it tells, and for whom. `None`: nobody.
+    place: Option<(Env, TenantId)>,
     tally: RefCell<Tally>,
     /// Rows read and written that have been counted.
     rows: Cell<(f64, f64)>,
-    /// Whether somebody will tell the gate.
-    tells: Cell<bool>,
 }
 
 impl Usage {
     /// Nothing yet.
-    pub fn new(source: Source) -> Self {
+    pub fn new(source: Source, place: Option<(Env, TenantId)>) -> Self {
         Self {
-            source,
+            place,
             tally: RefCell::new(Tally::new(source, random())),
             rows: Cell::new((0.0, 0.0)),
-            tells: Cell::new(false),
         }
     }
 
@@ -55,38 +49,39 @@ impl Usage {
         self.add(meter, u64::try_from(length).unwrap_or(u64::MAX));
     }
 
-    /// Something happens in the object. Whoever is told `true` has the gate told, with [`tell`].
-    #[must_use]
-    pub fn event(&self) -> bool {
+    /// Something happens in an object that others tell for.
+    pub fn begins(&self) {
         self.tally.borrow_mut().event(now());
-        !self.tells.replace(true)
     }
 
-    /// The timer is over, which has kept the object awake until now. What happens from now on needs another.
-    fn due(&self) {
-        self.tally.borrow_mut().event(now());
-        self.tells.set(false);
+    /// It has ended.
+    pub fn ends(&self) {
+        self.tally.borrow_mut().slept(now());
     }
 
-    /// What is to be told now, with the rows of `db` and what `collect` counts.
-    pub fn report(&self, db: &ObjectDatabase, collect: impl FnOnce(&mut Tally)) -> Option<Report> {
+    /// What is to be told now, with the rows of `db`.
+    pub fn report(&self, db: &ObjectDatabase) -> Option<Report> {
+        self.with_rows(db).report()
+    }
+
+    /// Everything that is counted here.
+    fn with_rows(&self, db: &ObjectDatabase) -> RefMut<'_, Tally> {
         let mut tally = self.tally.borrow_mut();
         let (read, written) = (db.rows_read(), db.rows_written());
         let (read_before, written_before) = self.rows.replace((read, written));
         tally.add(Meter::RowsRead, whole(read - read_before));
         tally.add(Meter::RowsWritten, whole(written - written_before));
-        collect(&mut tally);
-        tally.report()
+        tally
     }
 
     /// The gate has taken a report.
     pub fn confirmed(&self, seq: u64) {
-        self.tally.borrow_mut().confirmed(seq);
+        self.tally.borrow_mut().confirmed(now(), seq);
     }
 
     /// The tenant is erased: nothing is told of it any more.
     pub fn forget(&self, db: &ObjectDatabase) {
-        *self.tally.borrow_mut() = Tally::new(self.source, random());
+        self.tally.borrow_mut().begin_anew(random());
         self.rows.set((db.rows_read(), db.rows_written()));
     }
 }
@@ -104,10 +99,19 @@ fn whole(count: f64) -> u64 {
 pub trait Counts {
     /// Its counts.
     fn usage(&self) -> &Usage;
-    /// Where it runs, and for whom.
-    fn place(&self) -> Option<(&Env, &State, &TenantId)>;
-    /// What is to be told now.
-    fn report(&self) -> Option<Report>;
+    /// Its rows.
+    fn db(&self) -> &ObjectDatabase;
+    /// What has it awake, and what keeps its counts.
+    fn standing(&self) -> Standing;
+    /// Counts what was counted elsewhere, before the gate is told or what is counted is kept.
+    fn collect(&self, _next: Next, _tally: &mut Tally) {}
+}
+
+/// Something happens in an object, which counts it and has its gate told.
+pub fn event(state: &State, object: &Rc<impl Counts + 'static>) {
+    if object.usage().tally.borrow_mut().event(now()) {
+        tell(state, object.clone());
+    }
 }
 
 fn every_ms(env: &Env) -> Option<u64> {
@@ -118,23 +122,32 @@ fn every_ms(env: &Env) -> Option<u64> {
     }
 }
 
-/// Has the gate told what `object` counts some time from now. What happens while it is told has it told again.
-pub fn tell(object: Rc<dyn Counts>) {
-    let kept = object.clone();
-    let Some((env, state, _)) = kept.place() else { return };
-    let Some(every_ms) = every_ms(env) else { return };
+/// Has the gate told what `object` counts, when it has become quiet.
+fn tell(state: &State, object: Rc<dyn Counts>) {
+    let every_ms = object.usage().place.as_ref().and_then(|(env, _)| every_ms(env));
+    let Some(every_ms) = every_ms else { return };
     beside(state, async move {
-        sleep(every_ms).await;
-        object.usage().due();
-        for _ in 0..TRIES_MAX {
-            let (Some((env, _, tenant)), Some(report)) = (object.place(), object.report()) else {
-                return;
-            };
-            match remote::tenant(env, tenant, &Call::Used(report.to_numbers())).await {
-                Ok(_) => return object.usage().confirmed(report.seq),
-                Err(error) => log_error("the gate was not told of use", error),
+        let usage = object.usage();
+        let Some((env, tenant)) = &usage.place else { return };
+        loop {
+            let next = usage.tally.borrow_mut().next(now(), every_ms, object.standing());
+            match next {
+                Next::Wait(ms) => sleep(ms).await,
+                Next::Tell => {
+                    let report = {
+                        let mut tally = usage.with_rows(object.db());
+                        object.collect(next, &mut tally);
+                        tally.report()
+                    };
+                    let Some(report) = report else { return };
+                    match remote::tenant(env, tenant, &Call::Used(report.to_numbers())).await {
+                        Ok(_) => usage.confirmed(report.seq),
+                        Err(error) => log_error("the gate was not told of use", error),
+                    }
+                }
+                Next::Keep => return object.collect(next, &mut usage.with_rows(object.db())),
+                Next::Rest => return,
             }
-            sleep(every_ms).await;
         }
     });
 }

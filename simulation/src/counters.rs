@@ -247,6 +247,18 @@ counters! {
     jobs_renumbered,
     /// Pauses that a new object was owed.
     pauses_owed,
+    /// Reports of use that never arrived at the gate.
+    reports_of_use_lost,
+    /// Reports of use that arrived twice.
+    reports_of_use_doubled,
+    /// Reports of use that a gate took in.
+    uses_heard,
+    /// How often a socket kept what its hub had counted.
+    uses_kept,
+    /// Budgets that were spent.
+    budgets_spent,
+    /// Units of use that a crash took.
+    uses_lost,
     /// States built from the rows and compared with the live one.
     recoveries_compared,
 }

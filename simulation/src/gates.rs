@@ -43,6 +43,7 @@ impl Gate {
         let (reply, _) =
             tenancy::handle(&db, tidegate_protocol::time::UnixMs(0), first).map_err(|error| error.message)?;
         reply.map_err(|error| error.to_string())?;
+        crate::usage::set_budget(&db)?;
         Ok(Self {
             db,
             scale,
@@ -88,7 +89,7 @@ impl World {
     }
 
     /// Carries out what a turn of a gate wants done; or loses it, where the gate dies first.
-    fn tell(&mut self, gate: usize, effects: Vec<Effect>, dies: bool) -> Check {
+    pub fn tell(&mut self, gate: usize, effects: Vec<Effect>, dies: bool) -> Check {
         let lasting = |effect: &Effect| !matches!(effect, Effect::Refresh { .. } | Effect::Archive);
         if effects.iter().any(lasting) && !self.gates[gate].armed {
             // The alarm is set with the rows.

@@ -14,6 +14,7 @@ use tidegate_protocol::ids::{ConnectionId, HubIndex, JobId, Revision};
 use tidegate_protocol::time::UnixMs;
 
 use crate::setting::{REVISIONS, plan};
+use crate::usage::Who;
 use crate::world::{Check, Event, From, World, unavailable};
 
 /// What waits until the hub knows which composition is active.
@@ -63,7 +64,7 @@ impl HubObject {
         }
     }
 
-    fn hub(&mut self) -> Result<&mut Hub, String> {
+    pub fn hub(&mut self) -> Result<&mut Hub, String> {
         if self.hub.is_none() {
             let mut hub = Hub::new(self.index);
             for (_, bytes) in self.attachments.values() {
@@ -73,6 +74,16 @@ impl HubObject {
             self.hub = Some(hub);
         }
         self.hub.as_mut().ok_or_else(|| "no hub".to_owned())
+    }
+
+    /// What is attached to its sockets.
+    pub fn attached(&self) -> impl Iterator<Item = &[u8]> {
+        self.attachments.values().map(|(_, bytes)| bytes.as_slice())
+    }
+
+    /// Whether it waits for something.
+    pub fn waits(&self) -> bool {
+        self.outstanding > 0 || !self.http.is_empty()
     }
 
     /// What its sockets follow, as far as their sessions say.
@@ -99,7 +110,7 @@ impl HubObject {
 
 impl World {
     /// A hub loses its memory, and with it its sockets and its callers.
-    pub fn crash_hub(&mut self, hub: usize) {
+    pub fn crash_hub(&mut self, hub: usize) -> Check {
         self.counters.hubs_crashed += 1;
         let object = &mut self.hubs[hub];
         object.life += 1;
@@ -137,10 +148,11 @@ impl World {
                 self.break_socket(socket);
             }
         }
+        self.use_forgotten(Who::Hub(hub), false)
     }
 
     /// An idle hub is put to sleep; its sockets stay.
-    pub fn evict_hub(&mut self, hub: usize) {
+    pub fn evict_hub(&mut self, hub: usize) -> Check {
         let object = &mut self.hubs[hub];
         if object.hub.is_some() && object.outstanding == 0 && object.http.is_empty() && object.held.is_empty() {
             object.life += 1;
@@ -149,7 +161,9 @@ impl World {
             object.asking = false;
             self.counters.hubs_evicted += 1;
             self.trace(|| format!("hub {hub}: evicted"));
+            self.use_forgotten(Who::Hub(hub), true)?;
         }
+        Ok(())
     }
 
     /// A socket arrives at its hub.
@@ -184,6 +198,7 @@ impl World {
             return Ok(());
         }
         let hub = self.sockets[socket].hub;
+        self.count(Who::Hub(hub), 1)?;
         self.hubs[hub].held.push_back(Held::Frame { socket, text });
         self.take_held(hub)
     }
@@ -408,6 +423,7 @@ impl World {
     }
 
     fn perform_hub(&mut self, hub: usize, effects: Vec<Effect>) -> Check {
+        self.count(Who::Hub(hub), 0)?;
         let crash = if self.fault(8) {
             Some(self.random.below(3) as usize)
         } else {
@@ -417,15 +433,14 @@ impl World {
             if crash == Some(number) {
                 self.trace(|| format!("hub {hub}: crash after {number} effects"));
                 self.counters.hubs_crashed_between_effects += 1;
-                self.crash_hub(hub);
-                return Ok(());
+                return self.crash_hub(hub);
             }
             self.perform_one(hub, effect)?;
         }
         Ok(())
     }
 
-    fn perform_one(&mut self, hub: usize, effect: Effect) -> Check {
+    pub fn perform_one(&mut self, hub: usize, effect: Effect) -> Check {
         let life = self.hubs[hub].life;
         match effect {
             Effect::Send { to, frame } => {
@@ -505,6 +520,7 @@ impl World {
             if object.attachments.contains_key(&id) {
                 object.hub()?.closed(now, &id);
                 object.attachments.remove(&id);
+                self.count(Who::Hub(hub), 0)?;
             }
         }
         Ok(())

@@ -12,6 +12,7 @@ use tidegate_protocol::calls::jobs::{Call, Enqueue, Reply};
 use tidegate_protocol::ids::{HubIndex, JobId, ShardIndex, TenantId};
 use tidegate_protocol::time::UnixMs;
 
+use crate::usage::Who;
 use crate::world::{Check, Event, From, Telling, World, describe};
 
 /// The batches on their way to one hub.
@@ -109,6 +110,11 @@ impl JobsObject {
         self.state.as_ref().and_then(State::next_tick)
     }
 
+    /// Whether somebody waits for it.
+    pub fn waits(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
     pub fn lives(&self, life: u64) -> bool {
         self.state.is_some() && self.life == life
     }
@@ -192,7 +198,7 @@ impl World {
             self.turn(shard, Turn::Wake, true)?;
         }
         if self.sleepy {
-            self.evict_jobs(shard);
+            self.evict_jobs(shard)?;
         }
         Ok(())
     }
@@ -274,20 +280,19 @@ impl World {
                     Vec::new()
                 }
             };
-            let wake = state.next_wake();
+            let (wake, accepted) = (state.next_wake(), state.take_accepted());
             if crash == Crash::BeforeCommit {
                 Err(DatabaseError::new("crash"))
             } else {
-                Ok((effects, wake))
+                Ok((effects, wake, accepted))
             }
         });
-        let (effects, wake) = match done {
+        let (effects, wake, accepted) = match done {
             Ok(done) => done,
             Err(_) if crash == Crash::BeforeCommit => {
                 self.trace(|| format!("shard {shard}: crash before commit"));
                 self.counters.jobs_crashed_before_commit += 1;
-                self.crash_jobs(shard);
-                return Ok(());
+                return self.crash_jobs(shard);
             }
             Err(error) => return Err(format!("the database refused a turn: {error}")),
         };
@@ -316,19 +321,18 @@ impl World {
             return Err("what is remembered of running jobs is not what their rows hold".into());
         }
         self.observe(shard, &turn, &effects, now)?;
+        self.count(Who::Shard(shard), accepted)?;
         if crash == Crash::AfterCommit {
             self.trace(|| format!("shard {shard}: crash after commit"));
             self.counters.jobs_crashed_after_commit += 1;
-            self.crash_by_alarm(shard, by_alarm, now);
-            return Ok(());
+            return self.crash_by_alarm(shard, by_alarm, now);
         }
         let last = effects.len();
         for (number, effect) in effects.into_iter().enumerate() {
             if crash == Crash::Between(number) {
                 self.trace(|| format!("shard {shard}: crash after {number} of {last} effects"));
                 self.counters.jobs_crashed_between_effects += 1;
-                self.crash_by_alarm(shard, by_alarm, now);
-                return Ok(());
+                return self.crash_by_alarm(shard, by_alarm, now);
             }
             self.perform(shard, effect)?;
         }
@@ -337,12 +341,12 @@ impl World {
     }
 
     /// An alarm whose handler died comes again.
-    fn crash_by_alarm(&mut self, shard: usize, by_alarm: bool, now: UnixMs) {
+    fn crash_by_alarm(&mut self, shard: usize, by_alarm: bool, now: UnixMs) -> Check {
         if by_alarm {
             self.counters.alarms_repeated += 1;
             self.shards[shard].alarm = Some(now);
         }
-        self.crash_jobs(shard);
+        self.crash_jobs(shard)
     }
 
     fn alarm_lag(&mut self) -> u64 {
@@ -539,7 +543,12 @@ impl World {
     }
 
     /// The object loses its memory, and everything that waited in it.
-    pub fn crash_jobs(&mut self, shard: usize) {
+    pub fn crash_jobs(&mut self, shard: usize) -> Check {
+        self.lose_memory(shard);
+        self.use_forgotten(Who::Shard(shard), false)
+    }
+
+    fn lose_memory(&mut self, shard: usize) {
         let object = &mut self.shards[shard];
         object.life += 1;
         object.state = None;
@@ -555,7 +564,7 @@ impl World {
     }
 
     /// An idle object is put to sleep.
-    pub fn evict_jobs(&mut self, shard: usize) {
+    pub fn evict_jobs(&mut self, shard: usize) -> Check {
         let object = &self.shards[shard];
         let busy = !object.calls.is_empty()
             || object.telling > 0
@@ -571,8 +580,10 @@ impl World {
         if object.state.is_some() && !busy {
             self.trace(|| format!("shard {shard}: evicted"));
             self.counters.jobs_evicted += 1;
-            self.crash_jobs(shard);
+            self.lose_memory(shard);
+            self.use_forgotten(Who::Shard(shard), true)?;
         }
+        Ok(())
     }
 
     /// In the end every place is free, and a recovery finds nothing to do.

@@ -17,6 +17,7 @@ mod random;
 mod schedules;
 mod setting;
 mod trail;
+mod usage;
 mod workers;
 mod world;
 

@@ -402,6 +402,7 @@ impl World {
             self.note_enqueued(shard, enqueue, effects, &stored, now);
         }
         self.note_decided(shard, turn, effects, now);
+        self.note_taken_in(shard, turn, (&before, &after), now);
         if let Turn::Together(calls) = turn {
             self.note_together(shard, calls, effects, (&before, &after), now)?;
         }
@@ -509,6 +510,32 @@ impl World {
             }
             let refused = matches!(reply, Err(error) if error.code == ErrorCode::QueueFull);
             self.counters.requests_refused_later += u64::from(refused);
+        }
+    }
+
+    /// A job that is stored in somebody else's turn, and neither begins nor is told of, is one that a request had to wait for which
+    /// is answered by its end.
+    fn note_taken_in(
+        &mut self,
+        shard: usize,
+        turn: &Turn,
+        (before, after): (&BTreeMap<JobNumber, RowView>, &BTreeMap<JobNumber, RowView>),
+        now: UnixMs,
+    ) {
+        if !matches!(turn, Turn::Told { .. } | Turn::Tick) {
+            return;
+        }
+        let known = |job: &JobId| self.oracle.jobs.get(job).is_some_and(|facts| facts.action.is_some());
+        let fresh = after.iter().filter(|(number, _)| !before.contains_key(number));
+        let fresh: Vec<JobId> = fresh.map(|(_, row)| row.id).filter(|job| !known(job)).collect();
+        for job in fresh {
+            let mut undecided = self.oracle.undecided.iter();
+            let waits = undecided.find(|((of, _), enqueue)| *of == shard && enqueue.answer_within_ms.is_some());
+            if let Some(enqueue) = waits.map(|(_, enqueue)| enqueue.clone()) {
+                self.counters.requests_decided_later += 1;
+                self.note_enqueued(shard, &enqueue, &[], &[job], now);
+                self.note_company_of(job, enqueue.away_max_ms, now);
+            }
         }
     }
 

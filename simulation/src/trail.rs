@@ -106,22 +106,7 @@ impl World {
 
     /// In the end the trail of each tenant has an entry for each thing that was done, and no other.
     pub fn trail_at_rest(&mut self, gate: usize) -> Check {
-        let mut found: BTreeMap<AuditWhat, u64> = BTreeMap::new();
-        let mut query = AuditQuery {
-            limit: PAGE_MAX,
-            ..AuditQuery::default()
-        };
-        loop {
-            let page = audit::list(&self.gates[gate].db, self.clock(), &query).map_err(|error| error.message)?;
-            for text in &page.entries {
-                let entry: AuditEntry = serde_json::from_str(text.as_str()).map_err(|error| error.to_string())?;
-                *found.entry(entry.what).or_insert(0) += 1;
-            }
-            match page.cursor {
-                Some(cursor) => query.below = cursor.parse().ok(),
-                None => break,
-            }
-        }
+        let found = self.trail(gate)?;
         for what in [
             AuditWhat::QueuePaused,
             AuditWhat::QueueResumed,
@@ -141,5 +126,29 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// How often the trail of a tenant tells of something.
+    pub fn entries(&self, gate: usize, what: AuditWhat) -> Result<u64, String> {
+        Ok(self.trail(gate)?.get(&what).copied().unwrap_or(0))
+    }
+
+    fn trail(&self, gate: usize) -> Result<BTreeMap<AuditWhat, u64>, String> {
+        let mut found: BTreeMap<AuditWhat, u64> = BTreeMap::new();
+        let mut query = AuditQuery {
+            limit: PAGE_MAX,
+            ..AuditQuery::default()
+        };
+        loop {
+            let page = audit::list(&self.gates[gate].db, self.clock(), &query).map_err(|error| error.message)?;
+            for text in &page.entries {
+                let entry: AuditEntry = serde_json::from_str(text.as_str()).map_err(|error| error.to_string())?;
+                *found.entry(entry.what).or_insert(0) += 1;
+            }
+            match page.cursor {
+                Some(cursor) => query.below = cursor.parse().ok(),
+                None => return Ok(found),
+            }
+        }
     }
 }

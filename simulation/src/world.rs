@@ -11,6 +11,7 @@ use tidegate_protocol::calls::hub::{Delivery, Prefer, Reply};
 use tidegate_protocol::calls::jobs::{self as calls, Call, Change};
 use tidegate_protocol::calls::queueing::{ActionPattern, PauseScope};
 use tidegate_protocol::calls::tenant::{self, Description, Recorded, Scale};
+use tidegate_protocol::calls::usage::Report;
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::{FencingToken, JobId, ShardIndex, TenantId, UserId};
 use tidegate_protocol::time::UnixMs;
@@ -25,6 +26,7 @@ use crate::jobs::JobsObject;
 use crate::oracle::Oracle;
 use crate::random::Random;
 use crate::setting::{SHARDS_MAX, TENANTS};
+use crate::usage::{Uses, Who};
 
 /// A rule that was broken, in words.
 pub type Check = Result<(), String>;
@@ -197,6 +199,23 @@ pub enum Event {
         job: JobId,
         token: FencingToken,
     },
+    /// An object looks whether it has become quiet.
+    Quiet {
+        who: Who,
+        run: u64,
+    },
+    /// An object tells its gate what it has counted.
+    Used {
+        who: Who,
+        run: u64,
+        report: Report,
+    },
+    /// The gate has taken that in, or was not reached.
+    UseTold {
+        who: Who,
+        run: u64,
+        seq: Option<u64>,
+    },
 }
 
 impl Event {
@@ -268,6 +287,7 @@ pub struct World {
     pub latest_call: BTreeMap<(usize, usize), u64>,
     /// What objects tell each other, until they are answered.
     pub tellings: BTreeMap<u64, Telling>,
+    pub uses: Uses,
     queue: BTreeMap<(u64, u64), Event>,
 }
 
@@ -287,7 +307,7 @@ pub fn run(options: Options) -> Result<Counters, String> {
     while world.counters.events < options.steps {
         world.step()?;
     }
-    world.calm();
+    world.calm()?;
     let end = world.time + DRAIN_MS_MAX;
     let mut quiet_since = None;
     loop {
@@ -332,6 +352,7 @@ impl World {
             next_id: 0,
             latest_call: BTreeMap::new(),
             tellings: BTreeMap::new(),
+            uses: Uses::default(),
             queue: BTreeMap::new(),
         };
         for (number, name) in TENANTS.into_iter().enumerate() {
@@ -514,6 +535,9 @@ impl World {
                 outcome,
             } => self.outcome_came(shard, life, job, token, outcome),
             Event::Abandon { job, token } => self.abandoned(job, token),
+            Event::Quiet { who, run } => self.use_waited(who, run),
+            Event::Used { who, run, report } => self.use_heard(who, run, report),
+            Event::UseTold { who, run, seq } => self.use_told(who, run, seq),
         }
     }
 
@@ -529,19 +553,19 @@ impl World {
         };
         self.after(pause, Event::Move);
         match self.random.below(1000) {
-            0..=9 => self.crash_server(),
+            0..=9 => self.crash_server()?,
             10..=39 => {
                 let shard = self.random.below(self.shards.len() as u64) as usize;
-                self.evict_jobs(shard);
+                self.evict_jobs(shard)?;
             }
             40..=79 => {
                 let hub = self.random.below(self.hubs.len() as u64) as usize;
-                self.evict_hub(hub);
+                self.evict_hub(hub)?;
             }
             80..=89 => {
                 let hub = self.random.below(self.hubs.len() as u64) as usize;
                 self.trace(|| format!("hub {hub} crashes"));
-                self.crash_hub(hub);
+                self.crash_hub(hub)?;
             }
             90..=104 => {
                 let ms = self.random.within(500..=30_000);
@@ -578,7 +602,7 @@ impl World {
     }
 
     /// The whole server dies: every object, executor, socket and doorbell. Rows and alarms are kept.
-    fn crash_server(&mut self) {
+    fn crash_server(&mut self) -> Check {
         self.trace(|| "the server crashes".into());
         self.counters.server_crashed += 1;
         let lost: Vec<Event> = {
@@ -589,10 +613,10 @@ impl World {
             lost.into_values().collect()
         };
         for shard in 0..self.shards.len() {
-            self.crash_jobs(shard);
+            self.crash_jobs(shard)?;
         }
         for hub in 0..self.hubs.len() {
-            self.crash_hub(hub);
+            self.crash_hub(hub)?;
         }
         self.attempts.clear();
         for event in lost {
@@ -613,14 +637,16 @@ impl World {
                 _ => {}
             }
         }
+        Ok(())
     }
 
     /// The faults stop; what waits for a client's care gets it from now on.
-    fn calm(&mut self) {
+    fn calm(&mut self) -> Check {
         self.trace(|| "the faults stop".into());
         self.faults = false;
         self.after(1, Event::LookAfter);
         self.unschedule();
+        self.stir_uses()
     }
 
     /// Operators let go of whatever is still held back.
@@ -732,6 +758,7 @@ impl World {
         for hub in &self.hubs {
             hub.at_rest()?;
         }
+        self.uses_at_rest()?;
         self.oracle.at_rest()
     }
 }

@@ -47,7 +47,7 @@ enum Kind {
     OnADisk(u64),
     /// Its request log is configured so.
     Logged(&'static str),
-    /// Its objects tell what they count. An object that has something to tell is not evicted, so that others tell nothing.
+    /// Its objects tell what they count at once. Others gather it for as long as those of a deployment.
     Counting,
     /// Each of its limits by address allows so many in ten seconds. Others allow more than tests can do: all come from one address.
     Guarded(u32),
@@ -247,7 +247,7 @@ impl Server {
             .env("TIDEGATE_AUDIT_ENTRIES", "100")
             .env(
                 "TIDEGATE_USAGE_REPORT_MS",
-                if self.kind == Kind::Counting { "200" } else { "0" },
+                if self.kind == Kind::Counting { "200" } else { "10000" },
             )
             .env("TIDEGATE_TEMPLATES", templates().to_string())
             // The local server waits for an eviction without reading the log, and a log that is full makes the Worker wait.

@@ -40,7 +40,11 @@ impl Shell {
             .poll(&mut TaskContext::from_waker(Waker::noop()))
             .is_pending()
         {
-            beside(&self.state, work);
+            let shell = self.clone();
+            beside(&self.state, async move {
+                work.await;
+                shell.event();
+            });
         }
     }
 
@@ -82,6 +86,7 @@ impl Shell {
     pub(super) fn replied(self: &Rc<Self>, id: CallId, reply: core::result::Result<jobs::Reply, Error>) {
         let effects = self.memory.borrow_mut().replied(now(), id, reply);
         self.perform(effects);
+        self.event();
         // The queue may have refused what its limits admitted: that goes back soon, whether anybody asks again or not.
         self.look_after_leases();
     }

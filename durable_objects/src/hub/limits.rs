@@ -21,6 +21,7 @@ impl Shell {
             let decided = shell.admitted(ask).await;
             let effects = shell.memory.borrow_mut().decided(now(), decided);
             shell.perform(effects);
+            shell.event();
             shell.look_after_leases();
         });
     }

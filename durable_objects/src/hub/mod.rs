@@ -112,7 +112,10 @@ impl DurableObject for Hub {
             }
         }
         let db = ObjectDatabase::new(&state);
-        let usage = Usage::new(Source::hub(name.as_ref().map_or(HubIndex(0), |(_, index)| *index)));
+        let usage = Usage::new(
+            Source::hub(name.as_ref().map_or(HubIndex(0), |(_, index)| *index)),
+            name.as_ref().map(|(tenant, _)| (env.clone(), tenant.clone())),
+        );
         let shell = Shell {
             env,
             state,

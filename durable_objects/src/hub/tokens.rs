@@ -19,6 +19,7 @@ impl Shell {
                 .borrow_mut()
                 .authenticated(now(), &to, request_id, verified);
             shell.perform(effects);
+            shell.event();
             shell.arm();
         });
     }

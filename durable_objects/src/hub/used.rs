@@ -3,20 +3,18 @@
 use std::rc::Rc;
 
 use tidegate_engine::hub::SOCKET_COUNT_MS;
-use tidegate_protocol::calls::usage::{Meter, Report};
-use tidegate_protocol::ids::TenantId;
-use worker::{Env, State};
+use tidegate_engine::usage::{Next, Standing, Tally};
+use tidegate_protocol::calls::usage::Meter;
 
 use super::Shell;
 use crate::platform::now;
-use crate::usage::{Counts, Usage, tell};
+use crate::sql::ObjectDatabase;
+use crate::usage::{self, Counts, Usage};
 
 impl Shell {
     /// Something happens here.
     pub(super) fn event(self: &Rc<Self>) {
-        if self.usage.event() {
-            tell(self.clone());
-        }
+        usage::event(&self.state, self);
     }
 
     /// Something happens here, by a call.
@@ -31,15 +29,30 @@ impl Counts for Shell {
         &self.usage
     }
 
-    fn place(&self) -> Option<(&Env, &State, &TenantId)> {
-        let (tenant, _) = self.name.as_ref()?;
-        Some((&self.env, &self.state, tenant))
+    fn db(&self) -> &ObjectDatabase {
+        &self.db
     }
 
-    fn report(&self) -> Option<Report> {
-        let counted = self.memory.borrow_mut().count_sockets(now(), SOCKET_COUNT_MS);
-        self.save_all(counted);
-        let mut memory = self.memory.borrow_mut();
-        self.usage.report(&self.db, |tally| memory.take_used(tally))
+    fn standing(&self) -> Standing {
+        let memory = self.memory.borrow();
+        match () {
+            () if !memory.is_idle() || memory.has_leases() || !self.asking.borrow().is_empty() => Standing::Busy,
+            () if memory.sockets() > 0 => Standing::Keeping,
+            () => Standing::Forgetful,
+        }
+    }
+
+    fn collect(&self, next: Next, tally: &mut Tally) {
+        let saved = {
+            let mut memory = self.memory.borrow_mut();
+            let mut saved = memory.count_sockets(now(), SOCKET_COUNT_MS);
+            memory.take_used(tally);
+            saved.extend(match next {
+                Next::Keep => memory.keep_used(tally),
+                _ => memory.take_kept(tally),
+            });
+            saved
+        };
+        self.save_all(saved);
     }
 }

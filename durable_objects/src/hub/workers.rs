@@ -55,6 +55,7 @@ impl Shell {
             let result = shell.said(&attempt_token, said).await;
             let effects = shell.memory.borrow().attempted(now(), &to, request_id, result);
             shell.perform(effects);
+            shell.event();
         });
     }
 

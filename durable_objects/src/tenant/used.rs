@@ -9,15 +9,25 @@ use tidegate_protocol::calls::usage::Report;
 
 use super::Shell;
 
+/// The gate is awake for as long as this is there.
+pub(super) struct Awake(Rc<Shell>);
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        self.0.usage.ends();
+    }
+}
+
 impl Shell {
-    /// Something happens here.
-    pub(super) fn count_event(&self) {
-        let _told_with_the_next_report = self.usage.event();
+    /// Something happens here, until what is given is dropped.
+    pub(super) fn awake(self: &Rc<Self>) -> Awake {
+        self.usage.begins();
+        Awake(self.clone())
     }
 
     /// Takes in a report, and with it what was counted here.
     pub(super) fn hear_used(self: &Rc<Self>, told: Option<Report>) -> Result<(), Error> {
-        let own = self.usage.report(&self.db, |_| {});
+        let own = self.usage.report(&self.db);
         let seq = own.as_ref().map(|own| own.seq);
         let effects = self.turn(|_, db| tenancy::used(db, crate::platform::now(), own.into_iter().chain(told)))?;
         if let Some(seq) = seq {

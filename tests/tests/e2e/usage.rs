@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tidegate_tests::http::{Answer, Client};
-use tidegate_tests::server::Server;
-use tidegate_tests::socket::job_of;
+use tidegate_tests::server::{Server, shared};
+use tidegate_tests::socket::{Socket, job_of};
 use tidegate_tests::tenant::{Tenant, composition};
 use tidegate_tests::{eventually, unique};
 
@@ -318,4 +318,54 @@ fn a_kill_loses_at_most_what_was_not_reported() {
     eventually("the report behind an eviction", || {
         (total(&tenant, "requests") == counted + 1).then_some(())
     });
+}
+
+/// Asks `socket` for one more, and gives how long the hub was awake after it had answered.
+fn awake_after_a_frame(tenant: &Tenant, socket: &mut Socket) -> Duration {
+    let id = socket.ask(json!({ "action": "core.echo", "payload": 1 }));
+    assert_eq!(socket.answer(&id)["type"], "response");
+    let answered = Instant::now();
+    let hub = format!("t:{}:hub:0", tenant.id);
+    assert!(tenant.server.evict("Hub", &hub), "{hub} has not answered");
+    answered.elapsed()
+}
+
+#[test]
+fn a_hub_sleeps_soon_after_its_last_frame_and_loses_no_count_by_that() {
+    let tenant = Tenant::new(shared());
+    tenant.compose(None);
+    let idle: Vec<Socket> = (0..10).map(|_| tenant.socket("idle")).collect();
+    let mut socket = tenant.socket("bob");
+    let id = socket.ask(json!({ "action": "core.echo", "payload": 1 }));
+    assert_eq!(socket.answer(&id)["type"], "response");
+    eventually("the first report", || (total(&tenant, "requests") == 1).then_some(()));
+    // The next one comes too soon for a report of its own: a socket keeps the count while the hub sleeps.
+    let awake = awake_after_a_frame(&tenant, &mut socket);
+    assert!(awake < Duration::from_secs(5), "awake for {awake:?}");
+    assert_eq!((total(&tenant, "requests"), total(&tenant, "messages_in")), (1, 1));
+    // It begins anew, and tells both.
+    let awake = awake_after_a_frame(&tenant, &mut socket);
+    assert!(awake < Duration::from_secs(5), "awake for {awake:?}");
+    let meters = eventually("the next report", || {
+        let meters = usage(&tenant)["total"]["meters"].clone();
+        (meters["requests"] == 3).then_some(meters)
+    });
+    assert_eq!(meters["messages_in"], 3, "{meters}");
+    assert_eq!(meters["messages_out"], 11 + 3, "{meters}");
+    // What the sockets that go keep is told as well, and nothing twice.
+    awake_after_a_frame(&tenant, &mut socket);
+    awake_after_a_frame(&tenant, &mut socket);
+    socket.cut();
+    idle.into_iter().for_each(Socket::cut);
+    let meters = eventually("the last report", || {
+        let meters = usage(&tenant)["total"]["meters"].clone();
+        (meters["requests"] == 5 && meters["connection_ms"].as_u64()? > 0).then_some(meters)
+    });
+    assert_eq!(
+        (&meters["messages_in"], &meters["messages_out"]),
+        (&json!(5), &json!(16)),
+        "{meters}"
+    );
+    let hub = tenant.server.constructed(&format!("t:{}:hub:0", tenant.id));
+    assert_eq!(hub, 5, "it slept four times, and nothing else had it wake");
 }

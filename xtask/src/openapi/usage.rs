@@ -18,8 +18,8 @@ const TAG: &str = "administration";
 pub fn usage(schemas: &mut Schemas) -> Vec<Operation> {
     let own = Operation::new("/v1/admin/usage", "get", "getUsage", TAG, "Tells what the tenant used").about(
         "By the hour (kept for 35 days), the day or the month (both for 400 days), in UTC, with an estimate of what it costs and \
-        how the budgets stand. Objects report every ten seconds, so that what happened since may be missing; so is what an \
-        object had not reported when it ended by force.",
+        how the budgets stand. Objects report once they are quiet, and every ten seconds while they are busy, so that what happened since \
+        may be missing; so is what an object had not reported when it ended by force.",
     );
     let own = windows(own, schemas)
         .answer(200, "What was used.", schemas.of::<UsageView>())

@@ -35,6 +35,7 @@ use tidegate_protocol::calls::admission::Ask;
 use tidegate_protocol::calls::hub::{Delivery, Reply};
 use tidegate_protocol::calls::jobs;
 use tidegate_protocol::calls::spread::Spreads;
+use tidegate_protocol::calls::usage::Counts;
 use tidegate_protocol::frames::{AttemptSaid, CloseCode};
 use tidegate_protocol::http::AuditRefusal;
 use tidegate_protocol::ids::{ConnectionId, HubIndex, JobId, RequestId, ShardIndex};
@@ -192,8 +193,8 @@ pub struct Hub {
     logging: Logging,
     /// Requests that were admitted, and not counted elsewhere yet.
     admitted: i64,
-    /// Time for which sockets that are gone were open, and not counted elsewhere yet. Milliseconds.
-    connected_ms: u64,
+    /// The time of sockets, and what was kept by those that are gone, not counted elsewhere yet.
+    untold: Counts,
 }
 
 /// The moment and the chance of a turn.
@@ -223,7 +224,7 @@ impl Hub {
             places: Places::default(),
             logging: Logging::Off,
             admitted: 0,
-            connected_ms: 0,
+            untold: Counts::default(),
         }
     }
 

@@ -46,6 +46,9 @@ pub struct Session {
     /// Until when its time is counted. `None`: by an instance that did not count.
     #[serde(default)]
     pub counted_until: Option<UnixMs>,
+    /// What the hub has counted of its tenant's use and not told, where this socket keeps it: of each meter.
+    #[serde(default)]
+    pub untold: Vec<u64>,
 }
 
 /// Whether a socket was told that its token expires.
@@ -69,6 +72,7 @@ impl Session {
             faults: 0,
             warned: Warned::NotYet,
             counted_until: None,
+            untold: Vec::new(),
         }
     }
 

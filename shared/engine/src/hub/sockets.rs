@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
 use tidegate_protocol::calls::Principal;
+use tidegate_protocol::calls::usage::{Counts, Meter};
 use tidegate_protocol::frames::{CloseCode, Limits, PROTOCOL, ServerFrame};
 use tidegate_protocol::ids::{ConnectionId, JobId};
 use tidegate_protocol::limits::{FOLLOWS_MAX, FRAME_BYTES_MAX};
@@ -151,7 +152,8 @@ impl Hub {
     /// A socket is gone. Its jobs go on.
     pub fn closed(&mut self, now: UnixMs, connection: &ConnectionId) {
         if let Some(mut session) = self.sessions.remove(connection) {
-            self.connected_ms = self.connected_ms.saturating_add(session.count(now));
+            self.untold.add(Meter::ConnectionMs, session.count(now));
+            self.untold.add_all(&Counts(session.untold));
             for follow in &session.follows {
                 self.unfollow(follow.job, connection);
             }

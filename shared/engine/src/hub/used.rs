@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::mem;
 
 use tidegate_protocol::Error;
-use tidegate_protocol::calls::usage::Meter;
+use tidegate_protocol::calls::usage::{Counts, Meter};
 use tidegate_protocol::time::UnixMs;
 
 use super::{Effect, Hub, Session};
@@ -34,7 +34,7 @@ impl Hub {
         let mut effects = Vec::new();
         for (connection, session) in &mut self.sessions {
             if session.counted_until.is_none_or(|until| now.since(until) >= age_ms) {
-                self.connected_ms = self.connected_ms.saturating_add(session.count(now));
+                self.untold.add(Meter::ConnectionMs, session.count(now));
                 effects.push(Effect::Save { of: connection.clone() });
             }
         }
@@ -47,6 +47,29 @@ impl Hub {
         let admitted = u64::try_from(self.admitted).unwrap_or(0);
         self.admitted = self.admitted.min(0);
         tally.add(Meter::Requests, admitted);
-        tally.add(Meter::ConnectionMs, mem::take(&mut self.connected_ms));
+        tally.add_all(&mem::take(&mut self.untold));
+    }
+
+    /// Has a socket keep what was counted and is in no report, while the hub sleeps. It stays counted where there is no socket.
+    pub fn keep_used(&mut self, tally: &mut Tally) -> Vec<Effect> {
+        let Some((connection, session)) = self.sessions.iter_mut().next() else {
+            return Vec::new();
+        };
+        let mut counts = Counts(mem::take(&mut session.untold));
+        counts.add_all(&tally.keep());
+        session.untold = counts.0;
+        alloc::vec![Effect::Save { of: connection.clone() }]
+    }
+
+    /// Counts back what sockets have kept. They keep it no longer, so that it is told once.
+    pub fn take_kept(&mut self, tally: &mut Tally) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for (connection, session) in &mut self.sessions {
+            if !session.untold.is_empty() {
+                tally.add_all(&Counts(mem::take(&mut session.untold)));
+                effects.push(Effect::Save { of: connection.clone() });
+            }
+        }
+        effects
     }
 }

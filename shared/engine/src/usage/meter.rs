@@ -2,16 +2,14 @@
 //!
 //! Counting is an addition in memory. A batch keeps its number until the gate has confirmed it, however often it is told;
 //! what is counted meanwhile fills the next one. What is not told when the instance ends is lost: at most what was counted
-//! within [`REPORT_MS`] and the time that the gate could not be reached.
+//! within [`REPORT_MS`](super::REPORT_MS) and the time that the gate could not be reached. When it is told is decided in [`super::quiet`].
 
 use core::mem;
 
 use tidegate_protocol::calls::usage::{AWAKE_MS, Counts, Meter, Report, Source};
 use tidegate_protocol::time::UnixMs;
 
-/// How long an object gathers what it counts before it tells the gate. Milliseconds. As long as the platform lets an idle object
-/// stay in memory, so that a report keeps none awake for longer; and six reports a minute, each one row of the gate.
-pub const REPORT_MS: u64 = 10_000;
+use super::quiet::{Next, Quiet, Standing};
 
 /// What an instance has counted.
 #[derive(Debug, Clone)]
@@ -21,7 +19,9 @@ pub struct Tally {
     seq: u64,
     counts: Counts,
     told: Option<Counts>,
-    last_event: Option<UnixMs>,
+    /// Since when the object has been awake and was not counted to be.
+    awake_since: Option<UnixMs>,
+    quiet: Quiet,
 }
 
 impl Tally {
@@ -33,8 +33,18 @@ impl Tally {
             seq: 0,
             counts: Counts::default(),
             told: None,
-            last_event: None,
+            awake_since: None,
+            quiet: Quiet::default(),
         }
+    }
+
+    /// Nothing yet, by the instance that goes on as `run`. Whoever waits to tell goes on waiting.
+    pub fn begin_anew(&mut self, run: u64) {
+        let quiet = mem::take(&mut self.quiet);
+        *self = Self {
+            quiet,
+            ..Self::new(self.source, run)
+        };
     }
 
     /// Counts `units`.
@@ -44,13 +54,46 @@ impl Tally {
         }
     }
 
-    /// Something happens in the object: it has been awake since the last time, if that was not too long ago.
-    pub fn event(&mut self, now: UnixMs) {
-        if let Some(last) = self.last_event {
-            let gap = now.since(last);
+    /// Something happens in the object, which has been awake since the last time, if that was not too long ago. Gives whether
+    /// somebody has to begin to ask for what is [`next`](Self::next).
+    pub fn event(&mut self, now: UnixMs) -> bool {
+        self.awake_until(now);
+        self.awake_since = Some(now);
+        self.quiet.stir()
+    }
+
+    /// The object is awake until now, and may sleep from now on.
+    pub fn slept(&mut self, now: UnixMs) {
+        self.awake_until(now);
+    }
+
+    fn awake_until(&mut self, now: UnixMs) {
+        if let Some(since) = self.awake_since.take() {
+            let gap = now.since(since);
             self.add(Meter::AwakeMs, if gap <= AWAKE_MS { gap } else { 0 });
         }
-        self.last_event = Some(now);
+    }
+
+    /// What the shell does next: see [`Quiet::next`].
+    pub fn next(&mut self, now: UnixMs, longest_ms: u64, standing: Standing) -> Next {
+        let next = self.quiet.next(now, longest_ms, standing);
+        if matches!(next, Next::Tell | Next::Keep) {
+            self.awake_until(now);
+            if standing == Standing::Busy {
+                self.awake_since = Some(now);
+            }
+        }
+        next
+    }
+
+    /// Hands over what is in no report yet, for whoever keeps it until it is [counted back](Self::add_all).
+    pub fn keep(&mut self) -> Counts {
+        mem::take(&mut self.counts)
+    }
+
+    /// Counts what was counted before, and kept.
+    pub fn add_all(&mut self, kept: &Counts) {
+        self.counts.add_all(kept);
     }
 
     /// Whether there is something to tell.
@@ -64,7 +107,10 @@ impl Tally {
             self.told = Some(mem::take(&mut self.counts));
             self.seq += 1;
         }
-        let counts = self.told.clone()?;
+        let Some(counts) = self.told.clone() else {
+            self.quiet.rest();
+            return None;
+        };
         Some(Report {
             source: self.source,
             run: self.run,
@@ -74,9 +120,10 @@ impl Tally {
     }
 
     /// The gate has taken the report with this number.
-    pub fn confirmed(&mut self, seq: u64) {
+    pub fn confirmed(&mut self, now: UnixMs, seq: u64) {
         if seq == self.seq {
             self.told = None;
+            self.quiet.told(now, !self.counts.is_empty());
         }
     }
 }
@@ -95,13 +142,13 @@ mod tests {
         let first = tally.report().unwrap();
         tally.add(Meter::Jobs, 5);
         assert_eq!(tally.report().unwrap(), first);
-        tally.confirmed(first.seq);
+        tally.confirmed(START, first.seq);
         let second = tally.report().unwrap();
         assert_eq!((second.seq, second.counts.of(Meter::Jobs)), (2, 5));
         // A late word on the first one says nothing of the second.
-        tally.confirmed(first.seq);
+        tally.confirmed(START, first.seq);
         assert_eq!(tally.report().unwrap(), second);
-        tally.confirmed(second.seq);
+        tally.confirmed(START, second.seq);
         assert!(!tally.has_news());
     }
 
@@ -113,5 +160,11 @@ mod tests {
         }
         // 4 and 10,000; not the gap of 19,996; 1; nothing for the clock that stepped back; 500.
         assert_eq!(tally.report().unwrap().counts.of(Meter::AwakeMs), 10_505);
+        // One that sleeps is awake from its next event on.
+        tally.confirmed(START, 1);
+        tally.slept(START.plus(29_600));
+        tally.event(START.plus(31_000));
+        tally.event(START.plus(31_007));
+        assert_eq!(tally.report().unwrap().counts.of(Meter::AwakeMs), 107);
     }
 }

@@ -1,6 +1,6 @@
 //! What a tenant uses: counted in its objects, told to its gate, added up there, and held against budgets.
 //!
-//! An object counts in memory ([`Tally`]) and tells the gate every [`REPORT_MS`] while there is something to tell. The gate counts
+//! An object counts in memory ([`Tally`]) and tells the gate when it has become quiet, and every [`REPORT_MS`] under load. The gate counts
 //! each report once and keeps hours, days and budgets ([`windows`], [`set_budgets`]). So nothing is written where work is done,
 //! and the price is exactness: what was not told when an object ends is lost, and what a budget allows may be passed by what was
 //! under way.
@@ -10,6 +10,7 @@ mod calendar;
 mod ledger;
 mod meter;
 mod prices;
+mod quiet;
 #[cfg(test)]
 #[cfg(feature = "native")]
 mod tests;
@@ -30,8 +31,9 @@ pub use budgets::{
 };
 pub use calendar::{DAY_MS, HOUR_MS, Window};
 pub use ledger::{DAYS_KEPT_MS, HOURS_KEPT_MS, LEDGER, RUNS_KEPT, windows};
-pub use meter::{REPORT_MS, Tally};
+pub use meter::Tally;
 pub use prices::Prices;
+pub use quiet::{Next, QUIET_MS, REPORT_MS, Standing};
 
 use crate::database::{Database, DatabaseError};
 

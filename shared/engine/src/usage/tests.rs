@@ -111,7 +111,7 @@ proptest! {
                         model.entry(Window::Hour.start(now)).or_default().add_all(&report.counts);
                     }
                     if answered && report.run == objects[who].0 {
-                        objects[who].1.confirmed(report.seq);
+                        objects[who].1.confirmed(now, report.seq);
                     }
                 }
                 Step::Crash(who) => {

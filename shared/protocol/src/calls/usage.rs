@@ -29,8 +29,8 @@ pub enum Meter {
     ObjectCalls,
     /// Time for which sockets were open, added up. Milliseconds.
     ConnectionMs,
-    /// Time for which the tenant's objects were awake, added up: from one event to the next where that came within
-    /// [`AWAKE_MS`]. Milliseconds.
+    /// Time for which the tenant's objects were awake, added up: from one event to the next until they became quiet, and while
+    /// they waited for something, where the next came within [`AWAKE_MS`]. Milliseconds.
     AwakeMs,
     /// Payloads that were put into object storage, because they are too large for a row.
     ObjectsStored,
@@ -38,7 +38,7 @@ pub enum Meter {
     BytesStored,
 }
 
-/// For how long an object without an event is taken to be awake: the platform has one sleep after about as long. Milliseconds.
+/// For how long an object that waits is taken to be awake without an event. Milliseconds.
 pub const AWAKE_MS: u64 = 10_000;
 
 impl Meter {

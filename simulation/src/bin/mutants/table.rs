@@ -72,9 +72,50 @@ const CONTROL: &str = "shared/engine/src/jobs/control.rs";
 const PACKS: &str = "shared/engine/src/jobs/packs.rs";
 const PACKING: &str = "shared/engine/src/jobs/packing.rs";
 const HEADS: &str = "shared/engine/src/jobs/heads.rs";
+const LEDGER: &str = "shared/engine/src/usage/ledger.rs";
+const BUDGETS: &str = "shared/engine/src/usage/budgets.rs";
+const QUIET: &str = "shared/engine/src/usage/quiet.rs";
+const HUB_USED: &str = "shared/engine/src/hub/used.rs";
+const HUB_SOCKETS: &str = "shared/engine/src/hub/sockets.rs";
 
 /// Each of them has to be caught.
 pub const MUTANTS: &[Mutant] = &[
+    mutant(
+        "use counts as often as it is told",
+        LEDGER,
+        "Some(heard) if heard.seq >= *seq => return false,",
+        "Some(heard) if heard.seq > *seq => return false,",
+    ),
+    mutant(
+        "use that a socket has kept is told, and kept on",
+        HUB_USED,
+        "tally.add_all(&Counts(mem::take(&mut session.untold)));",
+        "tally.add_all(&Counts(session.untold.clone()));",
+    ),
+    mutant(
+        "use that a socket keeps goes with it",
+        HUB_SOCKETS,
+        "self.untold.add_all(&Counts(session.untold));",
+        "",
+    ),
+    mutant(
+        "use is forgotten in a sleep soon after a report",
+        QUIET,
+        "&& self.told_within(now, longest_ms) { (Next::Keep, Phase::Resting)",
+        "&& self.told_within(now, longest_ms) { (Next::Rest, Phase::Resting)",
+    ),
+    mutant(
+        "a budget is spent one unit late",
+        BUDGETS,
+        "used >= budget.units && spent_until != end,",
+        "used > budget.units && spent_until != end,",
+    ),
+    mutant(
+        "a budget warns with each report",
+        BUDGETS,
+        "used >= budget.warn_units && warned != end,",
+        "used >= budget.warn_units && warned <= end,",
+    ),
     mutant(
         "a batch's key is every user's",
         HUB_BATCH,

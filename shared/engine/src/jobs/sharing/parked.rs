@@ -83,6 +83,8 @@ impl<D: Database> Turn<'_, D> {
             };
             if reached {
                 self.enqueue_asking(call, parked.enqueue, &parked.asked)?;
+                // It was acknowledged, and turns that begin without a call of their own write nothing behind it.
+                self.write_packs()?;
             } else {
                 self.reply(call, Err(not_now()));
             }

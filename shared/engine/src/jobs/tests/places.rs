@@ -9,12 +9,13 @@ use proptest::prelude::*;
 use tidegate_protocol::calls::executor::Execute;
 use tidegate_protocol::calls::jobs::{Call, Enqueue, Reply};
 use tidegate_protocol::calls::places::{Ask, Places, home_of};
-use tidegate_protocol::calls::queueing::{Counted, Rule, WhenFull};
+use tidegate_protocol::calls::queueing::{Counted, PauseScope, Rule, WhenFull};
 use tidegate_protocol::calls::spread::Place;
 use tidegate_protocol::event::JobState;
 use tidegate_protocol::ids::{JobId, ShardIndex};
 use tidegate_protocol::{Error, ErrorCode};
 
+use super::batches::of_batch;
 use super::bench::*;
 use crate::jobs::{CallId, Effect, handle, told, wake};
 use tidegate_protocol::SortedMap;
@@ -125,7 +126,15 @@ impl Net {
 
     /// Asks an object for a job under these limits.
     fn enqueue(&mut self, shard: usize, limits: &[(&str, &str, u32, WhenFull)]) -> (usize, CallId) {
-        let mut enqueue: Enqueue = plain();
+        self.enqueue_as(plain(), shard, limits)
+    }
+
+    fn enqueue_as(
+        &mut self,
+        mut enqueue: Enqueue,
+        shard: usize,
+        limits: &[(&str, &str, u32, WhenFull)],
+    ) -> (usize, CallId) {
         let shards = u16::try_from(self.shards.len()).unwrap();
         enqueue.job.queueing.place = Place {
             shard: ShardIndex(u16::try_from(shard).unwrap()),
@@ -390,6 +399,25 @@ fn a_full_limit_refuses_on_whichever_shard_and_accepts_where_there_is_room() {
         net.settle();
         net.job_of(again).unwrap();
         net.drain();
+    }
+}
+
+/// Found by the simulation (seed 422): the turn in which the place came wrote no packs, so that the job was acknowledged and lost.
+#[test]
+fn a_job_of_a_batch_that_waited_for_a_place_is_stored_when_it_is_acknowledged() {
+    let refuse = &[("one", "k", 1, WhenFull::Refuse)];
+    for shard in 0..4 {
+        let mut net = Net::new(4);
+        // It may be accepted, and not start.
+        let mut caller = caller("op");
+        caller.writes_all = true;
+        let scope = PauseScope::Tenant;
+        net.call(None, shard, Call::Pause { scope, caller });
+        let accepted = net.enqueue_as(of_batch(1), shard, refuse);
+        net.settle();
+        let job = net.job_of(accepted).unwrap();
+        net.crash(shard);
+        assert_eq!(net.shards[shard].get(job).status, JobState::Queued, "{shard}");
     }
 }
 
