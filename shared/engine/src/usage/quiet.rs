@@ -64,6 +64,9 @@ pub struct Quiet {
     /// Whether something happened in the wait that is under way.
     stirred: bool,
     told_at: Option<UnixMs>,
+    /// Whether a report was told that the gate has not confirmed. It is in memory alone: it cannot be kept, because the gate may have
+    /// heard it, and would then hear the same under another number.
+    owes: bool,
 }
 
 impl Quiet {
@@ -87,7 +90,7 @@ impl Quiet {
                 let stirs = mem::take(&mut self.stirred) || standing == Standing::Busy;
                 if waits == 0 || (stirs && waits < longest_ms / quiet_ms) {
                     (Next::Wait(quiet_ms), Phase::Waiting(waits + 1))
-                } else if standing == Standing::Keeping && self.told_within(now, longest_ms) {
+                } else if standing == Standing::Keeping && !self.owes && self.told_within(now, longest_ms) {
                     (Next::Keep, Phase::Resting)
                 } else {
                     (Next::Tell, Phase::Telling(0))
@@ -103,12 +106,14 @@ impl Quiet {
             Phase::Failed(failed) => (Next::Tell, Phase::Telling(failed)),
         };
         self.phase = phase;
+        self.owes |= next == Next::Tell;
         next
     }
 
     /// The gate has taken a report. Gives what is next: where there is `more`, it becomes a report of its own.
     pub fn told(&mut self, now: UnixMs, more: bool) {
         self.told_at = Some(now);
+        self.owes = false;
         if let Phase::Telling(_) = self.phase {
             self.phase = if more || self.stirred {
                 Phase::Waiting(0)
@@ -121,6 +126,7 @@ impl Quiet {
     /// There is nothing to tell.
     pub fn rest(&mut self) {
         self.phase = Phase::Resting;
+        self.owes = false;
     }
 
     fn told_within(&self, now: UnixMs, ms: u64) -> bool {
@@ -192,6 +198,32 @@ mod tests {
             }
         }
         assert_eq!((told, waited), (TRIES_MAX, QUIET_MS * 7));
+    }
+
+    #[test]
+    fn a_report_that_was_not_confirmed_is_told_before_anything_is_kept() {
+        let mut quiet = Quiet::default();
+        let all = |quiet: &mut Quiet, at: u64| {
+            quiet.stir();
+            let next = || Some(quiet.next(START.plus(at), REPORT_MS, Standing::Keeping));
+            let until_rest: Vec<Next> = core::iter::from_fn(next)
+                .take_while(|next| *next != Next::Rest)
+                .collect();
+            until_rest
+                .into_iter()
+                .filter(|next| !matches!(next, Next::Wait(_)))
+                .collect::<Vec<_>>()
+        };
+        quiet.stir();
+        quiet.next(START, REPORT_MS, Standing::Keeping);
+        assert_eq!(quiet.next(START, REPORT_MS, Standing::Keeping), Next::Tell);
+        quiet.told(START, false);
+        assert_eq!(all(&mut quiet, 1_000), [Next::Keep], "what follows so soon is kept");
+        // Later the gate cannot be reached. It might be at the next event, which comes soon as well.
+        let unheard = all(&mut quiet, REPORT_MS);
+        assert_eq!(unheard, [Next::Tell, Next::Tell, Next::Tell, Next::Keep]);
+        quiet.told_at = Some(START.plus(REPORT_MS));
+        assert_eq!(all(&mut quiet, REPORT_MS + 1_000).first(), Some(&Next::Tell));
     }
 
     #[derive(Debug, Clone)]
