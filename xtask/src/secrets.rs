@@ -26,6 +26,8 @@ pub fn ensure(project: &Project) -> Result<()> {
         "issuer": "https://dev.tidegate.invalid",
         "audience": "tidegate",
         "tenant_claim": "tid",
+        // Whoever has this file has the deployment key as well: tenants can be created and backed up here, too.
+        "operator": true,
         "keys": { "keys": [{ "kty": "oct", "kid": "dev", "alg": "HS256", "k": random()? }] },
     }]);
     let text = format!(
