@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
 
 use js_sys::{Array, JsString, Uint8Array};
-use tidegate_engine::database::{Cell, Database, DatabaseError, Row, Value, gives_rows, migrate, suite};
+use tidegate_engine::database::{Cell, Database, DatabaseError, Row, Value, gives_rows, made, migrate, suite};
 use tidegate_protocol::time::UnixMs;
 use wasm_bindgen::prelude::*;
 
@@ -222,22 +222,11 @@ impl ObjectDatabase {
         done
     }
 
-    /// The names of the tables that were made here: the platform's own and SQLite's are not among them.
-    fn tables(&self) -> Result<Vec<String>, DatabaseError> {
-        let rows = self.run(
-            "-- sql::tables
-            SELECT name FROM sqlite_master
-            WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE '\\_cf\\_%' ESCAPE '\\'",
-            &[],
-        )?;
-        rows.into_iter().map(|mut row| row.text()).collect()
-    }
-
     /// Whether nothing was ever made here, or everything was erased.
     ///
     /// Errors: the platform's.
     pub fn is_blank(&self) -> Result<bool, DatabaseError> {
-        Ok(self.tables()?.is_empty())
+        Ok(made(self)?.is_empty())
     }
 
     /// How many rows all tables hold, beside those that only say which migrations have run.
@@ -245,7 +234,7 @@ impl ObjectDatabase {
     /// Errors: the platform's.
     pub fn rows_held(&self) -> Result<u64, DatabaseError> {
         let mut held = 0;
-        for table in self.tables()?.iter().filter(|table| *table != "migration") {
+        for table in made(self)?.iter().filter(|table| *table != "migration") {
             for mut row in self.run_made(&format!("SELECT count(*) FROM \"{table}\""), &[])? {
                 held += row.number()?;
             }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::part::{Field, Item, Writer, items};
 use super::{OWN, PART_BYTES};
-use crate::database::{Cell, Database, DatabaseError, Value, migrate};
+use crate::database::{Cell, Database, DatabaseError, Value, made, migrate};
 
 /// Rows that are read at once.
 const PAGE_ROWS: usize = 200;
@@ -315,7 +315,7 @@ fn begin(db: &impl Database, schema: &[&[&'static str]], steps: u64) -> Result<(
     let schema = schema
         .get(..steps)
         .ok_or_else(|| DatabaseError::new("the backup is of a later schema"))?;
-    for table in all(db)? {
+    for table in made(db)? {
         db.run_made(&format!("DROP TABLE {}", quoted(&table)), &[])?;
     }
     db.run(
@@ -328,17 +328,6 @@ fn begin(db: &impl Database, schema: &[&[&'static str]], steps: u64) -> Result<(
         db.run_made(&format!("DELETE FROM {}", quoted(&table.name)), &[])?;
     }
     Ok(())
-}
-
-/// Every table that was made here.
-fn all(db: &impl Database) -> Result<Vec<String>, DatabaseError> {
-    let rows = db.run(
-        "-- backup::all
-        SELECT name FROM sqlite_master
-        WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE '\\_cf\\_%' ESCAPE '\\'",
-        &[],
-    )?;
-    rows.into_iter().map(|mut row| row.text()).collect()
 }
 
 /// All of the object is back. Gives whether this is the first time that it is said.

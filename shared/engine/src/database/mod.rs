@@ -244,6 +244,19 @@ pub fn migrate(db: &impl Database, steps: &[&[&'static str]]) -> Result<(), Data
     Ok(())
 }
 
+/// The names of the tables that were made here: the platform's own and SQLite's are not among them.
+///
+/// Errors: the database's.
+pub fn made(db: &impl Database) -> Result<Vec<String>, DatabaseError> {
+    let rows = db.run(
+        "-- database::made
+        SELECT name FROM sqlite_master
+        WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE '\\_cf\\_%' ESCAPE '\\'",
+        &[],
+    )?;
+    rows.into_iter().map(|mut row| row.text()).collect()
+}
+
 /// Writes a value into a column, in CBOR.
 ///
 /// Errors: where the value cannot be written, which no type of the engine can cause.
