@@ -130,7 +130,10 @@ impl Writer {
                 bit <<= 1;
             }
         }
-        self.head(MAP, (values.len() as u64).saturating_sub(u64::from(left_out.count_ones())));
+        self.head(
+            MAP,
+            (values.len() as u64).saturating_sub(u64::from(left_out.count_ones())),
+        );
         let mut rest = table;
         let mut bit = 1;
         for value in values {

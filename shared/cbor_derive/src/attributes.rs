@@ -78,7 +78,9 @@ fn each(attributes: &[Attribute], mut read: impl FnMut(&ParseNestedMeta<'_>, &st
 }
 
 fn unknown(meta: &ParseNestedMeta<'_>, name: &str) -> syn::Error {
-    meta.error(format!("`serde({name})` has no meaning in tidegate-cbor, or is not written yet"))
+    meta.error(format!(
+        "`serde({name})` has no meaning in tidegate-cbor, or is not written yet"
+    ))
 }
 
 /// A text, which may have come through a macro.

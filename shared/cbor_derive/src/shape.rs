@@ -88,8 +88,20 @@ impl Named {
     /// What it takes where it is missing; `None`: what it was before it was read over.
     pub fn missing(&self) -> Option<TokenStream> {
         const BLANK: [&str; 14] = [
-            "Option", "Vec", "VecDeque", "String", "SortedMap", "SortedSet", "BTreeMap", "BTreeSet", "bool", "u8", "u16",
-            "u32", "u64", "f64",
+            "Option",
+            "Vec",
+            "VecDeque",
+            "String",
+            "SortedMap",
+            "SortedSet",
+            "BTreeMap",
+            "BTreeSet",
+            "bool",
+            "u8",
+            "u16",
+            "u32",
+            "u64",
+            "f64",
         ];
         match &self.about.missing {
             Some(Missing::Function(function)) => Some(quote!(#function())),
@@ -149,7 +161,7 @@ impl Parts {
         }
     }
 
-    /// Around the fields, what makes a value or a pattern of them.
+    /// Around the fields' values, what makes a value of them.
     pub fn braced(&self, inner: &[TokenStream]) -> TokenStream {
         match self {
             Self::None => quote!(),
@@ -177,10 +189,12 @@ pub struct Variant {
 impl Variant {
     /// The pattern that binds its fields.
     pub fn pattern(&self) -> TokenStream {
-        let ident = &self.ident;
-        let bound: Vec<TokenStream> = self.parts.bound().iter().map(|bound| quote!(#bound)).collect();
-        let inner = self.parts.braced(&bound);
-        quote!(Self::#ident #inner)
+        let (ident, bound) = (&self.ident, self.parts.bound());
+        match &self.parts {
+            Parts::None => quote!(Self::#ident),
+            Parts::One | Parts::Several(_) => quote!(Self::#ident(#(#bound),*)),
+            Parts::Named(_) => quote!(Self::#ident { #(#bound),* }),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 use super::access::{Access, Change};
 use super::admission::{Ask, Decided, Returned};
@@ -21,7 +22,7 @@ use crate::ids::{EndpointId, HubIndex, Revision, SecretName, ShardIndex, UserId}
 use crate::time::UnixMs;
 
 /// How a tenant is spread over objects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Scale {
     /// How many hubs hold the tenant's sockets.
     pub hubs: u16,
@@ -36,7 +37,7 @@ impl Default for Scale {
 }
 
 /// What the other parts need to know of a tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Description {
     /// The active composition; `None`: the default one.
     pub revision: Option<Revision>,
@@ -80,7 +81,7 @@ impl Description {
 }
 
 /// A call to a `Tenant` object.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
 pub enum Call {
     /// What is active?
     Describe,
@@ -279,7 +280,7 @@ pub enum Call {
 }
 
 /// How what was used is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Encode, Decode)]
 pub enum UsageForm {
     /// As the API shows it.
     #[default]
@@ -291,7 +292,7 @@ pub enum UsageForm {
 }
 
 /// A change of a tenant's endpoints, or of what messages to them are signed with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub enum EndpointChange {
     /// Sign with another secret, and for so long with the old one as well. Milliseconds.
     Rotate {
@@ -320,7 +321,7 @@ pub enum EndpointChange {
 }
 
 /// An entry of the audit trail on its way to the gate.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
 pub struct Recorded {
     /// Its number in the object that it comes from, one higher than that of the entry before.
     pub number: u64,
@@ -329,7 +330,7 @@ pub struct Recorded {
 }
 
 /// Which entries of the audit trail are meant. What is `None` does not narrow.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Encode, Decode)]
 pub struct AuditQuery {
     /// Only of this kind: an [`crate::http::AuditWhat`], as the API writes it.
     pub what: Option<String>,
@@ -349,7 +350,7 @@ pub struct AuditQuery {
 }
 
 /// What a `Tenant` object answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
 pub enum Reply {
     /// What is active.
     Description(Description),
