@@ -183,7 +183,7 @@ impl Directory {
             };
             let bytes = body.bytes().await.map_err(failed())?;
             let kind = head.http_metadata().content_type;
-            packed = stored(packed, key, kind.as_deref(), (head.size(), from), &bytes).map_err(unwritten)?;
+            packed = stored(packed, key, kind.as_deref(), (head.size(), from), &bytes);
             holds = u64::from(from == 0);
             let end = from + PIECE_BYTES;
             next = Some(if end < head.size() {
@@ -214,7 +214,7 @@ impl Directory {
                     };
                     let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
                     let kind = found.http_metadata().content_type;
-                    packed = stored(packed, &key, kind.as_deref(), (size, 0), &bytes).map_err(unwritten)?;
+                    packed = stored(packed, &key, kind.as_deref(), (size, 0), &bytes);
                     holds += 1;
                 }
                 next = Some((key, 0));

@@ -24,7 +24,7 @@ mod writer;
 
 use alloc::vec::Vec;
 
-pub use self::reader::{Error, NESTING_MAX, Reader};
+pub use self::reader::{Error, Kind, NESTING_MAX, Reader};
 pub use self::writer::Writer;
 pub use tidegate_cbor_derive::{Decode, Encode};
 

@@ -33,6 +33,23 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
+/// What an item is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A number without a point.
+    Integer,
+    /// A number with a point.
+    Float,
+    /// A text.
+    Text,
+    /// A string of bytes.
+    Bytes,
+    /// `null`.
+    Null,
+    /// Something else.
+    Other,
+}
+
 /// Bytes that are read as CBOR.
 #[derive(Debug)]
 pub struct Reader<'a> {
@@ -61,6 +78,29 @@ impl<'a> Reader<'a> {
             self.fault("the end");
         }
         self.fault.map_or(Ok(()), Err)
+    }
+
+    /// Whether nothing is left.
+    pub fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// What stands here; `None`: nothing.
+    pub fn kind(&self) -> Option<Kind> {
+        let head = *self.rest.first()?;
+        Some(match head >> 5 {
+            UNSIGNED | NEGATIVE => Kind::Integer,
+            BYTES => Kind::Bytes,
+            TEXT => Kind::Text,
+            _ if head == NULL => Kind::Null,
+            _ if matches!(head, FLOAT_32 | FLOAT_64) => Kind::Float,
+            _ => Kind::Other,
+        })
+    }
+
+    /// Why something could not be read.
+    pub fn error(&self) -> Option<Error> {
+        self.fault
     }
 
     /// Whether something could not be read.
@@ -97,7 +137,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline(never)]
-    fn bytes(&mut self, length: u64) -> &'a [u8] {
+    fn cut(&mut self, length: u64) -> &'a [u8] {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         match self.rest.split_at_checked(length) {
             Some((bytes, rest)) => {
@@ -118,7 +158,7 @@ impl<'a> Reader<'a> {
         let number = match byte & 0x1f {
             small @ 0..=23 => u64::from(small),
             long @ 24..=27 => {
-                let bytes = self.bytes(1 << (long - 24));
+                let bytes = self.cut(1 << (long - 24));
                 bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
             }
             _ => {
@@ -198,10 +238,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A string of bytes.
+    pub fn bytes(&mut self) -> &'a [u8] {
+        let length = self.head_of(BYTES, "a string of bytes");
+        self.cut(length)
+    }
+
     #[inline(never)]
     fn text_bytes(&mut self) -> &'a [u8] {
         let length = self.head_of(TEXT, "a text");
-        self.bytes(length)
+        self.cut(length)
     }
 
     /// A text.
@@ -277,7 +323,7 @@ impl<'a> Reader<'a> {
         let (major, number) = self.head();
         let items = match major {
             BYTES | TEXT => {
-                self.bytes(number);
+                self.cut(number);
                 0
             }
             ARRAY => number,

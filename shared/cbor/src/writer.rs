@@ -33,6 +33,11 @@ impl Writer {
         self.0
     }
 
+    /// What was written so far.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Bytes as they are: CBOR already.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
@@ -95,6 +100,12 @@ impl Writer {
     pub fn text(&mut self, text: &str) {
         self.head(TEXT, text.len() as u64);
         self.0.extend_from_slice(text.as_bytes());
+    }
+
+    /// A string of bytes.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.head(BYTES, bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
     }
 
     /// The head of a list of `length` items.

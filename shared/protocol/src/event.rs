@@ -167,7 +167,7 @@ impl schemars::JsonSchema for JsonText {
 }
 
 /// A value that is small enough to stand here, or the key of the object that holds it (a claim check).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Payload {
     /// The value itself.
@@ -182,7 +182,7 @@ pub enum Payload {
 }
 
 /// Something that happened to a job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Event {
     /// Its place in the job's history.
     pub seq: Seq,
@@ -195,7 +195,7 @@ pub struct Event {
 }
 
 /// What happened to a job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Happening {
     /// An attempt got further.
@@ -224,7 +224,7 @@ pub enum Happening {
 }
 
 /// Text that an attempt wrote to one of its job's streams.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Output {
     /// The stream.
@@ -246,7 +246,7 @@ impl Happening {
 }
 
 /// Where a job stands, for a client that cannot be given every event since it last looked.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Snapshot {
     /// The latest event that is contained in this.
     pub seq: Seq,

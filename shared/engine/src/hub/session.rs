@@ -2,7 +2,6 @@
 
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
 use tidegate_cbor::{Decode, Encode};
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::ids::{ConnectionId, JobId, RequestId, Seq};
@@ -20,7 +19,7 @@ const FOLLOW_BYTES_MAX: usize = 128 + 64;
 const _: () = assert!(FOLLOWS_MAX * FOLLOW_BYTES_MAX + SCOPES_BYTES_MAX + 1024 <= ATTACHMENT_BYTES_MAX);
 
 /// A job that a socket follows.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Follow {
     /// The job.
     pub job: JobId,
@@ -31,7 +30,7 @@ pub struct Follow {
 }
 
 /// What a hub knows of one socket.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Session {
     /// The connection.
     pub connection: ConnectionId,
@@ -53,7 +52,7 @@ pub struct Session {
 }
 
 /// Whether a socket was told that its token expires.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Warned {
     /// It was not.

@@ -14,7 +14,7 @@ use crate::ids::HubIndex;
 use crate::time::UnixMs;
 
 /// A limit, for one of its keys: what units are counted in.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Bucket {
     /// The limit's name in the composition.
     pub limit: String,
@@ -23,7 +23,7 @@ pub struct Bucket {
 }
 
 /// What a limit allows for each of its keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// Units over time, by the generic cell rate algorithm (GCRA, ITU-T I.371) in its form as a token bucket.
@@ -69,7 +69,7 @@ impl Rule {
 }
 
 /// Whether a hub may admit by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Consults {
     /// Out of leases.
@@ -80,7 +80,7 @@ pub enum Consults {
 }
 
 /// What a limit does where it has no room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Force {
     /// It refuses.
@@ -91,7 +91,7 @@ pub enum Force {
 }
 
 /// A limit that a request has to pass.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Need {
     /// The limit and the key.
     pub bucket: Bucket,
@@ -106,7 +106,7 @@ pub struct Need {
 }
 
 /// What a hub gives back of a lease, which ends with that.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Returned {
     /// Of which bucket.
     pub bucket: Bucket,
@@ -117,7 +117,7 @@ pub struct Returned {
 }
 
 /// Units that a hub would like to have in advance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Wanted {
     /// Of which bucket.
     pub bucket: Bucket,
@@ -128,7 +128,7 @@ pub struct Wanted {
 }
 
 /// Units that were counted for a request which was then refused for another reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Refund {
     /// Of which bucket.
     pub bucket: Bucket,
@@ -139,7 +139,7 @@ pub struct Refund {
 }
 
 /// A hub asks the gate.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Ask {
     /// The hub.
     pub hub: HubIndex,
@@ -154,7 +154,7 @@ pub struct Ask {
 }
 
 /// What the gate says to one request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Every limit had room, and has counted it.
@@ -164,7 +164,7 @@ pub enum Verdict {
 }
 
 /// A limit that refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Refusal {
     /// Which, for which key.
     pub bucket: Bucket,
@@ -179,7 +179,7 @@ pub struct Refusal {
 }
 
 /// Units that were counted in advance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Lease {
     /// Of which bucket.
     pub bucket: Bucket,
@@ -192,7 +192,7 @@ pub struct Lease {
 }
 
 /// How full a bucket is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Standing {
     /// The bucket.
     pub bucket: Bucket,
@@ -205,7 +205,7 @@ pub struct Standing {
 }
 
 /// What the gate answers.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Decided {
     /// When it was decided, by the gate's clock.
     pub at: UnixMs,
@@ -228,7 +228,7 @@ pub struct LimitCounts {
 }
 
 /// The gate takes back the leases of a bucket up to this number, used or on their way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Recalled {
     /// The bucket.
     pub bucket: Bucket,

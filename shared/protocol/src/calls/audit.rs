@@ -19,7 +19,7 @@ pub enum Via {
 }
 
 /// What someone does with one request, however many calls it takes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Act {
     /// The request. Made by the server where it came over HTTP: no other act has it.
     pub request_id: RequestId,

@@ -3,7 +3,6 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
 use tidegate_cbor::{Decode, Encode};
 
 use super::admission::{Recalled, Returned};
@@ -15,7 +14,7 @@ use crate::http::Accepted;
 use crate::ids::{BatchId, JobId, RequestId, TenantId};
 
 /// How an HTTP client prefers its answer (RFC 7240).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Prefer {
     /// `respond-async`.
     pub respond_async: bool,
@@ -24,7 +23,7 @@ pub struct Prefer {
 }
 
 /// An event of a job, on its way to the sockets that follow it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Delivery {
     /// The job.
     pub job: JobId,
@@ -33,7 +32,7 @@ pub struct Delivery {
 }
 
 /// A call to a `Hub` object.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Call {
     /// A request that came over HTTP: the same admission, the same enqueue.
     Request {
@@ -106,7 +105,7 @@ impl Call {
 }
 
 /// What a `Hub` object answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Reply {
     /// The request was answered on the spot.
     Answer {

@@ -41,7 +41,7 @@ use crate::time::UnixMs;
 pub const PRINCIPAL_HEADER: &str = "x-tidegate-principal";
 
 /// Who is calling: what the verified token says, and nothing that the request says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, Encode, Decode)]
 pub struct Principal {
     /// The tenant.
     pub tenant: TenantId,
@@ -83,7 +83,7 @@ impl Principal {
 }
 
 /// A user of a tenant, and whether other users' jobs are theirs to see.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Caller {
     /// The user.
     pub user: UserId,
@@ -109,7 +109,7 @@ impl Caller {
 }
 
 /// A call to an object, with the tenant that it is made for. The object compares it with its own name.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Addressed<C> {
     /// The tenant of the verified token.
     pub tenant: TenantId,
@@ -134,7 +134,7 @@ fn elsewhere() -> Error {
 }
 
 /// What a call came to.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Answered<R> {
     /// The reply.
     Reply(R),

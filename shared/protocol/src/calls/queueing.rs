@@ -53,7 +53,7 @@ impl Priority {
 }
 
 /// Whose share of a tenant's places a job takes. The places are divided between the keys that wait, by weight.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Encode, Decode)]
 pub struct Share {
     /// The key; the same for all jobs of a tenant that does not divide its places.
     pub key: String,
@@ -62,7 +62,7 @@ pub struct Share {
 }
 
 /// What a limit allows for each of its keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// Jobs that run at once.
@@ -82,7 +82,7 @@ pub enum Rule {
 }
 
 /// What becomes of a job for which a limit has no room as it is accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenFull {
     /// It waits.
@@ -95,7 +95,7 @@ pub enum WhenFull {
 }
 
 /// A limit that a job counts under.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Counted {
     /// The limit's name in the composition.
     pub limit: String,
@@ -110,7 +110,7 @@ pub struct Counted {
 }
 
 /// How a job waits for its place.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Queueing {
     /// How soon it is wanted.
     pub priority: Priority,
@@ -130,7 +130,7 @@ pub struct Queueing {
 }
 
 /// What may wait at once in the whole tenant, beyond the bound on jobs of one action.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Bounds {
     /// Bytes of the inputs of this action's jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -40,7 +40,7 @@ impl Overlap {
 }
 
 /// A schedule of a composition, with everything that its jobs need: whoever keeps it needs no plan.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Schedule {
     /// Its name.
     pub name: ScheduleName,

@@ -5,7 +5,6 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
-use serde::{Deserialize, Serialize};
 use tidegate_cbor::{Decode, Encode};
 
 use super::access::{Access, Change};
@@ -22,7 +21,7 @@ use crate::ids::{EndpointId, HubIndex, Revision, SecretName, ShardIndex, UserId}
 use crate::time::UnixMs;
 
 /// How a tenant is spread over objects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Scale {
     /// How many hubs hold the tenant's sockets.
     pub hubs: u16,
@@ -37,7 +36,7 @@ impl Default for Scale {
 }
 
 /// What the other parts need to know of a tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Description {
     /// The active composition; `None`: the default one.
     pub revision: Option<Revision>,
@@ -81,7 +80,7 @@ impl Description {
 }
 
 /// A call to a `Tenant` object.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Call {
     /// What is active?
     Describe,
@@ -280,7 +279,7 @@ pub enum Call {
 }
 
 /// How what was used is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 pub enum UsageForm {
     /// As the API shows it.
     #[default]
@@ -292,7 +291,7 @@ pub enum UsageForm {
 }
 
 /// A change of a tenant's endpoints, or of what messages to them are signed with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum EndpointChange {
     /// Sign with another secret, and for so long with the old one as well. Milliseconds.
     Rotate {
@@ -321,7 +320,7 @@ pub enum EndpointChange {
 }
 
 /// An entry of the audit trail on its way to the gate.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Recorded {
     /// Its number in the object that it comes from, one higher than that of the entry before.
     pub number: u64,
@@ -330,7 +329,7 @@ pub struct Recorded {
 }
 
 /// Which entries of the audit trail are meant. What is `None` does not narrow.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 pub struct AuditQuery {
     /// Only of this kind: an [`crate::http::AuditWhat`], as the API writes it.
     pub what: Option<String>,
@@ -350,7 +349,7 @@ pub struct AuditQuery {
 }
 
 /// What a `Tenant` object answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Reply {
     /// What is active.
     Description(Description),
