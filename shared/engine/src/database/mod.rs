@@ -14,6 +14,8 @@ use tidegate_cbor::{Decode, Encode};
 #[cfg(feature = "native")]
 pub mod native;
 pub mod suite;
+#[cfg(test)]
+pub(crate) mod vectors;
 
 /// Whether a statement may give rows: all but an `INSERT`, `UPDATE` or `DELETE` that returns nothing, and what changes the
 /// schema. Where it says no, the shell reads none.

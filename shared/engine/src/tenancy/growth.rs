@@ -454,6 +454,11 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_the_version_before_are_still_read() {
+        crate::database::vectors::are_still_read::<Growing>("tenancy::growth::Growing");
+    }
+
+    #[test]
     fn a_growth_that_older_code_left_behind_goes_on() {
         let step: Step = from_blob(&to_blob(&"settling").unwrap()).unwrap();
         assert_eq!(step, Step::Opening);
