@@ -217,7 +217,6 @@ proptest! {
         alike(&members);
     }
 
-    /// Whatever is read at all is read as before, or refused for what was not refused before: what stands behind the value.
     #[test]
     fn reading_anything_ends(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = from_slice::<Choice<Fields>>(&bytes);
@@ -225,16 +224,15 @@ proptest! {
         let _ = from_slice::<Vec<Choice<u8>>>(&bytes);
     }
 
-    /// A good value with a byte changed is refused, or read as `minicbor-serde` reads it, and never as another.
+    /// A good value with a byte changed is refused by one, or both read the same.
     #[test]
     fn a_changed_byte_is_no_other_value(value in choice(), at: prop::sample::Index, byte: u8) {
         let mut bytes = to_vec(&value);
         let at = at.index(bytes.len());
         bytes[at] = byte;
-        if let Ok(ours) = from_slice::<Choice<Fields>>(&bytes) {
-            if let Ok(theirs) = minicbor_serde::from_slice::<Choice<Fields>>(&bytes) {
-                prop_assert_eq!(to_vec(&ours), to_vec(&theirs));
-            }
+        let (ours, theirs) = (from_slice::<Choice<Fields>>(&bytes), minicbor_serde::from_slice::<Choice<Fields>>(&bytes));
+        if let (Ok(ours), Ok(theirs)) = (ours, theirs) {
+            prop_assert_eq!(to_vec(&ours), to_vec(&theirs));
         }
     }
 }
