@@ -1,0 +1,86 @@
+//! Which channels of the tenant hold anything: without that, nobody could erase them.
+
+use alloc::vec::Vec;
+
+use tidegate_protocol::calls::tenant::{CHANNELS_LISTED_MAX, Channels, Reply};
+use tidegate_protocol::ids::ChannelName;
+
+use crate::database::{Database, DatabaseError, Value};
+
+/// The table of the gate: one row for each channel, written once.
+pub const CHANNELS: &[&str] = &["-- tenancy::schema
+    CREATE TABLE channels (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID"];
+
+/// Answers what is asked.
+///
+/// Errors: the database's.
+pub(super) fn handle(db: &impl Database, asked: Channels) -> Result<Reply, DatabaseError> {
+    match asked {
+        Channels::Note(name) => {
+            db.run(
+                "-- tenancy::channels
+                INSERT INTO channels (name) VALUES (?) ON CONFLICT (name) DO NOTHING",
+                &[Value::Text(name.as_str())],
+            )?;
+            Ok(Reply::Recorded)
+        }
+        Channels::List(after) => {
+            let most = u64::try_from(CHANNELS_LISTED_MAX).unwrap_or(u64::MAX);
+            let rows = db.run(
+                "-- tenancy::channels
+                SELECT name FROM channels WHERE name > ? ORDER BY name LIMIT CAST(? AS INTEGER)",
+                &[
+                    Value::Text(after.as_ref().map_or("", ChannelName::as_str)),
+                    Value::Number(most),
+                ],
+            )?;
+            let names = rows.into_iter().map(|mut row| row.text());
+            let names = names.collect::<Result<Vec<_>, _>>()?;
+            Ok(Reply::Channels(names.iter().filter_map(|name| ChannelName::parse(name)).collect()))
+        }
+        Channels::Forget(names) => {
+            for name in names {
+                db.run(
+                    "-- tenancy::channels\nDELETE FROM channels WHERE name = ?",
+                    &[Value::Text(name.as_str())],
+                )?;
+            }
+            Ok(Reply::Recorded)
+        }
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "native")]
+mod tests {
+    use super::*;
+    use crate::database::migrate;
+    use crate::database::native::Native;
+
+    fn name(n: usize) -> ChannelName {
+        ChannelName::parse(&alloc::format!("c:{n:04}")).unwrap()
+    }
+
+    #[test]
+    fn channels_are_noted_once_listed_by_pages_and_forgotten() {
+        let db = Native::in_memory().unwrap();
+        migrate(&db, &[CHANNELS]).unwrap();
+        for n in (0..250).chain(0..10) {
+            assert_eq!(handle(&db, Channels::Note(name(n))), Ok(Reply::Recorded));
+        }
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let Ok(Reply::Channels(page)) = handle(&db, Channels::List(after)) else {
+                panic!("no page");
+            };
+            all.extend(page.clone());
+            if page.len() < CHANNELS_LISTED_MAX {
+                break;
+            }
+            after = page.last().cloned();
+        }
+        assert_eq!(all, (0..250).map(name).collect::<Vec<_>>());
+        handle(&db, Channels::Forget(all.split_off(1))).unwrap();
+        assert_eq!(handle(&db, Channels::List(None)), Ok(Reply::Channels(all)));
+    }
+}
