@@ -354,7 +354,10 @@ pub fn handle(
             Ok((Ok(Reply::Ended), effects))
         }
         call @ (Call::ListSecrets { .. } | Call::Secrets { .. }) => Ok((secrets::handle(db, now, call)?, Vec::new())),
-        Call::Channels(asked) => Ok((Ok(channels::handle(db, asked)?), Vec::new())),
+        Call::Channels(asked) => {
+            let suspended_at = current.and_then(|current| current.access.suspended_at);
+            Ok((channels::handle(db, suspended_at, asked)?, Vec::new()))
+        }
         Call::Endpoints => Ok((shown(JsonText::of(&endpoints::list(db)?)), Vec::new())),
         Call::ChangeEndpoints { change, caller } => match endpoints::change(db, now, change, &caller)? {
             Err(refusal) => Ok((Err(refusal), Vec::new())),

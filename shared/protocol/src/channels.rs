@@ -78,6 +78,7 @@ pub struct Message {
 
 /// What is to be published: the body of `POST /v1/channels/{channel}/messages`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Publication {
     /// What the message says.
     pub data: JsonText,

@@ -70,6 +70,9 @@ pub struct Channel {
     alarm: Option<UnixMs>,
 }
 
+/// What calls come to, and what the shell does then.
+type Answers = (Vec<Result<Reply, Error>>, Vec<Effect>);
+
 /// The moment and the chance of a turn.
 pub struct Moment<'a> {
     /// The clock.
@@ -103,7 +106,7 @@ impl Channel {
         db: &impl Database,
         moment: &mut Moment<'_>,
         calls: Vec<Call>,
-    ) -> Result<(Vec<Result<Reply, Error>>, Vec<Effect>), DatabaseError> {
+    ) -> Result<Answers, DatabaseError> {
         let mut replies = Vec::with_capacity(calls.len());
         for call in calls {
             replies.push(self.answer(db, moment, call)?);

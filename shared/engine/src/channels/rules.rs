@@ -46,7 +46,8 @@ impl<'a> Asking<'a> {
     /// in the same words; `FORBIDDEN` where it may do the other of the two; `NOT_IMPLEMENTED` for the channels of jobs.
     pub fn check(self, channel: &ChannelName, act: Act) -> Result<&'a Arc<ChannelRules>, Error> {
         if OWN_NAMESPACES.contains(&channel.namespace()) {
-            let message = "The channels of jobs are part of the protocol, but not there yet: attach to a job by its id.";
+            let message =
+                "The channels of jobs are part of the protocol, but not there yet: attach to a job by its id.";
             return Err(Error::new(ErrorCode::NotImplemented, message));
         }
         let unseen = || {
@@ -96,7 +97,8 @@ impl<'a> Asking<'a> {
         let pointer = "/channel";
         if let Who::Those { scopes, .. } = who {
             let missing = scopes.iter().filter(|scope| !self.principal.scopes.contains(*scope));
-            faults.extend(missing.map(|scope| Fault::new(pointer, format!("the scope `{scope}`"), "a token without it")));
+            faults
+                .extend(missing.map(|scope| Fault::new(pointer, format!("the scope `{scope}`"), "a token without it")));
         }
         if faults.is_empty() {
             let expected = format!("a channel whose rules allow {doing}, or the scope `{server}`");
@@ -104,7 +106,10 @@ impl<'a> Asking<'a> {
         }
         Error {
             details: faults,
-            ..Error::new(ErrorCode::Forbidden, format!("The rules of this channel do not allow {doing}."))
+            ..Error::new(
+                ErrorCode::Forbidden,
+                format!("The rules of this channel do not allow {doing}."),
+            )
         }
     }
 }

@@ -39,7 +39,7 @@ pub enum Who {
         /// The scopes.
         scopes: Vec<String>,
         /// The condition.
-        when: Option<Expression>,
+        when: Option<Arc<Expression>>,
     },
 }
 
@@ -99,7 +99,8 @@ impl Channels {
                 break;
             }
             if OWN_NAMESPACES.contains(&name) {
-                let expected = "another name: what happens to jobs is told in the channels of `job`, `user` and `tenant`";
+                let expected =
+                    "another name: what happens to jobs is told in the channels of `job`, `user` and `tenant`";
                 note(faults, || Fault::new(pointer.as_str(), expected, name));
             } else if !is_namespace(name) {
                 note(faults, || Fault::new(pointer.as_str(), NAMESPACE, name));
@@ -137,7 +138,11 @@ fn read_rules(mut fields: Object<'_, '_>) -> ChannelRules {
     }
     if let Some(value) = fields.take("history") {
         if ephemeral {
-            fields.fault("history", "no history where the channels are ephemeral", &describe(value));
+            fields.fault(
+                "history",
+                "no history where the channels are ephemeral",
+                &describe(value),
+            );
         }
         read_history(value, &fields.at("history"), &mut keep, fields.faults);
     }
@@ -158,10 +163,16 @@ fn read_history(value: &Value, pointer: &str, keep: &mut Keep, faults: &mut Vec<
     let Some(mut fields) = Object::read(value, pointer, faults) else {
         return;
     };
-    keep.messages = fields.number("messages", HISTORY_MESSAGES_RANGE).unwrap_or(keep.messages);
+    keep.messages = fields
+        .number("messages", HISTORY_MESSAGES_RANGE)
+        .unwrap_or(keep.messages);
     keep.age_ms = fields.duration("age", HISTORY_AGE_MS_RANGE).unwrap_or(keep.age_ms);
     if let Some(value) = fields.take("bytes") {
-        match value.as_str().and_then(parse_size).filter(|bytes| HISTORY_BYTES_RANGE.contains(bytes)) {
+        match value
+            .as_str()
+            .and_then(parse_size)
+            .filter(|bytes| HISTORY_BYTES_RANGE.contains(bytes))
+        {
             Some(bytes) => keep.bytes = bytes,
             None => {
                 let (from, to) = (HISTORY_BYTES_RANGE.start() >> 10, HISTORY_BYTES_RANGE.end() >> 20);
@@ -198,7 +209,7 @@ fn read_those(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> Option<W
     };
     let when = fields.text("when", "a condition, an expression in CEL, as a text", Some);
     let when = when.and_then(|text| match Expression::compile(text, CHANNEL_VARIABLES, Type::Bool) {
-        Ok(expression) => Some(expression),
+        Ok(expression) => Some(Arc::new(expression)),
         Err(flaws) => {
             let pointer = fields.at("when");
             for flaw in flaws {

@@ -316,7 +316,13 @@ fn check_policies(context: &Context<'_>, action: &Action, request: &Request<'_>)
         Some(_) => Transport::Socket,
         None => Transport::Http,
     };
-    let facts = Facts::new(context.principal, Subject::Action(&action.name), payload_bytes, context.now, transport);
+    let facts = Facts::new(
+        context.principal,
+        Subject::Action(&action.name),
+        payload_bytes,
+        context.now,
+        transport,
+    );
     policies::decide(&action.policies, &facts)
 }
 

@@ -155,7 +155,11 @@ impl Hub {
         };
         let rules = asking.check(channel, Act::Subscribe)?.clone();
         self.has_room(from)?;
-        let others = session.subscriptions.iter().filter(|other| other.channel != *channel).count();
+        let others = session
+            .subscriptions
+            .iter()
+            .filter(|other| other.channel != *channel)
+            .count();
         let under_way = self.pending.of_socket(from);
         if others + under_way >= SUBSCRIPTIONS_MAX || !session.has_room(under_way, Some(channel)) {
             let message = format!(
@@ -182,9 +186,10 @@ impl Hub {
             return false;
         };
         let recovered = wanted.after.as_ref() == Some(&at);
-        let newest = feed.newest.as_ref().filter(|newest| {
-            newest.offset == at.offset && newest.timestamp.plus(wanted.keep.age_ms) >= now
-        });
+        let newest = feed
+            .newest
+            .as_ref()
+            .filter(|newest| newest.offset == at.offset && newest.timestamp.plus(wanted.keep.age_ms) >= now);
         let first = match (&wanted.after, wanted.on_subscribe) {
             (Some(_), _) if !recovered => return false,
             (Some(_), _) | (None, OnSubscribe::Missed) => None,
@@ -193,7 +198,9 @@ impl Hub {
                 None => return false,
             },
         };
-        let offset = first.as_ref().map_or(at.offset, |first| Offset(first.offset.0.saturating_sub(1)));
+        let offset = first
+            .as_ref()
+            .map_or(at.offset, |first| Offset(first.offset.0.saturating_sub(1)));
         let frame = subscribed(Some(request_id.clone()), &wanted.channel, &at, offset, recovered);
         effects.push(send(from, &frame));
         effects.extend(first.map(|first| send(from, &message_frame(&wanted.channel, &at, &first))));
@@ -265,7 +272,14 @@ impl Hub {
                     keep: rules.keep,
                 };
                 let asker = Asker::Socket(from.clone(), None);
-                self.ask_channel(asker, request_id, Question::Publish(channel.clone()), channel, call, effects);
+                self.ask_channel(
+                    asker,
+                    request_id,
+                    Question::Publish(channel.clone()),
+                    channel,
+                    call,
+                    effects,
+                );
             }
             Err(error) => effects.push(send_error(from, Some(request_id), error, moment.now)),
         }
@@ -463,7 +477,9 @@ impl Hub {
         }
         // What the others were sent since the channel answered.
         let since = feed.recent.iter().filter(|message| message.offset > at.offset);
-        let since: Vec<Effect> = since.map(|message| send(to, &message_frame(&wanted.channel, &at, message))).collect();
+        let since: Vec<Effect> = since
+            .map(|message| send(to, &message_frame(&wanted.channel, &at, message)))
+            .collect();
         effects.extend(since);
         let known = feed.at.as_ref().map_or(at.offset, |known| known.offset);
         let joined = Cursor {
@@ -484,12 +500,14 @@ impl Hub {
         let Some(session) = self.sessions.get_mut(to) else {
             return;
         };
-        if let Some(feed) = self.feeds.get_mut(channel) {
-            feed.subscribers.insert(to.clone(), at.offset);
-        }
-        let channel = channel.clone();
+        let Some(feed) = self.feeds.get_mut(channel) else {
+            return;
+        };
+        feed.subscribers.insert(to.clone(), at.offset);
+        let (channel, from) = (channel.clone(), at.offset);
+        let at = feed.at.clone().unwrap_or(at);
         session.subscriptions.retain(|other| other.channel != channel);
-        session.subscriptions.push(Subscription { channel, at });
+        session.subscriptions.push(Subscription { channel, at, from });
         effects.push(Effect::Save { of: to.clone() });
     }
 
@@ -560,7 +578,10 @@ impl Hub {
         if after.offset > at.offset {
             return (effects, Some(at));
         }
-        let news: Vec<Message> = messages.into_iter().filter(|message| message.offset > at.offset).collect();
+        let news: Vec<Message> = messages
+            .into_iter()
+            .filter(|message| message.offset > at.offset)
+            .collect();
         let begins = news.first().map_or(until.next(), |first| first.offset);
         if until > at.offset && begins > at.offset.next() {
             let to = Cursor {
@@ -576,19 +597,22 @@ impl Hub {
         if let (Some(first), Some(last)) = (news.first(), news.last()) {
             let frames = |from: Offset| {
                 let later = news.iter().filter(move |message| message.offset > from);
-                later.map(|message| message_frame(channel, &at, message).encode()).collect::<Vec<_>>()
+                later
+                    .map(|message| message_frame(channel, &at, message).encode())
+                    .collect::<Vec<_>>()
             };
             let whole = |from: &Offset| *from < first.offset;
-            let to: Vec<ConnectionId> = feed
-                .subscribers
-                .iter()
-                .filter_map(|(to, from)| whole(from).then(|| to.clone()))
-                .collect();
+            let all = feed.subscribers.iter().filter(|(_, from)| whole(from));
+            let to: Vec<ConnectionId> = all.map(|(to, _)| to.clone()).collect();
             if !to.is_empty() {
                 let frames = frames(Offset(0));
                 effects.push(Effect::Broadcast { to, frames });
             }
-            for (to, from) in feed.subscribers.iter().filter(|(_, from)| !whole(from) && **from < last.offset) {
+            for (to, from) in feed
+                .subscribers
+                .iter()
+                .filter(|(_, from)| !whole(from) && **from < last.offset)
+            {
                 effects.push(Effect::Broadcast {
                     to: vec![to.clone()],
                     frames: frames(*from),
@@ -619,9 +643,14 @@ impl Hub {
             return;
         };
         let frame = subscribed(None, channel, &to, to.offset, false);
-        let sockets: Vec<ConnectionId> = feed.subscribers.keys().cloned().collect();
-        for (_, from) in &mut feed.subscribers {
-            *from = to.offset;
+        // Within a life, those who were sent more by themselves have no gap.
+        let same = feed.at.as_ref().is_some_and(|at| at.epoch == to.epoch);
+        let mut sockets = Vec::new();
+        for (socket, from) in &mut feed.subscribers {
+            if !same || *from < to.offset {
+                *from = to.offset;
+                sockets.push(socket.clone());
+            }
         }
         feed.forget_recent();
         feed.newest = None;
@@ -660,7 +689,7 @@ impl Hub {
             if !core::mem::take(&mut feed.unsaved) {
                 continue;
             }
-            let (Some(at), Some(connection)) = (&feed.at, feed.subscribers.keys().next()) else {
+            let (Some(at), Some((connection, from))) = (&feed.at, feed.subscribers.iter().next()) else {
                 continue;
             };
             let Some(session) = self.sessions.get_mut(connection) else {
@@ -669,20 +698,27 @@ impl Hub {
             for subscription in &mut session.subscriptions {
                 if subscription.channel == *channel {
                     subscription.at = at.clone();
+                    subscription.from = *from;
                 }
             }
-            effects.push(Effect::Save {
-                of: connection.clone(),
-            });
+            effects.push(Effect::Save { of: connection.clone() });
         }
         effects
     }
 
     /// Takes in what a socket follows that slept through the hub's restart.
     pub(super) fn restore_feeds(&mut self, session: &Session) {
-        for Subscription { channel, at } in &session.subscriptions {
+        for Subscription { channel, at, from } in &session.subscriptions {
             let feed = self.feeds.entry(channel.clone()).or_default();
-            feed.subscribers.insert(session.connection.clone(), at.offset);
+            let known = feed.at.as_ref().map(|known| &known.epoch);
+            if known < Some(&at.epoch) {
+                // What the others were sent by themselves was in another life of the log.
+                for (_, from) in &mut feed.subscribers {
+                    *from = Offset(0);
+                }
+            }
+            let from = if known > Some(&at.epoch) { Offset(0) } else { *from };
+            feed.subscribers.insert(session.connection.clone(), from);
             feed.at = feed.at.take().max(Some(at.clone()));
         }
     }

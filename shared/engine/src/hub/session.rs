@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::channels::Cursor;
-use tidegate_protocol::ids::{ChannelName, ConnectionId, JobId, RequestId, Seq};
+use tidegate_protocol::ids::{ChannelName, ConnectionId, JobId, Offset, RequestId, Seq};
 use tidegate_protocol::limits::FOLLOWS_MAX;
 use tidegate_protocol::time::UnixMs;
 
@@ -62,8 +62,10 @@ pub struct Session {
 pub struct Subscription {
     /// The channel.
     pub channel: ChannelName,
-    /// How far the socket was when this was written. One of the sockets that follow a channel knows it best.
+    /// How far all sockets of the hub were when this was written. One of those that follow a channel knows it best.
     pub at: Cursor,
+    /// Up to here the socket was sent everything by itself, which may be further.
+    pub from: Offset,
 }
 
 /// Whether a socket was told that its token expires.
@@ -95,7 +97,11 @@ impl Session {
     /// Whether a sleeping socket can keep so many jobs more, and one channel more.
     pub fn has_room(&self, jobs: usize, channel: Option<&ChannelName>) -> bool {
         let of = |channel: &ChannelName| SUBSCRIPTION_BYTES + channel.as_str().len();
-        let follows: usize = self.follows.iter().map(|follow| 64 + follow.request_id.as_str().len()).sum();
+        let follows: usize = self
+            .follows
+            .iter()
+            .map(|follow| 64 + follow.request_id.as_str().len())
+            .sum();
         let subscriptions: usize = self.subscriptions.iter().map(|one| of(&one.channel)).sum();
         let more = jobs * FOLLOW_BYTES_MAX + channel.map_or(0, of);
         follows + subscriptions + more <= FOLLOWS_MAX * FOLLOW_BYTES_MAX

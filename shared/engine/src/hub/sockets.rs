@@ -173,7 +173,9 @@ impl Hub {
         if session.follows.len() + under_way < FOLLOWS_MAX && session.has_room(under_way + 1, None) {
             return Ok(());
         }
-        let message = format!("This socket has {FOLLOWS_MAX} requests under way and jobs followed, or as many as its channels leave room for: limit `in_flight`.");
+        let message = format!(
+            "This socket has {FOLLOWS_MAX} requests under way and jobs followed, or as many as its channels leave room for: limit `in_flight`."
+        );
         Err(Error::new(ErrorCode::RateLimited, message).retry_after(1000))
     }
 

@@ -267,7 +267,13 @@ mod tests {
         assert!(transports.iter().all(|of| Transport::parse(of.as_str()) == Some(*of)));
         let principal = super::super::tests::principal(json!({"role": "x"}), &["a"]);
         let action = ActionName::parse("a.b").unwrap();
-        let facts = Facts::new(&principal, Subject::Action(&action), 3, UnixMs(1_800_000_000_000), Transport::Socket);
+        let facts = Facts::new(
+            &principal,
+            Subject::Action(&action),
+            3,
+            UnixMs(1_800_000_000_000),
+            Transport::Socket,
+        );
         for (name, kind) in VARIABLES {
             assert_eq!((&facts).value(name).unwrap().kind(), kind.as_str(), "{name}");
         }

@@ -4,6 +4,8 @@ use alloc::vec::Vec;
 
 use tidegate_protocol::calls::tenant::{CHANNELS_LISTED_MAX, Channels, Reply};
 use tidegate_protocol::ids::ChannelName;
+use tidegate_protocol::time::UnixMs;
+use tidegate_protocol::{Error, ErrorCode};
 
 use crate::database::{Database, DatabaseError, Value};
 
@@ -11,18 +13,26 @@ use crate::database::{Database, DatabaseError, Value};
 pub const CHANNELS: &[&str] = &["-- tenancy::schema
     CREATE TABLE channels (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID"];
 
-/// Answers what is asked.
+/// Answers what is asked. While the tenant is suspended no channel is noted, so that an erasure knows all of them.
 ///
-/// Errors: the database's.
-pub(super) fn handle(db: &impl Database, asked: Channels) -> Result<Reply, DatabaseError> {
+/// Errors: within, `TENANT_SUSPENDED`; else the database's.
+pub(super) fn handle(
+    db: &impl Database,
+    suspended_at: Option<UnixMs>,
+    asked: Channels,
+) -> Result<Result<Reply, Error>, DatabaseError> {
     match asked {
+        Channels::Note(_) if suspended_at.is_some() => {
+            let message = "The tenant is suspended. Its operator can say why.";
+            Ok(Err(Error::new(ErrorCode::TenantSuspended, message)))
+        }
         Channels::Note(name) => {
             db.run(
                 "-- tenancy::channels
                 INSERT INTO channels (name) VALUES (?) ON CONFLICT (name) DO NOTHING",
                 &[Value::Text(name.as_str())],
             )?;
-            Ok(Reply::Recorded)
+            Ok(Ok(Reply::Recorded))
         }
         Channels::List(after) => {
             let most = u64::try_from(CHANNELS_LISTED_MAX).unwrap_or(u64::MAX);
@@ -36,7 +46,8 @@ pub(super) fn handle(db: &impl Database, asked: Channels) -> Result<Reply, Datab
             )?;
             let names = rows.into_iter().map(|mut row| row.text());
             let names = names.collect::<Result<Vec<_>, _>>()?;
-            Ok(Reply::Channels(names.iter().filter_map(|name| ChannelName::parse(name)).collect()))
+            let names = names.iter().filter_map(|name| ChannelName::parse(name));
+            Ok(Ok(Reply::Channels(names.collect())))
         }
         Channels::Forget(names) => {
             for name in names {
@@ -45,7 +56,7 @@ pub(super) fn handle(db: &impl Database, asked: Channels) -> Result<Reply, Datab
                     &[Value::Text(name.as_str())],
                 )?;
             }
-            Ok(Reply::Recorded)
+            Ok(Ok(Reply::Recorded))
         }
     }
 }
@@ -66,11 +77,11 @@ mod tests {
         let db = Native::in_memory().unwrap();
         migrate(&db, &[CHANNELS]).unwrap();
         for n in (0..250).chain(0..10) {
-            assert_eq!(handle(&db, Channels::Note(name(n))), Ok(Reply::Recorded));
+            assert_eq!(handle(&db, None, Channels::Note(name(n))), Ok(Ok(Reply::Recorded)));
         }
         let (mut all, mut after) = (Vec::new(), None);
         loop {
-            let Ok(Reply::Channels(page)) = handle(&db, Channels::List(after)) else {
+            let Ok(Ok(Reply::Channels(page))) = handle(&db, None, Channels::List(after)) else {
                 panic!("no page");
             };
             all.extend(page.clone());
@@ -80,7 +91,9 @@ mod tests {
             after = page.last().cloned();
         }
         assert_eq!(all, (0..250).map(name).collect::<Vec<_>>());
-        handle(&db, Channels::Forget(all.split_off(1))).unwrap();
-        assert_eq!(handle(&db, Channels::List(None)), Ok(Reply::Channels(all)));
+        handle(&db, None, Channels::Forget(all.split_off(1))).unwrap().unwrap();
+        assert_eq!(handle(&db, None, Channels::List(None)), Ok(Ok(Reply::Channels(all))));
+        let late = handle(&db, Some(UnixMs(1)), Channels::Note(name(7))).unwrap();
+        assert_eq!(late.unwrap_err().code, ErrorCode::TenantSuspended);
     }
 }
