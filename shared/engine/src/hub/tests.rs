@@ -108,6 +108,7 @@ impl Bench {
                 .collect(),
             patterns: SortedMap::new(),
             webhooks: SortedMap::new(),
+            channels: Default::default(),
         };
         Self {
             hub: {
