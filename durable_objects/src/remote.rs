@@ -198,7 +198,7 @@ pub fn jobs_batch<'a>(
 ///
 /// Errors: `UNAVAILABLE` for all of them.
 pub fn channel<'a>(env: &'a Env, name: &'a ObjectName, batch: &'a channel::Batch) -> Asked<'a, channel::Replies> {
-    Box::pin(async move { read_channel(&exchange(env, name, write_channel(name, batch)?).await?) })
+    Box::pin(async move { read_channel(&exchange(env, name, write_channel(name, batch)).await?) })
 }
 
 /// The way to one object, for many calls: its method is looked up once. It must not outlive the invocation that it was made

@@ -58,7 +58,7 @@ pub struct Session {
 }
 
 /// A channel that a socket follows.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Subscription {
     /// The channel.
     pub channel: ChannelName,

@@ -33,7 +33,7 @@ pub struct Delivery {
 }
 
 /// What a caller over HTTP asks of a channel.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum ChannelAsked {
     /// To publish a message.
     Publish(Publication),

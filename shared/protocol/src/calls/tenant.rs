@@ -354,7 +354,7 @@ pub struct AuditQuery {
 pub const CHANNELS_LISTED_MAX: usize = 100;
 
 /// Something about the tenant's channels that hold anything.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Channels {
     /// One is about to store its first row. Answered by [`Reply::Recorded`].
     Note(ChannelName),
