@@ -40,13 +40,16 @@ pub(crate) fn are_still_read<T: Encode + Decode>(kind: &str) {
 }
 
 #[test]
-fn rows_of_the_protocols_types_are_still_read() {
+fn rows_and_attachments_of_the_version_before_are_still_read() {
+    use crate::hub::Session;
     use tidegate_protocol::calls::jobs::NewJob;
     use tidegate_protocol::calls::queueing::{Pause, PauseScope, Rule};
     use tidegate_protocol::calls::schedules::Schedule;
     use tidegate_protocol::event::{Event, Payload, Progress};
     use tidegate_protocol::ids::HubIndex;
 
+    // The attachment of a socket outlives the version that wrote it as a row does.
+    are_still_read::<Session>("hub::Session");
     are_still_read::<NewJob>("jobs::NewJob");
     are_still_read::<Pause>("queueing::Pause");
     are_still_read::<PauseScope>("queueing::PauseScope");
