@@ -46,6 +46,8 @@ pub struct Plan {
     pub webhooks: Webhooks,
     /// The rules of channels.
     pub channels: Channels,
+    /// The limits that their messages have to pass.
+    pub channel_limits: AdmissionRules,
 }
 
 /// A pattern in use.
