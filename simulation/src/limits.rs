@@ -339,6 +339,7 @@ impl World {
             .request(&mut moment, plan, http, principal, &body, None, None, prefer);
         let admitted = effects.iter().any(|effect| matches!(effect, Effect::Run { .. }));
         if admitted {
+            self.trace(|| format!("hub {hub} admits `{action}`"));
             self.counters.limits_admitted_by_leases += 1;
             self.oracle.used(self.time, hub, action)?;
         }
@@ -381,7 +382,9 @@ impl World {
         match error.code {
             ErrorCode::RateLimited | ErrorCode::QuotaExceeded => {
                 self.counters.limits_refused += 1;
-                self.oracle.check_refusal(self.time, self.is_calm(), error)
+                // Where answers take their time, it was right when the gate said so: that was looked at then.
+                let limit = error.limit.as_deref().filter(|_| self.is_calm());
+                limit.map_or(Ok(()), |limit| self.oracle.check_refusal(self.time, true, &limit.name))
             }
             ErrorCode::Unavailable => Ok(()),
             _ => Err(format!("a request under limits was answered {error:?}")),
@@ -551,7 +554,8 @@ impl World {
 
     /// The gate has decided: what it admits is admitted now, and its answer may get lost.
     fn answer(&mut self, hub: usize, life: u64, ask: &Ask, decided: Decided) -> Check {
-        self.oracle.decided(self.time, hub, ask, &decided)?;
+        self.trace(|| format!("hub {hub} asks {ask:?}: {decided:?}"));
+        self.oracle.decided(self.time, self.is_calm(), hub, ask, &decided)?;
         self.counters.limits_leases += decided.leases.len() as u64;
         if self.fault(50) {
             self.counters.limits_calls_lost += 1;
@@ -574,6 +578,7 @@ impl World {
     }
 
     fn given_back(&mut self, hub: usize, returned: &[Returned]) -> Check {
+        self.trace(|| format!("hub {hub} gives back {returned:?}"));
         let now = self.clock();
         let index = HubIndex(hub as u16);
         match self.turn(|gate, db| gate.give_back(db, now, index, returned))? {
