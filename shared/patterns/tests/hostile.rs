@@ -1,7 +1,12 @@
 //! The bodies of the fuzz targets with the stable compiler: each decoder reads some thousands of inputs that chance makes of
 //! what such texts are made of. It is the same chance each time. `cargo xtask fuzz` looks further, with a nightly compiler.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "these are tests"
+)]
 
 extern crate self as libfuzzer_sys;
 
@@ -17,7 +22,7 @@ macro_rules! targets {
     ($($name:ident: $path:literal),* $(,)?) => {
         $(
             #[path = $path]
-            #[allow(unused_attributes, clippy::all, reason = "it is a program of its own elsewhere")]
+            #[allow(unused_attributes, unused_imports, clippy::all, clippy::indexing_slicing, reason = "it is a program of its own elsewhere")]
             mod $name;
         )*
         /// The targets that are run here.
@@ -175,7 +180,7 @@ macro_rules! texts {
         $(
             #[test]
             fn $test() {
-                run(stringify!($target), |chance| drop($target::body(&chance.text())));
+                run(stringify!($target), |chance| $target::body(&chance.text()));
             }
         )*
     };
@@ -199,7 +204,7 @@ fn no_call_between_the_parts_breaks_its_reader() {
 fn no_condition_breaks_its_evaluation() {
     run("expressions", |chance| {
         let (one, two, three) = (chance.text(), chance.text(), chance.text());
-        let (whole, part) = (chance.next() as i64, f64::from_bits(chance.next()));
+        let (whole, part) = (chance.next().cast_signed(), f64::from_bits(chance.next()));
         expressions::body((&one, &two, whole, part, vec![&three]));
     });
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_engine::database::{Database, Value};
+use tidegate_engine::database::{Database, DatabaseError, Value};
 use tidegate_engine::jobs::Effect;
 use tidegate_protocol::calls::executor::Execute;
 use tidegate_protocol::calls::hooks::HOOK_ACTION;
@@ -62,34 +62,41 @@ fn message_id(payload: &[u8]) -> Option<String> {
 struct Row {
     job: JobId,
     state: u64,
-    spec: Vec<u8>,
-    payload: Vec<u8>,
     redriven_to: Option<JobId>,
 }
 
+/// Messages, or all other jobs.
 fn rows(db: &impl Database, is_message: bool) -> Result<Vec<Row>, String> {
     let sql = match is_message {
-        true => "SELECT number, tail, state, spec, payload, redriven_to FROM job WHERE action = ? ORDER BY number",
-        false => "SELECT number, tail, state, spec, payload, redriven_to FROM job WHERE action <> ? ORDER BY number",
+        true => "SELECT number, tail, state, redriven_to FROM job WHERE action = ? ORDER BY number",
+        false => "SELECT number, tail, state, redriven_to FROM job WHERE action <> ? ORDER BY number",
     };
     let rows = db
         .run(sql, &[Value::Text(HOOK_ACTION)])
         .map_err(|error| error.message)?;
     let read = rows.into_iter().map(|mut row| {
         let number = JobNumber(row.number()?);
-        let job = JobId::new(number, row.number()? as u32);
-        let (state, spec, payload) = (row.number()?, row.blob()?, row.blob()?);
-        let redriven_to = row.optional_text()?.and_then(|text| JobId::parse(&text));
         Ok(Row {
-            job,
-            state,
-            spec,
-            payload,
-            redriven_to,
+            job: JobId::new(number, row.number()? as u32),
+            state: row.number()?,
+            redriven_to: row.optional_text()?.and_then(|text| JobId::parse(&text)),
         })
     });
-    let read: Result<Vec<Row>, tidegate_engine::database::DatabaseError> = read.collect();
+    let read: Result<Vec<Row>, DatabaseError> = read.collect();
     read.map_err(|error| error.message)
+}
+
+/// What a job is, and its input, as they are stored.
+fn stored(db: &impl Database, job: JobId) -> Result<(Vec<u8>, Vec<u8>), String> {
+    let sql = "SELECT spec, payload FROM job WHERE number = ?";
+    let rows = db.run(sql, &[Value::Number(job.number().0)]);
+    let mut row = rows
+        .map_err(|error| error.message)?
+        .into_iter()
+        .next()
+        .ok_or("no row")?;
+    let mut blob = || row.blob().map_err(|error| error.message);
+    Ok((blob()?, blob()?))
 }
 
 impl Oracle {
@@ -127,18 +134,20 @@ impl Oracle {
         let redriven: BTreeSet<JobId> = all.iter().filter_map(|row| row.redriven_to).collect();
         let mut fresh: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for row in &all {
-            let id = message_id(&row.payload).ok_or_else(|| format!("{} tells nothing", row.job))?;
-            let named = ENDPOINTS
-                .iter()
-                .map(|(name, _)| *name)
-                .find(|name| has(&row.spec, name));
+            if let Some(known) = self.messages.get_mut(&row.job) {
+                known.state = row.state;
+                continue;
+            }
+            let (spec, payload) = stored(db, row.job)?;
+            let id = message_id(&payload).ok_or_else(|| format!("{} tells nothing", row.job))?;
+            let named = ENDPOINTS.iter().map(|(name, _)| *name).find(|name| has(&spec, name));
             let message = Message {
                 to: named.unwrap_or(OF_JOB),
                 id,
                 state: row.state,
                 redriven: redriven.contains(&row.job),
             };
-            if !message.redriven && !self.messages.contains_key(&row.job) {
+            if !message.redriven {
                 fresh.entry(message.id.clone()).or_default().push(message.to);
             }
             self.messages.insert(row.job, message);
@@ -149,7 +158,7 @@ impl Oracle {
             }
             let mut told = fresh.remove(&format!("evt_{}", row.job)).unwrap_or_default();
             let mut right: Vec<&str> = self.changed.keys().map(String::as_str).collect();
-            right.extend(has(&row.spec, HOOK).then_some(OF_JOB));
+            right.extend(has(&stored(db, row.job)?.0, HOOK).then_some(OF_JOB));
             told.sort_unstable();
             right.sort_unstable();
             if told != right {
