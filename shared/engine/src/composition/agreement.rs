@@ -32,6 +32,7 @@ const HOW_TOS: &[&str] = &[
     include_str!("../../../../docs/how-to/follow-what-a-job-says.md"),
     include_str!("../../../../docs/how-to/grow-a-tenant.md"),
     include_str!("../../../../docs/how-to/receive-webhooks.md"),
+    include_str!("../../../../docs/how-to/use-channels.md"),
     include_str!("../../../../docs/explanation/which-composition-a-job-runs-with.md"),
 ];
 
