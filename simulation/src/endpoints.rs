@@ -32,7 +32,7 @@ use crate::setting::{REVISIONS, TENANTS, plan};
 use crate::world::{Check, Options};
 
 /// Jobs, faults, and what operators do in one history.
-const MOVES: u64 = 40;
+const MOVES: u64 = 20;
 /// The clock at the beginning.
 const BEGINNING: u64 = 1_800_000_000_000;
 /// How long everything may take to come to rest. Milliseconds: a message is tried for two days and more.

@@ -33,7 +33,7 @@ use crate::world::{Check, Options, unavailable};
 /// Hubs of the tenant.
 const HUBS: u16 = 3;
 /// Requests, faults and jumps of one history.
-const MOVES: u64 = 120;
+const MOVES: u64 = 80;
 /// How long the gate waits for leases that it wants back, as its shell does. Milliseconds.
 const RECALL_MS: u64 = 1_000;
 /// The clock at the beginning.

@@ -46,7 +46,7 @@ targets! {
 }
 
 /// Inputs of one target.
-const INPUTS: u64 = 2_000;
+const INPUTS: u64 = 10_000;
 /// Pieces of one input at most.
 const PIECES_MAX: u64 = 16;
 

@@ -145,7 +145,7 @@ impl<D: Database> Turn<'_, D> {
                 // One that was disabled here, of which the gate has not heard, and that nobody has changed since.
                 let known = find(&self.state.endpoints.all, &endpoint.endpoint_id);
                 let is_old = |known: &&Endpoint| !known.enabled && known.updated_at == endpoint.updated_at;
-                if let Some(known) = known.filter(is_old) {
+                if let Some(known) = known.filter(is_old).filter(|_| endpoint.enabled) {
                     endpoint.clone_from(known);
                 }
             }
