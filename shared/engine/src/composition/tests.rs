@@ -612,6 +612,8 @@ fn an_unknown_action_is_named_with_the_nearest_one() {
     let error = plan.action(&ActionName::parse("report.sumarize").unwrap()).unwrap_err();
     assert_eq!(error.code, ErrorCode::InvalidAction);
     assert_eq!(error.details[0].suggestion.as_deref(), Some("report.summarize"));
+    let error = plan.action(&ActionName::parse("echo").unwrap()).unwrap_err();
+    assert_eq!(error.details[0].suggestion.as_deref(), Some("core.echo"));
     let error = plan.action(&ActionName::parse("wholly-other").unwrap()).unwrap_err();
     assert_eq!(error.details[0].suggestion, None);
 }
