@@ -4,6 +4,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::mem;
 
 use tidegate_protocol::calls::admission::{Ask, Decided, Need, Recalled, Returned, Standing, Verdict};
 use tidegate_protocol::frames::ServerFrame;
@@ -127,6 +128,7 @@ impl Hub {
                         None => self.refuse(now, asker, request_id, too_little(), &mut effects),
                     }
                 }
+                self.take_waiting(now, &mut effects);
             }
             Err(error) => {
                 for Waiting { id, .. } in waiting {
@@ -139,6 +141,27 @@ impl Hub {
         }
         self.ask_gate(now, &mut effects);
         effects
+    }
+
+    /// Has those that came while the gate was asked pass out of what it has just lent, in their order. To ask for them at once
+    /// would hand all of it back with the question, unused, and so for ever while requests keep coming.
+    fn take_waiting(&mut self, now: UnixMs, effects: &mut Vec<Effect>) {
+        for Waiting { id, needs, admitted } in mem::take(&mut self.limits.waiting) {
+            match self.limits.leases.take(now, &needs) {
+                Taken::Short => self.limits.waiting.push(Waiting { id, needs, admitted }),
+                Taken::Refused(refusal) => {
+                    if let Some(Asked { asker, request_id, .. }) = self.pending.take(id) {
+                        self.refuse(now, asker, request_id, admission::refusal(&refusal), effects);
+                    }
+                }
+                Taken::Admitted { counted_at: at } => {
+                    if let Some(Asked { asker, request_id, .. }) = self.pending.take(id) {
+                        let counted = Box::new(Counted { needs, at });
+                        self.dispatch(asker, request_id, admitted, Some(counted), effects);
+                    }
+                }
+            }
+        }
     }
 
     /// The gate takes leases back, for another hub.
