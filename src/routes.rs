@@ -87,6 +87,8 @@ pub enum Route {
     Budgets(String),
     /// `/v1/admin/tenants/{tenant}/backups` and what is below it
     Backups(String, BackupRoute),
+    /// `/v1/admin/tenants/{tenant}/recovery`
+    Recovery(String),
     /// `/v1/admin/limits`
     Limits,
     /// `/v1/admin/tenants/{tenant}/limits`
@@ -312,6 +314,7 @@ pub fn find(path: &str) -> Option<Route> {
             Some((tenant, "usage")) => return Some(Route::Usage(Some(tenant.into()))),
             Some((tenant, "budgets")) => return Some(Route::Budgets(tenant.into())),
             Some((tenant, "limits")) => return Some(Route::DeploymentLimits(tenant.into())),
+            Some((tenant, "recovery")) => return Some(Route::Recovery(tenant.into())),
             Some((tenant, below)) => return Some(Route::Backups(tenant.into(), backup_route(below)?)),
             None => {}
         }
@@ -521,6 +524,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::Webhook(_)
         | Route::UsageExport
         | Route::WebhookSecretRotate
+        | Route::Recovery(_)
         | Route::EndpointReplay(_)
         | Route::Tickets => WRITE,
         Route::Endpoints | Route::Access(AccessRoute::Keys | AccessRoute::Revocations | AccessRoute::Tenants) => {
@@ -585,6 +589,7 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         Route::Backups(_, BackupRoute::Restore(_)) => {
             Keys::Route("/v1/admin/tenants/{tenant}/backups/{backup}:restore")
         }
+        Route::Recovery(_) => Keys::Route("/v1/admin/tenants/{tenant}/recovery"),
         Route::WebhookSecretRotate => Keys::Route("/v1/admin/webhook-secret:rotate"),
         Route::Endpoints if *method == Method::Post => Keys::Route("/v1/admin/endpoints"),
         Route::Endpoint(_) if *method != Method::Get => Keys::Route("/v1/admin/endpoints/{id}"),
@@ -765,6 +770,8 @@ mod tests {
                     BackupRoute::Part("bak_1".into(), "0".into()),
                 )),
             ),
+            ("/v1/admin/tenants/acme/recovery", Some(Route::Recovery("acme".into()))),
+            ("/v1/admin/tenants/acme/recovery/x", None),
             ("/v1/admin/tenants/acme/backups/", None),
             ("/v1/admin/tenants/acme/backups/bak_1/parts", None),
             ("/v1/admin/tenants/acme/backups/bak_1/parts/1/2", None),
@@ -879,7 +886,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(around, 37);
+        assert_eq!(around, 38);
         assert_eq!(
             excused,
             [

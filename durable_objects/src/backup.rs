@@ -17,6 +17,7 @@ use wasm_bindgen::JsValue;
 use worker::{Bucket, Env, State};
 
 use crate::platform::{beside, log_error, unavailable};
+use crate::recovery;
 use crate::remote::{self, Asked};
 use crate::sql::ObjectDatabase;
 use crate::storage;
@@ -61,6 +62,12 @@ pub trait BackedUp {
     fn finished(&self, _version: u64, _by: &Caller) -> Result<u64, DatabaseError> {
         let (_, _, db, _) = self.place();
         db.transaction(|db| parts::restored(db, self.schema())).map(|_| 0)
+    }
+    /// It is what it was at an earlier time. Gives the version of the tenant's description, where it is the gate.
+    ///
+    /// Errors: the database's.
+    fn recovered(&self, _version: u64, _by: &Caller) -> Result<u64, DatabaseError> {
+        Ok(0)
     }
     /// The backup is whole, which `by` asked for.
     ///
@@ -147,8 +154,11 @@ pub fn respond(call: &Uint8Array, object: Rc<dyn BackedUp>) -> Result<JsValue, J
 
 fn answer(object: Rc<dyn BackedUp>, call: Call) -> Asked<'static, Reply> {
     Box::pin(async move {
-        let (env, _, db, state) = object.place();
+        let (env, place, db, state) = object.place();
         let mut reply = Reply::default();
+        if state.moment.get() == Some(recovery::LEAVING) {
+            return Err(Error::new(ErrorCode::Unavailable, "The object is starting again.").retry_after(1000));
+        }
         match call {
             Call::Hold { moment } => hold(object.clone(), moment),
             Call::Snapshot { moment } => {
@@ -182,6 +192,16 @@ fn answer(object: Rc<dyn BackedUp>, call: Call) -> Asked<'static, Reply> {
                 object.forget();
             }
             Call::Open => object.clone().open(),
+            Call::Bookmarks { at } => (reply.bookmark, reply.undo) = recovery::bookmarks(place, at).await?,
+            Call::GoBack { bookmark } => {
+                recovery::go_back(place, &bookmark).await?;
+                // Nobody is told any more of what will not be there afterwards.
+                state.moment.set(Some(recovery::LEAVING));
+            }
+            Call::Suspend { version, by } => {
+                reply.version = object.recovered(version, &by).map_err(refused)?;
+                object.forget();
+            }
         }
         Ok(reply)
     })

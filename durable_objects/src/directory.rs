@@ -2,6 +2,7 @@
 //! decision is in [`tidegate_engine::directory`]; here its erasures and backups are carried out.
 
 mod backups;
+mod recovery;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -9,6 +10,7 @@ use std::rc::Rc;
 use js_sys::Uint8Array;
 use tidegate_engine::database::DatabaseError;
 use tidegate_engine::directory::erasure::{self, Erasure, Outcome, RETRY_MS, Removed, Step};
+use tidegate_engine::directory::recovery::{Wanted, due as due_to_go_back};
 use tidegate_engine::directory::{self, STEPS};
 use tidegate_protocol::calls::access::Change;
 use tidegate_protocol::calls::directory::{Call, Reply};
@@ -31,6 +33,8 @@ pub struct Directory {
     env: Env,
     db: ObjectDatabase,
     migrated: Cell<bool>,
+    /// Whether a tenant is on its way back to an earlier time.
+    going_back: Cell<bool>,
 }
 
 fn restarting() -> Error {
@@ -45,6 +49,7 @@ impl Directory {
                 env: env.clone(),
                 db: ObjectDatabase::new(state),
                 migrated: Cell::new(false),
+                going_back: Cell::new(false),
             })
         })
     }
@@ -59,11 +64,17 @@ impl Directory {
         done.map_err(|_| restarting())
     }
 
-    /// Answers a call, in one turn.
+    /// Answers a call: in one turn, but for a recovery, which asks objects.
     ///
     /// Errors: as [`remote::read`].
-    pub fn answer(&self, call: &Uint8Array) -> Result<JsValue, JsValue> {
-        remote::written(&Answered::from(self.handle(remote::read(call)?)))
+    pub fn answer(self: &Rc<Self>, call: &Uint8Array) -> Result<JsValue, JsValue> {
+        match remote::read(call)? {
+            Call::Recover { tenant, at, by } => {
+                let work = self.clone().recover(Wanted { tenant, at, by });
+                Ok(remote::promised(async move { Answered::from(work.await) }))
+            }
+            call => remote::written(&Answered::from(self.handle(call))),
+        }
     }
 
     fn handle(&self, call: Call) -> Result<Reply, Error> {
@@ -105,6 +116,11 @@ impl Directory {
                 }
                 Ok(None) => {}
                 Err(_) => break,
+            }
+            if let Ok(Some(tenant)) = self.turn(|db| due_to_go_back(db, now())) {
+                let _later = self.go_back(&tenant).await;
+                left -= 1;
+                continue;
             }
             // One step, so that no erasure waits for the end of a backup.
             if !self.back_up().await {

@@ -295,6 +295,11 @@ pub fn respond_erased(
     respond(call, name, |()| async move { Answered::from(work.await) })
 }
 
+/// Answers a call with a promise.
+pub fn promised<T: Serialize>(answer: impl Future<Output = T> + 'static) -> JsValue {
+    future_to_promise(AssertUnwindSafe(async move { written(&answer.await) })).into()
+}
+
 /// What a caller wrote.
 ///
 /// Errors: what cannot be read, to be thrown at the caller.

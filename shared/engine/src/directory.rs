@@ -7,6 +7,7 @@
 mod announcement;
 pub mod backups;
 pub mod erasure;
+pub mod recovery;
 #[cfg(test)]
 #[cfg(feature = "native")]
 mod tests;
@@ -60,6 +61,7 @@ pub const STEPS: &[&[&str]] = &[
         erasure::TABLE,
     ],
     backups::TABLES,
+    recovery::TABLES,
 ];
 
 /// A row of the directory.
@@ -101,7 +103,11 @@ impl Entry {
 ///
 /// Errors: the database's.
 pub fn next_wake(db: &impl Database) -> Result<Option<UnixMs>, DatabaseError> {
-    let wakes = [erasure::next_wake(db)?, backups::next_wake(db)?];
+    let wakes = [
+        erasure::next_wake(db)?,
+        backups::next_wake(db)?,
+        recovery::next_wake(db)?,
+    ];
     Ok(wakes.into_iter().flatten().min())
 }
 
@@ -164,6 +170,7 @@ pub fn handle(db: &impl Database, now: UnixMs, call: Call) -> Result<Result<Repl
                 entry.changed_at = now;
                 write(db, &entry)?;
                 backups::erased(db, now, &entry.tenant, keep_backups)?;
+                recovery::forget(db, &entry.tenant)?;
                 erasure::begin(db, now, &entry.tenant, keep_backups)?;
                 note(db, now, &entry.tenant, "erased", &by)?;
             }
@@ -175,6 +182,8 @@ pub fn handle(db: &impl Database, now: UnixMs, call: Call) -> Result<Result<Repl
             act,
             by,
         } => backups::act(db, now, &tenant, backup.as_ref(), (act, &by)),
+        // It asks objects before it decides, which takes more than a turn: `recovery` is what the shell goes by.
+        Call::Recover { .. } => Ok(Err(Error::new(ErrorCode::InternalError, "A recovery is no turn."))),
     }
 }
 
@@ -211,6 +220,7 @@ fn announce(
         write(db, &entry)?;
         if suspended_at.is_none() {
             backups::resumed(db, now, &entry.tenant)?;
+            recovery::resumed(db, &entry.tenant)?;
         }
     }
     Ok(standing)

@@ -475,6 +475,21 @@ pub fn restored(db: &impl Database, now: UnixMs, version: u64, by: &Caller) -> R
     if !backup::restored(db, STEPS)? {
         return Ok(read(db)?.map_or(0, |description| description.version));
     }
+    come_back(db, now, version, by)
+}
+
+/// The gate is what it was at an earlier time, and lets nobody in, whatever it said then. A description above `version` says so.
+/// Told again, it changes nothing.
+///
+/// Errors: the database's.
+pub fn recovered(db: &impl Database, now: UnixMs, version: u64, by: &Caller) -> Result<u64, DatabaseError> {
+    match read(db)? {
+        Some(description) if description.version > version => Ok(description.version),
+        _ => come_back(db, now, version, by),
+    }
+}
+
+fn come_back(db: &impl Database, now: UnixMs, version: u64, by: &Caller) -> Result<u64, DatabaseError> {
     let mut description = read(db)?.unwrap_or_else(unspread);
     description.version = description.version.max(version);
     audit::note(db, now, by, AuditWhat::TenantRestored, AuditTarget::default())?;

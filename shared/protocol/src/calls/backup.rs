@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::Caller;
+use crate::time::UnixMs;
 
 /// What any object of a tenant can be told about a backup.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,6 +53,24 @@ pub enum Call {
     },
     /// Go on with the work that the rows tell of.
     Open,
+    /// Say what the platform calls the object as it was at a time, and as it is. Nothing changes. Refused where the platform cannot
+    /// go back: `NOT_IMPLEMENTED`, or `CONFLICT` where this object cannot.
+    Bookmarks {
+        /// The time.
+        at: UnixMs,
+    },
+    /// Be what it was at this bookmark, and start again as that.
+    GoBack {
+        /// The platform's bookmark.
+        bookmark: String,
+    },
+    /// The gate is what it was before: let nobody in, whatever it said then.
+    Suspend {
+        /// The description of the tenant goes on above this version.
+        version: u64,
+        /// Who took it back.
+        by: Caller,
+    },
 }
 
 /// What the object answers.
@@ -61,4 +80,10 @@ pub struct Reply {
     pub parts: Vec<String>,
     /// The version of the tenant's description, from a gate that is back.
     pub version: u64,
+    /// What the platform calls the object as it was at the time.
+    #[serde(default)]
+    pub bookmark: String,
+    /// What it calls the object as it is.
+    #[serde(default)]
+    pub undo: String,
 }

@@ -78,6 +78,15 @@ pub enum Call {
         /// Who does it.
         by: Caller,
     },
+    /// Take a suspended tenant back to a time. Answered by [`Reply::Shown`].
+    Recover {
+        /// The tenant.
+        tenant: TenantId,
+        /// The time.
+        at: UnixMs,
+        /// Who does it.
+        by: Caller,
+    },
 }
 
 /// What can be done with backups of a tenant.

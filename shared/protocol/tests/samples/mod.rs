@@ -1254,6 +1254,11 @@ pub fn directory_calls() -> Vec<directory::Call> {
             act: BackupAct::Show,
             by: caller(),
         },
+        directory::Call::Recover {
+            tenant: tenant(),
+            at: UnixMs(LARGEST),
+            by: caller(),
+        },
     ]
 }
 
@@ -1278,6 +1283,14 @@ pub fn backup_calls() -> Vec<backup::Call> {
             by: caller(),
         },
         backup::Call::Open,
+        backup::Call::Bookmarks { at: UnixMs(LARGEST) },
+        backup::Call::GoBack {
+            bookmark: "00000000-00000000-00000000-é".into(),
+        },
+        backup::Call::Suspend {
+            version: LARGEST,
+            by: caller(),
+        },
     ]
 }
 
@@ -1287,6 +1300,8 @@ pub fn backup_replies() -> Vec<backup::Reply> {
         backup::Reply {
             parts: vec!["{}".into(), "é".repeat(300)],
             version: LARGEST,
+            bookmark: "a".into(),
+            undo: "é".repeat(300),
         },
     ]
 }
