@@ -18,6 +18,7 @@ mod operations;
 mod policies;
 mod problems;
 mod queue;
+mod recovery;
 mod schemas;
 mod secrets;
 mod upstreams;
