@@ -67,7 +67,7 @@ mod tests {
             (r#"{"at":1732172400}"#, &["/at"]),
         ] {
             let error = parse_recovery(body).unwrap_err();
-            let found: Vec<_> = error.details.iter().map(|fault| fault.pointer.as_ref()).collect();
+            let found: Vec<&str> = error.details.iter().map(|fault| fault.pointer.as_str()).collect();
             assert_eq!(found, pointers, "{body}");
         }
     }
