@@ -27,7 +27,6 @@ mod operations;
 mod policies;
 mod queue;
 mod readiness;
-mod recovery;
 mod refusals;
 mod request_log;
 mod requests;
@@ -210,7 +209,6 @@ async fn serve(
         }
         Route::Access(route) => access::handle(request, env, &principal, &method, route).await,
         Route::Backups(tenant, route) => backups::handle(request, env, &principal, &method, (tenant, route)).await,
-        Route::Recovery(tenant) => recovery::handle(request, env, &principal, &tenant).await,
         Route::Secrets => secrets::list(env, &principal).await,
         Route::Secret(name) if method == Method::Put => secrets::set(request, env, &principal, &name).await,
         Route::Secret(name) => secrets::delete(request, env, &principal, &name).await,

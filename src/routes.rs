@@ -85,10 +85,8 @@ pub enum Route {
     UsageExport,
     /// `/v1/admin/tenants/{tenant}/budgets`
     Budgets(String),
-    /// `/v1/admin/tenants/{tenant}/backups` and what is below it
+    /// `/v1/admin/tenants/{tenant}/backups` and what is below it; and `…/recovery`
     Backups(String, BackupRoute),
-    /// `/v1/admin/tenants/{tenant}/recovery`
-    Recovery(String),
     /// `/v1/admin/limits`
     Limits,
     /// `/v1/admin/tenants/{tenant}/limits`
@@ -184,6 +182,8 @@ pub enum AccessRoute {
 pub enum BackupRoute {
     /// `/v1/admin/tenants/{tenant}/backups`
     All,
+    /// `/v1/admin/tenants/{tenant}/recovery`
+    Recovery,
     /// `/v1/admin/tenants/{tenant}/backups/{backup}`
     One(String),
     /// `/v1/admin/tenants/{tenant}/backups/{backup}:restore`
@@ -314,7 +314,6 @@ pub fn find(path: &str) -> Option<Route> {
             Some((tenant, "usage")) => return Some(Route::Usage(Some(tenant.into()))),
             Some((tenant, "budgets")) => return Some(Route::Budgets(tenant.into())),
             Some((tenant, "limits")) => return Some(Route::DeploymentLimits(tenant.into())),
-            Some((tenant, "recovery")) => return Some(Route::Recovery(tenant.into())),
             Some((tenant, below)) => return Some(Route::Backups(tenant.into(), backup_route(below)?)),
             None => {}
         }
@@ -429,8 +428,10 @@ fn endpoint_route(rest: &str) -> Option<Route> {
 }
 
 fn backup_route(rest: &str) -> Option<BackupRoute> {
-    if rest == "backups" {
-        return Some(BackupRoute::All);
+    match rest {
+        "backups" => return Some(BackupRoute::All),
+        "recovery" => return Some(BackupRoute::Recovery),
+        _ => {}
     }
     let rest = rest.strip_prefix("backups/")?;
     let is_name = |text: &str| !text.is_empty() && !text.contains(['/', ':']);
@@ -524,7 +525,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::Webhook(_)
         | Route::UsageExport
         | Route::WebhookSecretRotate
-        | Route::Recovery(_)
+        | Route::Backups(_, BackupRoute::Recovery)
         | Route::EndpointReplay(_)
         | Route::Tickets => WRITE,
         Route::Endpoints | Route::Access(AccessRoute::Keys | AccessRoute::Revocations | AccessRoute::Tenants) => {
@@ -589,7 +590,7 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         Route::Backups(_, BackupRoute::Restore(_)) => {
             Keys::Route("/v1/admin/tenants/{tenant}/backups/{backup}:restore")
         }
-        Route::Recovery(_) => Keys::Route("/v1/admin/tenants/{tenant}/recovery"),
+        Route::Backups(_, BackupRoute::Recovery) => Keys::Route("/v1/admin/tenants/{tenant}/recovery"),
         Route::WebhookSecretRotate => Keys::Route("/v1/admin/webhook-secret:rotate"),
         Route::Endpoints if *method == Method::Post => Keys::Route("/v1/admin/endpoints"),
         Route::Endpoint(_) if *method != Method::Get => Keys::Route("/v1/admin/endpoints/{id}"),
@@ -770,7 +771,10 @@ mod tests {
                     BackupRoute::Part("bak_1".into(), "0".into()),
                 )),
             ),
-            ("/v1/admin/tenants/acme/recovery", Some(Route::Recovery("acme".into()))),
+            (
+                "/v1/admin/tenants/acme/recovery",
+                Some(Route::Backups("acme".into(), BackupRoute::Recovery)),
+            ),
             ("/v1/admin/tenants/acme/recovery/x", None),
             ("/v1/admin/tenants/acme/backups/", None),
             ("/v1/admin/tenants/acme/backups/bak_1/parts", None),

@@ -63,12 +63,6 @@ pub trait BackedUp {
         let (_, _, db, _) = self.place();
         db.transaction(|db| parts::restored(db, self.schema())).map(|_| 0)
     }
-    /// It is what it was at an earlier time. Gives the version of the tenant's description, where it is the gate.
-    ///
-    /// Errors: the database's.
-    fn recovered(&self, _version: u64, _by: &Caller) -> Result<u64, DatabaseError> {
-        Ok(0)
-    }
     /// The backup is whole, which `by` asked for.
     ///
     /// Errors: the database's.
@@ -192,15 +186,11 @@ fn answer(object: Rc<dyn BackedUp>, call: Call) -> Asked<'static, Reply> {
                 object.forget();
             }
             Call::Open => object.clone().open(),
-            Call::Bookmarks { at } => (reply.bookmark, reply.undo) = recovery::bookmarks(place, at).await?,
-            Call::GoBack { bookmark } => {
+            Call::Bookmarks(at) => reply.parts = recovery::bookmarks(place, at).await?,
+            Call::GoBack(bookmark) => {
                 recovery::go_back(place, &bookmark).await?;
                 // Nobody is told any more of what will not be there afterwards.
                 state.moment.set(Some(recovery::LEAVING));
-            }
-            Call::Suspend { version, by } => {
-                reply.version = object.recovered(version, &by).map_err(refused)?;
-                object.forget();
             }
         }
         Ok(reply)

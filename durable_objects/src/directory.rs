@@ -10,10 +10,10 @@ use std::rc::Rc;
 use js_sys::Uint8Array;
 use tidegate_engine::database::DatabaseError;
 use tidegate_engine::directory::erasure::{self, Erasure, Outcome, RETRY_MS, Removed, Step};
-use tidegate_engine::directory::recovery::{Wanted, due as due_to_go_back};
+use tidegate_engine::directory::recovery::{Event, Wanted, due as due_to_go_back};
 use tidegate_engine::directory::{self, STEPS};
 use tidegate_protocol::calls::access::Change;
-use tidegate_protocol::calls::directory::{Call, Reply};
+use tidegate_protocol::calls::directory::{BackupAct, Call, Reply};
 use tidegate_protocol::calls::tenant;
 use tidegate_protocol::calls::{Answered, Caller};
 use tidegate_protocol::ids::{TenantId, UserId};
@@ -69,9 +69,17 @@ impl Directory {
     /// Errors: as [`remote::read`].
     pub fn answer(self: &Rc<Self>, call: &Uint8Array) -> Result<JsValue, JsValue> {
         match remote::read(call)? {
-            Call::Recover { tenant, at, by } => {
-                let work = self.clone().recover(Wanted { tenant, at, by });
-                Ok(remote::promised(async move { Answered::from(work.await) }))
+            Call::Backups {
+                tenant,
+                act: BackupAct::Recover(at),
+                by,
+                ..
+            } => {
+                let directory = self.clone();
+                Ok(remote::promise(Box::pin(async move {
+                    let recovered = directory.recover(&Wanted { tenant, at, by }, Event::Asked).await;
+                    remote::written(&Answered::from(recovered))
+                })))
             }
             call => remote::written(&Answered::from(self.handle(call))),
         }
@@ -117,8 +125,10 @@ impl Directory {
                 Ok(None) => {}
                 Err(_) => break,
             }
-            if let Ok(Some(tenant)) = self.turn(|db| due_to_go_back(db, now())) {
-                let _later = self.go_back(&tenant).await;
+            if !self.going_back.get()
+                && let Ok(Some(wanted)) = self.turn(|db| due_to_go_back(db, now()))
+            {
+                let _later = self.recover(&wanted, Event::Woken).await;
                 left -= 1;
                 continue;
             }

@@ -44,11 +44,11 @@ const LACKING: &str = "does not implement point-in-time recovery";
 /// What the platform calls the object at a time, and now. Nothing changes.
 ///
 /// Errors: `NOT_IMPLEMENTED` where the platform has no recovery; `CONFLICT` where it refuses this one.
-pub async fn bookmarks(state: &State, at: UnixMs) -> Result<(String, String), Error> {
+pub async fn bookmarks(state: &State, at: UnixMs) -> Result<Vec<String>, Error> {
     let history = history(state);
     #[expect(clippy::cast_precision_loss, reason = "a date, far below 2^53")]
     let bookmark = text(history.bookmark_for_time(at.0 as f64)).await?;
-    Ok((bookmark, text(history.current_bookmark()).await?))
+    Ok(vec![bookmark, text(history.current_bookmark()).await?])
 }
 
 /// Has the object be what it was at a bookmark, from its next start on, which comes by itself.

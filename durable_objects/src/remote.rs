@@ -276,10 +276,10 @@ where
 {
     let call = receive(&bytes::take(call), name).map_err(thrown)?;
     let answer = answer(call);
-    let mut answer = Box::pin(AssertUnwindSafe(async move { written(&answer.await) }));
+    let mut answer: LocalBoxFuture<'static, _> = Box::pin(async move { written(&answer.await) });
     match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answered) => answered,
-        Poll::Pending => Ok(future_to_promise(answer).into()),
+        Poll::Pending => Ok(promise(answer)),
     }
 }
 
@@ -295,9 +295,10 @@ pub fn respond_erased(
     respond(call, name, |()| async move { Answered::from(work.await) })
 }
 
-/// Answers a call with a promise.
-pub fn promised<T: Serialize>(answer: impl Future<Output = T> + 'static) -> JsValue {
-    future_to_promise(AssertUnwindSafe(async move { written(&answer.await) })).into()
+/// An answer that is not ready. What makes a promise of it is in the bundle once, and not for each kind of call.
+#[inline(never)]
+pub fn promise(answer: LocalBoxFuture<'static, Result<JsValue, JsValue>>) -> JsValue {
+    future_to_promise(AssertUnwindSafe(answer)).into()
 }
 
 /// What a caller wrote.

@@ -195,12 +195,6 @@ impl BackedUp for Shell {
         self.db.transaction(|db| tenancy::restored(db, now(), version, by))
     }
 
-    fn recovered(&self, version: u64, by: &Caller) -> core::result::Result<u64, DatabaseError> {
-        self.db.migrated(&self.migrated, tenancy::STEPS, |db| {
-            tenancy::recovered(db, now(), version, by)
-        })
-    }
-
     fn released(self: Rc<Self>, by: &Caller) -> core::result::Result<(), DatabaseError> {
         let effects = self.db.transaction(|db| tenancy::backed_up(db, now(), by))?;
         self.perform(effects);

@@ -1,13 +1,10 @@
 //! Carries out the steps of recoveries to a time. Which comes when is decided in [`tidegate_engine::directory::recovery`].
 
-use std::rc::Rc;
-
 use futures_util::future::join_all;
-use tidegate_engine::directory::recovery::{self, Begun, Bookmarks, Outcome, Step, Wanted};
+use tidegate_engine::directory::recovery::{self, Event, Next, Outcome, Step, Wanted};
 use tidegate_protocol::calls::backup::Call;
 use tidegate_protocol::calls::directory::Reply;
 use tidegate_protocol::calls::tenant;
-use tidegate_protocol::ids::{ObjectName, TenantId};
 use tidegate_protocol::{Error, ErrorCode};
 
 use super::Directory;
@@ -26,94 +23,78 @@ fn unfinished() -> Error {
 }
 
 impl Directory {
-    /// Takes a tenant back to a time.
+    /// Takes a tenant back to a time. Only one at a time does: a gate that is suspended already must not be told again to go back.
     ///
-    /// Errors: as [`recovery::answered`]; `UNAVAILABLE` where the rest follows by itself.
-    pub(super) async fn recover(self: Rc<Self>, wanted: Wanted) -> Result<Reply, Error> {
-        if self.turn(|db| recovery::begin(db, now(), &wanted))?? == Begun::Ask {
-            let (version, objects) = self.spread_over(&wanted.tenant).await?;
-            let call = Call::Bookmarks { at: wanted.at };
-            let asked = objects.iter().map(|object| remote::backup(&self.env, object, &call));
-            let answers = join_all(asked).await.into_iter().map(|answer| {
-                answer.map(|reply| Bookmarks {
-                    bookmark: reply.bookmark,
-                    undo: reply.undo,
-                })
-            });
-            let answers = objects.iter().cloned().zip(answers).collect();
-            self.turn(|db| {
-                let decided = recovery::answered(db, now(), &wanted, version, answers)?;
-                self.arm(db)?;
-                Ok(decided)
-            })??;
-        }
-        self.go_back(&wanted.tenant).await?;
-        self.turn(|db| recovery::show(db, &wanted.tenant))?
-    }
-
-    async fn spread_over(&self, tenant: &TenantId) -> Result<(u64, Vec<ObjectName>), Error> {
-        let call = tenant::Call::Since {
-            version: u64::MAX >> 12,
-        };
-        match remote::tenant(&self.env, tenant, &call).await? {
-            tenant::Reply::Description(description) => {
-                let objects = recovery::objects(tenant, description.scale.hubs, description.reach());
-                Ok((description.version, objects))
-            }
-            _ => Err(Error::new(
-                ErrorCode::InternalError,
-                "The gate answered another question.",
-            )),
-        }
-    }
-
-    /// Takes all steps that there are. Only one at a time does: a gate that is suspended already must not be told again to go back.
-    pub(super) async fn go_back(&self, tenant: &TenantId) -> Result<(), Error> {
+    /// Errors: as [`recovery::advance`]; `UNAVAILABLE` where the rest follows by itself.
+    pub(super) async fn recover(&self, wanted: &Wanted, event: Event) -> Result<Reply, Error> {
         if self.going_back.replace(true) {
             return Err(unfinished());
         }
-        let ended = self.take_steps_back(tenant).await;
+        let ended = self.take_steps_back(wanted, event).await;
         self.going_back.set(false);
         ended
     }
 
-    async fn take_steps_back(&self, tenant: &TenantId) -> Result<(), Error> {
+    async fn take_steps_back(&self, wanted: &Wanted, mut event: Event) -> Result<Reply, Error> {
         let mut tries = 0;
-        while let Some(step) = self.turn(|db| recovery::step(db, tenant))? {
-            let outcome = self.take_recovery_step(&step).await.unwrap_or_else(|error| {
-                log_error("a step of a recovery", error);
-                Outcome::Failed
-            });
-            self.turn(|db| {
-                recovery::took(db, now(), tenant, &step, outcome)?;
-                self.arm(db)
-            })?;
-            tries = if outcome == Outcome::Failed { tries + 1 } else { 0 };
+        loop {
+            let next = self.turn(|db| {
+                let next = recovery::advance(db, now(), wanted, event)?;
+                self.arm(db)?;
+                Ok(next)
+            })??;
             if tries >= TRIES_MAX {
                 return Err(unfinished());
             }
-            if tries > 0 {
-                sleep(PAUSE_MS).await;
-            }
+            event = match next {
+                Next::Done(reply) => return Ok(reply),
+                Next::Ask => self.ask_bookmarks(wanted).await?,
+                Next::Take(step) => {
+                    let outcome = self.take_recovery_step(&step).await;
+                    if outcome == Outcome::Failed {
+                        tries += 1;
+                        sleep(PAUSE_MS).await;
+                    }
+                    Event::Took(step, outcome)
+                }
+            };
         }
-        Ok(())
     }
 
-    async fn take_recovery_step(&self, step: &Step) -> Result<Outcome, Error> {
+    async fn ask_bookmarks(&self, wanted: &Wanted) -> Result<Event, Error> {
+        let call = tenant::Call::Since {
+            version: u64::MAX >> 12,
+        };
+        let tenant::Reply::Description(description) = remote::tenant(&self.env, &wanted.tenant, &call).await? else {
+            let message = "The gate answered another question.";
+            return Err(Error::new(ErrorCode::InternalError, message));
+        };
+        let objects = recovery::objects(&wanted.tenant, description.scale.hubs, description.reach());
+        let call = Call::Bookmarks(wanted.at);
+        let asked = objects.iter().map(|object| remote::backup(&self.env, object, &call));
+        let answers = join_all(asked).await;
+        let answers = objects
+            .iter()
+            .cloned()
+            .zip(answers.into_iter().map(|answer| Ok(answer?.parts)));
+        Ok(Event::Answered(description.version, answers.collect()))
+    }
+
+    async fn take_recovery_step(&self, step: &Step) -> Outcome {
         let (object, call) = match step {
-            Step::GoBack(object, bookmark) => {
-                let bookmark = bookmark.clone();
-                (object, Call::GoBack { bookmark })
-            }
+            Step::GoBack(object, bookmark) => (object, Call::GoBack(bookmark.clone())),
             Step::Suspend(gate, version, by) => {
                 let (version, by) = (*version, by.clone());
-                (gate, Call::Suspend { version, by })
+                (gate, Call::Finish { version, by })
             }
         };
-        let reply = remote::backup(&self.env, object, &call).await?;
-        Ok(match step {
-            Step::GoBack(..) => Outcome::Told,
-            Step::Suspend(..) => Outcome::Suspended(reply.version),
-        })
+        match (remote::backup(&self.env, object, &call).await, step) {
+            (Ok(_), Step::GoBack(..)) => Outcome::Told,
+            (Ok(reply), Step::Suspend(..)) => Outcome::Suspended(reply.version),
+            (Err(error), _) => {
+                log_error("a step of a recovery", error);
+                Outcome::Failed
+            }
+        }
     }
 }

@@ -182,8 +182,6 @@ pub fn handle(db: &impl Database, now: UnixMs, call: Call) -> Result<Result<Repl
             act,
             by,
         } => backups::act(db, now, &tenant, backup.as_ref(), (act, &by)),
-        // It asks objects before it decides, which takes more than a turn: `recovery` is what the shell goes by.
-        Call::Recover { .. } => Ok(Err(Error::new(ErrorCode::InternalError, "A recovery is no turn."))),
     }
 }
 

@@ -144,6 +144,8 @@ pub(super) fn act(
             let backups = backups.into_iter().map(Work::into_view).collect();
             return Ok(super::shown(JsonText::of(&BackupList { backups })));
         }
+        // It asks objects before it decides, which takes more than a turn: `recovery::advance` is what the shell goes by.
+        (BackupAct::Recover(_), ..) => Err(Error::new(ErrorCode::InternalError, "A recovery is no turn.")),
         (BackupAct::Take, Some(id), None) => take(db, now, tenant, id, entry.as_ref(), by)?,
         (BackupAct::Bring, Some(id), found) => bring(db, now, tenant, id, found, by)?,
         (BackupAct::Show, Some(_), Some(found)) => Ok(found),

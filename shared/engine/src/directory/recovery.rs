@@ -70,25 +70,34 @@ pub struct Wanted {
     pub by: Caller,
 }
 
-/// What is to be done for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begun {
-    /// Its objects are asked for their bookmarks. Nothing is written.
+/// What has happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Somebody wants it.
+    Asked,
+    /// The objects have said what the platform calls them at that time, and now; the gate's description has this version.
+    Answered(u64, Vec<(ObjectName, Answer)>),
+    /// A step was taken.
+    Took(Step, Outcome),
+    /// It has waited for its next step.
+    Woken,
+}
+
+/// The two bookmarks of an object, or why it cannot go back.
+pub type Answer = Result<Vec<String>, Error>;
+
+/// What comes next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    /// The [`objects`] of the tenant are asked for their bookmarks. Nothing is written yet.
     Ask,
-    /// The same was begun before: it goes on.
-    GoOn,
+    /// This step is taken.
+    Take(Step),
+    /// Every object has heard.
+    Done(Reply),
 }
 
-/// What the platform calls an object at two moments.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bookmarks {
-    /// At the time that it goes back to.
-    pub bookmark: String,
-    /// Now: what undoes it.
-    pub undo: String,
-}
-
-/// What is to be done next.
+/// What is done with an object.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// An object is told to go back to this bookmark.
@@ -127,11 +136,49 @@ pub fn objects(tenant: &TenantId, hubs: u16, shards: u16) -> Vec<ObjectName> {
     core::iter::once(gate).chain(shards).chain(hubs).collect()
 }
 
-/// Whether a tenant may be taken back.
+/// What comes after `event`.
 ///
-/// Errors: the database's; within, `NOT_FOUND`; `VALIDATION_ERROR` with all that is wrong with the time; `CONFLICT` where the
-/// tenant is not suspended, or something else is being done with it.
-pub fn begin(db: &impl Database, now: UnixMs, wanted: &Wanted) -> Result<Result<Begun, Error>, DatabaseError> {
+/// Errors: the database's; within, `NOT_FOUND`; `VALIDATION_ERROR` with all that is wrong with the time; `CONFLICT` where the tenant is
+/// not suspended, something else is being done with it, or objects that are named cannot go back; `NOT_IMPLEMENTED` where the platform
+/// cannot; `UNAVAILABLE` where an object was not reached, or the steps are being taken. Nothing has changed then.
+pub fn advance(
+    db: &impl Database,
+    now: UnixMs,
+    wanted: &Wanted,
+    event: Event,
+) -> Result<Result<Next, Error>, DatabaseError> {
+    if matches!(event, Event::Asked | Event::Answered(..)) {
+        match begin(db, now, wanted)? {
+            Ok(Begun::GoOn) => {}
+            Ok(Begun::New) => match event {
+                Event::Answered(version, answers) => {
+                    if let Err(refusal) = all_can(wanted.at, &answers) {
+                        return Ok(Err(refusal));
+                    }
+                    write(db, now, wanted, version, &answers)?;
+                }
+                _ => return Ok(Ok(Next::Ask)),
+            },
+            Err(refusal) => return Ok(Err(refusal)),
+        }
+    } else if let Event::Took(step, outcome) = event {
+        took(db, now, &wanted.tenant, &step, outcome)?;
+    }
+    Ok(match step(db, &wanted.tenant)? {
+        Some(step) => Ok(Next::Take(step)),
+        None => show(db, &wanted.tenant)?.map(Next::Done),
+    })
+}
+
+/// Whether it is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    New,
+    GoOn,
+}
+
+/// Whether a tenant may be taken back.
+fn begin(db: &impl Database, now: UnixMs, wanted: &Wanted) -> Result<Result<Begun, Error>, DatabaseError> {
     let Some(entry) = super::find(db, &wanted.tenant)? else {
         return Ok(Err(Error::not_found()));
     };
@@ -164,7 +211,7 @@ pub fn begin(db: &impl Database, now: UnixMs, wanted: &Wanted) -> Result<Result<
         }
         _ => {}
     }
-    Ok(backups::at_rest(db, &wanted.tenant)?.map(|()| Begun::Ask))
+    Ok(backups::at_rest(db, &wanted.tenant)?.map(|()| Begun::New))
 }
 
 /// What is wrong with the time.
@@ -188,29 +235,18 @@ fn check(now: UnixMs, created_at: UnixMs, at: UnixMs) -> Result<(), Error> {
     Err(Error::invalid("The tenant cannot go back to that time.", faults))
 }
 
-/// The objects have said what they are called at that time. Where all of them can go back, all of them will.
-///
-/// `version`: of the gate's description. Errors: the database's; within, those of [`begin`]; `NOT_IMPLEMENTED` where the platform
-/// cannot do it; `CONFLICT` that names the objects that cannot; `UNAVAILABLE` where one was not reached. Nothing has changed then.
-pub fn answered(
+/// Every object will go back.
+fn write(
     db: &impl Database,
     now: UnixMs,
     wanted: &Wanted,
     version: u64,
-    answers: Vec<(ObjectName, Result<Bookmarks, Error>)>,
-) -> Result<Result<(), Error>, DatabaseError> {
-    match begin(db, now, wanted)? {
-        Ok(Begun::Ask) => {}
-        Ok(Begun::GoOn) => return Ok(Ok(())),
-        Err(refusal) => return Ok(Err(refusal)),
-    }
-    if let Err(refusal) = all_can(wanted.at, &answers) {
-        return Ok(Err(refusal));
-    }
+    answers: &[(ObjectName, Answer)],
+) -> Result<(), DatabaseError> {
     forget(db, &wanted.tenant)?;
     let tenant = Value::Text(wanted.tenant.as_str());
     db.run(
-        "-- recovery::answered
+        "-- recovery::write
         INSERT INTO recovery (tenant, back_to, user, begun_at, version, is_suspended, not_before)
         VALUES (?, ?, ?, ?, ?, 0, ?)",
         &[
@@ -222,28 +258,27 @@ pub fn answered(
             Value::Number(now.plus(RETRY_MS).0),
         ],
     )?;
-    for (place, (object, bookmarks)) in (0_u64..).zip(answers) {
-        let Ok(Bookmarks { bookmark, undo }) = bookmarks else {
-            continue;
+    for (place, (object, answer)) in (0_u64..).zip(answers) {
+        let Ok([bookmark, undo]) = answer.as_deref() else {
+            return Err(DatabaseError::new("an object without bookmarks"));
         };
         db.run(
-            "-- recovery::answered
+            "-- recovery::write
             INSERT INTO recovery_object (tenant, place, object, bookmark, undo, is_told) VALUES (?, ?, ?, ?, ?, 0)",
             &[
                 tenant,
                 Value::Number(place),
                 Value::Text(&object.to_string()),
-                Value::Text(&bookmark),
-                Value::Text(&undo),
+                Value::Text(bookmark),
+                Value::Text(undo),
             ],
         )?;
     }
-    note(db, now, &wanted.tenant, "recovered", &wanted.by)?;
-    Ok(Ok(()))
+    note(db, now, &wanted.tenant, "recovered", &wanted.by)
 }
 
 /// Whether every object can go back.
-fn all_can(at: UnixMs, answers: &[(ObjectName, Result<Bookmarks, Error>)]) -> Result<(), Error> {
+fn all_can(at: UnixMs, answers: &[(ObjectName, Answer)]) -> Result<(), Error> {
     let refusals = || {
         answers
             .iter()
@@ -273,9 +308,7 @@ fn all_can(at: UnixMs, answers: &[(ObjectName, Result<Bookmarks, Error>)]) -> Re
 }
 
 /// The next step of a tenant's recovery; `None` where there is none.
-///
-/// Errors: the database's.
-pub fn step(db: &impl Database, tenant: &TenantId) -> Result<Option<Step>, DatabaseError> {
+fn step(db: &impl Database, tenant: &TenantId) -> Result<Option<Step>, DatabaseError> {
     let Some(found) = find(db, tenant)?.filter(|found| found.finished_at.is_none()) else {
         return Ok(None);
     };
@@ -296,23 +329,21 @@ pub fn step(db: &impl Database, tenant: &TenantId) -> Result<Option<Step>, Datab
 }
 
 fn suspend(tenant: &TenantId, found: &Found) -> Result<Step, DatabaseError> {
-    let by = Caller {
-        user: user(&found.user)?,
+    let gate = ObjectName::Tenant(tenant.clone());
+    Ok(Step::Suspend(gate, found.version, by(&found.user)?))
+}
+
+fn by(user: &str) -> Result<Caller, DatabaseError> {
+    Ok(Caller {
+        user: UserId::parse(user).ok_or_else(|| DatabaseError::new("a recovery by nobody"))?,
         reads_all: false,
         writes_all: false,
         act: None,
-    };
-    Ok(Step::Suspend(ObjectName::Tenant(tenant.clone()), found.version, by))
+    })
 }
 
-fn user(text: &str) -> Result<UserId, DatabaseError> {
-    UserId::parse(text).ok_or_else(|| DatabaseError::new("a recovery by nobody"))
-}
-
-/// A step was taken. One that was taken before, by somebody else, changes nothing.
-///
-/// Errors: the database's.
-pub fn took(
+/// A step was taken.
+fn took(
     db: &impl Database,
     now: UnixMs,
     tenant: &TenantId,
@@ -355,17 +386,23 @@ pub fn took(
     Ok(())
 }
 
-/// A tenant whose recovery has waited for its next step.
+/// A recovery that has waited for its next step.
 ///
 /// Errors: the database's.
-pub fn due(db: &impl Database, now: UnixMs) -> Result<Option<TenantId>, DatabaseError> {
+pub fn due(db: &impl Database, now: UnixMs) -> Result<Option<Wanted>, DatabaseError> {
     let rows = db.run(
         "-- recovery::due
-        SELECT tenant FROM recovery WHERE not_before <= CAST(? AS INTEGER) ORDER BY not_before LIMIT 1",
+        SELECT tenant, back_to, user FROM recovery WHERE not_before <= CAST(? AS INTEGER) ORDER BY not_before LIMIT 1",
         &[Value::Number(now.0)],
     )?;
-    let text = rows.into_iter().next().map(|mut row| row.text()).transpose()?;
-    Ok(text.as_deref().and_then(TenantId::parse))
+    let Some(mut row) = rows.into_iter().next() else {
+        return Ok(None);
+    };
+    Ok(Some(Wanted {
+        tenant: TenantId::parse(&row.text()?).ok_or_else(|| DatabaseError::new("a recovery of no tenant"))?,
+        at: UnixMs(row.number()?),
+        by: by(&row.text()?)?,
+    }))
 }
 
 /// When the next step of any recovery is due; `None` where there is none.
@@ -377,10 +414,8 @@ pub fn next_wake(db: &impl Database) -> Result<Option<UnixMs>, DatabaseError> {
     Ok(at.transpose()?.flatten().map(UnixMs))
 }
 
-/// How far a tenant's recovery has got.
-///
-/// Errors: the database's; within, `NOT_FOUND`.
-pub fn show(db: &impl Database, tenant: &TenantId) -> Result<Result<Reply, Error>, DatabaseError> {
+/// What became of a tenant's recovery.
+fn show(db: &impl Database, tenant: &TenantId) -> Result<Result<Reply, Error>, DatabaseError> {
     let Some(found) = find(db, tenant)? else {
         return Ok(Err(Error::not_found()));
     };
@@ -399,7 +434,7 @@ pub fn show(db: &impl Database, tenant: &TenantId) -> Result<Result<Reply, Error
         tenant: tenant.clone(),
         at: found.at,
         begun_at: found.begun_at,
-        begun_by: user(&found.user)?,
+        begun_by: by(&found.user)?.user,
         finished_at: found.finished_at,
         objects: rows.into_iter().map(object).collect::<Result<_, DatabaseError>>()?,
     };

@@ -44,7 +44,7 @@ pub enum Call {
         /// The steps of the schema that it was made at; absent: other parts of this object were written before it.
         schema: Option<u64>,
     },
-    /// All is back.
+    /// All is back: what was written, or what the object was at an earlier time.
     Finish {
         /// The description of the tenant begins above this version.
         version: u64,
@@ -53,24 +53,11 @@ pub enum Call {
     },
     /// Go on with the work that the rows tell of.
     Open,
-    /// Say what the platform calls the object as it was at a time, and as it is. Nothing changes. Refused where the platform cannot
-    /// go back: `NOT_IMPLEMENTED`, or `CONFLICT` where this object cannot.
-    Bookmarks {
-        /// The time.
-        at: UnixMs,
-    },
-    /// Be what it was at this bookmark, and start again as that.
-    GoBack {
-        /// The platform's bookmark.
-        bookmark: String,
-    },
-    /// The gate is what it was before: let nobody in, whatever it said then.
-    Suspend {
-        /// The description of the tenant goes on above this version.
-        version: u64,
-        /// Who took it back.
-        by: Caller,
-    },
+    /// Say what the platform calls the object as it was at this time, and as it is: the two [parts](Reply::parts) of the answer. Nothing
+    /// changes. Refused where the platform cannot go back: `NOT_IMPLEMENTED`, or `CONFLICT` where this object cannot.
+    Bookmarks(UnixMs),
+    /// Be what it was at this bookmark of the platform's, and start again as that.
+    GoBack(String),
 }
 
 /// What the object answers.
@@ -80,10 +67,4 @@ pub struct Reply {
     pub parts: Vec<String>,
     /// The version of the tenant's description, from a gate that is back.
     pub version: u64,
-    /// What the platform calls the object as it was at the time.
-    #[serde(default)]
-    pub bookmark: String,
-    /// What it calls the object as it is.
-    #[serde(default)]
-    pub undo: String,
 }

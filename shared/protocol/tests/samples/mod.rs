@@ -1254,9 +1254,10 @@ pub fn directory_calls() -> Vec<directory::Call> {
             act: BackupAct::Show,
             by: caller(),
         },
-        directory::Call::Recover {
+        directory::Call::Backups {
             tenant: tenant(),
-            at: UnixMs(LARGEST),
+            backup: None,
+            act: BackupAct::Recover(UnixMs(LARGEST)),
             by: caller(),
         },
     ]
@@ -1283,14 +1284,8 @@ pub fn backup_calls() -> Vec<backup::Call> {
             by: caller(),
         },
         backup::Call::Open,
-        backup::Call::Bookmarks { at: UnixMs(LARGEST) },
-        backup::Call::GoBack {
-            bookmark: "00000000-00000000-00000000-é".into(),
-        },
-        backup::Call::Suspend {
-            version: LARGEST,
-            by: caller(),
-        },
+        backup::Call::Bookmarks(UnixMs(LARGEST)),
+        backup::Call::GoBack("00000000-00000000-00000000-é".into()),
     ]
 }
 
@@ -1300,8 +1295,6 @@ pub fn backup_replies() -> Vec<backup::Reply> {
         backup::Reply {
             parts: vec!["{}".into(), "é".repeat(300)],
             version: LARGEST,
-            bookmark: "a".into(),
-            undo: "é".repeat(300),
         },
     ]
 }

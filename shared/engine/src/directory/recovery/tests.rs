@@ -89,12 +89,10 @@ impl Object {
         self.history.last().unwrap().1
     }
 
-    fn bookmarks(&self, at: UnixMs) -> Bookmarks {
+    /// Those of the time and of now.
+    fn bookmarks(&self, at: UnixMs) -> Vec<String> {
         let then = self.history.iter().rposition(|(since, _)| *since <= at).unwrap();
-        Bookmarks {
-            bookmark: then.to_string(),
-            undo: (self.history.len() - 1).to_string(),
-        }
+        vec![then.to_string(), (self.history.len() - 1).to_string()]
     }
 
     fn go_back(&mut self, bookmark: &str) {
@@ -143,61 +141,59 @@ impl World {
 
     /// An operator asks, and the directory does all that it can.
     fn ask(&mut self, at: UnixMs) -> Result<Result<serde_json::Value, Error>, Died> {
-        self.live()?;
-        match begin(&self.db, self.now, &wanted(at)).unwrap() {
-            Ok(Begun::GoOn) => {}
-            Ok(Begun::Ask) => {
-                let mut answers = Vec::new();
-                for name in objects(&tenant(), 1, 2) {
-                    self.live()?;
-                    let refusal = self.refuses.as_ref().filter(|(of, _)| *of == name.to_string());
-                    let answer = match refusal {
-                        Some((_, code)) => Err(Error::new(*code, "no")),
-                        None => Ok(self.objects[&name.to_string()].bookmarks(at)),
-                    };
-                    answers.push((name, answer));
-                }
-                self.live()?;
-                if let Err(refusal) = answered(&self.db, self.now, &wanted(at), 9, answers).unwrap() {
-                    return Ok(Err(refusal));
-                }
-            }
-            Err(refusal) => return Ok(Err(refusal)),
-        }
-        self.drive()?;
-        let shown = show(&self.db, &tenant()).unwrap();
-        Ok(shown.map(|reply| match reply {
-            Reply::Shown(text) => serde_json::from_str(text.as_str()).unwrap(),
-            Reply::Standing { .. } => panic!("{reply:?}"),
-        }))
+        self.drive(&wanted(at), Event::Asked)
     }
 
-    /// Takes all steps that there are.
-    fn drive(&mut self) -> Result<(), Died> {
-        while let Some(step) = step(&self.db, &tenant()).unwrap() {
+    /// As the shell does: a turn, and what it says is to be done.
+    fn drive(&mut self, wanted: &Wanted, mut event: Event) -> Result<Result<serde_json::Value, Error>, Died> {
+        loop {
             self.live()?;
-            let outcome = match &step {
-                Step::GoBack(name, bookmark) => {
-                    self.objects.get_mut(&name.to_string()).unwrap().go_back(bookmark);
-                    // It starts again whether its answer is heard or not.
-                    let now = self.now;
-                    self.objects.get_mut(&name.to_string()).unwrap().start_again(now);
-                    Outcome::Told
+            event = match advance(&self.db, self.now, wanted, event).unwrap() {
+                Ok(Next::Done(Reply::Shown(text))) => return Ok(Ok(serde_json::from_str(text.as_str()).unwrap())),
+                Ok(Next::Done(other)) => panic!("{other:?}"),
+                Ok(Next::Ask) => {
+                    let mut answers = Vec::new();
+                    for name in objects(&tenant(), 1, 2) {
+                        self.live()?;
+                        let refusal = self.refuses.as_ref().filter(|(of, _)| *of == name.to_string());
+                        let answer = match refusal {
+                            Some((_, code)) => Err(Error::new(*code, "no")),
+                            None => Ok(self.objects[&name.to_string()].bookmarks(wanted.at)),
+                        };
+                        answers.push((name, answer));
+                    }
+                    Event::Answered(9, answers)
                 }
-                Step::Suspend(name, version, _) => {
-                    let gate = self.objects.get_mut(&name.to_string()).unwrap();
-                    let state = State {
-                        lets_in: false,
-                        ..gate.state()
-                    };
-                    gate.history.push((self.now, state));
-                    Outcome::Suspended(version + 1)
+                Ok(Next::Take(step)) => {
+                    self.live()?;
+                    let outcome = self.take(&step);
+                    Event::Took(step, outcome)
                 }
+                Err(refusal) => return Ok(Err(refusal)),
             };
-            self.live()?;
-            took(&self.db, self.now, &tenant(), &step, outcome).unwrap();
         }
-        Ok(())
+    }
+
+    fn take(&mut self, step: &Step) -> Outcome {
+        let now = self.now;
+        match step {
+            Step::GoBack(name, bookmark) => {
+                let object = self.objects.get_mut(&name.to_string()).unwrap();
+                object.go_back(bookmark);
+                // It starts again whether its answer is heard or not.
+                object.start_again(now);
+                Outcome::Told
+            }
+            Step::Suspend(name, version, _) => {
+                let gate = self.objects.get_mut(&name.to_string()).unwrap();
+                let state = State {
+                    lets_in: false,
+                    ..gate.state()
+                };
+                gate.history.push((now, state));
+                Outcome::Suspended(version + 1)
+            }
+        }
     }
 
     fn gate(&self) -> State {
@@ -284,10 +280,10 @@ fn all_that_is_wrong_with_a_time_is_said_at_once() {
     assert_eq!(faults(UnixMs(MADE - 1)), (ErrorCode::ValidationError, 1));
     assert_eq!(faults(UnixMs(MADE - 29 * DAY_MS)), (ErrorCode::ValidationError, 2));
     for at in [MADE, NOW.0] {
-        assert_eq!(begin(&db, NOW, &wanted(UnixMs(at))).unwrap(), Ok(Begun::Ask));
+        assert_eq!(begin(&db, NOW, &wanted(UnixMs(at))).unwrap(), Ok(Begun::New));
     }
     let later = UnixMs(MADE + BACK_MS_MAX);
-    assert_eq!(begin(&db, later, &wanted(UnixMs(MADE))).unwrap(), Ok(Begun::Ask));
+    assert_eq!(begin(&db, later, &wanted(UnixMs(MADE))).unwrap(), Ok(Begun::New));
     assert!(begin(&db, later.plus(1), &wanted(UnixMs(MADE))).unwrap().is_err());
 }
 
@@ -313,7 +309,7 @@ fn only_a_suspended_tenant_goes_back_and_not_while_it_is_backed_up() {
         handle(db, NOW, call).unwrap()
     };
     let mut world = World::new();
-    world.lives = 8;
+    world.lives = 9;
     assert!(world.ask(AT).is_err());
     assert_eq!(back_up(&world.db).unwrap_err().code, ErrorCode::Conflict);
     back_up(&db).unwrap();
@@ -323,7 +319,7 @@ fn only_a_suspended_tenant_goes_back_and_not_while_it_is_backed_up() {
 #[test]
 fn another_time_waits_for_the_end_of_the_first() {
     let mut world = World::new();
-    world.lives = 8;
+    world.lives = 9;
     assert!(world.ask(AT).is_err());
     world.lives = usize::MAX;
     let Ok(Err(refusal)) = world.ask(AT.plus(1)) else {
@@ -339,10 +335,10 @@ fn a_gate_of_an_earlier_time_lets_nobody_in_once_it_has_heard() {
     migrate(&db, tenancy::STEPS).unwrap();
     assert_eq!(access::read(&db).unwrap().suspended_at, None);
     let by = wanted(AT).by;
-    assert_eq!(tenancy::recovered(&db, NOW, 9, &by).unwrap(), 10);
+    assert_eq!(tenancy::restored(&db, NOW, 9, &by).unwrap(), 10);
     assert_eq!(access::read(&db).unwrap().suspended_at, Some(NOW));
     // Told again, it changes nothing.
-    assert_eq!(tenancy::recovered(&db, NOW.plus(1), 9, &by).unwrap(), 10);
+    assert_eq!(tenancy::restored(&db, NOW.plus(1), 9, &by).unwrap(), 10);
     assert_eq!(access::read(&db).unwrap().suspended_at, Some(NOW));
 }
 
@@ -384,7 +380,7 @@ proptest! {
         match goes_on {
             GoesOn::Asked => prop_assert!(matches!(world.ask(AT), Ok(Ok(_)))),
             GoesOn::Woken => match due(&world.db, world.now).unwrap() {
-                Some(_) => prop_assert!(world.drive().is_ok()),
+                Some(wanted) => prop_assert!(matches!(world.drive(&wanted, Event::Woken), Ok(Ok(_)))),
                 None => prop_assert!(world.gate().word == "now" || next_wake(&world.db).unwrap().is_none()),
             },
         }
