@@ -188,7 +188,7 @@ fn answer(object: Rc<dyn BackedUp>, call: Call) -> Asked<'static, Reply> {
             Call::Open => object.clone().open(),
             Call::Bookmarks(at) => reply.parts = recovery::bookmarks(place, at).await?,
             Call::GoBack(bookmark) => {
-                recovery::go_back(place, &bookmark).await?;
+                recovery::go_back(place, JsValue::from_str(&bookmark)).await?;
                 // Nobody is told any more of what will not be there afterwards.
                 state.moment.set(Some(recovery::LEAVING));
             }

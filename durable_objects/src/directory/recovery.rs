@@ -55,7 +55,7 @@ impl Directory {
                         tries += 1;
                         sleep(PAUSE_MS).await;
                     }
-                    Event::Took(step, outcome)
+                    Event::Took(outcome)
                 }
             };
         }

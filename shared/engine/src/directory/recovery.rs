@@ -24,7 +24,7 @@ use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
 
 use super::{backups, note};
-use crate::database::{Database, DatabaseError, Row, Value};
+use crate::database::{Database, DatabaseError, Value};
 
 /// How far back the platform goes. Milliseconds: 30 days.
 pub const BACK_MS_MAX: u64 = 30 * 86_400_000;
@@ -34,30 +34,18 @@ pub const RETRY_MS: u64 = 5_000;
 /// Objects that are named in a refusal at most.
 const NAMED_MAX: usize = 5;
 
-/// The tables. What has ended stays until the tenant is resumed, so that whoever lost the answer can have it again.
-pub(super) const TABLES: &[&str] = &[
-    "-- recovery::schema
+/// The table. `next` is the place of the step in their order: the gate goes back, is suspended, and the others go back. `not_before` is
+/// absent once all have heard; the row stays until the tenant is resumed, so that whoever lost the answer can have it again.
+pub(super) const TABLES: &[&str] = &["-- recovery::schema
     CREATE TABLE recovery (
         tenant TEXT PRIMARY KEY,
         back_to INTEGER NOT NULL,
         user TEXT NOT NULL,
-        begun_at INTEGER NOT NULL,
         version INTEGER NOT NULL,
-        is_suspended INTEGER NOT NULL,
-        not_before INTEGER,
-        finished_at INTEGER
-    ) STRICT, WITHOUT ROWID",
-    "-- recovery::schema
-    CREATE TABLE recovery_object (
-        tenant TEXT NOT NULL,
-        place INTEGER NOT NULL,
-        object TEXT NOT NULL,
-        bookmark TEXT NOT NULL,
-        undo TEXT NOT NULL,
-        is_told INTEGER NOT NULL,
-        PRIMARY KEY (tenant, place)
-    ) STRICT, WITHOUT ROWID",
-];
+        answer TEXT NOT NULL,
+        next INTEGER NOT NULL,
+        not_before INTEGER
+    ) STRICT, WITHOUT ROWID"];
 
 /// What somebody wants.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,8 +65,8 @@ pub enum Event {
     Asked,
     /// The objects have said what the platform calls them at that time, and now; the gate's description has this version.
     Answered(u64, Vec<(ObjectName, Answer)>),
-    /// A step was taken.
-    Took(Step, Outcome),
+    /// The step was taken.
+    Took(Outcome),
     /// It has waited for its next step.
     Woken,
 }
@@ -121,11 +109,13 @@ pub enum Outcome {
 struct Found {
     at: UnixMs,
     user: String,
-    begun_at: UnixMs,
     version: u64,
-    is_suspended: bool,
+    answer: String,
+    next: u64,
     not_before: Option<UnixMs>,
-    finished_at: Option<UnixMs>,
+    /// The object of the next step, and where it goes back to.
+    object: Option<String>,
+    bookmark: Option<String>,
 }
 
 /// The objects of a tenant that is spread over so many hubs and shards, in the order in which they go back.
@@ -152,22 +142,19 @@ pub fn advance(
             Ok(Begun::GoOn) => {}
             Ok(Begun::New) => match event {
                 Event::Answered(version, answers) => {
-                    if let Err(refusal) = all_can(wanted.at, &answers) {
+                    if let Err(refusal) = all_can(&answers) {
                         return Ok(Err(refusal));
                     }
-                    write(db, now, wanted, version, &answers)?;
+                    write(db, now, wanted, version, answers)?;
                 }
                 _ => return Ok(Ok(Next::Ask)),
             },
             Err(refusal) => return Ok(Err(refusal)),
         }
-    } else if let Event::Took(step, outcome) = event {
-        took(db, now, &wanted.tenant, &step, outcome)?;
+    } else if let Event::Took(outcome) = event {
+        took(db, now, &wanted.tenant, outcome)?;
     }
-    Ok(match step(db, &wanted.tenant)? {
-        Some(step) => Ok(Next::Take(step)),
-        None => show(db, &wanted.tenant)?.map(Next::Done),
-    })
+    next(db, &wanted.tenant)
 }
 
 /// Whether it is new.
@@ -202,7 +189,7 @@ fn begin(db: &impl Database, now: UnixMs, wanted: &Wanted) -> Result<Result<Begu
                 }
             });
         }
-        Some(known) if known.finished_at.is_none() => {
+        Some(known) if known.not_before.is_some() => {
             let message = format!(
                 "The tenant is on its way back to {}: ask for that time to go on.",
                 known.at
@@ -216,19 +203,19 @@ fn begin(db: &impl Database, now: UnixMs, wanted: &Wanted) -> Result<Result<Begu
 
 /// What is wrong with the time.
 fn check(now: UnixMs, created_at: UnixMs, at: UnixMs) -> Result<(), Error> {
-    let mut faults = Vec::new();
-    let mut fault = |expected: String| faults.push(Fault::new("/at", expected, &at.to_string()));
-    if at > now {
-        fault(format!("a time that has passed: it is {now}"));
-    }
-    if now.since(at) > BACK_MS_MAX {
-        fault("a time within the last 30 days, which is how far back the platform goes".into());
-    }
-    if at < created_at {
-        fault(format!(
-            "a time at which there was the tenant: it was made at {created_at}"
-        ));
-    }
+    let wrong = [
+        (at > now, "a time that has passed"),
+        (
+            now.since(at) > BACK_MS_MAX,
+            "a time within the last 30 days, which is how far back the platform goes",
+        ),
+        (at < created_at, "a time at which there was the tenant already"),
+    ];
+    let faults: Vec<Fault> = wrong
+        .into_iter()
+        .filter(|(is_wrong, _)| *is_wrong)
+        .map(|(_, expected)| Fault::new("/at", expected, &at.to_string()))
+        .collect();
     if faults.is_empty() {
         return Ok(());
     }
@@ -241,96 +228,85 @@ fn write(
     now: UnixMs,
     wanted: &Wanted,
     version: u64,
-    answers: &[(ObjectName, Answer)],
+    answers: Vec<(ObjectName, Answer)>,
 ) -> Result<(), DatabaseError> {
-    forget(db, &wanted.tenant)?;
-    let tenant = Value::Text(wanted.tenant.as_str());
+    let mut view = RecoveryView {
+        tenant: wanted.tenant.clone(),
+        at: wanted.at,
+        begun_at: now,
+        begun_by: wanted.by.user.clone(),
+        objects: Vec::with_capacity(answers.len()),
+    };
+    for (object, answer) in answers {
+        let mut bookmarks = answer.unwrap_or_default().into_iter();
+        view.objects.push(RecoveredObject {
+            object: object.to_string(),
+            bookmark: bookmarks.next().unwrap_or_default(),
+            undo: bookmarks.next().unwrap_or_default(),
+        });
+    }
+    let answer = JsonText::of(&view).ok_or_else(|| DatabaseError::new("a recovery that cannot be written"))?;
     db.run(
         "-- recovery::write
-        INSERT INTO recovery (tenant, back_to, user, begun_at, version, is_suspended, not_before)
+        INSERT OR REPLACE INTO recovery (tenant, back_to, user, version, answer, next, not_before)
         VALUES (?, ?, ?, ?, ?, 0, ?)",
         &[
-            tenant,
+            Value::Text(wanted.tenant.as_str()),
             Value::Number(wanted.at.0),
             Value::Text(wanted.by.user.as_str()),
-            Value::Number(now.0),
             Value::Number(version),
+            Value::Text(answer.as_str()),
             Value::Number(now.plus(RETRY_MS).0),
         ],
     )?;
-    for (place, (object, answer)) in (0_u64..).zip(answers) {
-        let Ok([bookmark, undo]) = answer.as_deref() else {
-            return Err(DatabaseError::new("an object without bookmarks"));
-        };
-        db.run(
-            "-- recovery::write
-            INSERT INTO recovery_object (tenant, place, object, bookmark, undo, is_told) VALUES (?, ?, ?, ?, ?, 0)",
-            &[
-                tenant,
-                Value::Number(place),
-                Value::Text(&object.to_string()),
-                Value::Text(bookmark),
-                Value::Text(undo),
-            ],
-        )?;
-    }
     note(db, now, &wanted.tenant, "recovered", &wanted.by)
 }
 
 /// Whether every object can go back.
-fn all_can(at: UnixMs, answers: &[(ObjectName, Answer)]) -> Result<(), Error> {
+fn all_can(answers: &[(ObjectName, Answer)]) -> Result<(), Error> {
     let refusals = || {
         answers
             .iter()
             .filter_map(|(name, answer)| Some((name, answer.as_ref().err()?)))
     };
-    let Some((_, first)) = refusals().next() else {
+    if refusals().next().is_none() {
         return Ok(());
-    };
+    }
     if let Some((_, lacking)) = refusals().find(|(_, error)| error.code == ErrorCode::NotImplemented) {
         return Err(lacking.clone());
     }
-    if first.code == ErrorCode::Unavailable || refusals().any(|(_, error)| error.code != ErrorCode::Conflict) {
+    if refusals().any(|(_, error)| error.code != ErrorCode::Conflict) {
         let message = "Not every object of the tenant could be asked. Nothing was changed.";
         return Err(Error::new(ErrorCode::Unavailable, message).retry_after(RETRY_MS));
     }
-    let named: Vec<String> = refusals()
-        .take(NAMED_MAX)
-        .map(|(name, error)| format!("`{name}` ({})", error.message))
-        .collect();
-    let message = format!(
-        "Nothing was changed: {} of {} objects cannot go back to {at}: {}.",
-        refusals().count(),
-        answers.len(),
-        named.join(", ")
-    );
+    let mut message = String::from("Nothing was changed, because these objects cannot go back to that time:");
+    for (name, _) in refusals().take(NAMED_MAX) {
+        message.push(' ');
+        message.push_str(&name.to_string());
+    }
     Err(Error::new(ErrorCode::Conflict, message))
 }
 
-/// The next step of a tenant's recovery; `None` where there is none.
-fn step(db: &impl Database, tenant: &TenantId) -> Result<Option<Step>, DatabaseError> {
-    let Some(found) = find(db, tenant)?.filter(|found| found.finished_at.is_none()) else {
-        return Ok(None);
+/// The next step of a tenant's recovery, or what became of it.
+fn next(db: &impl Database, tenant: &TenantId) -> Result<Result<Next, Error>, DatabaseError> {
+    let Some(found) = find(db, tenant)? else {
+        return Ok(Err(Error::not_found()));
     };
-    let rows = db.run(
-        "-- recovery::step
-        SELECT place, object, bookmark FROM recovery_object WHERE tenant = ? AND is_told = 0 ORDER BY place LIMIT 1",
-        &[Value::Text(tenant.as_str())],
-    )?;
-    let Some(mut row) = rows.into_iter().next() else {
-        return Ok(Some(suspend(tenant, &found)?));
-    };
-    let place = row.number()?;
-    if place > 0 && !found.is_suspended {
-        return Ok(Some(suspend(tenant, &found)?));
+    if found.not_before.is_none() {
+        return Ok(super::shown(JsonText::parse(&found.answer)).map(Next::Done));
     }
-    let object = ObjectName::parse(&row.text()?).ok_or_else(|| DatabaseError::new("a recovery of no object"))?;
-    Ok(Some(Step::GoBack(object, row.text()?)))
-}
-
-fn suspend(tenant: &TenantId, found: &Found) -> Result<Step, DatabaseError> {
-    let gate = ObjectName::Tenant(tenant.clone());
-    Ok(Step::Suspend(gate, found.version, by(&found.user)?))
+    let gate = || ObjectName::Tenant(tenant.clone());
+    Ok(Ok(Next::Take(
+        match (
+            found.next,
+            found.object.as_deref().map(ObjectName::parse),
+            found.bookmark,
+        ) {
+            (1, ..) => Step::Suspend(gate(), found.version, by(&found.user)?),
+            (_, Some(Some(object)), Some(bookmark)) => Step::GoBack(object, bookmark),
+            _ => return Err(DatabaseError::new("a recovery of no object")),
+        },
+    )))
 }
 
 fn by(user: &str) -> Result<Caller, DatabaseError> {
@@ -342,46 +318,25 @@ fn by(user: &str) -> Result<Caller, DatabaseError> {
     })
 }
 
-/// A step was taken.
-fn took(
-    db: &impl Database,
-    now: UnixMs,
-    tenant: &TenantId,
-    step: &Step,
-    outcome: Outcome,
-) -> Result<(), DatabaseError> {
-    let of = Value::Text(tenant.as_str());
-    match (step, outcome) {
-        (Step::GoBack(object, bookmark), Outcome::Told) => {
-            db.run(
-                "-- recovery::told
-                UPDATE recovery_object SET is_told = 1 WHERE tenant = ? AND object = ? AND bookmark = ?",
-                &[of, Value::Text(&object.to_string()), Value::Text(bookmark)],
-            )?;
-        }
-        (Step::Suspend(..), Outcome::Suspended(version)) => {
-            db.run(
-                "-- recovery::suspended\nUPDATE recovery SET is_suspended = 1 WHERE tenant = ?",
-                &[of],
-            )?;
-            if let Some(mut entry) = super::find(db, tenant)? {
-                entry.version = entry.version.max(version);
-                super::write(db, &entry)?;
-            }
-        }
-        _ => {}
+/// A step was taken: the same that is the next one, because only one at a time takes them.
+fn took(db: &impl Database, now: UnixMs, tenant: &TenantId, outcome: Outcome) -> Result<(), DatabaseError> {
+    if let Outcome::Suspended(version) = outcome
+        && let Some(mut entry) = super::find(db, tenant)?
+    {
+        entry.version = entry.version.max(version);
+        super::write(db, &entry)?;
     }
+    let done = u64::from(outcome != Outcome::Failed);
     db.run(
         "-- recovery::took
-        UPDATE recovery SET not_before = CAST(? AS INTEGER) WHERE tenant = ? AND finished_at IS NULL",
-        &[Value::Number(now.plus(RETRY_MS).0), of],
-    )?;
-    db.run(
-        "-- recovery::took
-        UPDATE recovery SET not_before = NULL, finished_at = CAST(? AS INTEGER)
-        WHERE tenant = ? AND finished_at IS NULL AND is_suspended = 1
-        AND NOT EXISTS (SELECT 1 FROM recovery_object AS object WHERE object.tenant = recovery.tenant AND is_told = 0)",
-        &[Value::Number(now.0), of],
+        UPDATE recovery SET next = next + CAST(?1 AS INTEGER), not_before = CASE
+            WHEN next + CAST(?1 AS INTEGER) <= json_array_length(answer, '$.objects') THEN CAST(?2 AS INTEGER) END
+        WHERE tenant = ?3 AND not_before IS NOT NULL",
+        &[
+            Value::Number(done),
+            Value::Number(now.plus(RETRY_MS).0),
+            Value::Text(tenant.as_str()),
+        ],
     )?;
     Ok(())
 }
@@ -414,36 +369,9 @@ pub fn next_wake(db: &impl Database) -> Result<Option<UnixMs>, DatabaseError> {
     Ok(at.transpose()?.flatten().map(UnixMs))
 }
 
-/// What became of a tenant's recovery.
-fn show(db: &impl Database, tenant: &TenantId) -> Result<Result<Reply, Error>, DatabaseError> {
-    let Some(found) = find(db, tenant)? else {
-        return Ok(Err(Error::not_found()));
-    };
-    let rows = db.run(
-        "-- recovery::show\nSELECT object, bookmark, undo FROM recovery_object WHERE tenant = ? ORDER BY place",
-        &[Value::Text(tenant.as_str())],
-    )?;
-    let object = |mut row: Row| {
-        Ok(RecoveredObject {
-            object: row.text()?,
-            bookmark: row.text()?,
-            undo: row.text()?,
-        })
-    };
-    let view = RecoveryView {
-        tenant: tenant.clone(),
-        at: found.at,
-        begun_at: found.begun_at,
-        begun_by: by(&found.user)?.user,
-        finished_at: found.finished_at,
-        objects: rows.into_iter().map(object).collect::<Result<_, DatabaseError>>()?,
-    };
-    Ok(super::shown(JsonText::of(&view)))
-}
-
 /// Whether objects of the tenant are still to be told.
 pub(super) fn is_under_way(db: &impl Database, tenant: &TenantId) -> Result<bool, DatabaseError> {
-    Ok(find(db, tenant)?.is_some_and(|found| found.finished_at.is_none()))
+    Ok(find(db, tenant)?.is_some_and(|found| found.not_before.is_some()))
 }
 
 /// The tenant is let in again: what has ended is no longer told.
@@ -456,31 +384,33 @@ pub(super) fn resumed(db: &impl Database, tenant: &TenantId) -> Result<(), Datab
 
 /// Nothing is known of any recovery of the tenant any more.
 pub(super) fn forget(db: &impl Database, tenant: &TenantId) -> Result<(), DatabaseError> {
-    for sql in [
+    db.run(
         "-- recovery::forget\nDELETE FROM recovery WHERE tenant = ?",
-        "-- recovery::forget\nDELETE FROM recovery_object WHERE tenant = ?",
-    ] {
-        db.run(sql, &[Value::Text(tenant.as_str())])?;
-    }
+        &[Value::Text(tenant.as_str())],
+    )?;
     Ok(())
 }
 
 fn find(db: &impl Database, tenant: &TenantId) -> Result<Option<Found>, DatabaseError> {
     let rows = db.run(
         "-- recovery::find
-        SELECT back_to, user, begun_at, version, is_suspended, not_before, finished_at FROM recovery WHERE tenant = ?",
+        SELECT back_to, user, version, answer, next, not_before,
+            json_extract(answer, '$.objects[' || max(next - 1, 0) || '].object'),
+            json_extract(answer, '$.objects[' || max(next - 1, 0) || '].bookmark')
+        FROM recovery WHERE tenant = ?",
         &[Value::Text(tenant.as_str())],
     )?;
-    let found = |mut row: Row| {
-        Ok(Found {
-            at: UnixMs(row.number()?),
-            user: row.text()?,
-            begun_at: UnixMs(row.number()?),
-            version: row.number()?,
-            is_suspended: row.number()? != 0,
-            not_before: row.optional_number()?.map(UnixMs),
-            finished_at: row.optional_number()?.map(UnixMs),
-        })
+    let Some(mut row) = rows.into_iter().next() else {
+        return Ok(None);
     };
-    rows.into_iter().next().map(found).transpose()
+    Ok(Some(Found {
+        at: UnixMs(row.number()?),
+        user: row.text()?,
+        version: row.number()?,
+        answer: row.text()?,
+        next: row.number()?,
+        not_before: row.optional_number()?.map(UnixMs),
+        object: row.optional_text()?,
+        bookmark: row.optional_text()?,
+    }))
 }

@@ -33,9 +33,6 @@ pub struct RecoveryView {
     pub begun_at: UnixMs,
     /// By whom.
     pub begun_by: UserId,
-    /// When every object had been told.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub finished_at: Option<UnixMs>,
     /// Its objects, the gate first.
     pub objects: Vec<RecoveredObject>,
 }
