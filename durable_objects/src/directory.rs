@@ -117,20 +117,18 @@ impl Directory {
         }
         let mut left = STEPS_MAX;
         while left > 0 {
-            match self.turn(|db| erasure::due(db, now())) {
-                Ok(Some(due)) => {
+            match self.turn(|db| Ok((erasure::due(db, now())?, due_to_go_back(db, now())?))) {
+                Ok((Some(due), _)) => {
                     self.go_on(due, &mut left).await;
                     continue;
                 }
-                Ok(None) => {}
+                Ok((None, Some(wanted))) if !self.going_back.get() => {
+                    let _later = self.recover(&wanted, Event::Woken).await;
+                    left -= 1;
+                    continue;
+                }
+                Ok(_) => {}
                 Err(_) => break,
-            }
-            if !self.going_back.get()
-                && let Ok(Some(wanted)) = self.turn(|db| due_to_go_back(db, now()))
-            {
-                let _later = self.recover(&wanted, Event::Woken).await;
-                left -= 1;
-                continue;
             }
             // One step, so that no erasure waits for the end of a backup.
             if !self.back_up().await {

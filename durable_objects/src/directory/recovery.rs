@@ -17,18 +17,13 @@ const TRIES_MAX: u32 = 20;
 /// How long between two tries. Milliseconds.
 const PAUSE_MS: u64 = 100;
 
-fn unfinished() -> Error {
-    let message = "Not every object has gone back yet. The rest follows by itself; ask again for what came of it.";
-    Error::new(ErrorCode::Unavailable, message).retry_after(recovery::RETRY_MS)
-}
-
 impl Directory {
     /// Takes a tenant back to a time. Only one at a time does: a gate that is suspended already must not be told again to go back.
     ///
     /// Errors: as [`recovery::advance`]; `UNAVAILABLE` where the rest follows by itself.
     pub(super) async fn recover(&self, wanted: &Wanted, event: Event) -> Result<Reply, Error> {
         if self.going_back.replace(true) {
-            return Err(unfinished());
+            return Err(recovery::unfinished(recovery::RETRY_MS));
         }
         let ended = self.take_steps_back(wanted, event).await;
         self.going_back.set(false);
@@ -44,7 +39,7 @@ impl Directory {
                 Ok(next)
             })??;
             if tries >= TRIES_MAX {
-                return Err(unfinished());
+                return Err(recovery::unfinished(recovery::RETRY_MS));
             }
             event = match next {
                 Next::Done(reply) => return Ok(reply),

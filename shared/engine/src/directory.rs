@@ -103,11 +103,7 @@ impl Entry {
 ///
 /// Errors: the database's.
 pub fn next_wake(db: &impl Database) -> Result<Option<UnixMs>, DatabaseError> {
-    let wakes = [
-        erasure::next_wake(db)?,
-        backups::next_wake(db)?,
-        recovery::next_wake(db)?,
-    ];
+    let wakes = [erasure::next_wake(db)?, backups::next_wake(db)?];
     Ok(wakes.into_iter().flatten().min())
 }
 

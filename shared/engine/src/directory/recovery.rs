@@ -31,8 +31,8 @@ pub const BACK_MS_MAX: u64 = 30 * 86_400_000;
 /// How long after a step that was not seen to succeed it is taken again: longer than what a directory that died has sent is on its
 /// way. Milliseconds.
 pub const RETRY_MS: u64 = 5_000;
-/// Objects that are named in a refusal at most.
-const NAMED_MAX: usize = 5;
+/// Bytes of the names of objects in a refusal, before its last.
+const NAMED_BYTES_MAX: usize = 256;
 
 /// The table. `next` is the place of the step in their order: the gate goes back, is suspended, and the others go back. `not_before` is
 /// absent once all have heard; the row stays until the tenant is resumed, so that whoever lost the answer can have it again.
@@ -157,6 +157,12 @@ pub fn advance(
     next(db, &wanted.tenant)
 }
 
+/// The refusal of whoever asks while the steps are being taken, or wait for the alarm, which comes within so many milliseconds.
+pub fn unfinished(after_ms: u64) -> Error {
+    let message = "Not every object has gone back yet. The rest follows by itself; ask again for what came of it.";
+    Error::new(ErrorCode::Unavailable, message).retry_after(after_ms)
+}
+
 /// Whether it is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Begun {
@@ -183,10 +189,7 @@ fn begin(db: &impl Database, now: UnixMs, wanted: &Wanted) -> Result<Result<Begu
             return Ok(match known.not_before.filter(|at| *at > now) {
                 None => Ok(Begun::GoOn),
                 // Whoever takes its steps may be at it. One that has died may have told an object something that is still on its way.
-                Some(at) => {
-                    let message = "The tenant is going back to that time. Ask again for what came of it.";
-                    Err(Error::new(ErrorCode::Unavailable, message).retry_after(at.since(now)))
-                }
+                Some(at) => Err(unfinished(at.since(now))),
             });
         }
         Some(known) if known.not_before.is_some() => {
@@ -264,26 +267,21 @@ fn write(
 
 /// Whether every object can go back.
 fn all_can(answers: &[(ObjectName, Answer)]) -> Result<(), Error> {
-    let refusals = || {
-        answers
-            .iter()
-            .filter_map(|(name, answer)| Some((name, answer.as_ref().err()?)))
-    };
-    if refusals().next().is_none() {
+    let mut named = String::new();
+    for (name, answer) in answers {
+        match answer {
+            Err(error) if error.code != ErrorCode::Conflict => return Err(error.clone()),
+            Err(_) if named.len() < NAMED_BYTES_MAX => {
+                named.push(' ');
+                named.push_str(&name.to_string());
+            }
+            _ => {}
+        }
+    }
+    if named.is_empty() {
         return Ok(());
     }
-    if let Some((_, lacking)) = refusals().find(|(_, error)| error.code == ErrorCode::NotImplemented) {
-        return Err(lacking.clone());
-    }
-    if refusals().any(|(_, error)| error.code != ErrorCode::Conflict) {
-        let message = "Not every object of the tenant could be asked. Nothing was changed.";
-        return Err(Error::new(ErrorCode::Unavailable, message).retry_after(RETRY_MS));
-    }
-    let mut message = String::from("Nothing was changed, because these objects cannot go back to that time:");
-    for (name, _) in refusals().take(NAMED_MAX) {
-        message.push(' ');
-        message.push_str(&name.to_string());
-    }
+    let message = format!("Nothing was changed, because these objects cannot go back to that time:{named}");
     Err(Error::new(ErrorCode::Conflict, message))
 }
 
@@ -358,15 +356,6 @@ pub fn due(db: &impl Database, now: UnixMs) -> Result<Option<Wanted>, DatabaseEr
         at: UnixMs(row.number()?),
         by: by(&row.text()?)?,
     }))
-}
-
-/// When the next step of any recovery is due; `None` where there is none.
-///
-/// Errors: the database's.
-pub fn next_wake(db: &impl Database) -> Result<Option<UnixMs>, DatabaseError> {
-    let rows = db.run("-- recovery::next_wake\nSELECT min(not_before) FROM recovery", &[])?;
-    let at = rows.into_iter().next().map(|mut row| row.optional_number());
-    Ok(at.transpose()?.flatten().map(UnixMs))
 }
 
 /// Whether objects of the tenant are still to be told.

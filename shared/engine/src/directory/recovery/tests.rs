@@ -6,7 +6,7 @@ use alloc::vec;
 use proptest::prelude::*;
 use tidegate_protocol::calls::directory::Call;
 
-use super::super::{STEPS, handle};
+use super::super::{STEPS, handle, next_wake};
 use super::*;
 use crate::access;
 use crate::database::migrate;
@@ -248,7 +248,7 @@ fn where_one_object_cannot_none_does() {
         (ErrorCode::Conflict, ErrorCode::Conflict),
         (ErrorCode::NotImplemented, ErrorCode::NotImplemented),
         (ErrorCode::Unavailable, ErrorCode::Unavailable),
-        (ErrorCode::InternalError, ErrorCode::Unavailable),
+        (ErrorCode::InternalError, ErrorCode::InternalError),
     ] {
         let mut world = World::new();
         world.refuses = Some(("t:acme:jobs:1".into(), code));
