@@ -24,6 +24,7 @@ const faulty = (exported) =>
   });
 
 export default faulty(bundle.default);
+export const Channel = faulty(bundle.Channel);
 export const Hub = faulty(bundle.Hub);
 export const Jobs = faulty(bundle.Jobs);
 export const Tenant = faulty(bundle.Tenant);

@@ -105,7 +105,13 @@ fn item(index: u32, answered: Answered<Reply>) -> BatchItem {
             ..
         }) => failed(&error, Some(request_id), job),
         Answered::Reply(
-            Reply::Batch { .. } | Reply::Delivered { .. } | Reply::Returned(_) | Reply::Places(_) | Reply::Done,
+            Reply::Batch { .. }
+            | Reply::Delivered { .. }
+            | Reply::Returned(_)
+            | Reply::Places(_)
+            | Reply::Heard(_)
+            | Reply::Text(_)
+            | Reply::Done,
         ) => {
             let error = Error::new(ErrorCode::InternalError, "The hub answered another question.");
             failed(&error, None, None)

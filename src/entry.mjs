@@ -1,11 +1,11 @@
 // The entry of the Worker: the bundle's exports, as the platform has to see them.
 
 import { DurableObject } from "cloudflare:workers";
-import Worker, { Hub, Jobs, Tenant } from "./index.js";
+import Worker, { Channel, Hub, Jobs, Tenant } from "./index.js";
 
 // The platform passes a call of a method on to an object only where its class descends from `DurableObject`, and looks at
 // that once, when this module has run. The classes that wasm-bindgen makes descend from nothing: here they get their ancestor.
-for (const objects of [Hub, Jobs, Tenant]) Object.setPrototypeOf(objects, DurableObject);
+for (const objects of [Channel, Hub, Jobs, Tenant]) Object.setPrototypeOf(objects, DurableObject);
 
 // An exported function of the bundle is a method of the entry point, and has only what its caller gives it: this one needs
 // the bindings, too.

@@ -206,6 +206,8 @@ async fn ask(
         | Reply::Delivered { .. }
         | Reply::Returned(_)
         | Reply::Places(_)
+        | Reply::Heard(_)
+        | Reply::Text(_)
         | Reply::Done => {
             let message = "The hub answered another question.";
             Err(Error::new(ErrorCode::InternalError, message))

@@ -9,6 +9,7 @@ mod audit;
 mod backups;
 mod batch;
 mod batches;
+mod channels;
 mod connect;
 mod directory;
 mod doorbells;
@@ -48,7 +49,7 @@ use tidegate_protocol::{Error, ErrorCode};
 use worker::{Context, Env, Method, Request, Response, Result, event, wasm_bindgen};
 
 // Naming the classes makes the bundle export them.
-pub use tidegate_durable_objects::{Hub, Jobs, Tenant};
+pub use tidegate_durable_objects::{Channel, Hub, Jobs, Tenant};
 
 use crate::request_log::Served;
 use crate::routes::{Access, Route, allowed, find};
@@ -219,6 +220,10 @@ async fn serve(
         Route::Endpoint(id) => endpoints::one(request, env, &principal, &method, &id).await,
         Route::EndpointDeliveries(id) => endpoints::deliveries(request, env, &principal, &id).await,
         Route::EndpointReplay(id) => endpoints::replay(request, env, &principal, &id).await,
+        Route::ChannelMessages(channel) if method == Method::Post => {
+            channels::publish(request, env, principal, &channel).await
+        }
+        Route::ChannelMessages(channel) => channels::history(request, env, principal, &channel).await,
         Route::PolicyExplanation => policies::explain(request, env, &principal).await,
         Route::NotYet(what) => {
             let message = format!("`{what}` is part of the protocol, but not there yet.");

@@ -109,7 +109,13 @@ pub fn is_replay(reply: &Reply) -> bool {
     match reply {
         Reply::Answer { deduplicated, .. } => *deduplicated,
         Reply::Accepted(accepted) => accepted.deduplicated,
-        Reply::Batch { .. } | Reply::Delivered { .. } | Reply::Returned(_) | Reply::Places(_) | Reply::Done => false,
+        Reply::Batch { .. }
+        | Reply::Delivered { .. }
+        | Reply::Returned(_)
+        | Reply::Places(_)
+        | Reply::Heard(_)
+        | Reply::Text(_)
+        | Reply::Done => false,
     }
 }
 
@@ -179,7 +185,13 @@ pub async fn create(
             response.headers().set("location", &location).map_err(answer::broken)?;
             response
         }
-        Reply::Batch { .. } | Reply::Delivered { .. } | Reply::Returned(_) | Reply::Places(_) | Reply::Done => {
+        Reply::Batch { .. }
+        | Reply::Delivered { .. }
+        | Reply::Returned(_)
+        | Reply::Places(_)
+        | Reply::Heard(_)
+        | Reply::Text(_)
+        | Reply::Done => {
             return Err(Error::new(
                 ErrorCode::InternalError,
                 "The hub answered another question.",

@@ -118,6 +118,8 @@ pub enum Route {
     Secrets,
     /// `/v1/admin/secrets/{name}`
     Secret(String),
+    /// `/v1/channels/{channel}/messages`
+    ChannelMessages(String),
     /// `/v1/admin/policies/explain`
     PolicyExplanation,
     /// `/v1/admin/health`
@@ -222,7 +224,7 @@ pub enum Keys {
     /// The Worker, around the whole route: see [`crate::idempotency`]. By the path's template, which is part of what a key
     /// belongs to.
     Route(&'static str),
-    /// What does the work, in one transaction with it, for as long as there is a job of that key.
+    /// What does the work, in one transaction with it, for as long as there is a job of that key; of a message, for ten minutes.
     Job,
     /// Nobody: a key is passed over. [`keys`] says why.
     Nobody,
@@ -318,6 +320,13 @@ pub fn find(path: &str) -> Option<Route> {
             None => {}
         }
         return tenant_route(tenant).map(Route::Access);
+    }
+    if let Some(channel) = rest
+        .strip_prefix("channels/")
+        .and_then(|rest| rest.strip_suffix("/messages"))
+    {
+        let channel = percent_decode(channel)?;
+        return (!channel.is_empty() && !channel.contains('/')).then_some(Route::ChannelMessages(channel));
     }
     if rest.starts_with("channels/") {
         return Some(Route::NotYet("/v1/channels"));
@@ -458,7 +467,7 @@ fn tenant_route(rest: &str) -> Option<AccessRoute> {
 /// Whether a hub, which is told of every revocation at once, looks at whoever asks for `route`. All others are looked at by
 /// the Worker, by what the gate said within the last second.
 pub fn asks_a_hub(route: &Route) -> bool {
-    matches!(route, Route::Requests | Route::Batch)
+    matches!(route, Route::Requests | Route::Batch | Route::ChannelMessages(_))
 }
 
 /// Who may ask for `route`.
@@ -531,6 +540,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         Route::Endpoints | Route::Access(AccessRoute::Keys | AccessRoute::Revocations | AccessRoute::Tenants) => {
             &[Method::Get, Method::Post]
         }
+        Route::ChannelMessages(_) => &[Method::Get, Method::Post],
         Route::Budgets(_) => &[Method::Put],
         Route::Backups(_, BackupRoute::All) => &[Method::Get, Method::Post],
         Route::Backups(_, BackupRoute::One(_)) => &[Method::Get, Method::Delete],
@@ -551,6 +561,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
 pub fn keys(route: &Route, method: &Method) -> Keys {
     match route {
         Route::Requests | Route::Batch | Route::Schedule(_, Change::Trigger) => Keys::Job,
+        Route::ChannelMessages(_) if *method == Method::Post => Keys::Job,
         Route::BatchCancel(_) => Keys::Route("/v1/batches/{id}:cancel"),
         Route::JobCancel(_) => Keys::Route("/v1/jobs/{id}:cancel"),
         Route::JobRetry(_) => Keys::Route("/v1/jobs/{id}:retry"),
@@ -620,6 +631,7 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         Route::NotYet(_) => Keys::Nobody,
         // These are only read.
         Route::Connect
+        | Route::ChannelMessages(_)
         | Route::Jobs
         | Route::Job(_)
         | Route::BatchView(_)

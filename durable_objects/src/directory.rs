@@ -14,9 +14,9 @@ use tidegate_engine::directory::recovery::{Event, Wanted, due as due_to_go_back}
 use tidegate_engine::directory::{self, STEPS};
 use tidegate_protocol::calls::access::Change;
 use tidegate_protocol::calls::directory::{BackupAct, Call, Reply};
-use tidegate_protocol::calls::tenant;
+use tidegate_protocol::calls::tenant::{self, CHANNELS_LISTED_MAX, Channels};
 use tidegate_protocol::calls::{Answered, Caller};
-use tidegate_protocol::ids::{TenantId, UserId};
+use tidegate_protocol::ids::{ObjectName, TenantId, UserId};
 use tidegate_protocol::{Error, ErrorCode};
 use wasm_bindgen::JsValue;
 use worker::{Env, State};
@@ -199,6 +199,7 @@ impl Directory {
     async fn take(&self, tenant: &TenantId, step: Step) -> Result<Outcome, Error> {
         let removed = match step {
             Step::Suspend => return self.suspend(tenant).await,
+            Step::Channels => self.remove_channels(tenant).await?,
             Step::Object(name) => remote::erase(&self.env, &name).await?.into(),
             Step::Stored(kind) => self
                 .remove_stored(&storage::prefix(tenant, kind))
@@ -207,6 +208,36 @@ impl Directory {
             Step::Keys => self.remove_keys(tenant).await?,
         };
         Ok(Outcome::Removed(removed))
+    }
+
+    /// Has channels forget everything, as many as the gate lists at once. What is left is listed the next time.
+    async fn remove_channels(&self, tenant: &TenantId) -> Result<Removed, Error> {
+        let ask = |asked| async move { remote::tenant(&self.env, tenant, &tenant::Call::Channels(asked)).await };
+        let names = match ask(Channels::List(None)).await {
+            Ok(tenant::Reply::Channels(names)) => names,
+            // A gate that is erased knows none.
+            Err(error) if error.code == ErrorCode::Conflict => return Ok(Removed::default()),
+            Err(error) => return Err(error),
+            Ok(_) => {
+                let message = "The gate answered another question.";
+                return Err(Error::new(ErrorCode::InternalError, message));
+            }
+        };
+        let mut removed = Removed {
+            more: names.len() == CHANNELS_LISTED_MAX,
+            ..Removed::default()
+        };
+        for name in &names {
+            let object = ObjectName::Channel(tenant.clone(), name.clone());
+            let erased = Removed::from(remote::erase(&self.env, &object).await?);
+            removed.objects += erased.objects;
+            removed.rows += erased.rows;
+            removed.busy |= erased.busy;
+        }
+        if !names.is_empty() {
+            ask(Channels::Forget(names)).await?;
+        }
+        Ok(removed)
     }
 
     /// Deletes what is on one page of object storage. What is left comes onto the page after that.

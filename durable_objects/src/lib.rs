@@ -8,6 +8,7 @@ pub mod access;
 pub mod attempts;
 mod backup;
 mod bytes;
+pub mod channel;
 mod company;
 pub mod directory;
 mod erase;
@@ -37,6 +38,7 @@ mod trace;
 mod upstreams;
 mod usage;
 
+pub use channel::Channel;
 pub use hub::Hub;
 pub use jobs::Jobs;
 pub use tenant::Tenant;

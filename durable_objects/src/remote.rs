@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tidegate_engine::directory::NAME as DIRECTORY;
 use tidegate_protocol::calls::directory::{self, Erased};
 use tidegate_protocol::calls::executor::Assignment;
-use tidegate_protocol::calls::{Addressed, Answered, backup, hub, jobs, tenant};
+use tidegate_protocol::calls::{Addressed, Answered, backup, channel, hub, jobs, tenant};
 use tidegate_protocol::envelope;
 use tidegate_protocol::ids::{ObjectName, TenantId};
 use tidegate_protocol::{Error, ErrorCode};
@@ -35,6 +35,7 @@ pub fn stub(env: &Env, name: &ObjectName) -> Result<Stub, Error> {
         ObjectName::Hub(..) => "HUB",
         ObjectName::Jobs(..) => "JOBS",
         ObjectName::Tenant(_) => "TENANT",
+        ObjectName::Channel(..) => "CHANNEL",
     };
     let namespace = env
         .durable_object(binding)
@@ -126,6 +127,7 @@ macro_rules! wire {
 wire!(write_hub(hub::Call), read_hub -> Answered<hub::Reply>);
 wire!(write_tenant(tenant::Call), read_tenant -> Answered<tenant::Reply>);
 wire!(write_jobs(jobs::Batch), read_jobs -> Vec<Answered<jobs::Reply>>);
+wire!(write_channel(channel::Batch), read_channel -> channel::Replies);
 wire!(write_erase(()), read_erased -> Answered<Erased>);
 wire!(write_backup(backup::Call), read_backup -> Answered<backup::Reply>);
 
@@ -191,6 +193,13 @@ pub fn jobs_batch<'a>(
     batch: &'a jobs::Batch,
 ) -> Asked<'a, Vec<Answered<jobs::Reply>>> {
     Box::pin(async move { read_jobs(&exchange(env, name, write_jobs(name, batch)?).await?) })
+}
+
+/// Calls a channel with several calls at once; each has its own answer, in order.
+///
+/// Errors: `UNAVAILABLE` for all of them.
+pub fn channel<'a>(env: &'a Env, name: &'a ObjectName, batch: &'a channel::Batch) -> Asked<'a, channel::Replies> {
+    Box::pin(async move { read_channel(&exchange(env, name, write_channel(name, batch)?).await?) })
 }
 
 /// The way to one object, for many calls: its method is looked up once. It must not outlive the invocation that it was made

@@ -497,6 +497,9 @@ impl World {
                 return Err(format!("a client is no worker: {effect:?}"));
             }
             Effect::Authenticate { .. } => return Err("a client has one token".into()),
+            Effect::Broadcast { .. } | Effect::Channel { .. } => {
+                return Err(format!("nobody follows channels: {effect:?}"));
+            }
             Effect::TellRefused { .. } | Effect::Log { .. } => {}
             Effect::Ask { ask } => return Err(format!("a composition without limits asks for room: {ask:?}")),
             Effect::Answer { to, reply } => {

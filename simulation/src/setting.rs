@@ -340,5 +340,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
         actions,
         patterns: SortedMap::new(),
         webhooks: SortedMap::new(),
+        channels: Default::default(),
+        channel_limits: Default::default(),
     }
 }

@@ -8,6 +8,7 @@ mod again;
 mod attempts;
 mod backups;
 mod batches;
+mod channels;
 mod endpoints;
 mod health;
 mod idempotency;

@@ -73,7 +73,11 @@ impl Shell {
             let mut memory = self.memory.borrow_mut();
             memory.spread(description.spreads());
             memory.limit(DeploymentLimits::kept(description.limits.as_ref()));
-            memory.keep_out(now(), description.access.clone())
+            let mut ended = memory.keep_out(now(), description.access.clone());
+            if kept.as_ref().is_none_or(|known| known.plan.revision != plan.revision) {
+                ended.extend(memory.recheck(now(), &plan, None));
+            }
+            ended
         };
         let known = Rc::new(Known {
             description,

@@ -84,18 +84,19 @@ impl Shell {
     }
 
     /// A socket was closed by its client: the close is answered.
-    pub(super) fn ended(&self, socket: &WebSocket, code: u16) {
+    pub(super) fn ended(self: &Rc<Self>, socket: &WebSocket, code: u16) {
         self.gone(socket);
         // 1005 and 1006 say that there was no code: they may not be sent.
         let code = Some(code).filter(|code| !matches!(code, 1005 | 1006 | 1015));
         let _already_closed = socket.close(code, Some(""));
     }
 
-    pub(super) fn gone(&self, socket: &WebSocket) {
+    pub(super) fn gone(self: &Rc<Self>, socket: &WebSocket) {
         let connection = self.sockets.borrow().connection(socket);
         if let Some(connection) = connection {
             self.sockets.borrow_mut().remove(&connection);
             self.memory.borrow_mut().closed(now(), &connection);
+            self.keep_feeds();
         }
     }
 
@@ -104,10 +105,12 @@ impl Shell {
         for effect in effects {
             match effect {
                 Effect::Send { to, frame } => self.send(&to, &frame),
+                Effect::Broadcast { to, frames } => self.broadcast(&to, &frames),
                 Effect::Save { of } => {
                     changed.insert(of);
                 }
                 Effect::Close { to, code, reason } => self.close(&to, code, reason),
+                Effect::Channel { id, channel, call } => self.ask_channel(id, channel, *call),
                 Effect::Call { id, shard, call } => self.call(id, shard, *call),
                 Effect::Run { id, run } => self.run(id, *run),
                 Effect::Lease { to, request_id, jobs } => self.lease(&to, request_id, jobs),
@@ -132,6 +135,7 @@ impl Shell {
         for connection in changed {
             self.save(&connection);
         }
+        self.keep_feeds();
     }
 
     /// Writes the line of a request, where the rules of the deployment mean it.

@@ -3,6 +3,7 @@
 
 mod active;
 mod calls;
+mod channels;
 mod connect;
 mod frames;
 mod limits;
@@ -23,13 +24,14 @@ use tidegate_protocol::calls::hub::{Call, Reply};
 use tidegate_protocol::calls::jobs;
 use tidegate_protocol::calls::usage::{Meter, Source};
 use tidegate_protocol::frames::{CloseCode, PING, PONG};
-use tidegate_protocol::ids::{ConnectionId, HubIndex, ObjectName, ShardIndex, TenantId};
+use tidegate_protocol::ids::{ChannelName, ConnectionId, HubIndex, ObjectName, ShardIndex, TenantId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 use wasm_bindgen::prelude::*;
 use worker::{DurableObject, Env, Request, Response, Result, State, WebSocket, durable_object};
 
 use self::active::Known;
+use self::channels::ChannelBox;
 use crate::backup::{self, BackedUp, BackupState};
 use crate::company::company;
 use crate::erase;
@@ -80,6 +82,9 @@ struct Shell {
     asking: RefCell<SortedMap<HttpId, oneshot::Sender<core::result::Result<Reply, Error>>>>,
     next_http: Cell<u64>,
     outboxes: RefCell<SortedMap<ShardIndex, Rc<CallBox>>>,
+    channels: RefCell<SortedMap<ChannelName, Rc<ChannelBox>>>,
+    /// Whether somebody is about to keep how far channels are.
+    keeps_feeds: Cell<bool>,
     /// The alarm, as far as this instance has set it.
     alarm: Cell<Option<UnixMs>>,
     /// Whether somebody looks after the leases.
@@ -129,6 +134,8 @@ impl DurableObject for Hub {
             asking: RefCell::new(SortedMap::new()),
             next_http: Cell::new(0),
             outboxes: RefCell::new(SortedMap::new()),
+            channels: RefCell::new(SortedMap::new()),
+            keeps_feeds: Cell::new(false),
             alarm: Cell::new(None),
             looks: Cell::new(false),
             usage,
@@ -254,6 +261,17 @@ impl Shell {
                 self.perform(effects);
                 Ok(Reply::Delivered { not_followed })
             }
+            Call::Messages {
+                channel,
+                after,
+                messages,
+                until,
+            } => Ok(Reply::Heard(self.hear(&channel, after, messages, until))),
+            Call::Channel {
+                principal,
+                channel,
+                asked,
+            } => self.channel(principal, channel, asked).await,
             Call::Followed { jobs } => {
                 let not_followed = self.memory.borrow().not_followed(jobs);
                 Ok(Reply::Delivered { not_followed })

@@ -19,6 +19,11 @@ impl Shell {
                 .borrow_mut()
                 .authenticated(now(), &to, request_id, verified);
             shell.perform(effects);
+            let known = shell.known.borrow().clone();
+            if let Some(known) = known {
+                let ended = shell.memory.borrow_mut().recheck(now(), &known.plan, Some(&to));
+                shell.perform(ended);
+            }
             shell.event();
             shell.arm();
         });

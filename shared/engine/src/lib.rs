@@ -13,6 +13,7 @@ pub mod admission;
 pub mod audit;
 pub mod backup;
 pub mod breath;
+pub mod channels;
 pub mod company;
 pub mod composition;
 pub mod connections;

@@ -1,5 +1,6 @@
 //! The decisions of one `Tenant`: which composition is active, and how the tenant is spread over objects.
 
+mod channels;
 mod growth;
 mod limits;
 mod schedules;
@@ -70,6 +71,7 @@ pub const STEPS: &[&[&str]] = &[
     usage::LEDGER,
     endpoints::ENDPOINTS,
     limits::LIMITS,
+    channels::CHANNELS,
 ];
 
 /// How the tenant came to be spread as it is, and how far a growth has got.
@@ -352,6 +354,10 @@ pub fn handle(
             Ok((Ok(Reply::Ended), effects))
         }
         call @ (Call::ListSecrets { .. } | Call::Secrets { .. }) => Ok((secrets::handle(db, now, call)?, Vec::new())),
+        Call::Channels(asked) => {
+            let suspended_at = current.and_then(|current| current.access.suspended_at);
+            Ok((channels::handle(db, suspended_at, asked)?, Vec::new()))
+        }
         Call::Endpoints => Ok((shown(JsonText::of(&endpoints::list(db)?)), Vec::new())),
         Call::ChangeEndpoints { change, caller } => match endpoints::change(db, now, change, &caller)? {
             Err(refusal) => Ok((Err(refusal), Vec::new())),

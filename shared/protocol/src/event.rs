@@ -112,6 +112,11 @@ impl JsonText {
             .map(|raw| Self(raw.get().into()))
     }
 
+    /// Text that was JSON when it was stored.
+    pub fn stored(text: String) -> Self {
+        Self(text)
+    }
+
     /// `value` as JSON. `None` where it cannot be written as JSON.
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Option<Self> {
         serde_json::to_string(value).ok().map(Self)

@@ -130,6 +130,12 @@ impl<'a> Fields<'a> {
             .filter(|raw| raw.get() != "null")
     }
 
+    /// The text of the field `name` where it is there, null or not.
+    pub fn any(&self, name: &str) -> Option<&'a RawValue> {
+        let found = self.fields.iter().find(|(field, _)| field == name);
+        found.map(|(_, raw)| *raw)
+    }
+
     /// The pointer of the field `name`.
     pub fn pointer(&self, name: &str) -> String {
         format!("{}/{}", self.prefix, escape_pointer(name))

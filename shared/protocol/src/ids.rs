@@ -59,6 +59,10 @@ fn is_id(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-'))
 }
 
+fn is_epoch(text: &str) -> bool {
+    (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+}
+
 fn is_action(text: &str) -> bool {
     is_id(text) && !text.contains(':')
 }
@@ -131,6 +135,12 @@ text_id! {
     /// An API key's id, by which it is spoken of. It opens nothing.
     ApiKeyId, "an API key's id, such as key_06fc4b8x…",
         "^key_[A-Za-z0-9._:-]{1,124}$", is_api_key;
+    /// A channel of a tenant. What stands before its first colon is its namespace.
+    ChannelName, "1 to 128 characters of A-Z, a-z, 0-9, '.', '_', ':' and '-'",
+        "^[A-Za-z0-9._:-]{1,128}$", is_id;
+    /// One life of a channel's log: offsets count within it. A later one sorts after an earlier one.
+    Epoch, "an epoch: 1 to 32 characters of a-z and 0-9",
+        "^[a-z0-9]{1,32}$", is_epoch;
     /// An endpoint of a tenant's customer, by which it is spoken of.
     EndpointId, "an endpoint's id, such as end_06fc4b8x…",
         "^end_[A-Za-z0-9._:-]{1,124}$", is_endpoint;
@@ -450,6 +460,34 @@ impl Seq {
     }
 }
 
+impl ChannelName {
+    /// The part before the first colon, whose rules the composition names; the whole name where it has none.
+    pub fn namespace(&self) -> &str {
+        self.0.split(':').next().unwrap_or_default()
+    }
+}
+
+impl Epoch {
+    /// The epoch of a log that begins now.
+    pub fn generate(now: UnixMs, random: u64) -> Self {
+        Self(server_id("", now, random))
+    }
+}
+
+/// The place of a message in its channel's log: 1, 2, 3…, without gaps. 0 stands before the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(transparent)]
+pub struct Offset(pub u64);
+
+impl Offset {
+    /// The place after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
 /// The index of one of a tenant's hubs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -469,12 +507,14 @@ pub enum ObjectName {
     Jobs(TenantId, ShardIndex),
     /// A tenant's gate.
     Tenant(TenantId),
+    /// One channel of a tenant.
+    Channel(TenantId, ChannelName),
 }
 
 impl ObjectName {
     /// Reads an object's name.
     pub fn parse(name: &str) -> Option<Self> {
-        let mut parts = name.split(':');
+        let mut parts = name.splitn(4, ':');
         let ("t", tenant, kind) = (parts.next()?, TenantId::parse(parts.next()?)?, parts.next()?) else {
             return None;
         };
@@ -483,6 +523,7 @@ impl ObjectName {
             "hub" => Self::Hub(tenant, HubIndex(index()?)),
             "jobs" => Self::Jobs(tenant, ShardIndex(index()?)),
             "gate" => Self::Tenant(tenant),
+            "ch" => Self::Channel(tenant, ChannelName::parse(parts.next()?)?),
             _ => return None,
         };
         (parts.next().is_none() && read.to_string() == name).then_some(read)
@@ -491,7 +532,7 @@ impl ObjectName {
     /// The tenant that the object belongs to.
     pub fn tenant(&self) -> &TenantId {
         match self {
-            Self::Hub(tenant, _) | Self::Jobs(tenant, _) | Self::Tenant(tenant) => tenant,
+            Self::Hub(tenant, _) | Self::Jobs(tenant, _) | Self::Tenant(tenant) | Self::Channel(tenant, _) => tenant,
         }
     }
 }
@@ -502,6 +543,7 @@ impl fmt::Display for ObjectName {
             Self::Hub(tenant, index) => write!(f, "t:{tenant}:hub:{}", index.0),
             Self::Jobs(tenant, index) => write!(f, "t:{tenant}:jobs:{}", index.0),
             Self::Tenant(tenant) => write!(f, "t:{tenant}:gate"),
+            Self::Channel(tenant, channel) => write!(f, "t:{tenant}:ch:{channel}"),
         }
     }
 }

@@ -30,6 +30,14 @@ pub const METADATA_VALUE_BYTES_MAX: usize = 1024;
 pub const OBJECT_KEY_BYTES_MAX: usize = 900;
 /// Jobs one socket follows at once. Each takes about 100 bytes of the 16 KiB that a sleeping socket keeps.
 pub const FOLLOWS_MAX: usize = 64;
+/// Channels one socket follows at once, as far as its attachment has room.
+pub const SUBSCRIPTIONS_MAX: usize = 128;
+/// The data of one message of a channel. Each of its followers is sent it, and its log keeps it.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Messages that one answer brings back at most: a cursor that is further behind is not made up for.
+pub const RECOVERED_MESSAGES_MAX: usize = 1000;
+/// Bytes of their data.
+pub const RECOVERED_BYTES_MAX: usize = 512 * 1024;
 /// Jobs named that hold places under a limit which another waits for.
 pub const HOLDERS_SHOWN_MAX: usize = 10;
 /// The longest a request may ask to be waited for. Seconds.

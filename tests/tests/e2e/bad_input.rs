@@ -61,7 +61,7 @@ fn a_bad_frame_gets_a_clear_error_and_the_socket_lives_on() {
         ("{\"type\":\"attach\"}", "VALIDATION_ERROR"),
         ("{\"type\":\"attach\",\"job_id\":\"job_nonsense\"}", "VALIDATION_ERROR"),
         ("{\"type\":\"cancel\"}", "VALIDATION_ERROR"),
-        ("{\"type\":\"subscribe\",\"channel\":\"c\"}", "NOT_IMPLEMENTED"),
+        ("{\"type\":\"presence\",\"channel\":\"c\"}", "NOT_IMPLEMENTED"),
         ("{\"type\":\"auth\",\"token\":\"x\"}", "UNAUTHORIZED"),
         ("{\"type\":\"publish\",\"channel\":\"c\",\"data\":1}", "NOT_IMPLEMENTED"),
         ("{\"action\":\"no.such.action\"}", "INVALID_ACTION"),

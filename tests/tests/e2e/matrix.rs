@@ -315,6 +315,12 @@ fn no_operation_is_done_without_what_it_takes_and_each_is_done_with_it() {
                 }
                 cells += 1;
             }
+            Takes::Rules => {
+                let answer = operation.ask(&server, &stranger, &mine.things);
+                operation.is_refused("another user", &answer, 404, "NOT_FOUND");
+                let absent = operation.ask(&server, &stranger, &nothing);
+                assert_eq!(plain(&answer, &mine.things), plain(&absent, &nothing), "{name}");
+            }
             Takes::OwnOnly => {
                 let answer = operation.ask(&server, &stranger, &mine.things);
                 assert_eq!(answer.status, operation.row.good, "{name}: {}", answer.text());

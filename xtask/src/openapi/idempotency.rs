@@ -22,8 +22,8 @@ const WITHOUT: [&str; 10] = [
     "explainPolicies",
     "receiveWebhook",
 ];
-/// Operations whose key is honoured by the job that they make.
-const BY_JOB: [&str; 3] = ["createRequest", "createRequests", "triggerSchedule"];
+/// Operations whose key is honoured by the job that they make, or the message.
+const BY_JOB: [&str; 4] = ["createRequest", "createRequests", "triggerSchedule", "publishMessage"];
 
 /// The operation with what a key adds to it.
 pub fn described(operation: Operation, schemas: &mut Schemas) -> Operation {

@@ -26,6 +26,7 @@ use super::access::access;
 use super::again;
 use super::attempts;
 use super::batches;
+use super::channels;
 use super::endpoints::endpoints;
 use super::health::health;
 use super::limits::limits;
@@ -93,6 +94,7 @@ pub fn all(schemas: &mut Schemas) -> Vec<Operation> {
         workers::operations,
         attempts::operations,
         batches::operations,
+        channels::operations,
         schedules,
         connect,
         objects,

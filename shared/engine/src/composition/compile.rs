@@ -14,8 +14,9 @@ use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::{ActionName, PoolName, Revision};
 use tidegate_protocol::{Error, Fault};
 
-use super::admission::Admission;
+use super::admission::{Admission, AdmissionRules};
 use super::away::read_away;
+use super::channels::Channels;
 use super::defaults::{
     ACTIONS_MAX, DESCRIPTION_CHARS_MAX, FAULTS_MAX, FORMAT, HUBS_MAX, PATTERNS_MAX, SCOPE_CHARS_MAX, SCOPES_MAX,
     SHARDS_MAX,
@@ -63,6 +64,8 @@ pub fn compile(text: &str, manifests: &[Manifest]) -> Result<Plan, Error> {
             patterns: read.patterns,
             schedules: read.schedules,
             webhooks: read.webhooks,
+            channels: read.channels,
+            channel_limits: read.channel_limits,
         }),
         _ => Err(Error::invalid("The composition is not right.", faults)),
     }
@@ -78,6 +81,8 @@ struct Read {
     actions: Actions,
     schedules: Vec<Schedule>,
     webhooks: Webhooks,
+    channels: Channels,
+    channel_limits: AdmissionRules,
 }
 
 fn read_document(
@@ -149,6 +154,13 @@ fn read_document(
         }
         None => Webhooks::new(),
     };
+    let channels = match fields.take("channels") {
+        Some(value) => Channels::read(value, &fields.at("channels"), fields.faults),
+        None => Channels::default(),
+    };
+    if fields.faults.is_empty() {
+        admission.check_channels(&fields.at("admission"), &channels, fields.faults);
+    }
     fields.finish();
     let patterns = instances
         .into_iter()
@@ -160,6 +172,8 @@ fn read_document(
         actions,
         schedules,
         webhooks,
+        channels,
+        channel_limits: admission.of_channels(),
     })
 }
 
@@ -479,7 +493,7 @@ fn read_mode(fields: &mut Object<'_, '_>, operation: Option<&Operation>) -> Opti
     None
 }
 
-fn read_scopes(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> Vec<String> {
+pub(super) fn read_scopes(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> Vec<String> {
     let Some(items) = value.as_array().filter(|items| items.len() <= SCOPES_MAX) else {
         let expected = format!("a list of at most {SCOPES_MAX} scopes");
         note(faults, || Fault::new(pointer, expected, &describe(value)));

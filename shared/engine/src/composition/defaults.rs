@@ -195,6 +195,27 @@ pub const WAITING_BYTES_RANGE: RangeInclusive<u64> = 1024..=100_000_000_000;
 pub const SHARE_WEIGHT_RANGE: RangeInclusive<u64> = 1..=1000;
 /// Weights at most; every other key has the weight 1.
 pub const SHARE_WEIGHTS_MAX: usize = 1000;
+/// Namespaces of channels at most.
+pub const CHANNELS_MAX: usize = 100;
+/// Messages of a channel that are kept: what a person scrolls back through, and more than a client misses on its way through
+/// a tunnel.
+pub const HISTORY_MESSAGES: u64 = 1000;
+/// What `history.messages` may be: the log of a channel is a part of one object.
+pub const HISTORY_MESSAGES_RANGE: RangeInclusive<u64> = 1..=100_000;
+/// How long a message is kept: a client that was off over night is told what it missed. Milliseconds.
+pub const HISTORY_AGE_MS: u64 = DAY_MS;
+/// What `history.age` may be. Milliseconds.
+pub const HISTORY_AGE_MS_RANGE: RangeInclusive<u64> = SECOND_MS..=366 * DAY_MS;
+/// Bytes of data that are kept of a channel.
+pub const HISTORY_BYTES: u64 = 4 * 1024 * 1024;
+/// What `history.bytes` may be: the largest message always fits.
+pub const HISTORY_BYTES_RANGE: RangeInclusive<u64> = 64 * 1024..=256 * 1024 * 1024;
+/// What an ephemeral channel keeps in the memory of its object, for clients that were away for a moment.
+pub const EPHEMERAL_MESSAGES: u64 = 100;
+/// As [`EPHEMERAL_MESSAGES`], in bytes.
+pub const EPHEMERAL_BYTES: u64 = 256 * 1024;
+/// As [`EPHEMERAL_MESSAGES`], in milliseconds.
+pub const EPHEMERAL_AGE_MS: u64 = MINUTE_MS;
 /// Faults reported at most. A person mends the first ones first, and an answer must not outgrow its document.
 pub const FAULTS_MAX: usize = 100;
 

@@ -15,6 +15,7 @@ mod admission_tests;
 #[cfg(test)]
 mod agreement;
 mod away;
+mod channels;
 mod compile;
 pub mod defaults;
 mod deployment;
@@ -49,6 +50,7 @@ mod webhooks;
 
 pub use admission::{Admission, AdmissionRules};
 pub use away::AwayRules;
+pub use channels::{ChannelRules, Channels, OWN_NAMESPACES, OnSubscribe, Who};
 pub use compile::compile;
 pub(crate) use compile::is_instance;
 pub use deployment::{DeploymentLimits, PREFIX as DEPLOYMENT_PREFIX};

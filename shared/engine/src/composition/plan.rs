@@ -15,6 +15,7 @@ use tidegate_protocol::{Error, ErrorCode, Fault};
 
 use super::admission::AdmissionRules;
 use super::away::AwayRules;
+use super::channels::Channels;
 use super::hooks::OnEndRules;
 use super::once::OnceRules;
 use super::queue::QueueRules;
@@ -43,6 +44,10 @@ pub struct Plan {
     pub schedules: Vec<Schedule>,
     /// The sources of webhooks, by name.
     pub webhooks: Webhooks,
+    /// The rules of channels.
+    pub channels: Channels,
+    /// The limits that their messages have to pass.
+    pub channel_limits: AdmissionRules,
 }
 
 /// A pattern in use.

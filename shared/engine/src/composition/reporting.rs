@@ -57,7 +57,7 @@ const KIB: u64 = 1024;
 const _: () = assert!(OUTPUT_KEEP_BYTES_MIN.is_multiple_of(KIB) && OUTPUT_KEEP_BYTES_MAX.is_multiple_of(KIB * KIB));
 
 /// A whole number with its unit. `None` for anything else.
-fn parse_size(text: &str) -> Option<u64> {
+pub(super) fn parse_size(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at_checked(digits)?;
     let unit = match unit {

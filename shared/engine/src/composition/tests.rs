@@ -928,7 +928,7 @@ fn requests_of_one_dedupe_key_meet_in_one_object_and_a_sync_one_is_stored_too() 
         let id = RequestId::parse("r").unwrap();
         match admit(context, &request, &id, Prefer::default(), random).unwrap().0 {
             Admitted::Job { shard, enqueue, .. } => (shard, enqueue.partition),
-            Admitted::Here(_) => panic!("nothing would be stored"),
+            Admitted::Here(_) | Admitted::Message { .. } => panic!("nothing would be stored"),
         }
     };
     let places: tidegate_protocol::SortedSet<_> = (0..40).map(|x| place("ann", x, 0).0.0).collect();

@@ -111,6 +111,8 @@ impl From<Erased> for Removed {
 pub enum Step {
     /// The gate lets nobody in any more, and says how the tenant is spread.
     Suspend,
+    /// The channels that the gate knows of forget everything, some of them at a time.
+    Channels,
     /// An object forgets everything.
     Object(ObjectName),
     /// What lies in object storage under a kind of prefix, below [`STORED_KINDS`], is deleted.
@@ -144,8 +146,11 @@ impl Erasure {
             return Step::Suspend;
         }
         let tenant = || self.tenant.clone();
-        let Some(hub) = self.next.checked_sub(1) else {
-            return Step::Object(ObjectName::Tenant(tenant()));
+        let hub = match self.next.checked_sub(2) {
+            Some(hub) => hub,
+            // The gate alone knows of the channels.
+            None if self.next == 0 => return Step::Channels,
+            None => return Step::Object(ObjectName::Tenant(tenant())),
         };
         if hub < self.hubs {
             return Step::Object(ObjectName::Hub(tenant(), HubIndex(hub)));

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::access::Credential;
 use tidegate_protocol::calls::admission::Need;
+use tidegate_protocol::calls::channel;
 use tidegate_protocol::calls::executor::{Dispatch, Policy};
 use tidegate_protocol::calls::hooks::Hook;
 use tidegate_protocol::calls::hub::Prefer;
@@ -22,14 +23,14 @@ use tidegate_protocol::calls::spread::Spreads;
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::event::{JsonText, Payload};
 use tidegate_protocol::frames::{Mode, Request, Start};
-use tidegate_protocol::ids::{HubIndex, IdempotencyKey, Partition, RequestId, ShardIndex, UserId, fnv1a};
+use tidegate_protocol::ids::{ChannelName, HubIndex, IdempotencyKey, Partition, RequestId, ShardIndex, UserId, fnv1a};
 use tidegate_protocol::limits::WAIT_SECONDS_MAX;
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
 
 use crate::composition::{Action, DeclaredMode, DeploymentLimits, Input, OnEndRules, Plan};
 use crate::digest::short;
-use crate::policies::{self, Facts, Transport};
+use crate::policies::{self, Facts, Subject, Transport};
 use tidegate_protocol::SortedSet;
 
 /// How much longer than the action itself a caller of a synchronous action waits, so that the action's own time-out is
@@ -66,6 +67,13 @@ pub enum Admitted {
         enqueue: alloc::boxed::Box<Enqueue>,
         /// Whether the client wants `response` where the outcome comes in time.
         answers: Answers,
+    },
+    /// It is a message for a channel.
+    Message {
+        /// Which.
+        channel: ChannelName,
+        /// What the channel is asked.
+        call: alloc::boxed::Box<channel::Call>,
     },
 }
 
@@ -316,7 +324,13 @@ fn check_policies(context: &Context<'_>, action: &Action, request: &Request<'_>)
         Some(_) => Transport::Socket,
         None => Transport::Http,
     };
-    let facts = Facts::new(context.principal, &action.name, payload_bytes, context.now, transport);
+    let facts = Facts::new(
+        context.principal,
+        Subject::Action(&action.name),
+        payload_bytes,
+        context.now,
+        transport,
+    );
     policies::decide(&action.policies, &facts)
 }
 
@@ -325,12 +339,16 @@ fn check_policies(context: &Context<'_>, action: &Action, request: &Request<'_>)
 /// 125 bits of SHA-256: no client can find another body with the same fingerprint. The user is part of it, so that no
 /// user is given another's answer by guessing a key.
 fn fingerprint(user: &UserId, payload: Option<&RawValue>) -> String {
+    fingerprint_text(user.as_str(), payload.map_or("null", RawValue::get))
+}
+
+/// A hash of what was asked, as the text `json`, and of who asked.
+pub(crate) fn fingerprint_text(user: &str, json: &str) -> String {
     let mut hash = Sha256::new();
-    hash.update(user.as_str().as_bytes());
+    hash.update(user.as_bytes());
     hash.update([0xff]);
     let (mut in_string, mut escaped) = (false, false);
-    let kept: Vec<u8> = payload
-        .map_or("null", RawValue::get)
+    let kept: Vec<u8> = json
         .bytes()
         .filter(|byte| {
             if in_string {

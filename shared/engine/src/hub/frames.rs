@@ -174,6 +174,22 @@ impl Hub {
                 attempt_token,
                 said: Box::new(said),
             }),
+            ClientFrame::Subscribe { id, channel, after } => {
+                let request_id = id_or_new(id);
+                self.subscribe(moment, plan, from, request_id, channel, after, effects);
+            }
+            ClientFrame::Unsubscribe { id, channel } => {
+                let request_id = id_or_new(id);
+                self.unsubscribe(from, request_id, &channel, effects);
+            }
+            ClientFrame::Publish {
+                id,
+                channel,
+                publication,
+            } => {
+                let request_id = id_or_new(id);
+                self.publish(moment, plan, from, request_id, channel, publication, effects);
+            }
             ClientFrame::Auth { id, token } => effects.push(Effect::Authenticate {
                 to: from.clone(),
                 request_id: id_or_new(id),

@@ -5,6 +5,7 @@
 
 mod admit;
 mod batch;
+mod channels;
 mod deliveries;
 mod followed;
 mod frames;
@@ -32,24 +33,27 @@ use alloc::vec::Vec;
 use tidegate_protocol::Error;
 use tidegate_protocol::calls::access::Access;
 use tidegate_protocol::calls::admission::Ask;
+use tidegate_protocol::calls::channel;
 use tidegate_protocol::calls::hub::{Delivery, Reply};
 use tidegate_protocol::calls::jobs;
 use tidegate_protocol::calls::spread::Spreads;
 use tidegate_protocol::calls::usage::Counts;
 use tidegate_protocol::frames::{AttemptSaid, CloseCode};
 use tidegate_protocol::http::AuditRefusal;
-use tidegate_protocol::ids::{ConnectionId, HubIndex, JobId, RequestId, ShardIndex};
+use tidegate_protocol::ids::{ChannelName, ConnectionId, HubIndex, JobId, RequestId, ShardIndex};
 use tidegate_protocol::time::UnixMs;
 
+pub(crate) use admit::fingerprint_text;
 pub use admit::{Admitted, Answers, Context, Run, admit, hub_of};
 pub use batch::{BATCH_DATA_BYTES_MAX, BatchParts, batch_part_max};
 pub use log::{Begun, Logged, Logging, Outcome};
-pub use session::{Follow, SCOPES_BYTES_MAX, Session, Warned};
+pub use session::{Follow, SCOPES_BYTES_MAX, Session, Subscription, Warned};
 pub use tokens::WARNING_MS;
 pub use used::SOCKET_COUNT_MS;
 pub use workers::{Dealt, LEASES_MAX};
 
 use batch::Batches;
+use channels::Feed;
 use limits::Limits;
 use pending::Pending;
 use workers::Leases;
@@ -108,6 +112,22 @@ pub enum Effect {
         shard: ShardIndex,
         /// What it is asked.
         call: Box<jobs::Call>,
+    },
+    /// Send the same text frames to many sockets.
+    Broadcast {
+        /// The sockets.
+        to: Vec<ConnectionId>,
+        /// The frames, in order.
+        frames: Vec<String>,
+    },
+    /// Call a channel, then [`Hub::channel_replied`].
+    Channel {
+        /// This call.
+        id: CallId,
+        /// The channel.
+        channel: ChannelName,
+        /// What it is asked.
+        call: Box<channel::Call>,
     },
     /// Run an action here, then [`Hub::ran`].
     Run {
@@ -177,6 +197,9 @@ pub struct Hub {
     followers: SortedMap<JobId, SortedSet<ConnectionId>>,
     pending: Pending,
     batches: Batches,
+    feeds: SortedMap<ChannelName, Feed>,
+    /// Whether one of them has an unsaved place.
+    feeds_unsaved: bool,
     /// Events of jobs that no socket follows yet, while an acknowledgment may still be on its way.
     parked: VecDeque<Delivery>,
     spreads: Spreads,
@@ -214,6 +237,8 @@ impl Hub {
             followers: SortedMap::new(),
             pending: Pending::default(),
             batches: Batches::default(),
+            feeds: SortedMap::new(),
+            feeds_unsaved: false,
             parked: VecDeque::new(),
             spreads: Spreads::only(1),
             leases: Leases::default(),

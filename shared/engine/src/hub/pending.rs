@@ -5,11 +5,14 @@
 
 use alloc::boxed::Box;
 
-use tidegate_protocol::ids::{ConnectionId, RequestId, Seq, ShardIndex};
+use tidegate_protocol::calls::channel::Keep;
+use tidegate_protocol::channels::Cursor;
+use tidegate_protocol::ids::{ChannelName, ConnectionId, RequestId, Seq, ShardIndex};
 
 use super::limits::Counted;
 use super::log::Begun;
 use super::{Answers, CallId, HttpId};
+use crate::composition::OnSubscribe;
 use tidegate_protocol::SortedMap;
 
 /// Who waits for what comes of a call.
@@ -41,6 +44,27 @@ pub(super) enum Question {
     Limits,
     /// Jobs for a worker, or an end of such a call.
     Lease,
+    /// To follow a channel.
+    Subscribe(Box<Subscribing>),
+    /// To publish a message in a channel.
+    Publish {
+        channel: ChannelName,
+        /// What the limits of the message have counted.
+        counted: Option<Box<Counted>>,
+    },
+    /// What is kept of a channel.
+    History,
+}
+
+/// A socket that is about to follow a channel.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Subscribing {
+    pub channel: ChannelName,
+    pub after: Option<Cursor>,
+    pub keep: Keep,
+    pub on_subscribe: OnSubscribe,
+    /// Whether the channel was asked before, and what it said was no longer true.
+    pub again: bool,
 }
 
 impl Question {
@@ -48,7 +72,13 @@ impl Question {
     fn follows(&self) -> bool {
         match self {
             Self::Request { .. } | Self::Attach { .. } => true,
-            Self::Cancel | Self::Run | Self::Limits | Self::Lease => false,
+            Self::Cancel
+            | Self::Run
+            | Self::Limits
+            | Self::Lease
+            | Self::Subscribe(_)
+            | Self::Publish { .. }
+            | Self::History => false,
         }
     }
 }

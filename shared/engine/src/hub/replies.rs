@@ -147,7 +147,10 @@ impl Hub {
                     | Question::Cancel
                     | Question::Run
                     | Question::Limits
-                    | Question::Lease => Seq(0),
+                    | Question::Lease
+                    | Question::Subscribe(_)
+                    | Question::Publish { .. }
+                    | Question::History => Seq(0),
                 };
                 if let Some(snapshot) = snapshot {
                     // It takes the cursor's place, also where that was beyond anything that happened.

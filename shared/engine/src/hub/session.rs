@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::calls::Principal;
-use tidegate_protocol::ids::{ConnectionId, JobId, RequestId, Seq};
+use tidegate_protocol::channels::Cursor;
+use tidegate_protocol::ids::{ChannelName, ConnectionId, JobId, Offset, RequestId, Seq};
 use tidegate_protocol::limits::FOLLOWS_MAX;
 use tidegate_protocol::time::UnixMs;
 
@@ -16,6 +17,8 @@ pub const ATTACHMENT_BYTES_MAX: usize = 16 * 1024;
 pub const SCOPES_BYTES_MAX: usize = 3 * 1024;
 /// A follow at its largest: a request id of 128 bytes, and its names, number and seq in CBOR.
 const FOLLOW_BYTES_MAX: usize = 128 + 64;
+/// A subscription without its channel: its names, and a cursor in CBOR.
+const SUBSCRIPTION_BYTES: usize = 96;
 const _: () = assert!(FOLLOWS_MAX * FOLLOW_BYTES_MAX + SCOPES_BYTES_MAX + 1024 <= ATTACHMENT_BYTES_MAX);
 
 /// A job that a socket follows.
@@ -46,9 +49,23 @@ pub struct Session {
     /// Until when its time is counted. `None`: by an instance that did not count.
     #[serde(default)]
     pub counted_until: Option<UnixMs>,
+    /// The channels that it follows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subscriptions: Vec<Subscription>,
     /// What the hub has counted of its tenant's use and not told, where this socket keeps it: of each meter.
     #[serde(default)]
     pub untold: Vec<u64>,
+}
+
+/// A channel that a socket follows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Subscription {
+    /// The channel.
+    pub channel: ChannelName,
+    /// How far all sockets of the hub were when this was written. One of those that follow a channel knows it best.
+    pub at: Cursor,
+    /// Up to here the socket was sent everything by itself, which may be further.
+    pub from: Offset,
 }
 
 /// Whether a socket was told that its token expires.
@@ -73,7 +90,21 @@ impl Session {
             warned: Warned::NotYet,
             counted_until: None,
             untold: Vec::new(),
+            subscriptions: Vec::new(),
         }
+    }
+
+    /// Whether a sleeping socket can keep so many jobs more, and one channel more.
+    pub fn has_room(&self, jobs: usize, channel: Option<&ChannelName>) -> bool {
+        let of = |channel: &ChannelName| SUBSCRIPTION_BYTES + channel.as_str().len();
+        let follows: usize = self
+            .follows
+            .iter()
+            .map(|follow| 64 + follow.request_id.as_str().len())
+            .sum();
+        let subscriptions: usize = self.subscriptions.iter().map(|one| of(&one.channel)).sum();
+        let more = jobs * FOLLOW_BYTES_MAX + channel.map_or(0, of);
+        follows + subscriptions + more <= FOLLOWS_MAX * FOLLOW_BYTES_MAX
     }
 
     /// When the socket is to be told that its token expires; `None`: it was told.

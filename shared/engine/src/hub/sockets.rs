@@ -36,6 +36,7 @@ impl Hub {
                 .or_default()
                 .insert(session.connection.clone());
         }
+        self.restore_feeds(&session);
         self.sessions.insert(session.connection.clone(), session);
     }
 
@@ -157,16 +158,24 @@ impl Hub {
             for follow in &session.follows {
                 self.unfollow(follow.job, connection);
             }
+            for subscription in &session.subscriptions {
+                self.leave(&subscription.channel, connection);
+            }
         }
     }
 
     /// Requests under way and jobs followed share one bound.
     pub(super) fn has_room(&self, connection: &ConnectionId) -> Result<(), Error> {
-        let follows = self.sessions.get(connection).map_or(0, |session| session.follows.len());
-        if follows + self.pending.of_socket(connection) < FOLLOWS_MAX {
+        let Some(session) = self.sessions.get(connection) else {
+            return Ok(());
+        };
+        let under_way = self.pending.of_socket(connection);
+        if session.follows.len() + under_way < FOLLOWS_MAX && session.has_room(under_way + 1, None) {
             return Ok(());
         }
-        let message = format!("This socket has {FOLLOWS_MAX} requests under way and jobs followed: limit `in_flight`.");
+        let message = format!(
+            "This socket has {FOLLOWS_MAX} requests under way and jobs followed, or as many as its channels leave room for: limit `in_flight`."
+        );
         Err(Error::new(ErrorCode::RateLimited, message).retry_after(1000))
     }
 

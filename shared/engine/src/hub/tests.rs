@@ -110,6 +110,8 @@ impl Bench {
                 .collect(),
             patterns: SortedMap::new(),
             webhooks: SortedMap::new(),
+            channels: Default::default(),
+            channel_limits: Default::default(),
         };
         Self {
             hub: {

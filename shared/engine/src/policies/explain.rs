@@ -15,7 +15,7 @@ use tidegate_protocol::limits::BODY_BYTES_MAX;
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, Fault};
 
-use super::facts::{Facts, Transport, keep_claims};
+use super::facts::{Facts, Subject, Transport, keep_claims};
 use super::{Effect, Policy, Verdict};
 use crate::composition::Plan;
 use crate::expression::Failure;
@@ -109,7 +109,7 @@ pub fn explain(plan: &Plan, asked: &Asked) -> Result<PolicyExplanation, Error> {
     let action = plan.action(&asked.action)?;
     let facts = Facts::new(
         &asked.principal,
-        &asked.action,
+        Subject::Action(&asked.action),
         asked.payload_bytes,
         asked.now,
         asked.transport,

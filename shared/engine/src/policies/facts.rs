@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json};
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::access::Credential;
 use tidegate_protocol::event::JsonText;
-use tidegate_protocol::ids::ActionName;
+use tidegate_protocol::ids::{ActionName, ChannelName};
 use tidegate_protocol::time::UnixMs;
 
 use crate::expression::{Failure, Type, Value, Variables};
@@ -30,6 +30,36 @@ pub const VARIABLES: &[(&str, Type)] = &[
     ("now", Type::Timestamp),
     ("transport", Type::Text),
 ];
+
+/// The variables of a condition about a channel.
+pub const CHANNEL_VARIABLES: &[(&str, Type)] = &[
+    ("claims", Type::Map),
+    ("user", Type::Text),
+    ("tenant", Type::Text),
+    ("scopes", Type::List),
+    ("channel", Type::Text),
+    ("now", Type::Timestamp),
+    ("transport", Type::Text),
+];
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject<'a> {
+    /// A run of an action.
+    Action(&'a ActionName),
+    /// Something with a channel.
+    Channel(&'a ChannelName),
+}
+
+impl<'a> Subject<'a> {
+    /// The name of what is asked for.
+    pub fn as_str(self) -> &'a str {
+        match self {
+            Self::Action(action) => action.as_str(),
+            Self::Channel(channel) => channel.as_str(),
+        }
+    }
+}
 
 /// How a request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +93,7 @@ pub struct Facts<'a> {
     /// Who asks.
     pub principal: &'a Principal,
     /// For what.
-    pub action: &'a ActionName,
+    pub subject: Subject<'a>,
     /// Bytes of the payload's JSON as it came, 0 without one.
     pub payload_bytes: usize,
     /// The clock.
@@ -77,14 +107,14 @@ impl<'a> Facts<'a> {
     /// What is known of a request.
     pub fn new(
         principal: &'a Principal,
-        action: &'a ActionName,
+        subject: Subject<'a>,
         payload_bytes: usize,
         now: UnixMs,
         transport: Transport,
     ) -> Self {
         Self {
             principal,
-            action,
+            subject,
             payload_bytes,
             now,
             transport,
@@ -122,7 +152,7 @@ impl<'v> Variables<'v> for &'v Facts<'v> {
                 let scopes = principal.scopes.iter();
                 Value::List(Rc::new(scopes.map(|scope| Value::Text(Cow::Borrowed(scope))).collect()))
             }
-            "action" => Value::Text(Cow::Borrowed(facts.action.as_str())),
+            "action" | "channel" => Value::Text(Cow::Borrowed(facts.subject.as_str())),
             "payload_bytes" => Value::Int(i64::try_from(facts.payload_bytes).unwrap_or(i64::MAX)),
             "now" => Value::Timestamp(i64::try_from(facts.now.0).unwrap_or(i64::MAX)),
             "transport" => Value::Text(Cow::Borrowed(facts.transport.as_str())),
@@ -237,7 +267,13 @@ mod tests {
         assert!(transports.iter().all(|of| Transport::parse(of.as_str()) == Some(*of)));
         let principal = super::super::tests::principal(json!({"role": "x"}), &["a"]);
         let action = ActionName::parse("a.b").unwrap();
-        let facts = Facts::new(&principal, &action, 3, UnixMs(1_800_000_000_000), Transport::Socket);
+        let facts = Facts::new(
+            &principal,
+            Subject::Action(&action),
+            3,
+            UnixMs(1_800_000_000_000),
+            Transport::Socket,
+        );
         for (name, kind) in VARIABLES {
             assert_eq!((&facts).value(name).unwrap().kind(), kind.as_str(), "{name}");
         }

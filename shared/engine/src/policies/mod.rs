@@ -26,7 +26,7 @@ use tidegate_protocol::{Error, ErrorCode, Fault};
 use crate::expression::{Expression, Failure};
 
 pub use explain::{Asked, explain};
-pub use facts::{CLAIMS_BYTES_MAX, Facts, Transport, VARIABLES, keep_claims};
+pub use facts::{CHANNEL_VARIABLES, CLAIMS_BYTES_MAX, Facts, Subject, Transport, VARIABLES, keep_claims};
 
 /// What follows where a policy's condition holds. In the order in which policies of one priority are asked.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,7 +105,7 @@ impl Policy {
                 .scopes
                 .iter()
                 .fold(String::new(), |all, scope| all + scope + " "),
-            Effect::Deny | Effect::Allow => String::from(facts.action.as_str()),
+            Effect::Deny | Effect::Allow => String::from(facts.subject.as_str()),
         };
         Error {
             details: vec![Fault::new(pointer, expected, got.trim_end())],

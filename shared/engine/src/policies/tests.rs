@@ -17,7 +17,7 @@ use tidegate_protocol::http::{PolicyDecision, PolicyResult};
 use tidegate_protocol::ids::{ActionName, TenantId, UserId};
 use tidegate_protocol::time::UnixMs;
 
-use super::{Asked, Effect, Facts, Policy, Transport, VARIABLES, decide, explain};
+use super::{Asked, Effect, Facts, Policy, Subject, Transport, VARIABLES, decide, explain};
 use crate::composition::{Plan, compile};
 use crate::expression::{Expression, Type};
 
@@ -52,7 +52,7 @@ fn plan(policies: Json) -> Plan {
 fn refused_by(plan: &Plan, principal: &Principal, payload_bytes: usize) -> Option<String> {
     let echo = ActionName::parse("echo").unwrap();
     let now = UnixMs::parse(NOON).unwrap();
-    let facts = Facts::new(principal, &echo, payload_bytes, now, Transport::Http);
+    let facts = Facts::new(principal, Subject::Action(&echo), payload_bytes, now, Transport::Http);
     let error = decide(&plan.action(&echo).unwrap().policies, &facts).err()?;
     assert_eq!(error.code, ErrorCode::Forbidden);
     let pointer = error.details[0].pointer.strip_prefix("/policies/").unwrap();
@@ -273,7 +273,7 @@ proptest! {
         }
         let ann = principal(json!({"role": "x"}), &["has"]);
         let echo = ActionName::parse("echo").unwrap();
-        let facts = Facts::new(&ann, &echo, 5, UnixMs(0), Transport::Http);
+        let facts = Facts::new(&ann, Subject::Action(&echo), 5, UnixMs(0), Transport::Http);
         let policies: Vec<Arc<Policy>> = policies.into_iter().map(|(policy, _)| Arc::new(policy)).collect();
         let refused = decide(&policies, &facts).err().map(|error| error.details[0].pointer.replace("/policies/", ""));
         prop_assert_eq!(refused, ends.flatten());

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::admission::{Recalled, Returned};
 use super::tenant::Description;
 use super::{Answered, Principal, elsewhere};
+use crate::channels::{Cursor, Message, Publication};
 use crate::error::Error;
 use crate::event::{Event, JsonText};
 use crate::http::Accepted;
-use crate::ids::{BatchId, JobId, RequestId, TenantId};
+use crate::ids::{BatchId, ChannelName, JobId, Offset, RequestId, TenantId};
 
 /// How an HTTP client prefers its answer (RFC 7240).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -29,6 +30,20 @@ pub struct Delivery {
     pub job: JobId,
     /// What happened.
     pub event: Event,
+}
+
+/// What a caller over HTTP asks of a channel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ChannelAsked {
+    /// To publish a message.
+    Publish(Publication),
+    /// For a page of what is kept.
+    History {
+        /// Where it begins; `None`: with the oldest message.
+        after: Option<Cursor>,
+        /// So many messages at most.
+        limit: u64,
+    },
 }
 
 /// A call to a `Hub` object.
@@ -64,6 +79,26 @@ pub enum Call {
         /// The events, in order.
         deliveries: Vec<Delivery>,
     },
+    /// Messages for the sockets that follow a channel. Answered by [`Reply::Heard`].
+    Messages {
+        /// The channel.
+        channel: ChannelName,
+        /// The cursor that they come after, as the channel believes the hub to be there.
+        after: Cursor,
+        /// The messages, in order. Where the first is not right behind the cursor, what lay between is no longer kept.
+        messages: Vec<Message>,
+        /// How far the hub is then.
+        until: Offset,
+    },
+    /// Something with a channel that came over HTTP. Answered by [`Reply::Text`].
+    Channel {
+        /// Who asks.
+        principal: Principal,
+        /// The channel.
+        channel: ChannelName,
+        /// What for.
+        asked: ChannelAsked,
+    },
     /// The tenant has changed.
     Refresh {
         /// What is active now.
@@ -90,12 +125,16 @@ impl Call {
     /// Errors: `INTERNAL_ERROR`.
     pub fn check(&self, tenant: &TenantId) -> Result<(), Error> {
         match self {
-            Self::Request { principal, .. } | Self::Batch { principal, .. } if principal.tenant != *tenant => {
+            Self::Request { principal, .. } | Self::Batch { principal, .. } | Self::Channel { principal, .. }
+                if principal.tenant != *tenant =>
+            {
                 Err(elsewhere())
             }
             Self::Request { .. }
             | Self::Batch { .. }
             | Self::Deliver { .. }
+            | Self::Messages { .. }
+            | Self::Channel { .. }
             | Self::Refresh { .. }
             | Self::Followed { .. }
             | Self::Recall { .. }
@@ -139,6 +178,10 @@ pub enum Reply {
     Places(Option<u32>),
     /// What was left of leases, which have ended.
     Returned(Vec<Returned>),
+    /// Where the sockets of the hub are in a channel now; `None`: none of them follows it.
+    Heard(Option<Cursor>),
+    /// What a caller over HTTP is answered, as it is.
+    Text(JsonText),
     /// Done.
     Done,
 }

@@ -4,6 +4,7 @@ pub mod access;
 pub mod admission;
 pub mod audit;
 pub mod backup;
+pub mod channel;
 pub mod directory;
 pub mod executor;
 pub mod hooks;

@@ -17,7 +17,7 @@ use super::upstreams::{Consult, SetBreaker, Standing};
 use super::{Caller, Principal};
 use crate::event::JsonText;
 use crate::http::{AuditRefusal, QueueView};
-use crate::ids::{EndpointId, HubIndex, Revision, SecretName, ShardIndex, UserId};
+use crate::ids::{ChannelName, EndpointId, HubIndex, Revision, SecretName, ShardIndex, UserId};
 use crate::time::UnixMs;
 
 /// How a tenant is spread over objects.
@@ -276,6 +276,8 @@ pub enum Call {
     },
     /// Show the endpoints. Answered by [`Reply::Shown`].
     Endpoints,
+    /// Something about the channels that hold anything.
+    Channels(Channels),
 }
 
 /// How what was used is written.
@@ -348,6 +350,20 @@ pub struct AuditQuery {
     pub limit: u32,
 }
 
+/// Channels of one list.
+pub const CHANNELS_LISTED_MAX: usize = 100;
+
+/// Something about the tenant's channels that hold anything.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Channels {
+    /// One is about to store its first row. Answered by [`Reply::Recorded`].
+    Note(ChannelName),
+    /// Which are there after this one, in the order of their names? Answered by [`Reply::Channels`].
+    List(Option<ChannelName>),
+    /// These hold nothing any more. Answered by [`Reply::Recorded`].
+    Forget(Vec<ChannelName>),
+}
+
 /// What a `Tenant` object answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Reply {
@@ -384,4 +400,6 @@ pub enum Reply {
     /// What is good of the secrets that were asked for, each in its current version, and behind that in the one before
     /// where that is good still. What is not there is left out.
     Secrets(Vec<Sealed>),
+    /// Channels that hold something, in the order of their names. Fewer than [`CHANNELS_LISTED_MAX`]: there are no more.
+    Channels(Vec<ChannelName>),
 }

@@ -10,11 +10,12 @@ use serde_json::value::RawValue;
 use super::PING;
 use crate::SortedMap;
 use crate::calls::queueing::Priority;
+use crate::channels::{Cursor, Publication};
 use crate::error::{Error, ErrorCode};
 use crate::fault::Fault;
 use crate::fields::Fields;
 use crate::http::{FinishBody, LeaseBody, ReportBody};
-use crate::ids::{ActionName, IdempotencyKey, JobId, PoolName, RequestId, Seq, TraceParent};
+use crate::ids::{ActionName, ChannelName, IdempotencyKey, JobId, PoolName, RequestId, Seq, TraceParent};
 use crate::limits::{
     DELAY_MS_MAX, FRAME_BYTES_MAX, ID_CHARS_MAX, METADATA_ENTRIES_MAX, METADATA_VALUE_BYTES_MAX, QUEUE_TIMEOUT_MS_MAX,
     TIMEOUT_MS_MAX,
@@ -126,6 +127,31 @@ pub enum ClientFrame<'a> {
         /// The job.
         job: JobId,
     },
+    /// Follow a channel, from the messages after `after`.
+    Subscribe {
+        /// The client's id for this frame.
+        id: Option<RequestId>,
+        /// The channel.
+        channel: ChannelName,
+        /// Where the client was.
+        after: Option<Cursor>,
+    },
+    /// Stop following a channel.
+    Unsubscribe {
+        /// The client's id for this frame.
+        id: Option<RequestId>,
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// Publish a message.
+    Publish {
+        /// The client's id for this frame.
+        id: Option<RequestId>,
+        /// The channel.
+        channel: ChannelName,
+        /// The message.
+        publication: Publication,
+    },
     /// Replace the token before it expires.
     Auth {
         /// The client's id for this frame.
@@ -170,6 +196,9 @@ impl ClientFrame<'_> {
             Self::Attach { id, .. }
             | Self::Detach { id, .. }
             | Self::Cancel { id, .. }
+            | Self::Subscribe { id, .. }
+            | Self::Unsubscribe { id, .. }
+            | Self::Publish { id, .. }
             | Self::Auth { id, .. }
             | Self::Lease { id, .. }
             | Self::Attempt { id, .. } => id.as_ref(),
@@ -264,6 +293,7 @@ impl<'a> ClientFrame<'a> {
                     Self::Detach { id, job }
                 })
             }
+            "subscribe" | "unsubscribe" | "publish" => Self::read_channel(fields, id.clone(), kind).map_err(bad),
             "auth" => {
                 fields.refuse_others(&["type", "id", "token"]);
                 let token = fields.required_text("token", "a token", |text| Some(String::from(text)));
@@ -284,6 +314,41 @@ impl<'a> ClientFrame<'a> {
                 format!("The frame type `{other}` is part of the protocol, but not there yet."),
             ))),
         }
+    }
+
+    fn read_channel(mut fields: Fields<'a>, id: Option<RequestId>, kind: &str) -> Result<Self, Error> {
+        fields.refuse_others(match kind {
+            "subscribe" => &["type", "id", "channel", "after", "presence"],
+            "publish" => &["type", "id", "channel", "data", "idempotency_key"],
+            _ => &["type", "id", "channel"],
+        });
+        let channel = fields.required_text("channel", ChannelName::EXPECTED, ChannelName::parse);
+        let (mut after, mut publication) = (None, None);
+        match kind {
+            "subscribe" => {
+                after = Cursor::read(&mut fields, "after");
+                if fields.optional("presence", "true or false") == Some(true) {
+                    let message = "Presence is part of the protocol, but not there yet: subscribe without it.";
+                    return Err(Error::new(ErrorCode::NotImplemented, message));
+                }
+            }
+            "publish" => publication = Publication::read(&mut fields),
+            _ => {}
+        }
+        fields.finish("The frame cannot be used.")?;
+        let channel = channel.ok_or_else(Error::not_found)?;
+        Ok(match (kind, publication) {
+            ("subscribe", _) => Self::Subscribe { id, channel, after },
+            (_, Some(publication)) => {
+                publication.check_size()?;
+                Self::Publish {
+                    id,
+                    channel,
+                    publication,
+                }
+            }
+            (_, None) => Self::Unsubscribe { id, channel },
+        })
     }
 
     fn read_lease(mut fields: Fields<'a>, id: Option<RequestId>) -> Result<Self, Error> {

@@ -6,10 +6,11 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::channels::{Message, Published};
 use crate::error::Error;
 use crate::event::{Event, Happening, JobState, JsonText, Output, Payload, Progress, Snapshot};
 use crate::http::{LeaseRenewed, LeasedJob};
-use crate::ids::{ConnectionId, JobId, RequestId, Seq, TenantId, UserId};
+use crate::ids::{ChannelName, ConnectionId, Epoch, JobId, Offset, RequestId, Seq, TenantId, UserId};
 use crate::time::UnixMs;
 
 /// The limits that a client is told at the start.
@@ -173,6 +174,47 @@ pub enum ServerFrame {
     Ok {
         /// The frame that this answers.
         request_id: RequestId,
+    },
+    /// A channel is followed.
+    Subscribed {
+        /// The `subscribe` that this answers. Not there where the server says by itself that there is a gap.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request_id: Option<RequestId>,
+        /// The channel.
+        channel: ChannelName,
+        /// The life of its log.
+        epoch: Epoch,
+        /// From here on the messages follow: those after the client's cursor where it was recovered, else all after this one.
+        offset: Offset,
+        /// Whether everything after the client's cursor follows. `false`: there is a gap, or no cursor was sent.
+        recovered: bool,
+    },
+    /// A channel is no longer followed, because its rules do not allow it any more.
+    Unsubscribed {
+        /// The channel.
+        channel: ChannelName,
+        /// Why.
+        error: Error,
+    },
+    /// A message was stored.
+    Published {
+        /// The `publish` that this answers.
+        request_id: RequestId,
+        /// The channel.
+        channel: ChannelName,
+        /// Where it stands.
+        #[serde(flatten)]
+        published: Published,
+    },
+    /// A message of a channel.
+    Message {
+        /// The channel.
+        channel: ChannelName,
+        /// The life of its log.
+        epoch: Epoch,
+        /// Its place and what it says.
+        #[serde(flatten)]
+        message: Message,
     },
     /// A limit on requests is near: a tenth of it is left, or less.
     Usage {

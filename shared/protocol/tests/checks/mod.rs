@@ -10,7 +10,7 @@ use tidegate_protocol::calls::{Addressed, Answered};
 use tidegate_protocol::envelope::{VERSION, decode, encode};
 use tidegate_protocol::frames::{ClientFrame, Start};
 use tidegate_protocol::ids::{
-    ActionName, HubIndex, JobId, JobNumber, ObjectName, Partition, RequestId, Seq, ShardIndex, TenantId,
+    ActionName, ChannelName, HubIndex, JobId, JobNumber, ObjectName, Partition, RequestId, Seq, ShardIndex, TenantId,
 };
 use tidegate_protocol::limits::FRAME_BYTES_MAX;
 use tidegate_protocol::time::{UnixMs, format_duration, parse_duration};
@@ -52,6 +52,7 @@ fn reaches_its_own_tenant<C: PartialEq + Debug + Clone>(calls: Vec<C>) {
             ObjectName::Tenant(tenant.clone()),
             ObjectName::Hub(tenant.clone(), HubIndex(0)),
             ObjectName::Jobs(tenant.clone(), ShardIndex(7)),
+            ObjectName::Channel(tenant.clone(), ChannelName::parse("a:b").unwrap()),
         ]
     };
     for call in calls {
@@ -80,6 +81,7 @@ fn reaches_its_own_tenant<C: PartialEq + Debug + Clone>(calls: Vec<C>) {
 pub fn every_call_is_taken_by_an_object_of_its_own_tenant_alone() {
     reaches_its_own_tenant(jobs_calls());
     reaches_its_own_tenant(hub_calls());
+    reaches_its_own_tenant(channel_calls());
     reaches_its_own_tenant(tenant_calls());
     let other = TenantId::parse("other").unwrap();
     let mut spoke = 0;
@@ -98,12 +100,14 @@ pub fn every_call_and_reply_survives_its_envelope() {
     addressed(jobs_calls());
     addressed(vec![Batch { calls: vec![] }, Batch { calls: jobs_calls() }]);
     addressed(hub_calls());
+    addressed(channel_calls());
     addressed(tenant_calls());
     addressed(vec![()]);
     directory_calls().iter().for_each(survives);
     addressed(backup_calls());
     answered(jobs_replies());
     answered(hub_replies());
+    answered(channel_replies());
     answered(tenant_replies());
     answered(directory_replies());
     answered(backup_replies());

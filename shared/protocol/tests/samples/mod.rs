@@ -9,12 +9,13 @@ use tidegate_protocol::calls::access::Credential;
 use tidegate_protocol::calls::admission::{self, Bucket, Recalled, Returned};
 use tidegate_protocol::calls::audit::{Act, Via};
 use tidegate_protocol::calls::backup;
+use tidegate_protocol::calls::channel::{self, Keep, Medium};
 use tidegate_protocol::calls::directory::{self, BackupAct, Erased};
 use tidegate_protocol::calls::executor::{
     Assignment, Backoff, Dispatch, Execute, Factor, Jitter, Outcome, Policy, Sharing,
 };
-use tidegate_protocol::calls::hooks::{Hook, Message, OnEnd};
-use tidegate_protocol::calls::hub::{self, Delivery, Prefer};
+use tidegate_protocol::calls::hooks::{self, Hook, OnEnd};
+use tidegate_protocol::calls::hub::{self, ChannelAsked, Delivery, Prefer};
 use tidegate_protocol::calls::jobs::{
     self, BatchAsk, Change, Enqueue, Filter, JobRef, Keyed, ManyAction, NewJob, Selection, Sort,
 };
@@ -32,15 +33,16 @@ use tidegate_protocol::calls::tenant::{self, Description, Scale};
 use tidegate_protocol::calls::upstreams::{self, BreakerChange, BreakerRule, BreakerState, Consult, Outcomes};
 use tidegate_protocol::calls::versions::RevisionRule;
 use tidegate_protocol::calls::{Answered, Caller, Principal};
+use tidegate_protocol::channels::{Cursor, HistoryPage, Message, Publication, Published};
 use tidegate_protocol::event::{Event, Happening, JobState, JsonText, Output, Payload, Progress, Snapshot};
 use tidegate_protocol::http::{
     Accepted, ActionQueue, AttemptError, AuditRefusal, Backfilled, BulkItem, DeadLetter, DeadLetterPage, Job, JobPage,
     LostDoorbell, PoolQueue, QueueView, Reason, Signature, Why, WorkerSeen,
 };
 use tidegate_protocol::ids::{
-    ActionName, ApiKeyId, BackupId, BatchId, EndpointId, FencingToken, HubIndex, IdempotencyKey, JobId, JobNumber,
-    Partition, PoolName, RequestId, Revision, ScheduleName, SecretName, Seq, ShardIndex, StreamName, TenantId, TokenId,
-    TraceParent, UserId,
+    ActionName, ApiKeyId, BackupId, BatchId, ChannelName, EndpointId, Epoch, FencingToken, HubIndex, IdempotencyKey,
+    JobId, JobNumber, Offset, Partition, PoolName, RequestId, Revision, ScheduleName, SecretName, Seq, ShardIndex,
+    StreamName, TenantId, TokenId, TraceParent, UserId,
 };
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
@@ -345,8 +347,8 @@ pub fn new_job(payload: Payload) -> NewJob {
     }
 }
 
-fn message() -> Message {
-    Message {
+fn message() -> hooks::Message {
+    hooks::Message {
         url: String::from("https://é"),
         id: String::new(),
         endpoint: Some(endpoint_id()),
@@ -1080,6 +1082,17 @@ pub fn hub_calls() -> Vec<hub::Call> {
             }],
         },
         hub::Call::RecallPlaces,
+        hub::Call::Messages {
+            channel: channel_name(),
+            after: cursor(),
+            messages: messages(),
+            until: Offset(LARGEST),
+        },
+        channel_call(ChannelAsked::Publish(publication())),
+        channel_call(ChannelAsked::History {
+            after: Some(cursor()),
+            limit: LARGEST,
+        }),
     ];
     for call in &calls {
         match call {
@@ -1089,10 +1102,121 @@ pub fn hub_calls() -> Vec<hub::Call> {
             | hub::Call::Refresh { .. }
             | hub::Call::Followed { .. }
             | hub::Call::Recall { .. }
+            | hub::Call::Messages { .. }
+            | hub::Call::Channel { .. }
             | hub::Call::RecallPlaces => {}
         }
     }
     calls
+}
+
+fn channel_name() -> ChannelName {
+    ChannelName::parse(&"c".repeat(128)).unwrap()
+}
+
+fn cursor() -> Cursor {
+    Cursor {
+        epoch: Epoch::parse("0abc").unwrap(),
+        offset: Offset(LARGEST),
+    }
+}
+
+fn messages() -> Vec<Message> {
+    let message = |data, publisher| Message {
+        offset: Offset(LARGEST),
+        timestamp: LAST_MOMENT,
+        data,
+        publisher,
+    };
+    vec![
+        message(text_of(LARGE_BYTES), Some(user())),
+        message(JsonText::null(), None),
+    ]
+}
+
+fn publication() -> Publication {
+    Publication {
+        data: JsonText::null(),
+        idempotency_key: IdempotencyKey::parse("é"),
+    }
+}
+
+fn channel_call(asked: ChannelAsked) -> hub::Call {
+    hub::Call::Channel {
+        principal: Principal {
+            tenant: tenant(),
+            user: user(),
+            scopes: SortedSet::new(),
+            expires_at: LAST_MOMENT,
+            credential: Default::default(),
+            network: Default::default(),
+        },
+        channel: channel_name(),
+        asked,
+    }
+}
+
+fn keep(medium: Medium) -> Keep {
+    Keep {
+        messages: LARGEST,
+        age_ms: 0,
+        bytes: LARGEST,
+        medium,
+    }
+}
+
+pub fn channel_calls() -> Vec<channel::Call> {
+    let calls = vec![
+        channel::Call::Follow {
+            hub: HubIndex(u16::MAX),
+            after: Some(cursor()),
+            keep: keep(Medium::Memory),
+        },
+        channel::Call::Publish {
+            publication: publication(),
+            publisher: Some(user()),
+            keep: keep(Medium::Rows),
+        },
+        channel::Call::History {
+            after: None,
+            limit: LARGEST,
+            keep: keep(Medium::Rows),
+        },
+    ];
+    for call in &calls {
+        match call {
+            channel::Call::Follow { .. } | channel::Call::Publish { .. } | channel::Call::History { .. } => {}
+        }
+    }
+    calls
+}
+
+pub fn channel_replies() -> Vec<channel::Reply> {
+    let replies = vec![
+        channel::Reply::Following {
+            at: cursor(),
+            recovered: true,
+            messages: messages(),
+        },
+        channel::Reply::Published(Published {
+            epoch: cursor().epoch,
+            offset: Offset(0),
+            deduplicated: true,
+        }),
+        channel::Reply::Page(HistoryPage {
+            epoch: cursor().epoch,
+            offset: Offset(LARGEST),
+            recovered: false,
+            messages: messages(),
+            next: Some(String::new()),
+        }),
+    ];
+    for reply in &replies {
+        match reply {
+            channel::Reply::Following { .. } | channel::Reply::Published(_) | channel::Reply::Page(_) => {}
+        }
+    }
+    replies
 }
 
 pub fn hub_replies() -> Vec<hub::Reply> {
@@ -1124,6 +1248,9 @@ pub fn hub_replies() -> Vec<hub::Reply> {
         hub::Reply::Returned(returned()),
         hub::Reply::Places(None),
         hub::Reply::Places(Some(u32::MAX)),
+        hub::Reply::Heard(None),
+        hub::Reply::Heard(Some(cursor())),
+        hub::Reply::Text(text_of(LARGE_BYTES)),
         hub::Reply::Done,
     ];
     for reply in &replies {
@@ -1134,6 +1261,8 @@ pub fn hub_replies() -> Vec<hub::Reply> {
             | hub::Reply::Delivered { .. }
             | hub::Reply::Returned(_)
             | hub::Reply::Places(_)
+            | hub::Reply::Heard(_)
+            | hub::Reply::Text(_)
             | hub::Reply::Done => {}
         }
     }
@@ -1493,6 +1622,10 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             caller: caller(),
         },
         tenant::Call::Endpoints,
+        tenant::Call::Channels(tenant::Channels::Note(channel_name())),
+        tenant::Call::Channels(tenant::Channels::List(None)),
+        tenant::Call::Channels(tenant::Channels::List(Some(channel_name()))),
+        tenant::Call::Channels(tenant::Channels::Forget(vec![channel_name()])),
         tenant::Call::End {
             name: String::new(),
             token: 0,
@@ -1531,6 +1664,7 @@ pub fn tenant_calls() -> Vec<tenant::Call> {
             | tenant::Call::Health { .. }
             | tenant::Call::Secrets { .. }
             | tenant::Call::ChangeEndpoints { .. }
+            | tenant::Call::Channels(_)
             | tenant::Call::Endpoints => {}
         }
     }
@@ -1578,6 +1712,7 @@ pub fn tenant_replies() -> Vec<tenant::Reply> {
         tenant::Reply::Begun(Some("x".repeat(LARGE_BYTES))),
         tenant::Reply::Ended,
         tenant::Reply::Secrets(vec![sealed()]),
+        tenant::Reply::Channels(vec![channel_name()]),
     ];
     for reply in &replies {
         match reply {
@@ -1596,6 +1731,7 @@ pub fn tenant_replies() -> Vec<tenant::Reply> {
             | tenant::Reply::Shown(_)
             | tenant::Reply::Begun(_)
             | tenant::Reply::Ended
+            | tenant::Reply::Channels(_)
             | tenant::Reply::Secrets(_) => {}
         }
     }

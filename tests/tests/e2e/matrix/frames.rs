@@ -98,6 +98,28 @@ const ROWS: &[Row] = &[
         ],
     },
     Row {
+        kind: "subscribe",
+        frames: |things| {
+            let after = json!({ "epoch": "0", "offset": 0 });
+            vec![
+                json!({ "type": "subscribe", "channel": things.channel }),
+                json!({ "type": "subscribe", "channel": things.channel, "after": after }),
+            ]
+        },
+        comes: [Frame("subscribed"), Error("NOT_FOUND"), Error("NOT_FOUND")],
+    },
+    Row {
+        kind: "publish",
+        frames: |things| vec![json!({ "type": "publish", "channel": things.channel, "data": 1 })],
+        comes: [Frame("published"), Error("NOT_FOUND"), Error("NOT_FOUND")],
+    },
+    Row {
+        kind: "unsubscribe",
+        frames: |things| vec![json!({ "type": "unsubscribe", "channel": things.channel })],
+        // Whoever does not follow a channel is told the same, whether there is one or not.
+        comes: [Frame("ok"), Frame("ok"), Frame("ok")],
+    },
+    Row {
         kind: "auth",
         frames: |things| {
             let token = token::mint(&things.tenant, OWNER, SCOPES);

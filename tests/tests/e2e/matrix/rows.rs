@@ -16,6 +16,8 @@ pub enum Takes {
     OwnToWrite,
     /// Nothing, but it sees and reaches the caller's own things alone.
     OwnOnly,
+    /// That the rules of the composition allow it, which mean the owner alone. Who may not is told that nothing is there.
+    Rules,
     /// A scope. These are all the others, which do not do.
     Scope(&'static str),
     /// The scope `operator`, of an issuer that may give it.
@@ -102,6 +104,10 @@ pub const ROWS: &[Row] = &[
     row("createRequests", Takes::Nothing, 200, |_| {
         Body::Json(json!([later(), later()]))
     }),
+    row("publishMessage", Takes::Rules, 200, |_| {
+        Body::Json(json!({ "data": 1 }))
+    }),
+    row("listMessages", Takes::Rules, 200, nothing),
     row("createTicket", Takes::Nothing, 201, nothing),
     row("connect", Takes::Nothing, 101, nothing),
     row("listJobs", Takes::OwnOnly, 200, nothing),
@@ -252,6 +258,7 @@ pub fn path(template: &str, operation: &str, things: &Things) -> String {
         .replace("{id}", id)
         .replace("{name}", name)
         .replace("{pool}", &things.pool)
+        .replace("{channel}", &things.channel)
         .replace("{key}", &things.object)
         .replace("{stream}", "log")
         .replace("{backup}", &things.backup)

@@ -47,6 +47,8 @@ pub struct Things {
     pub pool: String,
     /// A backup that is whole.
     pub backup: String,
+    /// A channel that the owner alone may follow, and publish in. It has a message.
+    pub channel: String,
 }
 
 /// Text that is in everything that has room for it: who reads it has seen something of this tenant.
@@ -66,6 +68,8 @@ fn document(things: &Things) -> Value {
     document["actions"]["train"] = json!({ "run": format!("{}.handle", things.pool), "lease": "10m" });
     document["actions"]["guarded"] = json!({ "run": "core.echo", "mode": "async", "scopes": ["vip"] });
     document["actions"]["keep"] = json!({ "run": "core.echo", "mode": "async" });
+    let owner = json!({ "when": format!("user == '{OWNER}'") });
+    document["channels"][&things.channel] = json!({ "subscribe": owner, "publish": owner });
     document["schedules"][&things.schedule] = json!({ "cron": "0 0 1 1 *", "action": "slow", "catch_up": "1s" });
     document
 }
@@ -91,6 +95,7 @@ impl Things {
             upstream: format!("up-{word}.main"),
             pool: name("pool"),
             backup: String::new(),
+            channel: name("channel"),
         };
         tenant.put_composition(&document(&things));
         let client = tenant.client_with(OWNER, SCOPES);
@@ -130,6 +135,8 @@ impl Things {
         // It is told of nothing that happens here.
         let endpoint = json!({ "url": "https://hooks.example.com/", "description": mark, "filter": "false" });
         things.endpoint = text(&client.post("/v1/admin/endpoints", &endpoint).json(201)["endpoint_id"]);
+        let messages = format!("/v1/channels/{}/messages", things.channel);
+        client.post(&messages, &json!({ "data": mark })).json(200);
         let put = client.send(
             "PUT",
             &things.object_path(),
@@ -173,11 +180,12 @@ impl Things {
             upstream: format!("{}.{upstream}", other(instance)),
             pool: other(&self.pool),
             backup: other(&self.backup),
+            channel: other(&self.channel),
         }
     }
 
     /// All of them that are names, so that texts can be compared whatever they name.
-    pub fn names(&self) -> [&str; 14] {
+    pub fn names(&self) -> [&str; 15] {
         [
             &self.tenant,
             &self.job,
@@ -193,6 +201,7 @@ impl Things {
             &self.upstream,
             &self.pool,
             &self.backup,
+            &self.channel,
         ]
     }
 

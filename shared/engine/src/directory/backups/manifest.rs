@@ -9,7 +9,7 @@ use tidegate_protocol::time::UnixMs;
 
 use super::work::Work;
 use crate::database::{Database, DatabaseError, Value};
-use crate::{hub, jobs, tenancy};
+use crate::{channels, hub, jobs, tenancy};
 
 /// What the first line calls itself.
 const FORMAT: &str = "tidegate-backup";
@@ -221,6 +221,7 @@ fn check(part: &Part, objects: &[ObjectName], number: u64) -> Result<(), String>
         ObjectName::Tenant(_) => tenancy::STEPS.len(),
         ObjectName::Jobs(..) => jobs::STEPS.len(),
         ObjectName::Hub(..) => hub::tickets::STEPS.len(),
+        ObjectName::Channel(..) => channels::STEPS.len(),
     };
     if part.schema > u64::try_from(known).unwrap_or(u64::MAX) {
         return Err(format!(

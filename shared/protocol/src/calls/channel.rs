@@ -1,0 +1,94 @@
+//! What a `Channel` object can be asked.
+
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use super::Answered;
+use crate::channels::{Cursor, HistoryPage, Message, Publication, Published};
+use crate::ids::{HubIndex, UserId};
+
+/// Where a channel's messages are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Medium {
+    /// In rows: a message that was published outlives whatever dies.
+    #[default]
+    Rows,
+    /// In the memory of the object, for as long as it is awake: no message writes a row.
+    Memory,
+}
+
+/// How much of a channel's log is kept, as its namespace says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keep {
+    /// So many messages at most.
+    pub messages: u64,
+    /// None that is older. Milliseconds.
+    pub age_ms: u64,
+    /// So many bytes of data at most, and the newest message in any case.
+    pub bytes: u64,
+    /// Where.
+    #[serde(default)]
+    pub medium: Medium,
+}
+
+/// A call to a `Channel` object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Call {
+    /// A hub has sockets that follow the channel: it is told of every message from now on. Answered by [`Reply::Following`].
+    Follow {
+        /// The hub.
+        hub: HubIndex,
+        /// Where one of its sockets was.
+        after: Option<Cursor>,
+        /// How much is kept.
+        keep: Keep,
+    },
+    /// A message. Answered by [`Reply::Published`].
+    Publish {
+        /// The message.
+        publication: Publication,
+        /// Who publishes it.
+        publisher: Option<UserId>,
+        /// How much is kept.
+        keep: Keep,
+    },
+    /// A page of what is kept. Answered by [`Reply::Page`].
+    History {
+        /// Where the page begins; `None`: with the oldest message.
+        after: Option<Cursor>,
+        /// So many messages at most.
+        limit: u64,
+        /// How much is kept.
+        keep: Keep,
+    },
+}
+
+/// Calls of one hub, answered in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Batch {
+    /// The calls.
+    pub calls: Vec<Call>,
+}
+
+/// What a `Channel` object answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Reply {
+    /// The hub is told from here on.
+    Following {
+        /// The latest message.
+        at: Cursor,
+        /// Whether `messages` are all those after the cursor that was asked for.
+        recovered: bool,
+        /// Those up to `at`. The newest one alone where nothing was recovered.
+        messages: Vec<Message>,
+    },
+    /// The message is stored.
+    Published(Published),
+    /// A page.
+    Page(HistoryPage),
+}
+
+/// The answers to a [`Batch`].
+pub type Replies = Vec<Answered<Reply>>;
