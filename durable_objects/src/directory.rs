@@ -10,7 +10,7 @@ use std::rc::Rc;
 use js_sys::Uint8Array;
 use tidegate_engine::database::DatabaseError;
 use tidegate_engine::directory::erasure::{self, Erasure, Outcome, RETRY_MS, Removed, Step};
-use tidegate_engine::directory::recovery::{Event, Wanted, due as due_to_go_back};
+use tidegate_engine::directory::recovery::Wanted;
 use tidegate_engine::directory::{self, STEPS};
 use tidegate_protocol::calls::access::Change;
 use tidegate_protocol::calls::directory::{BackupAct, Call, Reply};
@@ -77,7 +77,7 @@ impl Directory {
             } => {
                 let directory = self.clone();
                 Ok(remote::promise(Box::pin(async move {
-                    let recovered = directory.recover(&Wanted { tenant, at, by }, Event::Asked).await;
+                    let recovered = directory.recover(&Wanted { tenant, at, by }).await;
                     remote::written(&Answered::from(recovered))
                 })))
             }
@@ -117,17 +117,12 @@ impl Directory {
         }
         let mut left = STEPS_MAX;
         while left > 0 {
-            match self.turn(|db| Ok((erasure::due(db, now())?, due_to_go_back(db, now())?))) {
-                Ok((Some(due), _)) => {
+            match self.turn(|db| erasure::due(db, now())) {
+                Ok(Some(due)) => {
                     self.go_on(due, &mut left).await;
                     continue;
                 }
-                Ok((None, Some(wanted))) if !self.going_back.get() => {
-                    let _later = self.recover(&wanted, Event::Woken).await;
-                    left -= 1;
-                    continue;
-                }
-                Ok(_) => {}
+                Ok(None) => {}
                 Err(_) => break,
             }
             // One step, so that no erasure waits for the end of a backup.

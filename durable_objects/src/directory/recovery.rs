@@ -12,7 +12,7 @@ use crate::platform::{log_error, now};
 use crate::remote;
 use crate::timer::sleep;
 
-/// How often a step is tried before it waits for the alarm: a gate that goes back takes a moment to start again.
+/// How often a step is tried before whoever asked has to ask again: a gate that goes back takes a moment to start again.
 const TRIES_MAX: u32 = 20;
 /// How long between two tries. Milliseconds.
 const PAUSE_MS: u64 = 100;
@@ -20,24 +20,20 @@ const PAUSE_MS: u64 = 100;
 impl Directory {
     /// Takes a tenant back to a time. Only one at a time does: a gate that is suspended already must not be told again to go back.
     ///
-    /// Errors: as [`recovery::advance`]; `UNAVAILABLE` where the rest follows by itself.
-    pub(super) async fn recover(&self, wanted: &Wanted, event: Event) -> Result<Reply, Error> {
+    /// Errors: as [`recovery::advance`]; `UNAVAILABLE` where it has to be asked for again.
+    pub(super) async fn recover(&self, wanted: &Wanted) -> Result<Reply, Error> {
         if self.going_back.replace(true) {
             return Err(recovery::unfinished(recovery::RETRY_MS));
         }
-        let ended = self.take_steps_back(wanted, event).await;
+        let ended = self.take_steps_back(wanted).await;
         self.going_back.set(false);
         ended
     }
 
-    async fn take_steps_back(&self, wanted: &Wanted, mut event: Event) -> Result<Reply, Error> {
-        let mut tries = 0;
+    async fn take_steps_back(&self, wanted: &Wanted) -> Result<Reply, Error> {
+        let (mut event, mut tries) = (Event::Asked, 0);
         loop {
-            let next = self.turn(|db| {
-                let next = recovery::advance(db, now(), wanted, event)?;
-                self.arm(db)?;
-                Ok(next)
-            })??;
+            let next = self.turn(|db| recovery::advance(db, now(), wanted, event))??;
             if tries >= TRIES_MAX {
                 return Err(recovery::unfinished(recovery::RETRY_MS));
             }

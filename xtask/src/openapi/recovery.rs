@@ -19,7 +19,7 @@ pub fn recovery(schemas: &mut Schemas) -> Operation {
             "at": {
                 "type": "string",
                 "format": "date-time",
-                "description": "The time: within the last 30 days, and not before the tenant was made.",
+                "description": "Within the last 30 days.",
             },
         },
     });
@@ -30,12 +30,13 @@ pub fn recovery(schemas: &mut Schemas) -> Operation {
         "administration",
         "Takes a suspended tenant back to a time",
     )
-    .about(
-        "By the platform's point-in-time recovery of every object of the tenant: all of them or none. It stays suspended. \
-        `NOT_IMPLEMENTED` where the platform has none, as workerd on one's own machine. Takes the scope `operator`.",
-    )
+    .about("By the platform's point-in-time recovery of its objects: all of them or none. Takes the scope `operator`.")
     .parameter("path", "tenant", schemas.of::<TenantId>(), "The tenant.")
     .body("application/json", body, "The time.")
-    .answer(200, "Every object goes back, with what undoes that.", schemas.of::<RecoveryView>())
+    .answer(
+        200,
+        "Every object goes back, with what undoes that.",
+        schemas.of::<RecoveryView>(),
+    )
     .refused(&[of(Forbidden), of(NotFound), FAULTS, of(Conflict), of(NotImplemented)])
 }

@@ -346,15 +346,11 @@ pub fn due(db: &impl Database, now: UnixMs) -> Result<Option<Work>, DatabaseErro
     work::due(db, now)
 }
 
-/// When the next step of any backup or recovery is due; `None` where there is none.
+/// When the next step of any backup is due; `None` where there is none.
 ///
 /// Errors: the database's.
 pub fn next_wake(db: &impl Database) -> Result<Option<UnixMs>, DatabaseError> {
-    let rows = db.run(
-        "-- backups::next_wake
-        SELECT min(not_before) FROM (SELECT not_before FROM backup UNION ALL SELECT not_before FROM recovery)",
-        &[],
-    )?;
+    let rows = db.run("-- backups::next_wake\nSELECT min(not_before) FROM backup", &[])?;
     let at = rows.into_iter().next().map(|mut row| row.optional_number());
     Ok(at.transpose()?.flatten().map(UnixMs))
 }

@@ -2,7 +2,7 @@
 //!
 //! All or nothing: every object is asked first whether it can go back, and what undoes that. Only where all of them can is
 //! anything written, here in the directory, which does not go back itself; from then on each object is told, and told again until it
-//! has heard, whoever dies meanwhile. To be told twice is to go back to the same time.
+//! has heard, whenever the operator asks again. To be told twice is to go back to the same time.
 //!
 //! The gate is told first, because at that time the tenant was let in, as a rule: it is suspended anew before any other object goes
 //! back, so that whatever slips in before that goes with the rest.
@@ -67,8 +67,6 @@ pub enum Event {
     Answered(u64, Vec<(ObjectName, Answer)>),
     /// The step was taken.
     Took(Outcome),
-    /// It has waited for its next step.
-    Woken,
 }
 
 /// The two bookmarks of an object, or why it cannot go back.
@@ -157,9 +155,9 @@ pub fn advance(
     next(db, &wanted.tenant)
 }
 
-/// The refusal of whoever asks while the steps are being taken, or wait for the alarm, which comes within so many milliseconds.
+/// The refusal of whoever asks while the steps are being taken, or one was not seen to succeed: to be asked again after so many milliseconds.
 pub fn unfinished(after_ms: u64) -> Error {
-    let message = "Not every object has gone back yet. The rest follows by itself; ask again for what came of it.";
+    let message = "Not every object has gone back yet: ask again for the same time.";
     Error::new(ErrorCode::Unavailable, message).retry_after(after_ms)
 }
 
@@ -236,8 +234,6 @@ fn write(
     let mut view = RecoveryView {
         tenant: wanted.tenant.clone(),
         at: wanted.at,
-        begun_at: now,
-        begun_by: wanted.by.user.clone(),
         objects: Vec::with_capacity(answers.len()),
     };
     for (object, answer) in answers {
@@ -337,25 +333,6 @@ fn took(db: &impl Database, now: UnixMs, tenant: &TenantId, outcome: Outcome) ->
         ],
     )?;
     Ok(())
-}
-
-/// A recovery that has waited for its next step.
-///
-/// Errors: the database's.
-pub fn due(db: &impl Database, now: UnixMs) -> Result<Option<Wanted>, DatabaseError> {
-    let rows = db.run(
-        "-- recovery::due
-        SELECT tenant, back_to, user FROM recovery WHERE not_before <= CAST(? AS INTEGER) ORDER BY not_before LIMIT 1",
-        &[Value::Number(now.0)],
-    )?;
-    let Some(mut row) = rows.into_iter().next() else {
-        return Ok(None);
-    };
-    Ok(Some(Wanted {
-        tenant: TenantId::parse(&row.text()?).ok_or_else(|| DatabaseError::new("a recovery of no tenant"))?,
-        at: UnixMs(row.number()?),
-        by: by(&row.text()?)?,
-    }))
 }
 
 /// Whether objects of the tenant are still to be told.

@@ -114,19 +114,12 @@ impl Hub {
                 self.tell_usage(&waiting, &decided, &mut effects);
                 let mut verdicts = decided.verdicts.into_iter();
                 for Waiting { id, needs, admitted } in waiting {
-                    let Some(Asked { asker, request_id, .. }) = self.pending.take(id) else {
-                        continue;
+                    let verdict = match verdicts.next() {
+                        Some(Verdict::Admitted) => Ok(decided.at),
+                        Some(Verdict::Refused(refusal)) => Err(admission::refusal(&refusal)),
+                        None => Err(too_little()),
                     };
-                    match verdicts.next() {
-                        Some(Verdict::Admitted) => {
-                            let counted = Box::new(Counted { needs, at: decided.at });
-                            self.dispatch(asker, request_id, admitted, Some(counted), &mut effects);
-                        }
-                        Some(Verdict::Refused(refusal)) => {
-                            self.refuse(now, asker, request_id, admission::refusal(&refusal), &mut effects);
-                        }
-                        None => self.refuse(now, asker, request_id, too_little(), &mut effects),
-                    }
+                    self.settle(now, Waiting { id, needs, admitted }, verdict, &mut effects);
                 }
                 self.take_waiting(now, &mut effects);
             }
@@ -147,20 +140,31 @@ impl Hub {
     /// would hand all of it back with the question, unused, and so for ever while requests keep coming.
     fn take_waiting(&mut self, now: UnixMs, effects: &mut Vec<Effect>) {
         for Waiting { id, needs, admitted } in mem::take(&mut self.limits.waiting) {
-            match self.limits.leases.take(now, &needs) {
-                Taken::Short => self.limits.waiting.push(Waiting { id, needs, admitted }),
-                Taken::Refused(refusal) => {
-                    if let Some(Asked { asker, request_id, .. }) = self.pending.take(id) {
-                        self.refuse(now, asker, request_id, admission::refusal(&refusal), effects);
-                    }
+            let verdict = match self.limits.leases.take(now, &needs) {
+                Taken::Short => {
+                    self.limits.waiting.push(Waiting { id, needs, admitted });
+                    continue;
                 }
-                Taken::Admitted { counted_at: at } => {
-                    if let Some(Asked { asker, request_id, .. }) = self.pending.take(id) {
-                        let counted = Box::new(Counted { needs, at });
-                        self.dispatch(asker, request_id, admitted, Some(counted), effects);
-                    }
-                }
+                Taken::Refused(refusal) => Err(admission::refusal(&refusal)),
+                Taken::Admitted { counted_at } => Ok(counted_at),
+            };
+            self.settle(now, Waiting { id, needs, admitted }, verdict, effects);
+        }
+    }
+
+    /// A request that waited is admitted, and was counted at this moment of the gate's clock; or it is refused.
+    #[inline(never)]
+    fn settle(&mut self, now: UnixMs, waiting: Waiting, verdict: Result<UnixMs, Error>, effects: &mut Vec<Effect>) {
+        let Waiting { id, needs, admitted } = waiting;
+        let Some(Asked { asker, request_id, .. }) = self.pending.take(id) else {
+            return;
+        };
+        match verdict {
+            Ok(at) => {
+                let counted = Box::new(Counted { needs, at });
+                self.dispatch(asker, request_id, admitted, Some(counted), effects);
             }
+            Err(error) => self.refuse(now, asker, request_id, error, effects),
         }
     }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::fields::Fields;
-use crate::ids::{TenantId, UserId};
+use crate::ids::TenantId;
 use crate::time::UnixMs;
 
 /// Reads the body of `POST /v1/admin/tenants/{tenant}/recovery`: the time.
@@ -29,10 +29,6 @@ pub struct RecoveryView {
     pub tenant: TenantId,
     /// The time.
     pub at: UnixMs,
-    /// When it was asked for.
-    pub begun_at: UnixMs,
-    /// By whom.
-    pub begun_by: UserId,
     /// Its objects, the gate first.
     pub objects: Vec<RecoveredObject>,
 }
