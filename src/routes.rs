@@ -85,7 +85,7 @@ pub enum Route {
     UsageExport,
     /// `/v1/admin/tenants/{tenant}/budgets`
     Budgets(String),
-    /// `/v1/admin/tenants/{tenant}/backups` and what is below it; and `…/recovery`
+    /// `/v1/admin/tenants/{tenant}/backups` and what is below it; and the recovery to a time beside it
     Backups(String, BackupRoute),
     /// `/v1/admin/limits`
     Limits,
