@@ -2,6 +2,7 @@
 //! decision is in [`tidegate_engine::directory`]; here its erasures and backups are carried out.
 
 mod backups;
+mod recovery;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -9,9 +10,10 @@ use std::rc::Rc;
 use js_sys::Uint8Array;
 use tidegate_engine::database::DatabaseError;
 use tidegate_engine::directory::erasure::{self, Erasure, Outcome, RETRY_MS, Removed, Step};
+use tidegate_engine::directory::recovery::Wanted;
 use tidegate_engine::directory::{self, STEPS};
 use tidegate_protocol::calls::access::Change;
-use tidegate_protocol::calls::directory::{Call, Reply};
+use tidegate_protocol::calls::directory::{BackupAct, Call, Reply};
 use tidegate_protocol::calls::tenant::{self, CHANNELS_LISTED_MAX, Channels};
 use tidegate_protocol::calls::{Answered, Caller};
 use tidegate_protocol::ids::{ObjectName, TenantId, UserId};
@@ -31,6 +33,8 @@ pub struct Directory {
     env: Env,
     db: ObjectDatabase,
     migrated: Cell<bool>,
+    /// Whether a tenant is on its way back to an earlier time.
+    going_back: Cell<bool>,
 }
 
 fn restarting() -> Error {
@@ -45,6 +49,7 @@ impl Directory {
                 env: env.clone(),
                 db: ObjectDatabase::new(state),
                 migrated: Cell::new(false),
+                going_back: Cell::new(false),
             })
         })
     }
@@ -59,11 +64,25 @@ impl Directory {
         done.map_err(|_| restarting())
     }
 
-    /// Answers a call, in one turn.
+    /// Answers a call: in one turn, but for a recovery, which asks objects.
     ///
     /// Errors: as [`remote::read`].
-    pub fn answer(&self, call: &Uint8Array) -> Result<JsValue, JsValue> {
-        Ok(remote::written(&Answered::from(self.handle(remote::read(call)?))))
+    pub fn answer(self: &Rc<Self>, call: &Uint8Array) -> Result<JsValue, JsValue> {
+        match remote::read(call)? {
+            Call::Backups {
+                tenant,
+                act: BackupAct::Recover(at),
+                by,
+                ..
+            } => {
+                let directory = self.clone();
+                Ok(remote::promise(Box::pin(async move {
+                    let recovered = directory.recover(&Wanted { tenant, at, by }).await;
+                    Ok(remote::written(&Answered::from(recovered)))
+                })))
+            }
+            call => Ok(remote::written(&Answered::from(self.handle(call)))),
+        }
     }
 
     fn handle(&self, call: Call) -> Result<Reply, Error> {

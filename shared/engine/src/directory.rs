@@ -7,6 +7,7 @@
 mod announcement;
 pub mod backups;
 pub mod erasure;
+pub mod recovery;
 #[cfg(test)]
 #[cfg(feature = "native")]
 mod tests;
@@ -60,6 +61,7 @@ pub const STEPS: &[&[&str]] = &[
         erasure::TABLE,
     ],
     backups::TABLES,
+    recovery::TABLES,
 ];
 
 /// A row of the directory.
@@ -164,6 +166,7 @@ pub fn handle(db: &impl Database, now: UnixMs, call: Call) -> Result<Result<Repl
                 entry.changed_at = now;
                 write(db, &entry)?;
                 backups::erased(db, now, &entry.tenant, keep_backups)?;
+                recovery::forget(db, &entry.tenant)?;
                 erasure::begin(db, now, &entry.tenant, keep_backups)?;
                 note(db, now, &entry.tenant, "erased", &by)?;
             }
@@ -211,6 +214,7 @@ fn announce(
         write(db, &entry)?;
         if suspended_at.is_none() {
             backups::resumed(db, now, &entry.tenant)?;
+            recovery::resumed(db, &entry.tenant)?;
         }
     }
     Ok(standing)
