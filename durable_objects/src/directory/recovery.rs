@@ -1,10 +1,12 @@
 //! Carries out the steps of recoveries to a time. Which comes when is decided in [`tidegate_engine::directory::recovery`].
 
 use futures_util::future::join_all;
+use tidegate_engine::directory::channels;
 use tidegate_engine::directory::recovery::{self, Event, Next, Outcome, Step, Wanted};
 use tidegate_protocol::calls::backup::Call;
 use tidegate_protocol::calls::directory::Reply;
-use tidegate_protocol::calls::tenant;
+use tidegate_protocol::calls::tenant::{self, CHANNELS_LISTED_MAX};
+use tidegate_protocol::ids::TenantId;
 use tidegate_protocol::{Error, ErrorCode};
 
 use super::Directory;
@@ -68,7 +70,24 @@ impl Directory {
             .iter()
             .cloned()
             .zip(answers.into_iter().map(|answer| Ok(answer?.parts)));
-        Ok(Event::Answered(description.version, answers.collect()))
+        let answers: Vec<_> = answers.collect();
+        if answers.iter().all(|(_, answer)| answer.is_ok()) {
+            self.keep_channels(&wanted.tenant).await?;
+        }
+        Ok(Event::Answered(description.version, answers))
+    }
+
+    /// Keeps the names of the channels that the gate is about to forget.
+    async fn keep_channels(&self, tenant: &TenantId) -> Result<(), Error> {
+        let mut after = None;
+        loop {
+            let names = self.channels(tenant, after).await?;
+            self.turn(|db| channels::keep(db, tenant, &names))?;
+            if names.len() < CHANNELS_LISTED_MAX {
+                return Ok(());
+            }
+            after = names.last().cloned();
+        }
     }
 
     async fn take_recovery_step(&self, step: &Step) -> Outcome {

@@ -6,6 +6,7 @@
 
 mod announcement;
 pub mod backups;
+pub mod channels;
 pub mod erasure;
 pub mod recovery;
 #[cfg(test)]
@@ -62,6 +63,7 @@ pub const STEPS: &[&[&str]] = &[
     ],
     backups::TABLES,
     recovery::TABLES,
+    channels::TABLE,
 ];
 
 /// A row of the directory.
