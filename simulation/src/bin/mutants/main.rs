@@ -68,7 +68,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// The root manifest of the copy: the same versions, three members, a quick build.
+/// The root manifest of the copy: the same versions, few members, a quick build.
 fn manifest(original: &str) -> Result<String, String> {
     let (before, rest) = original
         .split_once("members = [")
@@ -88,7 +88,7 @@ fn manifest(original: &str) -> Result<String, String> {
         .filter(|line| !absent.iter().any(|name| line.starts_with(name)));
     let rest: Vec<&str> = lines.collect();
     Ok(format!(
-        "{before}members = [\"shared/engine\", \"shared/protocol\", \"simulation\"]{}\n\n\
+        "{before}members = [\"shared/cbor\", \"shared/cbor_derive\", \"shared/engine\", \"shared/protocol\", \"simulation\"]{}\n\n\
          [profile.dev]\nopt-level = 1\ndebug = false\n[profile.dev.package.\"*\"]\nopt-level = 2\n",
         rest.join("\n")
     ))
@@ -101,8 +101,10 @@ struct Bench {
 
 impl Bench {
     fn refresh(&self) -> Result<(), String> {
-        copy(&self.house.join("shared/engine"), &self.copy.join("shared/engine"))?;
-        copy(&self.house.join("shared/protocol"), &self.copy.join("shared/protocol"))?;
+        for name in ["cbor", "cbor_derive", "engine", "protocol"] {
+            let folder = format!("shared/{name}");
+            copy(&self.house.join(&folder), &self.copy.join(&folder))?;
+        }
         copy(&self.house.join("simulation"), &self.copy.join("simulation"))?;
         // Tests of the engine read the published schema.
         copy(&self.house.join("docs"), &self.copy.join("docs"))?;

@@ -76,6 +76,11 @@ const LEDGER: &str = "shared/engine/src/usage/ledger.rs";
 const BUDGETS: &str = "shared/engine/src/usage/budgets.rs";
 const QUIET: &str = "shared/engine/src/usage/quiet.rs";
 const HUB_USED: &str = "shared/engine/src/hub/used.rs";
+const BUCKET: &str = "shared/engine/src/admission/bucket.rs";
+const ADMISSION: &str = "shared/engine/src/admission/gate.rs";
+const LEASES: &str = "shared/engine/src/admission/leases.rs";
+const ENDPOINTS: &str = "shared/engine/src/jobs/endpoints.rs";
+const ORDERED: &str = "shared/engine/src/jobs/ordered.rs";
 const HUB_SOCKETS: &str = "shared/engine/src/hub/sockets.rs";
 
 /// Each of them has to be caught.
@@ -115,6 +120,84 @@ pub const MUTANTS: &[Mutant] = &[
         BUDGETS,
         "used >= budget.warn_units && warned != end,",
         "used >= budget.warn_units && warned <= end,",
+    ),
+    mutant(
+        "what is lent of a limit is not counted",
+        BUCKET,
+        "self.remove(units, until);",
+        "let _ = until;",
+    ),
+    mutant(
+        "a limit is kept full beside what is lent of it",
+        BUCKET,
+        "let held = self.rule.units_max().saturating_sub(self.lent()).saturating_sub(more);",
+        "let held = self.rule.units_max().saturating_sub(more);",
+    ),
+    mutant(
+        "a hub goes on with leases that it has given back",
+        LEASES,
+        "let held = core::mem::take(&mut entry.held);",
+        "let held = entry.held.clone();",
+    ),
+    mutant(
+        "what a hub gives back of a limit is lost",
+        BUCKET,
+        "self.put_back(left.min(lease.units), lease.until);",
+        "",
+    ),
+    mutant(
+        "the gate refuses what other hubs still have",
+        ADMISSION,
+        "recalled.note(&need.bucket, state.lent_to(hub));",
+        "",
+    ),
+    mutant(
+        "a hub refuses for longer than the gate has said",
+        LEASES,
+        "let until = now.plus(refusal.after_ms.min(REFUSED_MS_MAX));",
+        "let until = now.plus(refusal.after_ms.saturating_add(180_000));",
+    ),
+    mutant(
+        "an endpoint that is gone is told again after a restart",
+        ENDPOINTS,
+        "self.keep_endpoints(&self.state.endpoints)?;",
+        "",
+    ),
+    mutant(
+        "an endpoint that is gone comes back with an older list",
+        ENDPOINTS,
+        "!known.enabled && known.updated_at == endpoint.updated_at",
+        "!known.enabled && known.updated_at > endpoint.updated_at",
+    ),
+    mutant(
+        "an endpoint that is disabled misses what ends meanwhile",
+        ENDPOINTS,
+        "self.all.iter().filter(&mut passes).cloned().collect()",
+        "self.all.iter().filter(|endpoint| endpoint.enabled).filter(&mut passes).cloned().collect()",
+    ),
+    mutant(
+        "messages in order overtake one that failed",
+        ORDERED,
+        "if due_at < HELD { return Ok(()); }",
+        "",
+    ),
+    mutant(
+        "messages in order do not wait for each other",
+        HOOKS,
+        "(telling.state, telling.due_at) = (JobState::Scheduled, Some(ordered::HELD));",
+        "telling.due_at = Some(self.now); self.place_freed = true;",
+    ),
+    mutant(
+        "a hook is told of good ends alone",
+        HOOKS,
+        "on_end.events.contains(&job.state)",
+        "job.state == JobState::Succeeded",
+    ),
+    mutant(
+        "a hook is told twice of each end",
+        HOOKS,
+        "self.send(job, payload, message, on_end.policy.clone(), None)?;",
+        "self.send(job, payload.clone(), message.clone(), on_end.policy.clone(), None)?; self.send(job, payload, message, on_end.policy.clone(), None)?;",
     ),
     mutant(
         "a batch's key is every user's",
