@@ -137,6 +137,6 @@ fn plain() -> Result<Enqueue> {
     let id = RequestId::parse("req_measured").context("a request's id")?;
     match admit(context, &request, &id, Prefer::default(), 7)?.0 {
         Admitted::Job { enqueue, .. } => Ok(*enqueue),
-        Admitted::Here(_) => bail!("the request became no job"),
+        Admitted::Here(_) | Admitted::Message { .. } => bail!("the request became no job"),
     }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use futures_channel::oneshot;
 use js_sys::Uint8Array;
-use tidegate_engine::backup::{self as parts, First, sha256};
+use tidegate_engine::backup::{self as parts, First, HOLD_MS, sha256};
 use tidegate_engine::database::DatabaseError;
 use tidegate_engine::directory::backups::{Part, part_name};
 use tidegate_protocol::calls::backup::{Call, Reply};
@@ -21,10 +21,6 @@ use crate::remote::{self, Asked};
 use crate::sql::ObjectDatabase;
 use crate::storage;
 use crate::timer::sleep;
-
-/// How long an object answers nothing at most, before it puts by what it holds. Where the others are not there by then, the
-/// moment is lost, and another one is tried. Milliseconds.
-const HOLD_MS: u64 = 10_000;
 
 /// What an instance of an object knows of backups.
 #[derive(Default)]

@@ -63,7 +63,7 @@ impl Directory {
     ///
     /// Errors: as [`remote::read`].
     pub fn answer(&self, call: &Uint8Array) -> Result<JsValue, JsValue> {
-        remote::written(&Answered::from(self.handle(remote::read(call)?)))
+        Ok(remote::written(&Answered::from(self.handle(remote::read(call)?))))
     }
 
     fn handle(&self, call: Call) -> Result<Reply, Error> {

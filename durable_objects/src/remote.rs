@@ -10,8 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use futures_util::future::LocalBoxFuture;
 use js_sys::{Array, Function, Promise, Reflect, Uint8Array};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use tidegate_cbor::{Decode, Encode};
 use tidegate_engine::directory::NAME as DIRECTORY;
 use tidegate_protocol::calls::directory::{self, Erased};
 use tidegate_protocol::calls::executor::Assignment;
@@ -98,7 +97,7 @@ async fn exchanged(answer: Result<Promise, JsValue>) -> Result<Vec<u8>, Error> {
 pub async fn executor(env: &Env, assignment: &Assignment) -> Result<(), Error> {
     let service = env.service("EXECUTOR").map_err(unavailable("the binding EXECUTOR"))?;
     let callee: Callee = service.into_rpc();
-    let assignment = bytes::give(&envelope::encode(assignment)?);
+    let assignment = bytes::give(&envelope::encode(assignment));
     let ended = async { JsFuture::from(callee.execute(&assignment)?).await };
     ended
         .await
@@ -106,7 +105,7 @@ pub async fn executor(env: &Env, assignment: &Assignment) -> Result<(), Error> {
         .map_err(|thrown| unavailable("the executor")(thrown.into()))
 }
 
-fn address<C: Serialize>(name: &ObjectName, call: C) -> Result<Vec<u8>, Error> {
+fn address(name: &ObjectName, call: &dyn Encode) -> Vec<u8> {
     let tenant = name.tenant().clone();
     envelope::encode(&Addressed { tenant, call })
 }
@@ -114,7 +113,7 @@ fn address<C: Serialize>(name: &ObjectName, call: C) -> Result<Vec<u8>, Error> {
 macro_rules! wire {
     ($write:ident($call:ty), $read:ident -> $reply:ty) => {
         #[inline(never)]
-        fn $write(name: &ObjectName, call: &$call) -> Result<Vec<u8>, Error> {
+        fn $write(name: &ObjectName, call: &$call) -> Vec<u8> {
             address(name, call)
         }
 
@@ -135,7 +134,7 @@ wire!(write_backup(backup::Call), read_backup -> Answered<backup::Reply>);
 ///
 /// Errors: the hub's refusals, and `UNAVAILABLE`.
 pub fn hub<'a>(env: &'a Env, name: &'a ObjectName, call: &'a hub::Call) -> Asked<'a, hub::Reply> {
-    Box::pin(async move { read_hub(&exchange(env, name, write_hub(name, call)?).await?)?.into_result() })
+    Box::pin(async move { read_hub(&exchange(env, name, write_hub(name, call)).await?)?.into_result() })
 }
 
 /// Calls a tenant's gate.
@@ -144,7 +143,7 @@ pub fn hub<'a>(env: &'a Env, name: &'a ObjectName, call: &'a hub::Call) -> Asked
 pub fn tenant<'a>(env: &'a Env, tenant: &'a TenantId, call: &'a tenant::Call) -> Asked<'a, tenant::Reply> {
     Box::pin(async move {
         let name = ObjectName::Tenant(tenant.clone());
-        read_tenant(&exchange(env, &name, write_tenant(&name, call)?).await?)?.into_result()
+        read_tenant(&exchange(env, &name, write_tenant(&name, call)).await?)?.into_result()
     })
 }
 
@@ -153,7 +152,7 @@ pub fn tenant<'a>(env: &'a Env, tenant: &'a TenantId, call: &'a tenant::Call) ->
 /// Errors: `UNAVAILABLE`.
 pub fn erase<'a>(env: &'a Env, name: &'a ObjectName) -> Asked<'a, Erased> {
     Box::pin(async move {
-        let call = write_erase(name, &())?;
+        let call = write_erase(name, &());
         read_erased(&exchanged(callee(env, name)?.erase(&bytes::give(&call))).await?)?.into_result()
     })
 }
@@ -163,7 +162,7 @@ pub fn erase<'a>(env: &'a Env, name: &'a ObjectName) -> Asked<'a, Erased> {
 /// Errors: the object's refusals, and `UNAVAILABLE`.
 pub fn backup<'a>(env: &'a Env, name: &'a ObjectName, call: &'a backup::Call) -> Asked<'a, backup::Reply> {
     Box::pin(async move {
-        let call = write_backup(name, call)?;
+        let call = write_backup(name, call);
         read_backup(&exchanged(callee(env, name)?.backup(&bytes::give(&call))).await?)?.into_result()
     })
 }
@@ -178,7 +177,7 @@ pub fn directory<'a>(env: &'a Env, call: &'a directory::Call) -> Asked<'a, direc
             .and_then(|namespace| namespace.get_by_name(DIRECTORY))
             .map_err(unavailable("an object's binding"))?;
         let callee: Callee = stub.into_rpc();
-        let call = envelope::encode(call)?;
+        let call = envelope::encode(call);
         let answer = exchanged(callee.answer(&bytes::give(&call))).await?;
         envelope::decode::<Answered<directory::Reply>>(&answer)?.into_result()
     })
@@ -192,14 +191,14 @@ pub fn jobs_batch<'a>(
     name: &'a ObjectName,
     batch: &'a jobs::Batch,
 ) -> Asked<'a, Vec<Answered<jobs::Reply>>> {
-    Box::pin(async move { read_jobs(&exchange(env, name, write_jobs(name, batch)?).await?) })
+    Box::pin(async move { read_jobs(&exchange(env, name, write_jobs(name, batch)).await?) })
 }
 
 /// Calls a channel with several calls at once; each has its own answer, in order.
 ///
 /// Errors: `UNAVAILABLE` for all of them.
 pub fn channel<'a>(env: &'a Env, name: &'a ObjectName, batch: &'a channel::Batch) -> Asked<'a, channel::Replies> {
-    Box::pin(async move { read_channel(&exchange(env, name, write_channel(name, batch)?).await?) })
+    Box::pin(async move { read_channel(&exchange(env, name, write_channel(name, batch)).await?) })
 }
 
 /// The way to one object, for many calls: its method is looked up once. It must not outlive the invocation that it was made
@@ -226,12 +225,12 @@ impl Way {
 
     /// As [`jobs_batch`].
     pub async fn jobs_batch(&self, env: &Env, batch: &jobs::Batch) -> Result<Vec<Answered<jobs::Reply>>, Error> {
-        read_jobs(&self.exchange(env, write_jobs(&self.name, batch)?).await?)
+        read_jobs(&self.exchange(env, write_jobs(&self.name, batch)).await?)
     }
 
     /// As [`hub`].
     pub async fn hub(&self, env: &Env, call: &hub::Call) -> Result<hub::Reply, Error> {
-        read_hub(&self.exchange(env, write_hub(&self.name, call)?).await?)?.into_result()
+        read_hub(&self.exchange(env, write_hub(&self.name, call)).await?)?.into_result()
     }
 
     async fn exchange(&self, env: &Env, call: Vec<u8>) -> Result<Vec<u8>, Error> {
@@ -279,13 +278,13 @@ pub fn respond<C, T, F>(
     answer: impl FnOnce(C) -> F,
 ) -> Result<JsValue, JsValue>
 where
-    C: DeserializeOwned,
-    T: Serialize,
+    C: Decode,
+    T: Encode,
     F: Future<Output = T> + 'static,
 {
     let call = receive(&bytes::take(call), name).map_err(thrown)?;
     let answer = answer(call);
-    let mut answer = Box::pin(AssertUnwindSafe(async move { written(&answer.await) }));
+    let mut answer = Box::pin(AssertUnwindSafe(async move { Ok(written(&answer.await)) }));
     match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answered) => answered,
         Poll::Pending => Ok(future_to_promise(answer).into()),
@@ -307,20 +306,17 @@ pub fn respond_erased(
 /// What a caller wrote.
 ///
 /// Errors: what cannot be read, to be thrown at the caller.
-pub fn read<C: DeserializeOwned>(call: &Uint8Array) -> Result<C, JsValue> {
+pub fn read<C: Decode>(call: &Uint8Array) -> Result<C, JsValue> {
     envelope::decode(&bytes::take(call)).map_err(thrown)
 }
 
-fn receive<C: DeserializeOwned>(bytes: &[u8], name: Option<&ObjectName>) -> Result<C, Error> {
+fn receive<C: Decode>(bytes: &[u8], name: Option<&ObjectName>) -> Result<C, Error> {
     envelope::decode::<Addressed<C>>(bytes)?.open(name)
 }
 
 /// What the caller reads.
-///
-/// Errors: as [`read`].
-pub fn written<T: Serialize>(value: &T) -> Result<JsValue, JsValue> {
-    let bytes = envelope::encode(value).map_err(thrown)?;
-    Ok(bytes::give(&bytes).into())
+pub fn written(value: &dyn Encode) -> JsValue {
+    bytes::give(&envelope::encode(value)).into()
 }
 
 fn thrown(error: Error) -> JsValue {

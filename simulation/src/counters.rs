@@ -259,6 +259,34 @@ counters! {
     budgets_spent,
     /// Units of use that a crash took.
     uses_lost,
+    /// Questions of hubs whether limits have room.
+    limits_asked,
+    /// Requests that were admitted out of leases.
+    limits_admitted_by_leases,
+    /// Requests that limits refused.
+    limits_refused,
+    /// Leases that hubs were lent.
+    limits_leases,
+    /// Questions for which the gate wanted leases of other hubs back.
+    limits_recalls,
+    /// Calls between hubs and the gate of limits, or their answers, that were lost or came too late.
+    limits_calls_lost,
+    /// Hubs that died with their leases.
+    limits_hubs_crashed,
+    /// Turns of the gate of limits that failed.
+    limits_gates_crashed,
+    /// Times that an object died which tells endpoints.
+    endpoints_object_crashed,
+    /// Calls between such an object and the gate that were lost.
+    endpoints_calls_lost,
+    /// Attempts to tell an endpoint, or their outcomes, that were lost.
+    endpoints_outcomes_lost,
+    /// Messages that were kept back for an endpoint that is disabled.
+    endpoints_messages_held,
+    /// Messages that an endpoint heard.
+    endpoints_messages_heard,
+    /// Messages that were given up, and sent again by hand.
+    endpoints_messages_redriven,
     /// States built from the rows and compared with the live one.
     recoveries_compared,
 }

@@ -7,10 +7,12 @@
 mod blobs;
 mod clients;
 mod counters;
+mod endpoints;
 mod executor;
 mod gates;
 mod hubs;
 mod jobs;
+mod limits;
 mod network;
 mod oracle;
 mod random;
@@ -22,4 +24,14 @@ mod workers;
 mod world;
 
 pub use counters::Counters;
-pub use world::{Options, run};
+pub use world::Options;
+
+/// Runs one history: that of jobs, and those of parts whose clients are others.
+///
+/// Errors: the rule that was broken.
+pub fn run(options: Options) -> Result<Counters, String> {
+    let mut counters = world::run(options)?;
+    counters += limits::run(options)?;
+    counters += endpoints::run(options)?;
+    Ok(counters)
+}

@@ -24,7 +24,7 @@ impl World {
     /// Calls a `Jobs` object.
     pub fn call_jobs(&mut self, shard: usize, call: Call, from: From) -> Check {
         if self.random.permille(30) {
-            let bytes = envelope::encode(&call).map_err(|error| error.to_string())?;
+            let bytes = envelope::encode(&call);
             let read: Call = envelope::decode(&bytes).map_err(|error| error.to_string())?;
             if read != call {
                 return Err(format!("a call changed on its way: {call:?} became {read:?}"));
@@ -69,7 +69,7 @@ impl World {
         reply: Result<tidegate_protocol::calls::jobs::Reply, tidegate_protocol::Error>,
     ) -> Check {
         if self.random.permille(30) {
-            let bytes = envelope::encode(&reply).map_err(|error| error.to_string())?;
+            let bytes = envelope::encode(&reply);
             let read: Result<_, _> = envelope::decode(&bytes).map_err(|error| error.to_string())?;
             if read != reply {
                 return Err(format!("a reply changed on its way: {reply:?} became {read:?}"));

@@ -341,5 +341,6 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
         patterns: SortedMap::new(),
         webhooks: SortedMap::new(),
         channels: Default::default(),
+        channel_limits: Default::default(),
     }
 }

@@ -3,13 +3,16 @@
 
 /// Each crate of the workspace, and the crates of the workspace that it may name outside of its tests.
 pub const MAY_NAME: &[(&str, &[&str])] = &[
-    ("tidegate-protocol", &[]),
+    ("tidegate-cbor-derive", &[]),
+    ("tidegate-cbor", &["tidegate-cbor-derive"]),
+    ("tidegate-protocol", &["tidegate-cbor"]),
     ("tidegate-identity", &[]),
-    ("tidegate-engine", &["tidegate-protocol"]),
+    ("tidegate-engine", &["tidegate-cbor", "tidegate-protocol"]),
     ("tidegate-patterns", &["tidegate-engine", "tidegate-protocol"]),
     (
         "tidegate-durable-objects",
         &[
+            "tidegate-cbor",
             "tidegate-engine",
             "tidegate-identity",
             "tidegate-patterns",

@@ -38,6 +38,9 @@ pub async fn of_tenant(
                 .await?
         }
     };
+    if view.deployment.is_none() && !output.is_json() {
+        output.print("The deployment sets this tenant no limits.");
+    }
     show(&view, output);
     Ok(Exit::Succeeded)
 }
@@ -50,7 +53,9 @@ fn show(view: &View, output: Output) {
         output.print(&format!("The deployment allows  {}", tame(&deployment.to_string())));
     }
     if view.counts.is_empty() {
-        output.say("No limit has refused anything since the tenant's gate started.");
+        output.say(
+            "No limit, of the tenant's own or the deployment's, has refused anything since the tenant's gate started.",
+        );
     }
     for (name, counts) in &view.counts {
         output.print(&tame(&counted(name, *counts)));

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use tidegate_engine::backup::{Item, items, sha256, stored};
 use tidegate_engine::database::DatabaseError;
-use tidegate_engine::directory::backups::{self, Outcome, Part, Step, Work, part_name};
+use tidegate_engine::directory::backups::{self, Outcome, PACKED_BYTES, PIECE_BYTES, Part, Step, Work, part_name};
 use tidegate_engine::directory::erasure::BACKED_UP_KINDS;
 use tidegate_protocol::calls::backup::Call;
 use tidegate_protocol::calls::tenant;
@@ -16,10 +16,6 @@ use crate::backup::read;
 use crate::platform::{log_error, now, unavailable};
 use crate::{remote, storage};
 
-/// Bytes of a large thing that make a part of their own. Object storage takes pieces of 5 MiB and more, all of the same size.
-const PIECE_BYTES: u64 = 8 * 1024 * 1024;
-/// Bytes of small things that make a part.
-const PACKED_BYTES: usize = 4 * 1024 * 1024;
 /// Things that are looked at for one part.
 const PACKED_MAX: u32 = 200;
 /// Separates the key of a thing that is copied piece by piece from the tag of its content.
@@ -183,7 +179,7 @@ impl Directory {
             };
             let bytes = body.bytes().await.map_err(failed())?;
             let kind = head.http_metadata().content_type;
-            packed = stored(packed, key, kind.as_deref(), (head.size(), from), &bytes).map_err(unwritten)?;
+            packed = stored(packed, key, kind.as_deref(), (head.size(), from), &bytes);
             holds = u64::from(from == 0);
             let end = from + PIECE_BYTES;
             next = Some(if end < head.size() {
@@ -214,7 +210,7 @@ impl Directory {
                     };
                     let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
                     let kind = found.http_metadata().content_type;
-                    packed = stored(packed, &key, kind.as_deref(), (size, 0), &bytes).map_err(unwritten)?;
+                    packed = stored(packed, &key, kind.as_deref(), (size, 0), &bytes);
                     holds += 1;
                 }
                 next = Some((key, 0));

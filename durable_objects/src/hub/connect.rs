@@ -20,10 +20,7 @@ use crate::sql::ObjectDatabase;
 
 /// The response to an upgrade that is refused.
 fn refusal(error: Error) -> Result<Response> {
-    match envelope::encode(&Answered::<Reply>::Refused(error)) {
-        Ok(bytes) => Response::from_bytes(bytes),
-        Err(error) => Response::error(error.code.as_str(), 500),
-    }
+    Response::from_bytes(envelope::encode(&Answered::<Reply>::Refused(error)))
 }
 
 impl Shell {

@@ -21,6 +21,9 @@ use tidegate_protocol::chain::Hash;
 
 use crate::database::{Database, DatabaseError, Value};
 
+/// How long an object answers nothing at most, before it puts by what it holds. Where the others are not there by then, the
+/// moment is lost, and another one is tried. Milliseconds.
+pub const HOLD_MS: u64 = 10_000;
 /// Bytes of a part that holds rows, before its last row. A value that an object stores is 2 MB at most.
 const PART_BYTES: usize = 768 * 1024;
 /// Parts that are read from where they are put by at once. Bounds the memory: [`PART_BYTES`] and a row each.

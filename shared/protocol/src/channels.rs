@@ -5,6 +5,7 @@ use alloc::string::String;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 use crate::error::{Error, ErrorCode};
 use crate::event::JsonText;
@@ -15,7 +16,7 @@ use crate::limits::MESSAGE_BYTES_MAX;
 use crate::time::UnixMs;
 
 /// A place in a channel's log, which a client comes back with. As text: `<epoch>:<offset>`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cursor {
     /// The life of the log.
@@ -62,7 +63,7 @@ impl fmt::Display for Cursor {
 }
 
 /// A message of a channel, as it is stored.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Message {
     /// Its place.
@@ -77,7 +78,7 @@ pub struct Message {
 }
 
 /// What is to be published: the body of `POST /v1/channels/{channel}/messages`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Publication {
     /// What the message says.
@@ -143,7 +144,7 @@ impl Publication {
 }
 
 /// Where a message came to stand: the answer to a publication.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Published {
     /// The life of the log.
@@ -155,7 +156,7 @@ pub struct Published {
 }
 
 /// A page of a channel's history: the answer of `GET /v1/channels/{channel}/messages`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HistoryPage {
     /// The life of the log.

@@ -6,7 +6,7 @@
 
 use alloc::vec::Vec;
 
-use serde::{Serialize, de::DeserializeOwned};
+use tidegate_cbor::{Decode, Encode, Reader, Writer};
 
 use crate::error::{Error, ErrorCode};
 
@@ -14,26 +14,27 @@ use crate::error::{Error, ErrorCode};
 pub const VERSION: u8 = 1;
 
 /// Encodes a call or a reply: the version, then the value.
-///
-/// Errors: `INTERNAL_ERROR` where a value cannot be encoded, which no type of this crate can cause.
-pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
-    let mut bytes = minicbor_serde::to_vec(value).map_err(|_| {
-        Error::new(
-            ErrorCode::InternalError,
-            "A call between the parts could not be written.",
-        )
-    })?;
-    bytes.insert(0, VERSION);
-    Ok(bytes)
+pub fn encode(value: &dyn Encode) -> Vec<u8> {
+    let mut writer = Writer::behind(Vec::from([VERSION]));
+    value.encode(&mut writer);
+    writer.into_bytes()
 }
 
 /// Decodes a call or a reply.
 ///
-/// Errors: `UNAVAILABLE` for another version: the other side is being deployed, and trying again helps.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    match bytes.split_first() {
-        Some((&VERSION, body)) => minicbor_serde::from_slice(body)
-            .map_err(|_| Error::new(ErrorCode::InternalError, "A call between the parts could not be read.")),
-        _ => Err(Error::new(ErrorCode::Unavailable, "A new version is being deployed.").retry_after(1000)),
-    }
+/// Errors: `UNAVAILABLE` for another version: the other side is being deployed, and trying again helps. `INTERNAL_ERROR`
+/// where the bytes are not such a value.
+pub fn decode<T: Decode>(bytes: &[u8]) -> Result<T, Error> {
+    let mut value = T::blank();
+    read_over(bytes, &mut value).map(|()| value)
+}
+
+fn read_over(bytes: &[u8], value: &mut dyn Decode) -> Result<(), Error> {
+    let Some((&VERSION, body)) = bytes.split_first() else {
+        return Err(Error::new(ErrorCode::Unavailable, "A new version is being deployed.").retry_after(1000));
+    };
+    let mut reader = Reader::new(body);
+    value.decode(&mut reader);
+    let read = reader.finish();
+    read.map_err(|_| Error::new(ErrorCode::InternalError, "A call between the parts could not be read."))
 }

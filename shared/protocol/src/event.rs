@@ -4,6 +4,7 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tidegate_cbor::{Decode, Encode};
 
 use crate::error::Error;
 use crate::ids::{Seq, StreamName};
@@ -13,7 +14,7 @@ use crate::time::UnixMs;
 pub type Json = alloc::boxed::Box<RawValue>;
 
 /// The state of a job. The graph of transitions belongs to the engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
@@ -84,7 +85,7 @@ impl JobState {
 }
 
 /// How far an attempt is.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Progress {
     /// 0 to 100. Never goes backwards within an attempt.
@@ -98,7 +99,7 @@ pub struct Progress {
 }
 
 /// JSON kept as text. In JSON it stands as what it is; between the parts it is a string.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct JsonText(String);
 
 impl JsonText {
@@ -171,7 +172,7 @@ impl schemars::JsonSchema for JsonText {
 }
 
 /// A value that is small enough to stand here, or the key of the object that holds it (a claim check).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Payload {
     /// The value itself.
@@ -186,7 +187,7 @@ pub enum Payload {
 }
 
 /// Something that happened to a job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Event {
     /// Its place in the job's history.
     pub seq: Seq,
@@ -199,7 +200,7 @@ pub struct Event {
 }
 
 /// What happened to a job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Happening {
     /// An attempt got further.
@@ -228,7 +229,7 @@ pub enum Happening {
 }
 
 /// Text that an attempt wrote to one of its job's streams.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Output {
     /// The stream.
@@ -250,7 +251,7 @@ impl Happening {
 }
 
 /// Where a job stands, for a client that cannot be given every event since it last looked.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Snapshot {
     /// The latest event that is contained in this.
     pub seq: Seq,

@@ -6,11 +6,12 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 use crate::limits::ID_CHARS_MAX;
 
 /// One fault of an input. All faults of one input are reported together.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Fault {
     /// Where: a JSON pointer (RFC 6901), empty for the whole document.

@@ -25,6 +25,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 pub use access::{
     KeyList, KeyMade, KeyView, RevocationList, RevocationView, RevokeBody, RevokeWhom, parse_new_key, parse_rotation,
@@ -94,7 +95,7 @@ pub struct Answer {
 }
 
 /// The request is stored as a job (`202`).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Accepted {
     /// The request.
@@ -113,7 +114,7 @@ pub struct Accepted {
 }
 
 /// A job, as its owner sees it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Job {
     /// The job.
@@ -169,7 +170,7 @@ pub struct Job {
 }
 
 /// A page of jobs, newest first.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JobPage {
     /// The jobs.
@@ -180,7 +181,7 @@ pub struct JobPage {
 }
 
 /// How many jobs of an action wait.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ActionQueue {
     /// The action.
@@ -190,7 +191,7 @@ pub struct ActionQueue {
 }
 
 /// What runs, what waits, and what is held back.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct QueueView {
     /// Jobs that run.
@@ -289,7 +290,7 @@ pub struct BackfillBody {
 }
 
 /// What a backfill did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Backfilled {
     /// Nominal times that have a job now and had none before.

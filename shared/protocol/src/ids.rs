@@ -9,6 +9,7 @@ use alloc::string::{String, ToString};
 use core::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
+use tidegate_cbor::{Decode, Encode, Reader, Writer};
 
 use crate::limits::ID_CHARS_MAX;
 use crate::time::UnixMs;
@@ -40,6 +41,25 @@ macro_rules! text_id {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
+            }
+        }
+
+        impl Encode for $name {
+            fn encode(&self, writer: &mut Writer) {
+                writer.text(&self.0);
+            }
+        }
+
+        impl Decode for $name {
+            fn blank() -> Self {
+                Self(String::new())
+            }
+
+            fn decode(&mut self, reader: &mut Reader<'_>) {
+                match Self::parse(reader.text()) {
+                    Some(id) => *self = id,
+                    None => reader.fault(Self::EXPECTED),
+                }
             }
         }
 
@@ -205,7 +225,7 @@ fn is_traceparent(text: &str) -> bool {
 pub const PARTITIONS: u16 = 1024;
 
 /// One of the [`PARTITIONS`] of a tenant's jobs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Encode, Decode)]
 #[serde(transparent)]
 pub struct Partition(u16);
 
@@ -227,7 +247,7 @@ impl Partition {
 /// 53 bits, so that it survives a double: milliseconds since 2025 (41 bits), partition (10 bits), a counter (2 bits).
 /// Numbers of one object rise with time, and two objects can never give out the same one, so a partition can move with
 /// its rows to another object as they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, Encode, Decode)]
 #[serde(transparent)]
 pub struct JobNumber(pub u64);
 
@@ -366,6 +386,26 @@ impl Serialize for JobId {
     }
 }
 
+impl Encode for JobId {
+    fn encode(&self, writer: &mut Writer) {
+        (self.number.0, self.tail).encode(writer);
+    }
+}
+
+impl Decode for JobId {
+    fn blank() -> Self {
+        Self {
+            number: JobNumber(0),
+            tail: 0,
+        }
+    }
+
+    fn decode(&mut self, reader: &mut Reader<'_>) {
+        reader.items(&mut [&mut self.number.0, &mut self.tail]);
+        self.tail &= TAIL_MASK;
+    }
+}
+
 impl<'de> Deserialize<'de> for JobId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
@@ -442,12 +482,12 @@ impl ConnectionId {
 }
 
 /// A fencing token: rises with every claim of a job, so that a report of an earlier claim can be told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Encode, Decode)]
 #[serde(transparent)]
 pub struct FencingToken(pub u64);
 
 /// The place of an event in a job's history; strictly increasing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Seq(pub u64);
@@ -475,7 +515,7 @@ impl Epoch {
 }
 
 /// The place of a message in its channel's log: 1, 2, 3…, without gaps. 0 stands before the first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Offset(pub u64);
@@ -489,12 +529,12 @@ impl Offset {
 }
 
 /// The index of one of a tenant's hubs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode)]
 #[serde(transparent)]
 pub struct HubIndex(pub u16);
 
 /// The index of one of a tenant's `Jobs` objects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode)]
 #[serde(transparent)]
 pub struct ShardIndex(pub u16);
 

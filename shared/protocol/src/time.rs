@@ -5,11 +5,12 @@ use alloc::string::String;
 use core::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tidegate_cbor::{Decode, Encode};
 
 /// A moment: milliseconds since 1970-01-01T00:00:00Z, leap seconds ignored.
 ///
 /// In JSON it is RFC 3339 text in UTC with milliseconds; between the parts, a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
 pub struct UnixMs(pub u64);
 
 /// The last moment that can be written with four digits for the year.

@@ -63,7 +63,8 @@ fn a_bad_frame_gets_a_clear_error_and_the_socket_lives_on() {
         ("{\"type\":\"cancel\"}", "VALIDATION_ERROR"),
         ("{\"type\":\"presence\",\"channel\":\"c\"}", "NOT_IMPLEMENTED"),
         ("{\"type\":\"auth\",\"token\":\"x\"}", "UNAUTHORIZED"),
-        ("{\"type\":\"publish\",\"channel\":\"c\",\"data\":1}", "NOT_IMPLEMENTED"),
+        ("{\"type\":\"publish\",\"channel\":\"c\"}", "VALIDATION_ERROR"),
+        ("{\"type\":\"subscribe\",\"channel\":7,\"after\":1}", "VALIDATION_ERROR"),
         ("{\"action\":\"no.such.action\"}", "INVALID_ACTION"),
         (
             "{\"action\":\"core.echo\",\"action\":\"core.echo\"}",

@@ -444,3 +444,43 @@ fn ten_thousand_messages_under_cuts_and_naps_reach_each_follower_once_and_in_ord
     publish(&mut late, channel, &json!("last"));
     assert_eq!(message(&mut late, channel)["data"], "last");
 }
+
+#[test]
+fn a_limit_counts_messages_by_channel_and_one_that_is_refused_consumes_nothing() {
+    let tenant = Tenant::shared();
+    let mut document = composition(None);
+    document["channels"] = json!({ "chat": { "publish": true }, "free": { "publish": true } });
+    document["admission"] = json!({ "limits": {
+        "by-channel": { "channels": "chat", "key": "channel", "quota": { "units": 5, "per": "1d" } },
+        "in-all": { "channels": ["chat"], "quota": { "units": 8, "per": "1d" } },
+    } });
+    tenant.put_composition(&document);
+    let client = tenant.client("ann");
+    let say = |channel: &str| client.post(&path(channel), &json!({ "data": 1 }));
+    for n in 1..=5 {
+        assert_eq!(say("chat:a").json(200)["offset"], n);
+    }
+    // Refused by one limit, it takes nothing of the other: three are left there, for other channels.
+    for _ in 0..4 {
+        let refused = say("chat:a");
+        assert!(!refused.header("retry-after").is_empty());
+        let problem = refused.problem(429, "QUOTA_EXCEEDED");
+        assert!(problem["detail"].as_str().unwrap().contains("by-channel"), "{problem}");
+    }
+    for n in 1..=3 {
+        assert_eq!(say("chat:b").json(200)["offset"], n);
+    }
+    let problem = say("chat:b").problem(429, "QUOTA_EXCEEDED");
+    assert!(problem["detail"].as_str().unwrap().contains("in-all"), "{problem}");
+    // Neither counts requests, nor the messages of other namespaces.
+    for _ in 0..10 {
+        say("free:a").json(200);
+        client
+            .post("/v1/requests", &json!({ "action": "core.echo", "payload": 1 }))
+            .json(200);
+    }
+    let mut socket = tenant.socket("ann");
+    let id = socket.ask(json!({ "type": "publish", "channel": "chat:c", "data": 1 }));
+    let answer = socket.answer(&id);
+    assert_eq!(answer["error"]["code"], "QUOTA_EXCEEDED", "{answer}");
+}

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 use tidegate_protocol::calls::admission::Rule;
 use tidegate_protocol::ids::HubIndex;
 use tidegate_protocol::time::UnixMs;
@@ -11,7 +11,7 @@ use tidegate_protocol::time::UnixMs;
 const STEPS: u64 = 60;
 
 /// A lease that has not ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(super) struct Outstanding {
     pub hub: HubIndex,
     pub serial: u64,
@@ -20,7 +20,7 @@ pub(super) struct Outstanding {
 }
 
 /// What is counted of a bucket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 enum Meter {
     /// Parts of units that can be taken. A unit has as many parts as its rule's time has milliseconds, so that a
     /// millisecond brings as many parts as the rule has units: whole numbers throughout.
@@ -30,7 +30,7 @@ enum Meter {
 }
 
 /// One bucket. Its time never goes back: where the clock does, it stands still.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(super) struct State {
     rule: Rule,
     meter: Meter,

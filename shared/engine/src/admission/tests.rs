@@ -582,3 +582,8 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn rows_of_the_version_before_are_still_read() {
+    crate::database::vectors::are_still_read::<super::bucket::State>("admission::bucket::State");
+}

@@ -4,8 +4,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use minicbor::data::Type;
-use minicbor::{Decoder, Encoder};
+use tidegate_cbor::{Kind, Reader};
 
 use crate::database::{Cell, DatabaseError};
 
@@ -56,117 +55,127 @@ fn broken(cause: impl ToString) -> DatabaseError {
 }
 
 /// The bytes of a part while it is written.
-pub(super) struct Writer(Encoder<Vec<u8>>);
+pub(super) struct Writer(tidegate_cbor::Writer);
 
 impl Writer {
     pub(super) fn new() -> Self {
-        Self(Encoder::new(Vec::new()))
+        Self(tidegate_cbor::Writer::default())
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.writer().len()
+        self.0.as_bytes().len()
     }
 
     pub(super) fn finish(self) -> Vec<u8> {
-        self.0.into_writer()
+        self.0.into_bytes()
     }
 
-    pub(super) fn table(&mut self, name: &str, columns: &[&str]) -> Result<(), DatabaseError> {
-        let count = u64::try_from(columns.len()).unwrap_or(u64::MAX);
-        let head = self.0.array(3).and_then(|e| e.u8(TABLE)).and_then(|e| e.str(name));
-        head.and_then(|e| e.array(count)).map_err(broken)?;
-        for column in columns {
-            self.0.str(column).map_err(broken)?;
-        }
-        Ok(())
+    pub(super) fn table(&mut self, name: &str, columns: &[&str]) {
+        self.0.items(&[&TABLE, &name, &columns]);
     }
 
     /// A row of so many cells. The whole numbers among them are read as text, because a double does not hold all of them.
     pub(super) fn row(&mut self, integers: &[bool], cells: &[Cell]) -> Result<(), DatabaseError> {
-        let count = u64::try_from(cells.len()).unwrap_or(u64::MAX).saturating_add(1);
-        self.0.array(count).and_then(|e| e.u8(ROW)).map_err(broken)?;
+        self.0.array(cells.len().saturating_add(1));
+        self.0.unsigned(ROW.into());
         for (is_integer, cell) in integers.iter().zip(cells) {
-            let written = match cell {
+            match cell {
                 Cell::Null => self.0.null(),
-                Cell::Number(number) => self.0.f64(*number),
+                Cell::Number(number) => self.0.float(*number),
                 Cell::Text(text) if *is_integer => {
                     let number = text.parse().map_err(|_| broken("a whole number was not read"))?;
-                    self.0.i64(number)
+                    self.0.signed(number);
                 }
-                Cell::Text(text) => self.0.str(text),
+                Cell::Text(text) => self.0.text(text),
                 Cell::Blob(bytes) => self.0.bytes(bytes),
-            };
-            written.map_err(broken)?;
+            }
         }
         Ok(())
     }
 }
 
 /// Writes something from object storage behind what is in `part`.
-///
-/// Errors: where it cannot be written, which memory excludes.
 pub fn stored(
     part: Vec<u8>,
     key: &str,
     content_type: Option<&str>,
     (size, offset): (u64, u64),
     bytes: &[u8],
-) -> Result<Vec<u8>, DatabaseError> {
-    let mut encoder = Encoder::new(part);
-    let head = encoder.array(6).and_then(|e| e.u8(STORED)).and_then(|e| e.str(key));
-    let head = head.and_then(|e| match content_type {
-        Some(kind) => e.str(kind),
-        None => e.null(),
-    });
-    head.and_then(|e| e.u64(size))
-        .and_then(|e| e.u64(offset))
-        .and_then(|e| e.bytes(bytes))
-        .map_err(broken)?;
-    Ok(encoder.into_writer())
+) -> Vec<u8> {
+    let mut writer = tidegate_cbor::Writer::behind(part);
+    writer.array(6);
+    writer.unsigned(STORED.into());
+    writer.text(key);
+    match content_type {
+        Some(kind) => writer.text(kind),
+        None => writer.null(),
+    }
+    writer.unsigned(size);
+    writer.unsigned(offset);
+    writer.bytes(bytes);
+    writer.into_bytes()
 }
 
-/// The items of a part, one after the other.
+/// The items of a part, one after the other. Behind one that cannot be read there is none.
 pub fn items(part: &[u8]) -> impl Iterator<Item = Result<Item, DatabaseError>> {
-    let mut decoder = Decoder::new(part);
+    let mut reader = Reader::new(part);
     core::iter::from_fn(move || {
-        (decoder.position() < decoder.input().len()).then(|| item(&mut decoder).map_err(broken))
+        (!reader.is_at_end()).then(|| {
+            let item = item(&mut reader);
+            match reader.error() {
+                Some(fault) => Err(broken(fault)),
+                None => Ok(item),
+            }
+        })
     })
 }
 
-fn item(decoder: &mut Decoder<'_>) -> Result<Item, minicbor::decode::Error> {
-    let unknown = || minicbor::decode::Error::message("an item of an unknown kind");
-    let length = decoder.array()?.ok_or_else(unknown)?;
-    match decoder.u8()? {
+/// An item; where the reader failed, any.
+fn item(reader: &mut Reader<'_>) -> Item {
+    let length = reader.array();
+    match u8::try_from(reader.unsigned()).unwrap_or_default() {
         TABLE => {
-            let name = decoder.str()?.into();
-            let count = decoder.array()?.ok_or_else(unknown)?;
-            let columns = (0..count).map(|_| decoder.str().map(String::from));
-            Ok(Item::Table(name, columns.collect::<Result<_, _>>()?))
+            let name = reader.text().into();
+            let mut columns = Vec::new();
+            reader.each_item(&mut |reader| columns.push(reader.text().into()));
+            Item::Table(name, columns)
         }
         ROW => {
-            let fields = (1..length).map(|_| field(decoder));
-            Ok(Item::Row(fields.collect::<Result<_, _>>()?))
+            let mut fields = Vec::new();
+            for _ in 1..length {
+                if reader.failed() {
+                    break;
+                }
+                fields.push(field(reader));
+            }
+            Item::Row(fields)
         }
-        STORED => Ok(Item::Stored {
-            key: decoder.str()?.into(),
-            content_type: match decoder.datatype()? {
-                Type::Null => decoder.null().map(|()| None)?,
-                _ => Some(decoder.str()?.into()),
+        STORED => Item::Stored {
+            key: reader.text().into(),
+            content_type: match reader.null() {
+                true => None,
+                false => Some(reader.text().into()),
             },
-            size: decoder.u64()?,
-            offset: decoder.u64()?,
-            bytes: decoder.bytes()?.into(),
-        }),
-        _ => Err(unknown()),
+            size: reader.unsigned(),
+            offset: reader.unsigned(),
+            bytes: reader.bytes().into(),
+        },
+        _ => {
+            reader.fault("an item of a known kind before this");
+            Item::Row(Vec::new())
+        }
     }
 }
 
-fn field(decoder: &mut Decoder<'_>) -> Result<Field, minicbor::decode::Error> {
-    Ok(match decoder.datatype()? {
-        Type::Null => decoder.null().map(|()| Field::Null)?,
-        Type::F64 => Field::Real(decoder.f64()?),
-        Type::String => Field::Text(decoder.str()?.into()),
-        Type::Bytes => Field::Blob(decoder.bytes()?.into()),
-        _ => Field::Integer(decoder.i64()?),
-    })
+fn field(reader: &mut Reader<'_>) -> Field {
+    match reader.kind() {
+        Some(Kind::Null) => {
+            reader.null();
+            Field::Null
+        }
+        Some(Kind::Float) => Field::Real(reader.float()),
+        Some(Kind::Text) => Field::Text(reader.text().into()),
+        Some(Kind::Bytes) => Field::Blob(reader.bytes().into()),
+        _ => Field::Integer(reader.signed()),
+    }
 }

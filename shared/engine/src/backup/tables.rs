@@ -47,7 +47,7 @@ pub fn snapshot(db: &impl Database) -> Result<Option<(u64, u64)>, DatabaseError>
         all: 0,
     };
     for table in &tables {
-        stage.begin(table)?;
+        stage.begin(table);
         dump(db, table, &mut stage)?;
     }
     stage.put_by(db)?;
@@ -80,9 +80,9 @@ struct Stage {
 }
 
 impl Stage {
-    fn begin(&mut self, table: &Table) -> Result<(), DatabaseError> {
+    fn begin(&mut self, table: &Table) {
         let columns: Vec<&str> = table.columns.iter().map(String::as_str).collect();
-        self.writer.table(&table.name, &columns)
+        self.writer.table(&table.name, &columns);
     }
 
     fn put_by(&mut self, db: &impl Database) -> Result<(), DatabaseError> {
@@ -197,7 +197,7 @@ fn dump(db: &impl Database, table: &Table, stage: &mut Stage) -> Result<(), Data
         for cells in &page {
             if stage.writer.len() >= PART_BYTES {
                 stage.put_by(db)?;
-                stage.begin(table)?;
+                stage.begin(table);
             }
             stage.writer.row(&table.integers, cells)?;
             stage.rows += 1;

@@ -10,16 +10,17 @@ use core::num::NonZeroU32;
 use serde_json::Value;
 use tidegate_protocol::calls::admission::{Bucket, Consults, Force, Need, Rule};
 use tidegate_protocol::calls::queueing::ActionPattern;
-use tidegate_protocol::ids::ActionName;
+use tidegate_protocol::ids::{ActionName, ChannelName};
 use tidegate_protocol::{Error, Fault};
 
+use super::channels::Channels;
 use super::defaults::{
     CONNECTIONS_RANGE, LIMIT_RANGE, OVERRIDES_MAX, QUOTA_MS_RANGE, QUOTA_RANGE, REQUEST_COST_RANGE,
     TENANT_CONNECTIONS_RANGE, THROTTLE_MS_RANGE,
 };
 use super::deployment::prefixed;
-use super::object::{Object, child, describe, note};
-use super::queue::{Cost, Key, check_patterns, mean, read_actions, read_cost, read_key, read_limits};
+use super::object::{Object, child, describe, note, suggest};
+use super::queue::{Cost, Key, check_patterns, mean, read_actions, read_cost, read_key, read_limits, read_patterns};
 use super::request::Input;
 use crate::connections::Bounds;
 use crate::usage;
@@ -44,6 +45,8 @@ pub struct AdmissionRules {
 pub struct RequestLimit {
     name: String,
     actions: Vec<ActionPattern>,
+    /// The namespaces whose messages it counts.
+    channels: Vec<ActionPattern>,
     key: Key,
     rule: Rule,
     overrides: SortedMap<String, Rule>,
@@ -56,6 +59,15 @@ impl AdmissionRules {
     /// Whether every request passes.
     pub fn is_empty(&self) -> bool {
         self.limits.is_empty()
+    }
+
+    /// What a message needs that is to be published in `channel`: only the limits that mean its namespace count.
+    ///
+    /// Errors: as [`Self::needs`].
+    pub fn needs_in(&self, channel: &ChannelName, input: &Input<'_>) -> Result<Vec<Need>, Error> {
+        let means = |limit: &&Arc<RequestLimit>| limit.means_channel(channel);
+        let limits = self.limits.iter().filter(means).cloned().collect();
+        Self { limits }.needs(input)
     }
 
     /// What one request needs of each limit, in the order of their names.
@@ -79,6 +91,11 @@ impl AdmissionRules {
 }
 
 impl RequestLimit {
+    fn means_channel(&self, channel: &ChannelName) -> bool {
+        let namespace = ActionName::parse(channel.namespace());
+        namespace.is_some_and(|namespace| mean(&self.channels, &namespace))
+    }
+
     fn need(&self, input: &Input<'_>) -> Result<Need, Fault> {
         let key = self.key.of(input);
         let rule = *self.overrides.get(&key).unwrap_or(&self.rule);
@@ -141,6 +158,32 @@ impl Admission {
         }
     }
 
+    /// The limits that messages of channels have to pass.
+    pub fn of_channels(&self) -> AdmissionRules {
+        let means = |limit: &&Arc<RequestLimit>| !limit.channels.is_empty();
+        AdmissionRules {
+            limits: self.limits.iter().filter(means).cloned().collect(),
+        }
+    }
+
+    /// Notes each limit that means no namespace of channels: a slip of the hand.
+    pub(super) fn check_channels(&self, pointer: &str, channels: &Channels, faults: &mut Vec<Fault>) {
+        let all_others = channels.has_all_others();
+        let named: Vec<ActionName> = channels.names().filter_map(ActionName::parse).collect();
+        for limit in &self.limits {
+            let pointer = child(&child(&child(pointer, "limits"), &limit.name), "channels");
+            for pattern in &limit.channels {
+                if !all_others && !named.iter().any(|name| pattern.matches(name)) {
+                    let expected = "a pattern that means a namespace of `channels`";
+                    note(faults, || {
+                        let text = pattern.as_str();
+                        suggest(Fault::new(pointer.as_str(), expected, text), text, channels.names())
+                    });
+                }
+            }
+        }
+    }
+
     /// Notes each limit that means no action: a slip of the hand.
     pub(super) fn check_actions<'a>(
         &self,
@@ -186,7 +229,18 @@ enum Kind {
 }
 
 fn read_limit(name: &str, mut fields: Object<'_, '_>) -> Option<RequestLimit> {
-    let actions = read_actions(&mut fields);
+    let channels = match fields.take("channels") {
+        Some(value) => read_patterns(value, &fields.at("channels"), fields.faults),
+        None => Vec::new(),
+    };
+    let actions = match fields.has("actions") || channels.is_empty() {
+        true => read_actions(&mut fields),
+        false => {
+            // Asked for all the same: so it is among the fields that may have been meant.
+            fields.take("actions");
+            Vec::new()
+        }
+    };
     let key = read_key(&mut fields);
     let rate = read_rule(&mut fields, "rate", Kind::Rate);
     let quota = read_rule(&mut fields, "quota", Kind::Quota);
@@ -212,6 +266,7 @@ fn read_limit(name: &str, mut fields: Object<'_, '_>) -> Option<RequestLimit> {
     Some(RequestLimit {
         name: name.to_owned(),
         actions,
+        channels,
         key,
         rule: rule?,
         overrides,

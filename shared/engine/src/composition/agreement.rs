@@ -32,6 +32,7 @@ const HOW_TOS: &[&str] = &[
     include_str!("../../../../docs/how-to/follow-what-a-job-says.md"),
     include_str!("../../../../docs/how-to/grow-a-tenant.md"),
     include_str!("../../../../docs/how-to/receive-webhooks.md"),
+    include_str!("../../../../docs/how-to/use-channels.md"),
     include_str!("../../../../docs/explanation/which-composition-a-job-runs-with.md"),
 ];
 
@@ -43,6 +44,7 @@ const FULL: &str = r#"{
     "admission": {"limits": {
         "per-user": {"actions": ["a", "b*"], "key": "user", "rate": {"units": 100, "per": "1m", "burst": 20}, "cost": 2,
             "overrides": {"ann": {"units": 1000, "burst": 200}, "bob": {"units": 7}}, "exact": true, "shadow": true},
+        "chatty": {"channels": ["chat", "typ*"], "key": ["user", "channel"], "rate": {"units": 5, "per": "1s"}},
         "daily": {"actions": "*", "key": ["user", "payload.a[0]"], "quota": {"units": 10000, "per": "1d"},
             "cost": "payload.pages", "overrides": {"[\"ann\",\"7\"]": {"units": 5}}}},
         "budgets": {
@@ -83,6 +85,11 @@ const FULL: &str = r#"{
             "paused": true},
         "s2": {"cron": "@daily", "action": "c"}
     },
+    "channels": {
+        "*": {},
+        "chat": {"description": "d", "subscribe": {"scopes": ["a:b"], "when": "channel.endsWith(user)"}, "publish": {"scopes": ["c"]},
+            "cache": true, "history": {"messages": 5, "age": "1h", "bytes": "1MiB"}},
+        "typing": {"subscribe": true, "publish": {"when": "true"}, "ephemeral": true}},
     "webhooks": {
         "pay": {"description": "d", "preset": "stripe", "action": "a", "secret": "pay", "user": "ann", "tolerance": "1m",
             "events": ["invoice.*", "x"], "headers": ["X-A"]},
@@ -114,6 +121,7 @@ const BEYOND_SCHEMA: &[&str] = &[
     "room for the cost of a request",
     "at least the number of shards",
     "a pattern that means an action",
+    "a pattern that means a namespace",
     ", at character ",
     "a cron expression",
     "a time zone of the IANA database",

@@ -80,6 +80,11 @@ impl Channels {
         self.0.get(namespace).or_else(|| self.0.get(ALL_OTHERS))
     }
 
+    /// Whether every channel has rules.
+    pub(super) fn has_all_others(&self) -> bool {
+        self.0.contains_key(ALL_OTHERS)
+    }
+
     /// The names of the namespaces.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)

@@ -14,7 +14,7 @@ use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::{ActionName, PoolName, Revision};
 use tidegate_protocol::{Error, Fault};
 
-use super::admission::Admission;
+use super::admission::{Admission, AdmissionRules};
 use super::away::read_away;
 use super::channels::Channels;
 use super::defaults::{
@@ -65,6 +65,7 @@ pub fn compile(text: &str, manifests: &[Manifest]) -> Result<Plan, Error> {
             schedules: read.schedules,
             webhooks: read.webhooks,
             channels: read.channels,
+            channel_limits: read.channel_limits,
         }),
         _ => Err(Error::invalid("The composition is not right.", faults)),
     }
@@ -81,6 +82,7 @@ struct Read {
     schedules: Vec<Schedule>,
     webhooks: Webhooks,
     channels: Channels,
+    channel_limits: AdmissionRules,
 }
 
 fn read_document(
@@ -156,6 +158,9 @@ fn read_document(
         Some(value) => Channels::read(value, &fields.at("channels"), fields.faults),
         None => Channels::default(),
     };
+    if fields.faults.is_empty() {
+        admission.check_channels(&fields.at("admission"), &channels, fields.faults);
+    }
     fields.finish();
     let patterns = instances
         .into_iter()
@@ -168,6 +173,7 @@ fn read_document(
         schedules,
         webhooks,
         channels,
+        channel_limits: admission.of_channels(),
     })
 }
 

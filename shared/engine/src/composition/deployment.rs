@@ -12,6 +12,7 @@ use serde_json::Value;
 use tidegate_protocol::calls::admission::Need;
 use tidegate_protocol::calls::queueing::{Bounds as Waiting, Counted, Queueing, Rule, WhenFull};
 use tidegate_protocol::event::JsonText;
+use tidegate_protocol::ids::ChannelName;
 use tidegate_protocol::{Error, Fault};
 
 use super::admission::Admission;
@@ -89,6 +90,13 @@ impl DeploymentLimits {
     /// Errors: as those of a tenant's own.
     pub fn needs(&self, input: &Input<'_>) -> Result<Vec<Need>, Error> {
         self.admission.rules_of(input.action).needs(input)
+    }
+
+    /// What a message needs of these limits that is to be published in `channel`.
+    ///
+    /// Errors: as those of a tenant's own.
+    pub fn needs_in(&self, channel: &ChannelName, input: &Input<'_>) -> Result<Vec<Need>, Error> {
+        self.admission.of_channels().needs_in(channel, input)
     }
 
     /// How many connections there may be, where a composition allows so many.

@@ -16,7 +16,7 @@ use super::request::Input;
 use crate::digest::short;
 
 /// What a path looks like, for error messages.
-pub const EXPECTED: &str = "a path such as `user`, `api_key`, `ip`, `action`, `payload.customer`, `payload.items[0].id` or `metadata[\"region\"]`";
+pub const EXPECTED: &str = "a path such as `user`, `api_key`, `ip`, `action`, `channel`, `payload.customer`, `payload.items[0].id` or `metadata[\"region\"]`";
 /// Steps of a path at most.
 const STEPS_MAX: usize = 16;
 /// Bytes of a path at most.
@@ -29,6 +29,7 @@ enum Root {
     ApiKey,
     Ip,
     Action,
+    Channel,
     Payload,
     Metadata,
 }
@@ -58,6 +59,7 @@ impl Path {
             "api_key" => Root::ApiKey,
             "ip" => Root::Ip,
             "action" => Root::Action,
+            "channel" => Root::Channel,
             "payload" => Root::Payload,
             "metadata" => Root::Metadata,
             _ => return None,
@@ -68,7 +70,10 @@ impl Path {
             steps.push(step);
             rest = after;
         }
-        let scalar = matches!(root, Root::User | Root::ApiKey | Root::Ip | Root::Action);
+        let scalar = matches!(
+            root,
+            Root::User | Root::ApiKey | Root::Ip | Root::Action | Root::Channel
+        );
         let whole = root == Root::Metadata && steps.is_empty();
         if steps.len() > STEPS_MAX || (scalar && !steps.is_empty()) || whole {
             return None;
@@ -83,6 +88,7 @@ impl Path {
             Root::ApiKey => "/api_key",
             Root::Ip => "/ip",
             Root::Action => "/action",
+            Root::Channel => "/channel",
             Root::Payload => "/payload",
             Root::Metadata => "/metadata",
         };
@@ -99,6 +105,7 @@ impl Path {
             Root::ApiKey => Found::optional(input.api_key),
             Root::Ip => Found::optional(input.ip),
             Root::Action => Found::Text(input.action.as_str()),
+            Root::Channel => Found::optional(input.channel),
             Root::Metadata => match self.steps.as_slice() {
                 [Step::Field(name)] => input
                     .metadata

@@ -46,6 +46,8 @@ pub struct Plan {
     pub webhooks: Webhooks,
     /// The rules of channels.
     pub channels: Channels,
+    /// The limits that their messages have to pass.
+    pub channel_limits: AdmissionRules,
 }
 
 /// A pattern in use.
@@ -121,7 +123,14 @@ impl Plan {
         let near = self.actions.keys().map(ActionName::as_str);
         let near = near.filter(|known| known.len().abs_diff(name.len()) <= (name.len() / 3).max(1));
         let mut fault = Fault::new("/action", "an action of the composition", name);
-        fault.suggestion = closest(name, near.take(SUGGESTION_CANDIDATES_MAX)).map(String::from);
+        // Who leaves out what groups actions names one all the same, where there is only one of that.
+        let mut ends = self.actions.keys().map(ActionName::as_str).filter(|known| {
+            let before = known.strip_suffix(name);
+            before.is_some_and(|before| before.ends_with('.'))
+        });
+        let meant = closest(name, near.take(SUGGESTION_CANDIDATES_MAX));
+        let meant = meant.or_else(|| ends.next().filter(|_| ends.next().is_none()));
+        fault.suggestion = meant.map(String::from);
         let message = match &fault.suggestion {
             Some(meant) => format!("There is no action of this name. Did you mean `{meant}`?"),
             None => "There is no action of this name.".into(),

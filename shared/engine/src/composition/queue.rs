@@ -352,7 +352,7 @@ pub(super) fn read_actions(fields: &mut Object<'_, '_>) -> Vec<ActionPattern> {
     }
 }
 
-fn read_patterns(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> Vec<ActionPattern> {
+pub(super) fn read_patterns(value: &Value, pointer: &str, faults: &mut Vec<Fault>) -> Vec<ActionPattern> {
     let one;
     let (items, listed) = match value {
         Value::Array(items) => (items.as_slice(), true),

@@ -8,7 +8,7 @@ use tidegate_protocol::SortedMap;
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::access::Credential;
 use tidegate_protocol::event::JsonText;
-use tidegate_protocol::ids::{ActionName, UserId};
+use tidegate_protocol::ids::{ActionName, ChannelName, UserId};
 
 /// A request, as expressions see it. The payload is read only where one asks for it, and once.
 pub struct Input<'a> {
@@ -20,6 +20,8 @@ pub struct Input<'a> {
     pub metadata: &'a SortedMap<String, String>,
     /// The id of the API key that the caller came with; `None` with a token.
     pub(super) api_key: Option<&'a str>,
+    /// The channel that is published in; `None` for a request.
+    pub(super) channel: Option<&'a str>,
     /// The network that the caller comes from, where that is known.
     pub(super) ip: Option<&'a str>,
     text: &'a JsonText,
@@ -39,10 +41,17 @@ impl<'a> Input<'a> {
             action,
             metadata,
             api_key: None,
+            channel: None,
             ip: None,
             text: payload,
             payload: OnceCell::new(),
         }
+    }
+
+    /// A message that is to be published in `channel`; its data is the payload.
+    pub fn in_channel(mut self, channel: &'a ChannelName) -> Self {
+        self.channel = Some(channel.as_str());
+        self
     }
 
     /// The request of a caller that is there, with what only such a one has.

@@ -612,6 +612,8 @@ fn an_unknown_action_is_named_with_the_nearest_one() {
     let error = plan.action(&ActionName::parse("report.sumarize").unwrap()).unwrap_err();
     assert_eq!(error.code, ErrorCode::InvalidAction);
     assert_eq!(error.details[0].suggestion.as_deref(), Some("report.summarize"));
+    let error = plan.action(&ActionName::parse("echo").unwrap()).unwrap_err();
+    assert_eq!(error.details[0].suggestion.as_deref(), Some("core.echo"));
     let error = plan.action(&ActionName::parse("wholly-other").unwrap()).unwrap_err();
     assert_eq!(error.details[0].suggestion, None);
 }
@@ -928,7 +930,7 @@ fn requests_of_one_dedupe_key_meet_in_one_object_and_a_sync_one_is_stored_too() 
         let id = RequestId::parse("r").unwrap();
         match admit(context, &request, &id, Prefer::default(), random).unwrap().0 {
             Admitted::Job { shard, enqueue, .. } => (shard, enqueue.partition),
-            Admitted::Here(_) => panic!("nothing would be stored"),
+            Admitted::Here(_) | Admitted::Message { .. } => panic!("nothing would be stored"),
         }
     };
     let places: tidegate_protocol::SortedSet<_> = (0..40).map(|x| place("ann", x, 0).0.0).collect();

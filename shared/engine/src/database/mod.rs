@@ -9,9 +9,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use tidegate_cbor::{Decode, Encode};
+
 #[cfg(feature = "native")]
 pub mod native;
 pub mod suite;
+#[cfg(test)]
+pub(crate) mod vectors;
 
 /// Whether a statement may give rows: all but an `INSERT`, `UPDATE` or `DELETE` that returns nothing, and what changes the
 /// schema. Where it says no, the shell reads none.
@@ -259,16 +263,18 @@ pub fn made(db: &impl Database) -> Result<Vec<String>, DatabaseError> {
 
 /// Writes a value into a column, in CBOR.
 ///
-/// Errors: where the value cannot be written, which no type of the engine can cause.
-pub fn to_blob<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, DatabaseError> {
-    minicbor_serde::to_vec(value)
-        .map_err(|error| DatabaseError::new(alloc::format!("a value was not written: {error}")))
+/// Errors: none of the value. Whoever writes a row is ready for the database's.
+pub fn to_blob<T: Encode>(value: &T) -> Result<Vec<u8>, DatabaseError> {
+    Ok(tidegate_cbor::to_vec(value))
 }
 
 /// Reads a value out of a column.
 ///
 /// Errors: where the bytes are not what [`to_blob`] wrote.
-pub fn from_blob<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, DatabaseError> {
-    minicbor_serde::from_slice(bytes)
-        .map_err(|error| DatabaseError::new(alloc::format!("a stored value was not read: {error}")))
+pub fn from_blob<T: Decode>(bytes: &[u8]) -> Result<T, DatabaseError> {
+    tidegate_cbor::from_slice(bytes).map_err(unread)
+}
+
+fn unread(error: tidegate_cbor::Error) -> DatabaseError {
+    DatabaseError::new(alloc::format!("a stored value was not read: {error}"))
 }

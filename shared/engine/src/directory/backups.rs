@@ -37,6 +37,10 @@ use crate::database::{Database, DatabaseError, Value};
 pub const BACKUPS_MAX: usize = 100;
 /// How long after a step that failed it is taken again. Milliseconds.
 pub const RETRY_MS: u64 = 5_000;
+/// Bytes of a large thing that make a part of their own. Object storage takes pieces of 5 MiB and more, all of the same size.
+pub const PIECE_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes of small things that make a part.
+pub const PACKED_BYTES: usize = 4 * 1024 * 1024;
 /// How often a moment is tried before the backup comes to nothing: objects that are too busy, or too large, to put by what they
 /// hold within the time for which they answer nothing.
 const MOMENTS_MAX: u64 = 5;

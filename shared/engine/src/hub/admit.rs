@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::access::Credential;
 use tidegate_protocol::calls::admission::Need;
+use tidegate_protocol::calls::channel;
 use tidegate_protocol::calls::executor::{Dispatch, Policy};
 use tidegate_protocol::calls::hooks::Hook;
 use tidegate_protocol::calls::hub::Prefer;
@@ -22,7 +23,7 @@ use tidegate_protocol::calls::spread::Spreads;
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::event::{JsonText, Payload};
 use tidegate_protocol::frames::{Mode, Request, Start};
-use tidegate_protocol::ids::{HubIndex, IdempotencyKey, Partition, RequestId, ShardIndex, UserId, fnv1a};
+use tidegate_protocol::ids::{ChannelName, HubIndex, IdempotencyKey, Partition, RequestId, ShardIndex, UserId, fnv1a};
 use tidegate_protocol::limits::WAIT_SECONDS_MAX;
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
@@ -66,6 +67,13 @@ pub enum Admitted {
         enqueue: alloc::boxed::Box<Enqueue>,
         /// Whether the client wants `response` where the outcome comes in time.
         answers: Answers,
+    },
+    /// It is a message for a channel.
+    Message {
+        /// Which.
+        channel: ChannelName,
+        /// What the channel is asked.
+        call: alloc::boxed::Box<channel::Call>,
     },
 }
 

@@ -12,12 +12,13 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::Principal;
+use tidegate_protocol::calls::admission::Need;
 use tidegate_protocol::calls::channel::{Call, Reply};
 use tidegate_protocol::calls::hub::{self, ChannelAsked};
 use tidegate_protocol::channels::{Cursor, Message, Publication, Published};
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::frames::{CloseCode, ServerFrame};
-use tidegate_protocol::ids::{ChannelName, ConnectionId, Offset, RequestId};
+use tidegate_protocol::ids::{ActionName, ChannelName, ConnectionId, Offset, RequestId};
 use tidegate_protocol::limits::SUBSCRIPTIONS_MAX;
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, SortedMap};
@@ -25,12 +26,14 @@ use tidegate_protocol::{Error, ErrorCode, SortedMap};
 use super::outgoing::{close, send, send_error};
 use super::pending::{Asked, Asker, Question, Subscribing};
 use super::session::{Session, Subscription};
-use super::{CallId, Effect, HttpId, Hub, Moment};
+use super::{Admitted, CallId, Effect, HttpId, Hub, Moment};
 use crate::access;
 use crate::channels::{Act, Asking};
-use crate::composition::{ChannelRules, OnSubscribe, Plan};
+use crate::composition::{ChannelRules, Input, OnSubscribe, Plan};
 use crate::policies::Transport;
 
+/// The action of a message, as limits see it: a name that no action of a composition has.
+const PUBLISH: &str = "tidegate.publish";
 /// Messages that are kept for sockets that are about to follow, of one channel.
 const RECENT_MAX: usize = 512;
 /// Bytes of their data.
@@ -226,7 +229,7 @@ impl Hub {
         self.ask_channel(asker, request_id, question, channel, call, effects);
     }
 
-    fn ask_channel(
+    pub(super) fn ask_channel(
         &mut self,
         asker: Asker,
         request_id: RequestId,
@@ -263,26 +266,47 @@ impl Hub {
             now: moment.now,
             transport: Transport::Socket,
         };
-        let may = self.has_room(from).and_then(|()| self.check_budgets(moment.now));
-        match may.and_then(|()| asking.check(&channel, Act::Publish)) {
-            Ok(rules) => {
-                let call = Call::Publish {
-                    publication,
-                    publisher: Some(session.principal.user.clone()),
-                    keep: rules.keep,
-                };
+        let may = self.has_room(from);
+        match may.and_then(|()| self.admit_message(asking, channel, publication)) {
+            Ok(admitted) => {
                 let asker = Asker::Socket(from.clone(), None);
-                self.ask_channel(
-                    asker,
-                    request_id,
-                    Question::Publish(channel.clone()),
-                    channel,
-                    call,
-                    effects,
-                );
+                self.pass(moment.now, asker, request_id, admitted, effects);
             }
-            Err(error) => effects.push(send_error(from, Some(request_id), error, moment.now)),
+            Err(error) => {
+                let refused = self.refusals.note(moment.now, error.code);
+                effects.extend(refused.map(|refused| Effect::TellRefused { refused }));
+                effects.push(send_error(from, Some(request_id), error, moment.now));
+            }
         }
+    }
+
+    /// Whether a message may be published, and what it needs of limits. One that may not has consumed nothing.
+    fn admit_message(
+        &self,
+        asking: Asking<'_>,
+        channel: ChannelName,
+        publication: Publication,
+    ) -> Result<(Admitted, Vec<Need>), Error> {
+        self.check_budgets(asking.now)?;
+        let keep = asking.check(&channel, Act::Publish)?.keep;
+        let user = &asking.principal.user;
+        let needs = match ActionName::parse(PUBLISH) {
+            Some(action) => {
+                let (data, metadata) = (&publication.data, SortedMap::new());
+                let input = Input::new(user, &action, &metadata, data).by(asking.principal);
+                let input = input.in_channel(&channel);
+                let mut needs = asking.plan.channel_limits.needs_in(&channel, &input)?;
+                needs.extend(self.deployment.needs_in(&channel, &input)?);
+                needs
+            }
+            None => Vec::new(),
+        };
+        let call = Box::new(Call::Publish {
+            publisher: Some(user.clone()),
+            publication,
+            keep,
+        });
+        Ok((Admitted::Message { channel, call }, needs))
     }
 
     /// A caller over HTTP wants something of a channel.
@@ -304,33 +328,25 @@ impl Hub {
             transport: Transport::Http,
         };
         let may = access::check(&self.access, principal, moment.now);
-        let (question, call) = match asked {
+        let asker = Asker::Http(from);
+        let done = may.and_then(|()| match asked {
             ChannelAsked::Publish(publication) => {
-                let may = may.and_then(|()| self.check_budgets(moment.now));
-                let rules = may.and_then(|()| asking.check(&channel, Act::Publish));
-                let call = rules.map(|rules| Call::Publish {
-                    publication,
-                    publisher: Some(principal.user.clone()),
-                    keep: rules.keep,
-                });
-                (Question::Publish(channel.clone()), call)
+                let admitted = self.admit_message(asking, channel, publication)?;
+                self.pass(moment.now, asker, request_id, admitted, &mut effects);
+                Ok(())
             }
             ChannelAsked::History { after, limit } => {
-                let rules = may.and_then(|()| asking.check(&channel, Act::Subscribe));
-                let call = rules.map(|rules| Call::History {
-                    after,
-                    limit,
-                    keep: rules.keep,
-                });
-                (Question::History, call)
+                let keep = asking.check(&channel, Act::Subscribe)?.keep;
+                let call = Call::History { after, limit, keep };
+                self.ask_channel(asker, request_id, Question::History, channel, call, &mut effects);
+                Ok(())
             }
-        };
-        match call {
-            Ok(call) => self.ask_channel(Asker::Http(from), request_id, question, channel, call, &mut effects),
-            Err(error) => effects.push(Effect::Answer {
+        });
+        if let Err(error) = done {
+            effects.push(Effect::Answer {
                 to: from,
                 reply: Err(error),
-            }),
+            });
         }
         effects
     }
@@ -346,11 +362,14 @@ impl Hub {
         else {
             return effects;
         };
+        if let Err(error) = &reply {
+            self.put_back(&question, error);
+        }
         match (asker, question) {
             (Asker::Socket(to, _), Question::Subscribe(subscribing)) => {
                 self.following(now, &to, request_id, *subscribing, reply, &mut effects);
             }
-            (Asker::Socket(to, _), Question::Publish(channel)) if self.sessions.contains_key(&to) => {
+            (Asker::Socket(to, _), Question::Publish { channel, .. }) if self.sessions.contains_key(&to) => {
                 effects.push(match reply.and_then(published) {
                     Ok(published) => send(
                         &to,

@@ -177,14 +177,14 @@ impl Hub {
             error.code,
             ErrorCode::Unavailable | ErrorCode::InternalError | ErrorCode::Timeout
         );
-        if matches!(question, Question::Request { .. }) && !unknown {
-            self.admitted -= 1;
+        let (Question::Request { counted, .. } | Question::Publish { counted, .. }) = question else {
+            return;
+        };
+        if unknown {
+            return;
         }
-        if let Question::Request {
-            counted: Some(counted), ..
-        } = question
-            && !unknown
-        {
+        self.admitted -= 1;
+        if let Some(counted) = counted {
             self.limits.leases.refund(&counted.needs, counted.at);
         }
     }

@@ -47,7 +47,11 @@ pub(super) enum Question {
     /// To follow a channel.
     Subscribe(Box<Subscribing>),
     /// To publish a message in a channel.
-    Publish(ChannelName),
+    Publish {
+        channel: ChannelName,
+        /// What the limits of the message have counted.
+        counted: Option<Box<Counted>>,
+    },
     /// What is kept of a channel.
     History,
 }
@@ -73,7 +77,7 @@ impl Question {
             | Self::Limits
             | Self::Lease
             | Self::Subscribe(_)
-            | Self::Publish(_)
+            | Self::Publish { .. }
             | Self::History => false,
         }
     }

@@ -149,7 +149,7 @@ impl Hub {
                     | Question::Limits
                     | Question::Lease
                     | Question::Subscribe(_)
-                    | Question::Publish(_)
+                    | Question::Publish { .. }
                     | Question::History => Seq(0),
                 };
                 if let Some(snapshot) = snapshot {

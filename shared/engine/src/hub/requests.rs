@@ -69,6 +69,13 @@ impl Hub {
     ) {
         self.admitted += 1;
         match admitted {
+            Admitted::Message { channel, call } => {
+                let question = Question::Publish {
+                    channel: channel.clone(),
+                    counted,
+                };
+                self.ask_channel(asker, request_id, question, channel, *call, effects);
+            }
             Admitted::Here(run) => {
                 let id = self.pending.add(Asked {
                     asker,

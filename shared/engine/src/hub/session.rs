@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::channels::Cursor;
 use tidegate_protocol::ids::{ChannelName, ConnectionId, JobId, Offset, RequestId, Seq};
@@ -22,7 +22,7 @@ const SUBSCRIPTION_BYTES: usize = 96;
 const _: () = assert!(FOLLOWS_MAX * FOLLOW_BYTES_MAX + SCOPES_BYTES_MAX + 1024 <= ATTACHMENT_BYTES_MAX);
 
 /// A job that a socket follows.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Follow {
     /// The job.
     pub job: JobId,
@@ -33,7 +33,7 @@ pub struct Follow {
 }
 
 /// What a hub knows of one socket.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Session {
     /// The connection.
     pub connection: ConnectionId,
@@ -58,7 +58,7 @@ pub struct Session {
 }
 
 /// A channel that a socket follows.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Subscription {
     /// The channel.
     pub channel: ChannelName,
@@ -69,7 +69,7 @@ pub struct Subscription {
 }
 
 /// Whether a socket was told that its token expires.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Warned {
     /// It was not.
@@ -115,16 +115,14 @@ impl Session {
 
     /// Bytes for the attachment.
     ///
-    /// Errors: `None` where it cannot be written or is too large, which the bounds above exclude.
+    /// Errors: `None` where it is too large, which the bounds above exclude.
     pub fn to_attachment(&self) -> Option<Vec<u8>> {
-        minicbor_serde::to_vec(self)
-            .ok()
-            .filter(|bytes| bytes.len() <= ATTACHMENT_BYTES_MAX)
+        Some(tidegate_cbor::to_vec(self)).filter(|bytes| bytes.len() <= ATTACHMENT_BYTES_MAX)
     }
 
     /// Reads an attachment. `None` where it is not one of ours.
     pub fn from_attachment(bytes: &[u8]) -> Option<Self> {
-        minicbor_serde::from_slice(bytes).ok()
+        tidegate_cbor::from_slice(bytes).ok()
     }
 
     /// Notes that the socket follows `job` and has its events up to `seq`.

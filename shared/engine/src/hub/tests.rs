@@ -109,6 +109,7 @@ impl Bench {
             patterns: SortedMap::new(),
             webhooks: SortedMap::new(),
             channels: Default::default(),
+            channel_limits: Default::default(),
         };
         Self {
             hub: {

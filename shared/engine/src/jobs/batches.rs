@@ -11,7 +11,7 @@
 
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::jobs::{BatchAsk, Reply};
 use tidegate_protocol::event::{JobState, JsonText};
@@ -34,7 +34,7 @@ const MARK_MS: u64 = 3_600_000;
 const DUE_BATCHES_MAX: u64 = 16;
 
 /// What an object has of a batch. Stored as a blob.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(super) struct Batch {
     user: UserId,
     created_at: UnixMs,

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::format;
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::jobs::{Change, Reply};
 use tidegate_protocol::event::JobState;
@@ -17,7 +17,7 @@ use super::{CallId, Turn};
 use crate::database::{Database, DatabaseError, Value, to_blob};
 
 /// What someone wants of a job that has not ended. Stored in its row.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Control {
     /// That it is held back: its state is [`JobState::Paused`], and it has no place in a lane.

@@ -140,13 +140,17 @@ impl<D: Database> Turn<'_, D> {
         endpoints: &JsonText,
     ) -> Result<(), DatabaseError> {
         if version > self.state.endpoints.version {
-            let mut fresh = Endpoints::of(version, listed(endpoints.as_str())?);
-            self.db.run(
-                "-- jobs::set_endpoints
-                INSERT INTO endpoints (id, version, endpoints) VALUES (1, ?, ?)
-                ON CONFLICT (id) DO UPDATE SET version = excluded.version, endpoints = excluded.endpoints",
-                &[Value::Number(version), Value::Text(endpoints.as_str())],
-            )?;
+            let mut all = listed(endpoints.as_str())?;
+            for endpoint in &mut all {
+                // One that was disabled here, of which the gate has not heard, and that nobody has changed since.
+                let known = find(&self.state.endpoints.all, &endpoint.endpoint_id);
+                let is_old = |known: &&Endpoint| !known.enabled && known.updated_at == endpoint.updated_at;
+                if let Some(known) = known.filter(is_old).filter(|_| endpoint.enabled) {
+                    endpoint.clone_from(known);
+                }
+            }
+            let mut fresh = Endpoints::of(version, all);
+            self.keep_endpoints(&fresh)?;
             let known = core::mem::take(&mut self.state.endpoints);
             for (id, since) in known.failing {
                 let before = find(&known.all, &id);
@@ -160,6 +164,18 @@ impl<D: Database> Turn<'_, D> {
             self.state.endpoints = fresh;
         }
         self.reply(call, Ok(Reply::Done));
+        Ok(())
+    }
+
+    /// Stores what is known of endpoints.
+    fn keep_endpoints(&self, known: &Endpoints) -> Result<(), DatabaseError> {
+        let endpoints = JsonText::of(&known.all).ok_or_else(|| DatabaseError::new("endpoints cannot be written"))?;
+        self.db.run(
+            "-- jobs::keep_endpoints
+            INSERT INTO endpoints (id, version, endpoints) VALUES (1, ?, ?)
+            ON CONFLICT (id) DO UPDATE SET version = excluded.version, endpoints = excluded.endpoints",
+            &[Value::Number(known.version), Value::Text(endpoints.as_str())],
+        )?;
         Ok(())
     }
 
@@ -236,9 +252,11 @@ impl<D: Database> Turn<'_, D> {
         let (Some(known), Some(user)) = (known, UserId::parse(OWN)) else {
             return Ok(());
         };
-        // In memory alone: what the gate makes of it is told with the next version.
+        // Stored, so that a restart does not forget it: what the gate makes of it is told with a version to come.
         known.enabled = false;
+        known.disabled_at = Some(self.now);
         known.disabled_reason = Some(reason.clone());
+        self.keep_endpoints(&self.state.endpoints)?;
         let caller = Caller {
             user,
             reads_all: false,

@@ -7,7 +7,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 use tidegate_protocol::Error;
 use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::jobs::Reply;
@@ -39,7 +39,7 @@ const SWEEP_ROWS_MAX: u64 = 10_000;
 const TRIM_ROWS: u64 = 64;
 
 /// What a row remembers of the tables: nothing of a job that has neither written nor patched.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Encode, Decode)]
 pub(super) struct Reported {
     /// Under which lease the latest numbered notes came.
     pub token: Option<FencingToken>,

@@ -11,7 +11,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 use tidegate_protocol::calls::jobs::Enqueue;
 use tidegate_protocol::ids::ShardIndex;
 use tidegate_protocol::time::UnixMs;
@@ -22,7 +22,7 @@ use crate::database::{Database, DatabaseError, Value, from_blob, to_blob};
 use tidegate_protocol::{SortedMap, SortedSet};
 
 /// What the home of a key has given to another object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub(super) struct Given {
     pub shard: ShardIndex,
     /// So many places, those that its jobs hold included.

@@ -7,7 +7,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 use tidegate_protocol::calls::jobs::{Call, Enqueue, JobRef, Reply};
 use tidegate_protocol::calls::once::Once;
 use tidegate_protocol::calls::queueing::Queueing;
@@ -24,7 +24,7 @@ use crate::database::{Database, DatabaseError, Value, from_blob, to_blob};
 const AWAKE_SOON_MS: u64 = 500;
 
 /// What an object knows of its place in the tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 pub(super) struct Spread {
     place: Place,
     /// Every number of shards that the tenant has had; empty where there was never more than one, or nobody said so.

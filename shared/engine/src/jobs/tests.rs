@@ -7,6 +7,7 @@ mod batches;
 mod bench;
 mod bounds;
 mod changing;
+mod compatibility;
 mod dispatch;
 mod doorbells;
 mod endpoints;

@@ -16,7 +16,12 @@ pub(super) fn is_json(text: &str) -> bool {
 /// The JSON in `text` that could hold a secret: all of it, or an object or a list with other text around it.
 pub(super) fn embedded(text: &str) -> Option<Range> {
     let between = |open, close| {
-        let (from, to) = (text.find(open)?, text.rfind(close)? + 1);
+        // What was taken out before is no list.
+        let is_left = |at: &usize, back: usize| !part(text, at.saturating_sub(back), text.len()).starts_with(REDACTED);
+        let mut opens = text.match_indices(open).map(|(at, _)| at);
+        let mut closes = text.rmatch_indices(close).map(|(at, _)| at);
+        let from = opens.find(|at| is_left(at, 0))?;
+        let to = closes.find(|at| is_left(at, REDACTED.len() - 1))? + 1;
         (from < to && is_json(part(text, from, to))).then_some(Range { from, to })
     };
     let all = text.trim_start();
@@ -134,7 +139,7 @@ impl Redactor {
             copy.replace(at, end, if is_broken { REDACTED } else { &redacted });
         }
         let sign = run(bytes, end, is_space);
-        if bytes.get(sign) != Some(&b':') || !(is_broken || self.is_secret(&text)) {
+        if bytes.get(sign) != Some(&b':') || !(is_broken || self.is_secret(&text) || self.is_secret(&redacted)) {
             return end;
         }
         let from = run(bytes, sign + 1, is_space);

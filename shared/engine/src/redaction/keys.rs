@@ -3,7 +3,7 @@
 use alloc::string::String;
 
 use super::patterns::{credential, is_token};
-use super::{Range, Redactor, part, run};
+use super::{REDACTED, Range, Redactor, part, run};
 
 /// Names that a configuration can add.
 pub const KEYS_MAX: usize = 64;
@@ -32,7 +32,7 @@ const ENDS: [&str; 19] = [
     "cvv",
     "cvc",
 ];
-/// … or is one of these, is that of a secret.
+/// … or is one of these, whatever stands before it and a sign, is that of a secret.
 const WHOLE: [&str; 6] = ["pass", "pin", "otp", "ssn", "auth", "sessionid"];
 /// Of these, the value is the rest of the line.
 const LINES: [&str; 2] = ["authorization", "cookie"];
@@ -47,6 +47,21 @@ pub(super) fn plain(name: &str) -> String {
     letters.flat_map(char::to_lowercase).collect()
 }
 
+/// Whether the letters and digits of `name` end with `known`, which is in lower case, and no other one stands right before.
+fn ends_with_word(name: &str, known: &str) -> bool {
+    let mut letters = name.char_indices().rev().filter(|(_, letter)| letter.is_alphanumeric());
+    let mut begin = name.len();
+    let ends = known.chars().rev().all(|of_known| match letters.next() {
+        Some((at, letter)) => {
+            begin = at;
+            letter.to_ascii_lowercase() == of_known
+        }
+        None => false,
+    });
+    let before = part(name, 0, begin).chars().next_back();
+    ends && !before.is_some_and(char::is_alphanumeric)
+}
+
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
 }
@@ -59,10 +74,11 @@ fn is_quote(byte: u8) -> bool {
 impl Redactor {
     /// Whether what stands under `name` is a secret.
     pub(super) fn is_secret(&self, name: &str) -> bool {
+        let is_whole = WHOLE.iter().any(|known| ends_with_word(name, known));
         let name = plain(name);
-        ANYWHERE.iter().any(|known| name.contains(known))
+        is_whole
+            || ANYWHERE.iter().any(|known| name.contains(known))
             || ENDS.iter().any(|known| name.ends_with(known))
-            || WHOLE.contains(&name.as_str())
             || self.keys.iter().any(|known| name.ends_with(known.as_str()))
     }
 
@@ -73,7 +89,11 @@ impl Redactor {
         while at < bytes.len() {
             let end = run(bytes, at, is_word);
             if end == at {
-                at += 1;
+                // What was taken out before is no name.
+                at += match part(text, at, at + REDACTED.len()) {
+                    REDACTED => REDACTED.len(),
+                    _ => 1,
+                };
                 continue;
             }
             if looked_to <= at {

@@ -20,6 +20,9 @@ pub const REDACTED: &str = "[redacted]";
 /// JSON inside the texts of JSON is read so deep; below that it is a text like any other.
 const NESTING_MAX: u32 = 8;
 
+/// What stands where JSON was while the text around it is looked at: an object, as far as patterns see.
+const STAND_IN: &str = "{\u{10ffff}}";
+
 /// Whether addresses of e-mail are secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Emails {
@@ -69,65 +72,85 @@ impl Redactor {
     }
 
     fn text_at<'t>(&self, text: &'t str, depth: u32) -> Cow<'t, str> {
-        let Some(found) = Some(depth)
-            .filter(|depth| *depth < NESTING_MAX)
-            .and(json::embedded(text))
-        else {
-            return self.plain(text);
+        let is_deep = depth >= NESTING_MAX;
+        let Some(found) = json::embedded(text).filter(|_| !is_deep) else {
+            let plain = self.plain(text);
+            // What is gone may be what kept the rest from being JSON.
+            return match plain {
+                Cow::Owned(plain) if !is_deep && json::embedded(&plain).is_some() => {
+                    Cow::Owned(self.text_at(&plain, depth + 1).into_owned())
+                }
+                plain => plain,
+            };
         };
         let inner = part(text, found.from, found.to);
-        let redacted = match self.json_at(inner, depth + 1) {
-            Cow::Borrowed(_) => Cow::Borrowed(text),
-            Cow::Owned(inner) => {
-                let mut whole = String::with_capacity(text.len());
-                whole.push_str(part(text, 0, found.from));
-                whole.push_str(&inner);
-                whole.push_str(part(text, found.to, text.len()));
-                Cow::Owned(whole)
-            }
+        let redacted = self.json_at(inner, depth + 1);
+        let (before, after) = (part(text, 0, found.from), part(text, found.to, text.len()));
+        let together = |before: &str, after: &str| match [before, &redacted, after].concat() {
+            same if same == text => Cow::Borrowed(text),
+            whole => Cow::Owned(whole),
         };
-        if inner.len() == text.trim().len() {
-            return redacted;
+        if before.trim().is_empty() && after.trim().is_empty() {
+            return together(before, after);
         }
-        // A name in front of it may say that all of it is a secret.
-        match self.plain(&redacted) {
-            Cow::Borrowed(_) => redacted,
-            Cow::Owned(plain) => Cow::Owned(plain),
+        // A name in front of it may say that all of it is a secret; what is in it is no name of what is behind.
+        let around = [before, STAND_IN, after].concat();
+        let around = self.plain(&around);
+        match around.split_once(STAND_IN) {
+            Some((before, after)) => together(before, after),
+            None => Cow::Owned(self.text_at(&around, depth + 1).into_owned()),
         }
     }
 
     /// `text`, which is no JSON, without its secrets.
+    ///
+    /// The patterns look one after the other, each at what those before it have left. That is the same when done twice, because
+    /// no pattern takes out what ended a match of one before it: a range begins and ends between words, and neither a card nor an
+    /// address has a sign in it that ends a value, a text in quotes, or the user of a URL.
     fn plain<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let mut found = Vec::new();
-        patterns::pem(text, &mut found);
-        self.words(text, &mut found);
-        patterns::cards(text.as_bytes(), &mut found);
-        patterns::users(text, &mut found);
-        if self.emails == Emails::Redacted {
-            patterns::emails(text.as_bytes(), &mut found);
-        }
-        if found.is_empty() {
-            return Cow::Borrowed(text);
-        }
-        found.sort_unstable();
-        let (mut out, mut done) = (String::with_capacity(text.len()), 0);
-        for Range { from, to } in found {
-            if to <= done {
+        let all: [fn(&Self, &str, &mut Vec<Range>); 5] = [
+            |_, text, found| patterns::pem(text, found),
+            Self::words,
+            |_, text, found| patterns::cards(text.as_bytes(), found),
+            |_, text, found| patterns::users(text, found),
+            |redactor, text, found| {
+                if redactor.emails == Emails::Redacted {
+                    patterns::emails(text.as_bytes(), found);
+                }
+            },
+        ];
+        let (mut text, mut found) = (Cow::Borrowed(text), Vec::new());
+        for pattern in all {
+            pattern(self, &text, &mut found);
+            if found.is_empty() {
                 continue;
             }
-            if from >= done {
-                out.push_str(part(text, done, from));
-                out.push_str(REDACTED);
+            found.sort_unstable();
+            let left = without(&text, &found);
+            if left != text {
+                text = Cow::Owned(left);
             }
-            done = to;
+            found.clear();
         }
-        out.push_str(part(text, done, text.len()));
-        if out == text {
-            Cow::Borrowed(text)
-        } else {
-            Cow::Owned(out)
-        }
+        text
     }
+}
+
+/// `text` without these parts of it, which are in order and may overlap.
+fn without(text: &str, found: &[Range]) -> String {
+    let (mut out, mut done) = (String::with_capacity(text.len()), 0);
+    for Range { from, to } in found {
+        if *to <= done {
+            continue;
+        }
+        if *from >= done {
+            out.push_str(part(text, done, *from));
+            out.push_str(REDACTED);
+        }
+        done = *to;
+    }
+    out.push_str(part(text, done, text.len()));
+    out
 }
 
 /// A part of `text`; what does not begin and end between letters is nothing.

@@ -46,6 +46,11 @@ pub(super) fn credential(word: &str) -> Option<usize> {
         let token = behind(*at);
         token.len() >= JWT_CHARS_MIN && token.bytes().filter(|byte| *byte == b'.').count() >= 2
     });
+    // With the rest of its word: what a range leaves of a word would be another one.
+    let jwt = jwt.map(|at| {
+        let before = part(word, 0, at).bytes().rev();
+        at - before.take_while(u8::is_ascii_alphanumeric).count()
+    });
     let prefixed = PREFIXES.iter().filter_map(|(prefix, length_min)| {
         let places = word.match_indices(prefix).map(|(at, _)| at);
         let begins = |at: &usize| {
@@ -84,8 +89,10 @@ pub(super) fn cards(bytes: &[u8], found: &mut Vec<Range>) {
             continue;
         }
         let before = |n: usize| at.checked_sub(n).and_then(|before| bytes.get(before)).copied();
+        // The digits after a point are no card; those after a card are no such digits.
+        let is_next = found.last().is_some_and(|card| card.to + 1 == at);
         let is_part = before(1).is_some_and(|byte| byte.is_ascii_alphanumeric())
-            || (before(1) == Some(b'.') && before(2).is_some_and(|byte| byte.is_ascii_digit()));
+            || (before(1) == Some(b'.') && before(2).is_some_and(|byte| byte.is_ascii_digit()) && !is_next);
         match card(bytes, at).filter(|_| !is_part) {
             Some(to) => {
                 found.push(Range { from: at, to });
@@ -154,9 +161,10 @@ pub(super) fn users(text: &str, found: &mut Vec<Range>) {
     }
 }
 
-/// Addresses of e-mail.
+/// Addresses of e-mail. The part before the `@` has the letters of RFC 5322, section 3.2.3, but for those that end a value, a
+/// text in quotes, JSON, or the host of a URL: what is left of the text would read as another one without them.
 pub(super) fn emails(bytes: &[u8], found: &mut Vec<Range>) {
-    let is_local = |byte: u8| byte.is_ascii_alphanumeric() || byte >= 0x80 || b"._%+-!#$&'*/=?^{|}~".contains(&byte);
+    let is_local = |byte: u8| byte.is_ascii_alphanumeric() || byte >= 0x80 || b"._%+-!$*^|~".contains(&byte);
     let is_domain = |byte: u8| byte.is_ascii_alphanumeric() || byte >= 0x80 || matches!(byte, b'.' | b'-');
     let mut done = 0;
     for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b'@') {

@@ -152,6 +152,44 @@ fn a_long_text_costs_a_time_in_proportion() {
     }
 }
 
+/// All that redactors differ in.
+fn redactors() -> [Redactor; 4] {
+    [
+        Redactor::default(),
+        Redactor::new([], Emails::Redacted),
+        Redactor::new(["iban", "k"], Emails::Shown),
+        Redactor::new(["iban", "acted"], Emails::Redacted),
+    ]
+}
+
+#[test]
+fn what_is_left_of_a_text_is_not_read_as_another_one() {
+    for given in [
+        // An address took the sign with it that ended the user of a URL.
+        "888::://:8::://ctad.Fe63@4.\u{1f}@4._ba7_a2367",
+        "888::://:8::://ctad.Fe63@4.\u{1f}...@4._ba7_a2367",
+        "://-4111 1111 1111 1111@x",
+        "://password='a/b'@x",
+        "://a.tgk_0123456789abcdef01/x@y",
+        "://:a/b@x.y:c@z",
+        "4111111111111111eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl",
+        "4111111111111111.pin=1234",
+        "4222222222222.4111111111111111",
+        "password='x'a@b.c, d",
+        "password=null&a@b.c",
+        "4111111111111111=foo",
+        r#"{"\u0070in":"1"} secret='}'"#,
+        r#"secrets: {"a":1} ["\u0070in=12"]"#,
+        r#"pin=1 ["\u0070in=12"]"#,
+        r#"["password='a"," b'"] pin=1"#,
+    ] {
+        for redactor in redactors() {
+            let once = redactor.text(given).into_owned();
+            assert_eq!(redactor.text(&once), once, "{given}");
+        }
+    }
+}
+
 /// A secret, and whether it is one by the name that it stands under alone.
 fn secret() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -181,6 +219,75 @@ fn with_check_digit(digits: &str) -> String {
         })
         .sum();
     format!("{digits}{}", (10 - sum % 10) % 10)
+}
+
+/// What texts are made of that are hard to read: signs that begin and end something, names, secrets, and next to nothing.
+fn piece() -> impl Strategy<Value = String> {
+    const PIECES: [&str; 62] = [
+        "://",
+        ":",
+        "/",
+        "?",
+        "#",
+        "@",
+        ".",
+        ",",
+        ";",
+        "&",
+        "=",
+        "=>",
+        "%3D",
+        "\"",
+        "'",
+        "`",
+        "\\",
+        "\\\"",
+        "{",
+        "}",
+        "[",
+        "]",
+        "(",
+        ")",
+        "-",
+        "_",
+        "+",
+        "~",
+        "|",
+        "*",
+        "$",
+        " ",
+        "\n",
+        "\u{1f}",
+        "ä",
+        "a",
+        "x",
+        "4",
+        "12",
+        "null",
+        "\"\"",
+        "password",
+        "pin",
+        "token",
+        "iban",
+        "cookie: ",
+        "authorization",
+        "bearer ",
+        "Basic ",
+        "a@b.c",
+        "o'b@c.d",
+        "4111111111111111",
+        "4111 1111 1111 1111",
+        "4222222222222",
+        "tgk_0123456789abcdef",
+        "eyJhbGciOi.eyJzdWIi.c2",
+        "-----BEGIN ",
+        "-----END ",
+        "-----",
+        "[redacted]",
+        "\"pin\":12",
+        "\"\\u0070in\":\"12\"",
+    ];
+    (0..PIECES.len()).prop_map(|at| PIECES[at].into())
 }
 
 /// JSON somewhere in which `secret` stands, in texts around it, in lists and objects, and in JSON that is a text.
@@ -257,6 +364,17 @@ proptest! {
             .iter().any(|word| text.contains(word));
         prop_assume!(is_plain);
         prop_assert_eq!(Redactor::default().text(&text), text.as_str());
+    }
+
+    #[test]
+    fn the_same_is_left_when_done_twice(pieces in proptest::collection::vec(piece(), 1..24)) {
+        let given = pieces.concat();
+        for redactor in redactors() {
+            let once = redactor.text(&given).to_string();
+            prop_assert_eq!(redactor.text(&once), once.as_str(), "{}", given);
+            let once = redactor.json(&given).to_string();
+            prop_assert_eq!(redactor.json(&once), once.as_str(), "{}", given);
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@
 
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 use tidegate_protocol::calls::queueing::Pause;
 use tidegate_protocol::calls::spread::{GROWTHS_MAX, Grown, Growth, Spread, Spreads, Standing};
 use tidegate_protocol::calls::tenant::Scale;
@@ -26,7 +26,7 @@ use crate::endpoints;
 const GROWN_SOON_MS: u64 = 5_000;
 
 /// A step of a growth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// The new objects learn of each other.
@@ -61,7 +61,7 @@ impl Step {
 }
 
 /// A growth that is under way.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 struct UnderWay {
     from: u16,
     to: u16,
@@ -86,7 +86,7 @@ impl UnderWay {
 }
 
 /// How the tenant is spread, and how it was.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub(super) struct Growing {
     pub spreads: Spreads,
     under_way: Option<UnderWay>,
@@ -451,6 +451,11 @@ mod tests {
         assert_eq!(describe(&db).growing_to, None);
         // The next one tells the whole history.
         assert_eq!(told(&activate(&db, 5).unwrap())[0].1.history, [2, 4, 5]);
+    }
+
+    #[test]
+    fn rows_of_the_version_before_are_still_read() {
+        crate::database::vectors::are_still_read::<Growing>("tenancy::growth::Growing");
     }
 
     #[test]

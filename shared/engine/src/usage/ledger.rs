@@ -10,7 +10,7 @@ use tidegate_protocol::calls::usage::{Counts, Report};
 use tidegate_protocol::time::UnixMs;
 
 use super::calendar::{DAY_MS, Window};
-use crate::database::{Database, DatabaseError, Value};
+use crate::database::{Database, DatabaseError, Value, from_blob, to_blob};
 
 /// The tables of the gate.
 pub const LEDGER: &[&str] = &[
@@ -121,11 +121,11 @@ impl Open {
             numbers.push(u64::try_from(part.len()).unwrap_or(0));
             numbers.extend(part);
         }
-        encode(&numbers)
+        to_blob(&numbers)
     }
 
     fn of_bytes(hour: UnixMs, bytes: &[u8]) -> Result<Self, DatabaseError> {
-        let numbers = decode(bytes)?;
+        let numbers: Vec<u64> = from_blob(bytes)?;
         let mut rest = numbers.as_slice();
         let mut part = || {
             let (length, behind) = rest.split_first()?;
@@ -152,14 +152,6 @@ impl Open {
             heard: heard.collect(),
         })
     }
-}
-
-fn encode(numbers: &Vec<u64>) -> Result<Vec<u8>, DatabaseError> {
-    minicbor_serde::to_vec(numbers).map_err(|_| DatabaseError::new("counts cannot be written"))
-}
-
-fn decode(bytes: &[u8]) -> Result<Vec<u64>, DatabaseError> {
-    minicbor_serde::from_slice(bytes).map_err(|_| DatabaseError::new("counts cannot be read"))
 }
 
 /// Counts what `reports` tell, each once. Gives the open hour, where that changed.
@@ -255,14 +247,14 @@ fn add_to_hour(db: &impl Database, hour: UnixMs, counts: &Counts) -> Result<(), 
     db.run(
         "-- usage::add_to_hour
         INSERT OR REPLACE INTO usage_hour (at, counts) VALUES (?, ?)",
-        &[Value::Number(hour.0), Value::Blob(&encode(&all.0)?)],
+        &[Value::Number(hour.0), Value::Blob(&to_blob(&all.0)?)],
     )?;
     Ok(())
 }
 
 fn counts_at(rows: Vec<crate::database::Row>) -> Result<Vec<(UnixMs, Counts)>, DatabaseError> {
     rows.into_iter()
-        .map(|mut row| Ok((UnixMs(row.number()?), Counts(decode(&row.blob()?)?))))
+        .map(|mut row| Ok((UnixMs(row.number()?), Counts(from_blob(&row.blob()?)?))))
         .collect()
 }
 
@@ -308,7 +300,7 @@ fn fold(db: &impl Database, now: UnixMs) -> Result<(), DatabaseError> {
         db.run(
             "-- usage::fold
             INSERT OR REPLACE INTO usage_day (at, counts) VALUES (?, ?)",
-            &[Value::Number(day.0), Value::Blob(&encode(&all.0)?)],
+            &[Value::Number(day.0), Value::Blob(&to_blob(&all.0)?)],
         )?;
         db.run(
             "-- usage::folded

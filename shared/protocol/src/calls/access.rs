@@ -4,13 +4,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 use crate::event::JsonText;
 use crate::ids::{ApiKeyId, TokenId, UserId};
 use crate::time::UnixMs;
 
 /// What a caller was authenticated by.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Credential {
     /// A token of an issuer.
@@ -74,7 +75,7 @@ impl Credential {
 }
 
 /// Whose credentials are revoked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Revoked {
     /// The one token with this id.
@@ -88,7 +89,7 @@ pub enum Revoked {
 }
 
 /// A revocation, as long as it has to be remembered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Revocation {
     /// Whose credentials.
     pub of: Revoked,
@@ -99,7 +100,7 @@ pub struct Revocation {
 }
 
 /// Who of a tenant may not come in. Told to every hub with the tenant's description.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Access {
     /// Since when nobody may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,7 +121,7 @@ impl Access {
 }
 
 /// An API key that is to be made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct NewKey {
     /// What people call it.
     pub name: String,
@@ -133,7 +134,7 @@ pub struct NewKey {
 }
 
 /// A change of who may come in, by an administrator; of all of a tenant, by an operator of the deployment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Change {
     /// Keep a new key.
     CreateKey {

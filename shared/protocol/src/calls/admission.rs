@@ -8,12 +8,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 use crate::ids::HubIndex;
 use crate::time::UnixMs;
 
 /// A limit, for one of its keys: what units are counted in.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Bucket {
     /// The limit's name in the composition.
     pub limit: String,
@@ -22,7 +23,7 @@ pub struct Bucket {
 }
 
 /// What a limit allows for each of its keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// Units over time, by the generic cell rate algorithm (GCRA, ITU-T I.371) in its form as a token bucket.
@@ -68,7 +69,7 @@ impl Rule {
 }
 
 /// Whether a hub may admit by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Consults {
     /// Out of leases.
@@ -79,7 +80,7 @@ pub enum Consults {
 }
 
 /// What a limit does where it has no room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Force {
     /// It refuses.
@@ -90,7 +91,7 @@ pub enum Force {
 }
 
 /// A limit that a request has to pass.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Need {
     /// The limit and the key.
     pub bucket: Bucket,
@@ -105,7 +106,7 @@ pub struct Need {
 }
 
 /// What a hub gives back of a lease, which ends with that.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Returned {
     /// Of which bucket.
     pub bucket: Bucket,
@@ -116,7 +117,7 @@ pub struct Returned {
 }
 
 /// Units that a hub would like to have in advance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Wanted {
     /// Of which bucket.
     pub bucket: Bucket,
@@ -127,7 +128,7 @@ pub struct Wanted {
 }
 
 /// Units that were counted for a request which was then refused for another reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Refund {
     /// Of which bucket.
     pub bucket: Bucket,
@@ -138,7 +139,7 @@ pub struct Refund {
 }
 
 /// A hub asks the gate.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Ask {
     /// The hub.
     pub hub: HubIndex,
@@ -153,7 +154,7 @@ pub struct Ask {
 }
 
 /// What the gate says to one request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Every limit had room, and has counted it.
@@ -163,7 +164,7 @@ pub enum Verdict {
 }
 
 /// A limit that refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Refusal {
     /// Which, for which key.
     pub bucket: Bucket,
@@ -178,7 +179,7 @@ pub struct Refusal {
 }
 
 /// Units that were counted in advance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Lease {
     /// Of which bucket.
     pub bucket: Bucket,
@@ -191,7 +192,7 @@ pub struct Lease {
 }
 
 /// How full a bucket is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Standing {
     /// The bucket.
     pub bucket: Bucket,
@@ -204,7 +205,7 @@ pub struct Standing {
 }
 
 /// What the gate answers.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Decided {
     /// When it was decided, by the gate's clock.
     pub at: UnixMs,
@@ -217,7 +218,7 @@ pub struct Decided {
 }
 
 /// How often a limit has said no.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LimitCounts {
     /// Requests that it refused, beside those that hubs refused on its word.
@@ -227,7 +228,7 @@ pub struct LimitCounts {
 }
 
 /// The gate takes back the leases of a bucket up to this number, used or on their way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Recalled {
     /// The bucket.
     pub bucket: Bucket,

@@ -3,12 +3,12 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 use super::Caller;
 
 /// What any object of a tenant can be told about a backup.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Call {
     /// Answer no call before [`Call::Snapshot`], which is about to come.
     Hold {
@@ -55,7 +55,7 @@ pub enum Call {
 }
 
 /// What the object answers.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Reply {
     /// Lines of the manifest, for the parts that were carried; none: there are no more.
     pub parts: Vec<String>,

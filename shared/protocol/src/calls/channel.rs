@@ -2,14 +2,14 @@
 
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 use super::Answered;
 use crate::channels::{Cursor, HistoryPage, Message, Publication, Published};
 use crate::ids::{HubIndex, UserId};
 
 /// Where a channel's messages are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Medium {
     /// In rows: a message that was published outlives whatever dies.
@@ -20,7 +20,7 @@ pub enum Medium {
 }
 
 /// How much of a channel's log is kept, as its namespace says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Keep {
     /// So many messages at most.
     pub messages: u64,
@@ -34,7 +34,7 @@ pub struct Keep {
 }
 
 /// A call to a `Channel` object.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Call {
     /// A hub has sockets that follow the channel: it is told of every message from now on. Answered by [`Reply::Following`].
     Follow {
@@ -66,14 +66,14 @@ pub enum Call {
 }
 
 /// Calls of one hub, answered in order.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Batch {
     /// The calls.
     pub calls: Vec<Call>,
 }
 
 /// What a `Channel` object answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Reply {
     /// The hub is told from here on.
     Following {

@@ -4,7 +4,7 @@
 
 use alloc::string::String;
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 use super::Caller;
 use crate::event::JsonText;
@@ -12,7 +12,7 @@ use crate::ids::{BackupId, TenantId};
 use crate::time::UnixMs;
 
 /// A call to the directory.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Call {
     /// A gate says that there is its tenant, and whether it is suspended. Answered by [`Reply::Standing`].
     Announce {
@@ -81,7 +81,7 @@ pub enum Call {
 }
 
 /// What can be done with backups of a tenant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum BackupAct {
     /// Show it, or all.
     Show,
@@ -96,7 +96,7 @@ pub enum BackupAct {
 }
 
 /// What the directory answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Reply {
     /// How a tenant stands.
     Standing {
@@ -110,7 +110,7 @@ pub enum Reply {
 }
 
 /// What an object of an erased tenant held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Erased {
     /// Its rows; 0 where there was nothing to erase.
     pub rows: u64,

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 use super::hooks::Message;
 use super::reporting::Reporting;
@@ -15,7 +15,7 @@ use crate::ids::{ActionName, FencingToken, JobId, PoolName, Revision, ShardIndex
 use crate::time::UnixMs;
 
 /// By what a wait is multiplied each time, in millionths: 12.1825 is 12,182,500.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[serde(transparent)]
 pub struct Factor(pub u64);
 
@@ -32,7 +32,7 @@ impl Default for Factor {
 }
 
 /// How the wait before the next attempt grows. The wait after attempt `n`, from 1, before its jitter.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Backoff {
     /// The same wait each time. Milliseconds.
@@ -87,7 +87,7 @@ impl Backoff {
 }
 
 /// How chance spreads a wait `w`, so that jobs that failed together do not come back together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Jitter {
     /// Exactly `w`.
@@ -104,7 +104,7 @@ pub enum Jitter {
 }
 
 /// What brings a job to its attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Dispatch {
     /// The `Jobs` object starts it at once.
@@ -130,7 +130,7 @@ impl Dispatch {
 
 /// Whether attempts may share one invocation of the executor. An invocation has one bound on CPU time and one on open
 /// connections for all that runs in it, and ends as a whole where the platform ends it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Sharing {
     /// Next to no work and no connections: a call for each attempt would cost more than the attempt.
@@ -141,7 +141,7 @@ pub enum Sharing {
 }
 
 /// How a job is tried: frozen when it is accepted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Policy {
     /// Attempts at most.
     pub attempts_max: u32,
@@ -188,7 +188,7 @@ pub struct Policy {
 }
 
 /// Asks the executor to make one attempt.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Execute {
     /// The job.
     pub job: JobId,
@@ -231,7 +231,7 @@ pub struct Execute {
 }
 
 /// Attempts for one invocation, and where their reports and outcomes go.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Assignment {
     /// The tenant of all of them.
     pub tenant: TenantId,
@@ -242,7 +242,7 @@ pub struct Assignment {
 }
 
 /// What came of an attempt.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It gave a result.
@@ -272,14 +272,14 @@ mod tests {
     use crate::envelope::{decode, encode};
 
     /// What rows and parts of the version before held.
-    #[derive(Serialize)]
+    #[derive(Encode)]
     #[serde(rename_all = "snake_case")]
     enum FormerBackoff {
         Constant { ms: u64 },
         Exponential { initial_ms: u64, cap_ms: u64 },
     }
 
-    #[derive(Serialize)]
+    #[derive(Encode)]
     struct FormerPolicy {
         attempts_max: u32,
         backoff: FormerBackoff,
@@ -319,7 +319,7 @@ mod tests {
                 dispatch: Dispatch::Queue,
                 sharing: Sharing::Alone,
             });
-            let policy: Policy = decode(&bytes.unwrap()).unwrap();
+            let policy: Policy = decode(&bytes).unwrap();
             assert_eq!((&policy.backoff, policy.jitter), (&now, None));
             assert_eq!(policy.backoff.own_jitter(), jitter);
             assert_eq!((policy.queue_timeout_ms, policy.total_timeout_ms), (None, None));

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 use super::executor::Policy;
 use crate::event::JobState;
@@ -19,7 +19,7 @@ pub const ENDPOINT_KEY: &str = "endpoint_id";
 pub const OWN_ACTIONS: &str = "tidegate.";
 
 /// Who is told of a job's end. Frozen when the job is accepted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct OnEnd {
     /// The endpoint, checked.
     pub url: String,
@@ -32,7 +32,7 @@ pub struct OnEnd {
 }
 
 /// A message of the system to an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Message {
     /// The endpoint, checked.
     pub url: String,
@@ -50,7 +50,7 @@ pub struct Message {
 }
 
 /// What a job has to do with messages. A job that tells is told of to nobody.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Hook {
     /// An endpoint is told of its end.

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 use super::admission::{Recalled, Returned};
 use super::tenant::Description;
@@ -15,7 +15,7 @@ use crate::http::Accepted;
 use crate::ids::{BatchId, ChannelName, JobId, Offset, RequestId, TenantId};
 
 /// How an HTTP client prefers its answer (RFC 7240).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Prefer {
     /// `respond-async`.
     pub respond_async: bool,
@@ -24,7 +24,7 @@ pub struct Prefer {
 }
 
 /// An event of a job, on its way to the sockets that follow it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Delivery {
     /// The job.
     pub job: JobId,
@@ -33,7 +33,7 @@ pub struct Delivery {
 }
 
 /// What a caller over HTTP asks of a channel.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum ChannelAsked {
     /// To publish a message.
     Publish(Publication),
@@ -47,7 +47,7 @@ pub enum ChannelAsked {
 }
 
 /// A call to a `Hub` object.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Call {
     /// A request that came over HTTP: the same admission, the same enqueue.
     Request {
@@ -144,7 +144,7 @@ impl Call {
 }
 
 /// What a `Hub` object answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Reply {
     /// The request was answered on the spot.
     Answer {

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 pub use super::selection::{Filter, ManyAction, Selection, Sort};
 
@@ -26,7 +26,7 @@ use crate::ids::{
 use crate::time::UnixMs;
 
 /// A job that is to be accepted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct NewJob {
     /// The request that it comes from.
     pub request_id: RequestId,
@@ -64,7 +64,7 @@ pub struct NewJob {
 }
 
 /// An idempotency key, and the fingerprint of the body that it came with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Keyed {
     /// The client's name for the work.
     pub key: IdempotencyKey,
@@ -73,7 +73,7 @@ pub struct Keyed {
 }
 
 /// Asks for a job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Enqueue {
     /// The job.
     pub job: NewJob,
@@ -93,7 +93,7 @@ pub struct Enqueue {
 }
 
 /// What is done to one job that waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum Change {
     /// Hold it back.
     Pause,
@@ -104,7 +104,7 @@ pub enum Change {
 }
 
 /// How a job is named.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum JobRef {
     /// By its id.
     Id(JobId),
@@ -128,7 +128,7 @@ pub enum JobRef {
     clippy::large_enum_variant,
     reason = "the largest is the commonest: a box would cost each request an allocation"
 )]
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Call {
     /// Accept a job.
     Enqueue(alloc::boxed::Box<Enqueue>),
@@ -388,7 +388,7 @@ pub enum Call {
 }
 
 /// What is asked about a batch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum BatchAsk {
     /// How it stands; where jobs of it are open, once the last has ended or this time is over.
     Show {
@@ -403,7 +403,7 @@ pub enum BatchAsk {
 }
 
 /// A worker asks for jobs of its pool.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct LeaseJobs {
     /// The pool.
     pub pool: PoolName,
@@ -418,7 +418,7 @@ pub struct LeaseJobs {
 }
 
 /// What a `Jobs` object answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Reply {
     /// The job is stored.
     Acknowledged {
@@ -521,7 +521,7 @@ pub enum Reply {
 }
 
 /// Calls to one `Jobs` object that travel together, to be answered one by one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Batch {
     /// The calls, in order.
     pub calls: Vec<Call>,

@@ -28,6 +28,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 use self::access::Credential;
 use self::network::Network;
@@ -41,7 +42,7 @@ use crate::time::UnixMs;
 pub const PRINCIPAL_HEADER: &str = "x-tidegate-principal";
 
 /// Who is calling: what the verified token says, and nothing that the request says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, Encode, Decode)]
 pub struct Principal {
     /// The tenant.
     pub tenant: TenantId,
@@ -83,7 +84,7 @@ impl Principal {
 }
 
 /// A user of a tenant, and whether other users' jobs are theirs to see.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Caller {
     /// The user.
     pub user: UserId,
@@ -109,7 +110,7 @@ impl Caller {
 }
 
 /// A call to an object, with the tenant that it is made for. The object compares it with its own name.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Addressed<C> {
     /// The tenant of the verified token.
     pub tenant: TenantId,
@@ -134,7 +135,7 @@ fn elsewhere() -> Error {
 }
 
 /// What a call came to.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Answered<R> {
     /// The reply.
     Reply(R),

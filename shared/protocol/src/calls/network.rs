@@ -5,10 +5,11 @@ use alloc::string::{String, ToString};
 use core::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 /// The network of a caller: an IPv4 address, or the first 64 bits of an IPv6 one, because whoever has one of those has all 2⁶⁴
 /// behind them (RFC 6177). Unknown where nothing that can be trusted says it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize, Encode, Decode)]
 #[serde(transparent)]
 pub struct Network(Option<String>);
 

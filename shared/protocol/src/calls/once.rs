@@ -2,12 +2,12 @@
 
 use alloc::string::String;
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 use crate::time::UnixMs;
 
 /// How long an idempotency key names its job. Frozen when the job is accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 pub struct KeyLife {
     /// From the acceptance of the job on; `None`: for as long as the job is kept. Milliseconds.
     pub ttl_ms: Option<u64>,
@@ -16,7 +16,7 @@ pub struct KeyLife {
 }
 
 /// What becomes of a request whose key an earlier job has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum DedupeRule {
     /// It is answered with the job, for so long from the job's acceptance on.
@@ -38,7 +38,7 @@ pub enum DedupeRule {
 }
 
 /// The key that a request has by its own values.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Dedupe {
     /// The key, the user's own: it names its user as well.
     pub key: String,
@@ -50,7 +50,7 @@ pub struct Dedupe {
 }
 
 /// What makes several requests one job. A job may have a key of either kind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Once {
     /// The client's idempotency key, with a life of its own.

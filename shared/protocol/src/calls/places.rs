@@ -7,7 +7,7 @@
 
 use alloc::string::String;
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 use super::queueing::Rule;
 use super::spread::owner;
@@ -29,7 +29,7 @@ pub fn home_of(limit: &str, key: &str, first: u16) -> ShardIndex {
 }
 
 /// An object asks the home of a key for places, or says that it needs fewer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Ask {
     /// The limit.
     pub limit: String,
@@ -62,7 +62,7 @@ pub struct Ask {
 }
 
 /// The home of a key wants back what an object does not use of what it was given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Recall {
     /// The limit.
     pub limit: String,
@@ -75,7 +75,7 @@ pub struct Recall {
 }
 
 /// The places that an object has by now: the answer of a home, or of an object to a recall.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Places {
     /// So many, those that its jobs hold included.
     pub places: u32,

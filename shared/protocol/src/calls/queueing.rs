@@ -7,6 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode, Reader};
 
 use super::spread::Place;
 use crate::error::Error;
@@ -19,7 +20,7 @@ use crate::time::UnixMs;
 const KEY_BYTES_MAX: usize = 1024;
 
 /// How soon a job is wanted, compared with others that wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
@@ -52,7 +53,7 @@ impl Priority {
 }
 
 /// Whose share of a tenant's places a job takes. The places are divided between the keys that wait, by weight.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Encode, Decode)]
 pub struct Share {
     /// The key; the same for all jobs of a tenant that does not divide its places.
     pub key: String,
@@ -61,7 +62,7 @@ pub struct Share {
 }
 
 /// What a limit allows for each of its keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// Jobs that run at once.
@@ -81,7 +82,7 @@ pub enum Rule {
 }
 
 /// What becomes of a job for which a limit has no room as it is accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenFull {
     /// It waits.
@@ -94,7 +95,7 @@ pub enum WhenFull {
 }
 
 /// A limit that a job counts under.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Counted {
     /// The limit's name in the composition.
     pub limit: String,
@@ -109,7 +110,7 @@ pub struct Counted {
 }
 
 /// How a job waits for its place.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Queueing {
     /// How soon it is wanted.
     pub priority: Priority,
@@ -129,7 +130,7 @@ pub struct Queueing {
 }
 
 /// What may wait at once in the whole tenant, beyond the bound on jobs of one action.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Bounds {
     /// Bytes of the inputs of this action's jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -151,7 +152,7 @@ impl Bounds {
 }
 
 /// Which actions are meant: a name, in which `*` stands for any characters.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Encode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("pattern" = "^[A-Za-z0-9._*-]{1,128}$")))]
 #[serde(transparent)]
 pub struct ActionPattern(String);
@@ -195,6 +196,19 @@ impl ActionPattern {
     }
 }
 
+impl Decode for ActionPattern {
+    fn blank() -> Self {
+        Self(String::new())
+    }
+
+    fn decode(&mut self, reader: &mut Reader<'_>) {
+        match Self::parse(reader.text()) {
+            Some(pattern) => *self = pattern,
+            None => reader.fault(Self::EXPECTED),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for ActionPattern {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
@@ -203,7 +217,7 @@ impl<'de> Deserialize<'de> for ActionPattern {
 }
 
 /// What is held back while it is paused. What runs goes on.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PauseScope {
@@ -249,7 +263,7 @@ impl PauseScope {
 }
 
 /// A pause.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Pause {
     /// What is held back.

@@ -3,14 +3,15 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use tidegate_cbor::{Decode, Encode};
 
 use crate::event::JsonText;
 use crate::ids::StreamName;
 use crate::limits::OUTPUT_KEEP_BYTES;
 
 /// Which of an attempt's progress events are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Durability {
     /// At most one in an interval, of which the latest are kept.
@@ -21,7 +22,7 @@ pub enum Durability {
 }
 
 /// How often an attempt reports, and how much of what it writes is kept. Frozen when the job is accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Reporting {
     /// At most one progress event in so long. Milliseconds.
     pub every_ms: u64,
@@ -52,7 +53,7 @@ impl Default for Reporting {
 }
 
 /// What is done to one entry of the metadata.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PatchOp {
@@ -66,7 +67,7 @@ pub enum PatchOp {
 }
 
 /// A change of one entry of the metadata that goes with an attempt's progress.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MetadataPatch {
     /// What is done.
@@ -78,7 +79,7 @@ pub struct MetadataPatch {
 }
 
 /// Text for the end of a stream.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Written {
     /// The stream.
@@ -88,7 +89,7 @@ pub struct Written {
 }
 
 /// What an attempt reports beyond how far it is.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Encode, Decode)]
 pub struct Notes {
     /// The number of these notes among those of the attempt's lease, rising from 1. Notes whose number has come already
     /// change nothing, so that a report that may have been lost can be sent again as it was. `None` is always new.

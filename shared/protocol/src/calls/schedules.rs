@@ -3,12 +3,13 @@
 use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 use super::jobs::NewJob;
 use crate::ids::ScheduleName;
 
 /// What becomes of a nominal time while the schedule's last job has not ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Overlap {
@@ -39,7 +40,7 @@ impl Overlap {
 }
 
 /// A schedule of a composition, with everything that its jobs need: whoever keeps it needs no plan.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Schedule {
     /// Its name.
     pub name: ScheduleName,

@@ -2,12 +2,12 @@
 
 use alloc::string::String;
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 use crate::ids::SecretName;
 
 /// One version of a secret, encrypted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Sealed {
     /// The secret.
     pub name: SecretName,

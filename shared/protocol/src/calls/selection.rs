@@ -4,7 +4,7 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 use crate::SortedMap;
 use crate::error::ErrorCode;
@@ -14,7 +14,7 @@ use crate::limits::METADATA_ENTRIES_MAX;
 use crate::time::UnixMs;
 
 /// Which jobs are meant. What is `None` does not narrow.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Filter {
     /// Only in this state.
     pub status: Option<JobState>,
@@ -50,7 +50,7 @@ pub struct Filter {
 }
 
 /// In which order jobs are listed: by their acceptance, which their numbers tell, so that no order takes an index of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Sort {
     /// The newest first.
@@ -112,7 +112,7 @@ const _: () = assert!(METADATA_ENTRIES_MAX == 32, "a message says so");
 const MOMENT: &str = "a time as RFC 3339 text";
 
 /// The jobs that a change of several is about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Selection {
     /// These.
     Ids(Vec<JobId>),
@@ -121,7 +121,7 @@ pub enum Selection {
 }
 
 /// What is done to each of several jobs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum ManyAction {
     /// Does dead letters again, each as a new job.
     Redrive {

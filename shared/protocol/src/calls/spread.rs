@@ -6,7 +6,7 @@
 
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 use super::queueing::Pause;
 use crate::ids::{JobNumber, PARTITIONS, Partition, ShardIndex};
@@ -52,7 +52,7 @@ pub fn owner_after(partition: Partition, shard: ShardIndex, history: &[u16]) -> 
 }
 
 /// A number of shards that a tenant has, or had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Spread {
     /// How many.
     pub shards: u16,
@@ -62,7 +62,7 @@ pub struct Spread {
 }
 
 /// Every number of shards that a tenant has had, the first one first. Never empty to those who ask it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 #[serde(transparent)]
 pub struct Spreads(pub Vec<Spread>);
 
@@ -106,7 +106,7 @@ impl Spreads {
 }
 
 /// Where an object stands among those of its tenant. Limits and bounds of a whole tenant are divided by it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Place {
     /// Its index.
     pub shard: ShardIndex,
@@ -130,7 +130,7 @@ impl Place {
 }
 
 /// What an object may do by now. It only ever rises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// It takes jobs and starts none: it does not know yet what is paused.
@@ -143,7 +143,7 @@ pub enum Standing {
 }
 
 /// What an object is told of its tenant's growth.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Growth {
     /// The object's own index.
     pub shard: ShardIndex,
@@ -160,7 +160,7 @@ pub struct Growth {
 
 /// What an object says that was told of a growth. From then on it takes no new key of a partition that it has lost, and
 /// gives out no number of one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Grown {
     /// The highest number that it has given out.
     pub last: JobNumber,

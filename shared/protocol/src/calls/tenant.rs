@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 use super::access::{Access, Change};
 use super::admission::{Ask, Decided, Returned};
@@ -21,7 +21,7 @@ use crate::ids::{ChannelName, EndpointId, HubIndex, Revision, SecretName, ShardI
 use crate::time::UnixMs;
 
 /// How a tenant is spread over objects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Scale {
     /// How many hubs hold the tenant's sockets.
     pub hubs: u16,
@@ -36,7 +36,7 @@ impl Default for Scale {
 }
 
 /// What the other parts need to know of a tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Description {
     /// The active composition; `None`: the default one.
     pub revision: Option<Revision>,
@@ -80,7 +80,7 @@ impl Description {
 }
 
 /// A call to a `Tenant` object.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Call {
     /// What is active?
     Describe,
@@ -281,7 +281,7 @@ pub enum Call {
 }
 
 /// How what was used is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 pub enum UsageForm {
     /// As the API shows it.
     #[default]
@@ -293,7 +293,7 @@ pub enum UsageForm {
 }
 
 /// A change of a tenant's endpoints, or of what messages to them are signed with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum EndpointChange {
     /// Sign with another secret, and for so long with the old one as well. Milliseconds.
     Rotate {
@@ -322,7 +322,7 @@ pub enum EndpointChange {
 }
 
 /// An entry of the audit trail on its way to the gate.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Recorded {
     /// Its number in the object that it comes from, one higher than that of the entry before.
     pub number: u64,
@@ -331,7 +331,7 @@ pub struct Recorded {
 }
 
 /// Which entries of the audit trail are meant. What is `None` does not narrow.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 pub struct AuditQuery {
     /// Only of this kind: an [`crate::http::AuditWhat`], as the API writes it.
     pub what: Option<String>,
@@ -354,7 +354,7 @@ pub struct AuditQuery {
 pub const CHANNELS_LISTED_MAX: usize = 100;
 
 /// Something about the tenant's channels that hold anything.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Channels {
     /// One is about to store its first row. Answered by [`Reply::Recorded`].
     Note(ChannelName),
@@ -365,7 +365,7 @@ pub enum Channels {
 }
 
 /// What a `Tenant` object answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Reply {
     /// What is active.
     Description(Description),

@@ -8,6 +8,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 use super::Caller;
 
@@ -77,7 +78,7 @@ impl Outcomes {
 }
 
 /// Outcomes told, and perhaps a call asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[serde(into = "(String, String, Vec<u64>)", from = "(String, String, Vec<u64>)")]
 pub struct Consult {
     /// The upstream: `<instance>.<name>`.
@@ -99,7 +100,7 @@ pub struct Consult {
 }
 
 /// How a breaker stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerState {
@@ -149,7 +150,7 @@ impl BreakerState {
 }
 
 /// How a breaker stands, as whoever calls its upstream is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[serde(into = "Vec<u64>", from = "Vec<u64>")]
 pub struct Standing {
     /// The state.
@@ -174,7 +175,7 @@ pub enum BreakerChange {
 }
 
 /// A breaker is opened, closed or disabled by hand.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[serde(into = "(String, String, u64, Caller)", from = "(String, String, u64, Caller)")]
 pub struct SetBreaker {
     /// The upstream.

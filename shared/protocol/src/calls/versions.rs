@@ -1,9 +1,9 @@
 //! Which composition says what the attempts of a job do, where there has been another since it was accepted.
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 /// Which composition says what an attempt does. How the job waits and is tried stays that of its acceptance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum RevisionRule {
     /// The one that the job was accepted under.

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tidegate_cbor::{Decode, Encode};
 
 use crate::SortedMap;
 use crate::calls::jobs::Filter;
@@ -22,7 +23,7 @@ pub const BULK_JOBS_MAX: u32 = 100;
 pub const REDRIVES_PER_SECOND_MAX: u64 = 1000;
 
 /// An attempt that failed before the last one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AttemptError {
     /// The attempt, from 1.
@@ -34,7 +35,7 @@ pub struct AttemptError {
 }
 
 /// A doorbell of a job that the platform's queue could not bring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LostDoorbell {
     /// How often one came out of the queue of the dead; one that came twice counts twice.
@@ -52,7 +53,7 @@ const fn failed() -> JobState {
 
 /// A job that failed for good, and that nobody has redriven or discarded yet; or one whose doorbell the platform's queue
 /// lost, which nobody has discarded yet.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeadLetter {
     /// The job.
@@ -91,7 +92,7 @@ pub struct DeadLetter {
 }
 
 /// A page of dead letters, newest first.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeadLetterPage {
     /// The dead letters.
@@ -102,7 +103,7 @@ pub struct DeadLetterPage {
 }
 
 /// What became of one of several jobs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BulkItem {
     /// The job.

@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 
 use crate::SortedMap;
 use crate::error::Error;
@@ -123,7 +124,7 @@ pub struct LeasedJobs {
 }
 
 /// A worker that asked for jobs in the last minute.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WorkerSeen {
     /// Its name.
@@ -133,7 +134,7 @@ pub struct WorkerSeen {
 }
 
 /// A pool of workers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PoolQueue {
     /// The pool.

@@ -13,6 +13,7 @@ use core::slice;
 use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tidegate_cbor::{Decode, Encode, Reader, Writer};
 
 /// How many bytes of entries are moved at most to make or close one place.
 const MOVED_BYTES_MAX: usize = 4096;
@@ -623,6 +624,35 @@ impl<K: Serialize, V: Serialize> Serialize for SortedMap<K, V> {
 impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>> Deserialize<'de> for SortedMap<K, V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
+impl<K: Encode, V: Encode> Encode for SortedMap<K, V> {
+    fn encode(&self, writer: &mut Writer) {
+        writer.map(self.length);
+        for (key, value) in self {
+            key.encode(writer);
+            value.encode(writer);
+        }
+    }
+
+    fn is_absent(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl<K: Decode + Ord, V: Decode> Decode for SortedMap<K, V> {
+    fn blank() -> Self {
+        Self::new()
+    }
+
+    fn decode(&mut self, reader: &mut Reader<'_>) {
+        reader.each_entry(&mut |reader| {
+            let (mut key, mut value) = (K::blank(), V::blank());
+            key.decode(reader);
+            value.decode(reader);
+            self.insert(key, value);
+        });
     }
 }
 

@@ -8,6 +8,7 @@ use core::ops::RangeBounds;
 use serde::de::{SeqAccess, Visitor};
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tidegate_cbor::{Decode, Encode, Reader, Writer};
 
 use super::map::{self, SortedMap};
 
@@ -213,6 +214,33 @@ impl<T: Serialize> Serialize for SortedSet<T> {
 impl<'de, T: Deserialize<'de> + Ord> Deserialize<'de> for SortedSet<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_seq(Members(PhantomData))
+    }
+}
+
+impl<T: Encode> Encode for SortedSet<T> {
+    fn encode(&self, writer: &mut Writer) {
+        writer.array(self.len());
+        for member in self {
+            member.encode(writer);
+        }
+    }
+
+    fn is_absent(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl<T: Decode + Ord> Decode for SortedSet<T> {
+    fn blank() -> Self {
+        Self::new()
+    }
+
+    fn decode(&mut self, reader: &mut Reader<'_>) {
+        reader.each_item(&mut |reader| {
+            let mut member = T::blank();
+            member.decode(reader);
+            self.insert(member);
+        });
     }
 }
 

@@ -109,12 +109,12 @@ proptest! {
         let same: BTreeMap<String, usize> = map.iter().map(|(key, value)| (key.clone(), *value)).collect();
         prop_assert_eq!(serde_json::to_string(&set).unwrap(), serde_json::to_string(&members).unwrap());
         prop_assert_eq!(serde_json::to_string(&map).unwrap(), serde_json::to_string(&same).unwrap());
-        let bytes = minicbor_serde::to_vec(&set).unwrap();
+        let bytes = tidegate_cbor::to_vec(&set);
         prop_assert_eq!(&bytes, &minicbor_serde::to_vec(&members).unwrap());
-        prop_assert_eq!(&minicbor_serde::from_slice::<SortedSet<String>>(&bytes).unwrap(), &set);
-        let bytes = minicbor_serde::to_vec(&map).unwrap();
+        prop_assert_eq!(&tidegate_cbor::from_slice::<SortedSet<String>>(&bytes).unwrap(), &set);
+        let bytes = tidegate_cbor::to_vec(&map);
         prop_assert_eq!(&bytes, &minicbor_serde::to_vec(&same).unwrap());
-        prop_assert_eq!(minicbor_serde::from_slice::<SortedMap<String, usize>>(&bytes).unwrap(), map);
+        prop_assert_eq!(tidegate_cbor::from_slice::<SortedMap<String, usize>>(&bytes).unwrap(), map);
     }
 }
 

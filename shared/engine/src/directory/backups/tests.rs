@@ -353,3 +353,8 @@ fn an_erasure_takes_backups_along_unless_they_are_kept_and_then_those_alone_that
         assert_eq!(next_wake(&db).unwrap(), None);
     }
 }
+
+#[test]
+fn rows_of_the_version_before_are_still_read() {
+    crate::database::vectors::are_still_read::<super::work::Work>("directory::backups::work::Work");
+}

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
+use tidegate_cbor::{Decode, Encode};
 use tidegate_protocol::calls::Caller;
 use tidegate_protocol::http::{BackupState, BackupView};
 use tidegate_protocol::ids::{BackupId, HubIndex, ObjectName, ShardIndex, TenantId};
@@ -13,7 +13,7 @@ use super::super::erasure::BACKED_UP_KINDS;
 use crate::database::{Database, DatabaseError, Row, Value, from_blob, to_blob};
 
 /// What is being done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub(super) enum Phase {
     Spread,
     Cut,
@@ -36,7 +36,7 @@ pub(super) enum Phase {
 }
 
 /// A backup, and how far it has got.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Work {
     /// The tenant.
     pub tenant: TenantId,

@@ -218,7 +218,7 @@ fn the_largest_session_can_sleep() {
         session.follow(job(), Seq(u64::MAX >> 12), request_id);
     }
     assert_eq!(session.follows.len(), FOLLOWS_MAX);
-    let bytes = minicbor_serde::to_vec(&session).unwrap();
+    let bytes = tidegate_cbor::to_vec(&session);
     assert!(
         bytes.len() <= super::super::session::ATTACHMENT_BYTES_MAX,
         "{} bytes",

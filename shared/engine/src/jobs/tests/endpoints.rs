@@ -196,6 +196,38 @@ fn what_is_gone_is_disabled_at_once_and_what_it_misses_is_kept() {
     assert_eq!(letters.len(), 2);
 }
 
+/// The history of the simulation in which a message was sent to an endpoint that had answered `410`.
+#[test]
+fn what_is_gone_hears_nothing_more_after_a_restart_and_another_change_of_the_list() {
+    let mut bench = Bench::new();
+    set(&mut bench, 1, &[endpoint("a"), endpoint("b")]);
+    let sent = end(&mut bench, "a", success());
+    bench.finish(&sent[0], failure(false)).0.unwrap();
+    bench.finish(&sent[1], success()).0.unwrap();
+    let held = |bench: &mut Bench| -> Vec<bool> {
+        let sent = end(bench, "a", success());
+        let held = sent
+            .iter()
+            .map(|execute| execute.message.as_ref().unwrap().held.is_some());
+        let held = held.collect();
+        sent.iter().for_each(|execute| drop(bench.finish(execute, success())));
+        held
+    };
+    bench.crash();
+    assert_eq!(held(&mut bench), [true, false], "the gate has not heard of it");
+    // Another endpoint is changed before the gate hears of it.
+    let mut moved = endpoint("b");
+    moved.updated_at = UnixMs(2);
+    set(&mut bench, 2, &[endpoint("a"), moved.clone()]);
+    bench.crash();
+    assert_eq!(held(&mut bench), [true, false]);
+    // Somebody has enabled it again.
+    let mut back = endpoint("a");
+    back.updated_at = UnixMs(3);
+    set(&mut bench, 3, &[back, moved]);
+    assert_eq!(held(&mut bench), [false, false]);
+}
+
 #[test]
 fn five_days_of_nothing_but_failures_disable_an_endpoint_and_one_success_begins_anew() {
     let mut bench = Bench::new();
