@@ -1,4 +1,5 @@
-//! `/v1/admin/tenants/{tenant}/backups`: backups of a tenant, for the operators of the deployment. The directory decides and
+//! `/v1/admin/tenants/{tenant}/backups` and `…/recovery`: backups of a tenant, and what the platform keeps of it, for the operators of the
+//! deployment. The directory decides and
 //! drives them; here their parts go out and come in.
 
 use tidegate_durable_objects::platform::{now, random, unavailable};
@@ -7,11 +8,14 @@ use tidegate_engine::directory::backups::part_name;
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::directory::{BackupAct, Call, Reply};
 use tidegate_protocol::event::JsonText;
+use tidegate_protocol::http::parse_recovery;
 use tidegate_protocol::ids::{BackupId, TenantId};
+use tidegate_protocol::limits::BODY_BYTES_MAX;
 use tidegate_protocol::{Error, ErrorCode, Fault};
 use worker::{Env, Method, Request, Response};
 
 use crate::audit::acting;
+use crate::requests::read_text;
 use crate::routes::BackupRoute;
 use crate::tenants::unexpected;
 use crate::{answer, directory};
@@ -24,7 +28,7 @@ const PARTS_MAX: u64 = 99_999_999;
 /// Answers what is asked of these paths.
 ///
 /// Errors: `FORBIDDEN` without the scope `operator`; `NOT_FOUND`; `CONFLICT` where the state of the tenant or the backup does
-/// not allow it; `VALIDATION_ERROR`, `PAYLOAD_TOO_LARGE`; `UNAVAILABLE`.
+/// not allow it; `VALIDATION_ERROR`, `PAYLOAD_TOO_LARGE`; `NOT_IMPLEMENTED` where the platform cannot recover; `UNAVAILABLE`.
 pub async fn handle(
     request: &mut Request,
     env: &Env,
@@ -37,6 +41,11 @@ pub async fn handle(
     let (backup, act, status) = match (&route, method) {
         (BackupRoute::All, Method::Post) => (Some(BackupId::generate(now(), random())), BackupAct::Take, 202),
         (BackupRoute::All, _) => (None, BackupAct::Show, 200),
+        (BackupRoute::Recovery, _) => {
+            directory::check_other(principal, &tenant)?;
+            let at = parse_recovery(&read_text(request, BODY_BYTES_MAX).await?)?;
+            (None, BackupAct::Recover(at), 200)
+        }
         (BackupRoute::One(id), Method::Delete) => (Some(of(id)?), BackupAct::Delete, 202),
         (BackupRoute::One(id), _) => (Some(of(id)?), BackupAct::Show, 200),
         (BackupRoute::Restore(id), _) => (Some(of(id)?), BackupAct::Restore, 202),

@@ -14,5 +14,15 @@ Worker.prototype.execute = function (assignment) {
   return execute(assignment, this.env);
 };
 
+// Point-in-time recovery of an object (durable_objects/src/recovery.rs). It starts again by a timer of JavaScript, so that what ends
+// the object ends it outside of the wasm, and its answer is on its way by then.
+globalThis.tidegateGoBack = async (state, to) => {
+  const { storage } = state;
+  if (typeof to === "number") return [await storage.getBookmarkForTime(to), await storage.getCurrentBookmark()];
+  await storage.onNextSessionRestoreBookmark(to);
+  setTimeout(() => state.abort("The object goes back to an earlier time."), 100);
+  return [];
+};
+
 export * from "./index.js";
 export { default } from "./index.js";

@@ -85,7 +85,7 @@ pub enum Route {
     UsageExport,
     /// `/v1/admin/tenants/{tenant}/budgets`
     Budgets(String),
-    /// `/v1/admin/tenants/{tenant}/backups` and what is below it
+    /// `/v1/admin/tenants/{tenant}/backups` and what is below it; and the recovery to a time beside it
     Backups(String, BackupRoute),
     /// `/v1/admin/limits`
     Limits,
@@ -184,6 +184,8 @@ pub enum AccessRoute {
 pub enum BackupRoute {
     /// `/v1/admin/tenants/{tenant}/backups`
     All,
+    /// `/v1/admin/tenants/{tenant}/recovery`
+    Recovery,
     /// `/v1/admin/tenants/{tenant}/backups/{backup}`
     One(String),
     /// `/v1/admin/tenants/{tenant}/backups/{backup}:restore`
@@ -435,8 +437,10 @@ fn endpoint_route(rest: &str) -> Option<Route> {
 }
 
 fn backup_route(rest: &str) -> Option<BackupRoute> {
-    if rest == "backups" {
-        return Some(BackupRoute::All);
+    match rest {
+        "backups" => return Some(BackupRoute::All),
+        "recovery" => return Some(BackupRoute::Recovery),
+        _ => {}
     }
     let rest = rest.strip_prefix("backups/")?;
     let is_name = |text: &str| !text.is_empty() && !text.contains(['/', ':']);
@@ -530,6 +534,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::Webhook(_)
         | Route::UsageExport
         | Route::WebhookSecretRotate
+        | Route::Backups(_, BackupRoute::Recovery)
         | Route::EndpointReplay(_)
         | Route::Tickets => WRITE,
         Route::Endpoints | Route::Access(AccessRoute::Keys | AccessRoute::Revocations | AccessRoute::Tenants) => {
@@ -596,6 +601,7 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         Route::Backups(_, BackupRoute::Restore(_)) => {
             Keys::Route("/v1/admin/tenants/{tenant}/backups/{backup}:restore")
         }
+        Route::Backups(_, BackupRoute::Recovery) => Keys::Route("/v1/admin/tenants/{tenant}/recovery"),
         Route::WebhookSecretRotate => Keys::Route("/v1/admin/webhook-secret:rotate"),
         Route::Endpoints if *method == Method::Post => Keys::Route("/v1/admin/endpoints"),
         Route::Endpoint(_) if *method != Method::Get => Keys::Route("/v1/admin/endpoints/{id}"),
@@ -777,6 +783,11 @@ mod tests {
                     BackupRoute::Part("bak_1".into(), "0".into()),
                 )),
             ),
+            (
+                "/v1/admin/tenants/acme/recovery",
+                Some(Route::Backups("acme".into(), BackupRoute::Recovery)),
+            ),
+            ("/v1/admin/tenants/acme/recovery/x", None),
             ("/v1/admin/tenants/acme/backups/", None),
             ("/v1/admin/tenants/acme/backups/bak_1/parts", None),
             ("/v1/admin/tenants/acme/backups/bak_1/parts/1/2", None),
@@ -897,7 +908,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(around, 37);
+        assert_eq!(around, 38);
         assert_eq!(
             excused,
             [

@@ -64,6 +64,7 @@ pub fn template(route: &Route) -> &'static str {
         Route::Usage(Some(_)) => "/v1/admin/tenants/{tenant}/usage",
         Route::UsageExport => "/v1/admin/usage/export",
         Route::Budgets(_) => "/v1/admin/tenants/{tenant}/budgets",
+        Route::Backups(_, BackupRoute::Recovery) => "/v1/admin/tenants/{tenant}/recovery",
         Route::Backups(_, BackupRoute::All) => "/v1/admin/tenants/{tenant}/backups",
         Route::Backups(_, BackupRoute::One(_)) => "/v1/admin/tenants/{tenant}/backups/{backup}",
         Route::Backups(_, BackupRoute::Restore(_)) => "/v1/admin/tenants/{tenant}/backups/{backup}:restore",

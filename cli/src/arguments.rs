@@ -530,6 +530,14 @@ pub enum Tenant {
         #[arg(long)]
         wait: bool,
     },
+    /// Take a suspended tenant back to a time in the last 30 days, where the platform can. It stays suspended.
+    Recover {
+        /// Its id.
+        tenant: String,
+        /// The time, as 2026-11-23T14:05:00Z.
+        #[arg(long, value_name = "TIME")]
+        at: String,
+    },
     /// Back up, export, import and restore tenants.
     #[command(flatten)]
     Backups(TenantBackups),

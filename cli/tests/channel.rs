@@ -93,7 +93,10 @@ async fn a_message_is_published_from_the_line_a_file_or_stdin_under_its_key() {
 async fn what_cannot_be_used_is_exit_2_and_asks_nothing() {
     let fake = Fake::start(|_| None).await;
     for (arguments, said) in [
-        (&["channel", "publish", "chat:1", "hello"][..], "DATA is no JSON"),
+        (
+            &["channel", "publish", "chat:1", "hello"][..],
+            "data of the command line is no JSON",
+        ),
         (&["channel", "publish", "a b", "1"], "`a b` is no channel's name"),
         (&["channel", "publish", "chat:1", "@/nowhere/at/all"], "data's file"),
         (&["channel", "follow", "a b"], "`a b` is no channel's name"),

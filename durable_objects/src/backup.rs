@@ -17,6 +17,7 @@ use wasm_bindgen::JsValue;
 use worker::{Bucket, Env, State};
 
 use crate::platform::{beside, log_error, unavailable};
+use crate::recovery;
 use crate::remote::{self, Asked};
 use crate::sql::ObjectDatabase;
 use crate::storage;
@@ -143,8 +144,11 @@ pub fn respond(call: &Uint8Array, object: Rc<dyn BackedUp>) -> Result<JsValue, J
 
 fn answer(object: Rc<dyn BackedUp>, call: Call) -> Asked<'static, Reply> {
     Box::pin(async move {
-        let (env, _, db, state) = object.place();
+        let (env, place, db, state) = object.place();
         let mut reply = Reply::default();
+        if state.moment.get() == Some(recovery::LEAVING) {
+            return Err(Error::new(ErrorCode::Unavailable, "The object is starting again.").retry_after(1000));
+        }
         match call {
             Call::Hold { moment } => hold(object.clone(), moment),
             Call::Snapshot { moment } => {
@@ -178,6 +182,12 @@ fn answer(object: Rc<dyn BackedUp>, call: Call) -> Asked<'static, Reply> {
                 object.forget();
             }
             Call::Open => object.clone().open(),
+            Call::Bookmarks(at) => reply.parts = recovery::bookmarks(place, at).await?,
+            Call::GoBack(bookmark) => {
+                recovery::go_back(place, JsValue::from_str(&bookmark)).await?;
+                // Nobody is told any more of what will not be there afterwards.
+                state.moment.set(Some(recovery::LEAVING));
+            }
         }
         Ok(reply)
     })

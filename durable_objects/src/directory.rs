@@ -2,19 +2,22 @@
 //! decision is in [`tidegate_engine::directory`]; here its erasures and backups are carried out.
 
 mod backups;
+mod recovery;
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use js_sys::Uint8Array;
 use tidegate_engine::database::DatabaseError;
+use tidegate_engine::directory::channels;
 use tidegate_engine::directory::erasure::{self, Erasure, Outcome, RETRY_MS, Removed, Step};
+use tidegate_engine::directory::recovery::Wanted;
 use tidegate_engine::directory::{self, STEPS};
 use tidegate_protocol::calls::access::Change;
-use tidegate_protocol::calls::directory::{Call, Reply};
+use tidegate_protocol::calls::directory::{BackupAct, Call, Reply};
 use tidegate_protocol::calls::tenant::{self, CHANNELS_LISTED_MAX, Channels};
 use tidegate_protocol::calls::{Answered, Caller};
-use tidegate_protocol::ids::{ObjectName, TenantId, UserId};
+use tidegate_protocol::ids::{ChannelName, ObjectName, TenantId, UserId};
 use tidegate_protocol::{Error, ErrorCode};
 use wasm_bindgen::JsValue;
 use worker::{Env, State};
@@ -31,6 +34,8 @@ pub struct Directory {
     env: Env,
     db: ObjectDatabase,
     migrated: Cell<bool>,
+    /// Whether a tenant is on its way back to an earlier time.
+    going_back: Cell<bool>,
 }
 
 fn restarting() -> Error {
@@ -45,6 +50,7 @@ impl Directory {
                 env: env.clone(),
                 db: ObjectDatabase::new(state),
                 migrated: Cell::new(false),
+                going_back: Cell::new(false),
             })
         })
     }
@@ -59,11 +65,25 @@ impl Directory {
         done.map_err(|_| restarting())
     }
 
-    /// Answers a call, in one turn.
+    /// Answers a call: in one turn, but for a recovery, which asks objects.
     ///
     /// Errors: as [`remote::read`].
-    pub fn answer(&self, call: &Uint8Array) -> Result<JsValue, JsValue> {
-        Ok(remote::written(&Answered::from(self.handle(remote::read(call)?))))
+    pub fn answer(self: &Rc<Self>, call: &Uint8Array) -> Result<JsValue, JsValue> {
+        match remote::read(call)? {
+            Call::Backups {
+                tenant,
+                act: BackupAct::Recover(at),
+                by,
+                ..
+            } => {
+                let directory = self.clone();
+                Ok(remote::promise(Box::pin(async move {
+                    let recovered = directory.recover(&Wanted { tenant, at, by }).await;
+                    Ok(remote::written(&Answered::from(recovered)))
+                })))
+            }
+            call => Ok(remote::written(&Answered::from(self.handle(call)))),
+        }
     }
 
     fn handle(&self, call: Call) -> Result<Reply, Error> {
@@ -188,19 +208,16 @@ impl Directory {
 
     /// Has channels forget everything, as many as the gate lists at once. What is left is listed the next time.
     async fn remove_channels(&self, tenant: &TenantId) -> Result<Removed, Error> {
-        let ask = |asked| async move { remote::tenant(&self.env, tenant, &tenant::Call::Channels(asked)).await };
-        let names = match ask(Channels::List(None)).await {
-            Ok(tenant::Reply::Channels(names)) => names,
+        let mut names = match self.channels(tenant, None).await {
+            Ok(names) => names,
             // A gate that is erased knows none.
-            Err(error) if error.code == ErrorCode::Conflict => return Ok(Removed::default()),
+            Err(error) if error.code == ErrorCode::Conflict => Vec::new(),
             Err(error) => return Err(error),
-            Ok(_) => {
-                let message = "The gate answered another question.";
-                return Err(Error::new(ErrorCode::InternalError, message));
-            }
         };
+        let known = names.len();
+        names.extend(self.turn(|db| channels::kept(db, tenant))?);
         let mut removed = Removed {
-            more: names.len() == CHANNELS_LISTED_MAX,
+            more: known == CHANNELS_LISTED_MAX || names.len() - known == channels::LISTED_MAX,
             ..Removed::default()
         };
         for name in &names {
@@ -210,10 +227,25 @@ impl Directory {
             removed.rows += erased.rows;
             removed.busy |= erased.busy;
         }
-        if !names.is_empty() {
-            ask(Channels::Forget(names)).await?;
+        self.turn(|db| channels::forget(db, tenant, &names))?;
+        names.truncate(known);
+        if known > 0 {
+            let call = tenant::Call::Channels(Channels::Forget(names));
+            remote::tenant(&self.env, tenant, &call).await?;
         }
         Ok(removed)
+    }
+
+    /// The channels that the gate knows of after this one.
+    async fn channels(&self, tenant: &TenantId, after: Option<ChannelName>) -> Result<Vec<ChannelName>, Error> {
+        let call = tenant::Call::Channels(Channels::List(after));
+        match remote::tenant(&self.env, tenant, &call).await? {
+            tenant::Reply::Channels(names) => Ok(names),
+            _ => Err(Error::new(
+                ErrorCode::InternalError,
+                "The gate answered another question.",
+            )),
+        }
     }
 
     /// Deletes what is on one page of object storage. What is left comes onto the page after that.

@@ -20,6 +20,7 @@ mod object_reader;
 mod outbox;
 pub mod plans;
 pub mod platform;
+mod recovery;
 pub mod remote;
 mod reports;
 pub mod request_log;

@@ -284,10 +284,10 @@ where
 {
     let call = receive(&bytes::take(call), name).map_err(thrown)?;
     let answer = answer(call);
-    let mut answer = Box::pin(AssertUnwindSafe(async move { Ok(written(&answer.await)) }));
+    let mut answer: LocalBoxFuture<'static, _> = Box::pin(async move { Ok(written(&answer.await)) });
     match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answered) => answered,
-        Poll::Pending => Ok(future_to_promise(answer).into()),
+        Poll::Pending => Ok(promise(answer)),
     }
 }
 
@@ -301,6 +301,12 @@ pub fn respond_erased(
     work: Asked<'static, Erased>,
 ) -> Result<JsValue, JsValue> {
     respond(call, name, |()| async move { Answered::from(work.await) })
+}
+
+/// An answer that is not ready. What makes a promise of it is in the bundle once, and not for each kind of call.
+#[inline(never)]
+pub fn promise(answer: LocalBoxFuture<'static, Result<JsValue, JsValue>>) -> JsValue {
+    future_to_promise(AssertUnwindSafe(answer)).into()
 }
 
 /// What a caller wrote.

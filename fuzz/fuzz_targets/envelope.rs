@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use tidegate_cbor::{Decode, Encode, Reader};
 use tidegate_engine::hub::Session;
 use tidegate_protocol::calls::executor::Assignment;
-use tidegate_protocol::calls::{Addressed, Answered, backup, directory, hub, jobs, tenant};
+use tidegate_protocol::calls::{Addressed, Answered, backup, channel, directory, hub, jobs, tenant};
 use tidegate_protocol::envelope::{decode, encode};
 
 /// What can be read can be written, and reads as the same again. Bytes are compared: a percentage may be no number.
@@ -38,6 +38,8 @@ fuzz_target!(|bytes: &[u8]| {
     read::<directory::Call>(bytes);
     read::<Answered<backup::Reply>>(bytes);
     read::<Answered<directory::Reply>>(bytes);
+    read::<Addressed<channel::Batch>>(bytes);
+    read::<channel::Replies>(bytes);
     read::<Assignment>(bytes);
     passed_over(bytes);
     let _ = Session::from_attachment(bytes);

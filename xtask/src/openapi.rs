@@ -19,6 +19,7 @@ mod operations;
 mod policies;
 mod problems;
 mod queue;
+mod recovery;
 mod schemas;
 mod secrets;
 mod upstreams;

@@ -46,7 +46,7 @@ async fn publish(
     output: Output,
 ) -> Result<Exit, Failure> {
     let help = "Put JSON in single quotes, a text as '\"hello\"', or name a file with @FILE.";
-    let data = json_input(data, "data", "DATA", help)?;
+    let data = json_input(data, "data", "the command line", help)?;
     let published = client.http().publish_message(channel, &data, key).await?;
     if output.is_json() {
         output.event(

@@ -19,6 +19,7 @@ pub mod limits;
 pub mod objects;
 pub mod policy;
 pub mod queue;
+mod recovery;
 pub mod schedules;
 pub mod secrets;
 pub mod tenant;

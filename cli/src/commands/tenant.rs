@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tidegate_sdk::Client;
 use tidegate_sdk::http::{KeptBackups, NewTenant, Tenant, TenantFilter};
 
-use super::backups;
+use super::{backups, recovery};
 use crate::arguments::{Limits, Tenant as Command};
 use crate::commands::limits;
 use crate::exit::Exit;
@@ -61,6 +61,7 @@ pub async fn tenant(client: &Client, command: Command, output: Output) -> Result
         }
         Command::Suspend { tenant } => http.suspend_tenant(&tenant).await?,
         Command::Resume { tenant } => http.resume_tenant(&tenant).await?,
+        Command::Recover { tenant, at } => return recovery::recover(client, &tenant, &at, output).await,
         Command::Backups(command) => return backups::backups(client, command, output).await,
         Command::Erase {
             tenant,

@@ -6,7 +6,9 @@
 
 mod announcement;
 pub mod backups;
+pub mod channels;
 pub mod erasure;
+pub mod recovery;
 #[cfg(test)]
 #[cfg(feature = "native")]
 mod tests;
@@ -60,6 +62,8 @@ pub const STEPS: &[&[&str]] = &[
         erasure::TABLE,
     ],
     backups::TABLES,
+    recovery::TABLES,
+    channels::TABLE,
 ];
 
 /// A row of the directory.
@@ -164,6 +168,7 @@ pub fn handle(db: &impl Database, now: UnixMs, call: Call) -> Result<Result<Repl
                 entry.changed_at = now;
                 write(db, &entry)?;
                 backups::erased(db, now, &entry.tenant, keep_backups)?;
+                recovery::forget(db, &entry.tenant)?;
                 erasure::begin(db, now, &entry.tenant, keep_backups)?;
                 note(db, now, &entry.tenant, "erased", &by)?;
             }
@@ -211,6 +216,7 @@ fn announce(
         write(db, &entry)?;
         if suspended_at.is_none() {
             backups::resumed(db, now, &entry.tenant)?;
+            recovery::resumed(db, &entry.tenant)?;
         }
     }
     Ok(standing)

@@ -26,7 +26,7 @@ pub use limits::set_limits;
 pub use schedules::{RETELL_MS, told, untold};
 
 use crate::access::Changed;
-use crate::database::{Database, DatabaseError, Row, Value};
+use crate::database::{Database, DatabaseError, Row, Value, migrate};
 use crate::usage::{Prices, SetBy, Window};
 use crate::{
     access, admission, audit, backup, connections, directory, endpoints, idempotency, secrets, upstreams, usage,
@@ -473,15 +473,19 @@ pub fn begin(db: &impl Database, version: u64) -> Result<(), DatabaseError> {
     directory::told(db, None)
 }
 
-/// The gate is back from a backup, by `by`: the tenant is suspended, and its description begins above `version`. Gives what
-/// it begins with.
+/// The gate is back, from a backup or as what it was at an earlier time, by `by`: the tenant is suspended, whatever it was then, and its
+/// description begins above `version`. Gives what it begins with. Told again, it changes nothing.
 ///
 /// Errors: the database's.
 pub fn restored(db: &impl Database, now: UnixMs, version: u64, by: &Caller) -> Result<u64, DatabaseError> {
-    if !backup::restored(db, STEPS)? {
-        return Ok(read(db)?.map_or(0, |description| description.version));
+    let from_backup = backup::restored(db, STEPS)?;
+    if !from_backup {
+        migrate(db, STEPS)?;
     }
     let mut description = read(db)?.unwrap_or_else(unspread);
+    if !from_backup && description.version > version {
+        return Ok(description.version);
+    }
     description.version = description.version.max(version);
     audit::note(db, now, by, AuditWhat::TenantRestored, AuditTarget::default())?;
     let _suspended_already = access::change(db, now, Change::Suspend, by)?;

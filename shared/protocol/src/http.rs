@@ -12,6 +12,7 @@ mod health;
 mod idempotency;
 mod inbound;
 mod policies;
+mod recovery;
 mod secrets;
 mod tenants;
 mod upstreams;
@@ -52,6 +53,7 @@ pub use health::{HealthCode, HealthReason, HealthStatus, HealthView, QueueHealth
 pub use idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, KEPT_BODY_BYTES_MAX, KeptAnswer, header_key};
 pub use inbound::{WebhookList, WebhookOutcome, WebhookTaken, WebhookView};
 pub use policies::{PolicyDecision, PolicyExplanation, PolicyResult, PolicyTold};
+pub use recovery::{RecoveredObject, RecoveryView, parse_recovery};
 pub use secrets::{SECRET_BYTES_MAX, SecretBody, SecretList, SecretView};
 pub use tenants::{ErasureView, NewTenant, TenantAct, TenantPage, TenantState, TenantView, parse_confirmation};
 pub use upstreams::{BreakerChanged, BreakerView, UpstreamsView};

@@ -41,6 +41,7 @@ mod operations;
 mod panics;
 mod policies;
 mod queue;
+mod recovery;
 mod report;
 mod request_limits;
 mod request_log;

@@ -571,6 +571,7 @@ fn administration(schemas: &mut Schemas) -> Vec<Operation> {
     operations.extend(upstreams(schemas));
     operations.push(super::policies::explain(schemas));
     operations.extend(super::backups::backups(schemas));
+    operations.push(super::recovery::recovery(schemas));
     operations.extend(access(schemas));
     operations.push(health(schemas));
     operations.extend(secrets(schemas));

@@ -14,6 +14,7 @@ mod limits;
 mod objects;
 mod policies;
 mod queue;
+mod recovery;
 mod schedules;
 mod secrets;
 mod tenants;
@@ -54,6 +55,7 @@ pub use self::policies::{PolicyDecision, PolicyExplanation, PolicyResult, Policy
 pub use self::queue::{
     ActionPattern, ActionQueue, Cause, Pause, PauseScope, Pool, Queue, Reason, Scope, Why, WorkerSeen,
 };
+pub use self::recovery::{RecoveredObject, Recovery};
 pub use self::tenants::{Erasure, KeptBackups, NewTenant, Tenant, TenantFilter, TenantPage};
 pub use self::types::{
     Accepted, Activated, Answer, EventPage, Job, JobFilter, JobPage, JobProgress, ObjectInfo, OutputPage, Posted,

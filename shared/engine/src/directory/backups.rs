@@ -148,6 +148,8 @@ pub(super) fn act(
             let backups = backups.into_iter().map(Work::into_view).collect();
             return Ok(super::shown(JsonText::of(&BackupList { backups })));
         }
+        // It asks objects before it decides, which takes more than a turn: `recovery::advance` is what the shell goes by.
+        (BackupAct::Recover(_), ..) => Err(Error::new(ErrorCode::InternalError, "A recovery is no turn.")),
         (BackupAct::Take, Some(id), None) => take(db, now, tenant, id, entry.as_ref(), by)?,
         (BackupAct::Bring, Some(id), found) => bring(db, now, tenant, id, found, by)?,
         (BackupAct::Show, Some(_), Some(found)) => Ok(found),
@@ -165,13 +167,24 @@ fn conflict<T>(message: impl Into<alloc::borrow::Cow<'static, str>>) -> Result<T
     Err(Error::new(ErrorCode::Conflict, message))
 }
 
+/// Whether no backup is under way.
+pub(super) fn at_rest(db: &impl Database, tenant: &TenantId) -> Result<Result<(), Error>, DatabaseError> {
+    let backups = work::all(db, tenant)?;
+    let other = backups.iter().find(|other| other.is_under_way());
+    Ok(other.map_or(Ok(()), |other| {
+        conflict(format!(
+            "Backup {} of this tenant is under way: wait for its end.",
+            other.id
+        ))
+    }))
+}
+
 /// Whether there is room for one backup more, and none is under way.
 fn room(db: &impl Database, tenant: &TenantId) -> Result<Result<(), Error>, DatabaseError> {
-    let backups = work::all(db, tenant)?;
-    if let Some(other) = backups.iter().find(|other| other.is_under_way()) {
-        let message = format!("Backup {} of this tenant is under way: wait for its end.", other.id);
-        return Ok(conflict(message));
+    if let Err(refusal) = at_rest(db, tenant)? {
+        return Ok(Err(refusal));
     }
+    let backups = work::all(db, tenant)?;
     if backups.len() >= BACKUPS_MAX {
         return Ok(conflict("A tenant has at most 100 backups: delete one first."));
     }
@@ -190,6 +203,11 @@ fn take(
         Some(TenantState::Active | TenantState::Suspended) => {}
         None => return Ok(Err(Error::not_found())),
         Some(_) => return Ok(conflict("The tenant is not there, or not whole, right now.")),
+    }
+    if super::recovery::is_under_way(db, tenant)? {
+        return Ok(conflict(
+            "The tenant is on its way back to an earlier time: wait for its end.",
+        ));
     }
     if let Err(refusal) = room(db, tenant)? {
         return Ok(Err(refusal));

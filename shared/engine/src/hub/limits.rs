@@ -4,6 +4,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::mem;
 
 use tidegate_protocol::calls::admission::{Ask, Decided, Need, Recalled, Returned, Standing, Verdict};
 use tidegate_protocol::frames::ServerFrame;
@@ -113,20 +114,14 @@ impl Hub {
                 self.tell_usage(&waiting, &decided, &mut effects);
                 let mut verdicts = decided.verdicts.into_iter();
                 for Waiting { id, needs, admitted } in waiting {
-                    let Some(Asked { asker, request_id, .. }) = self.pending.take(id) else {
-                        continue;
+                    let verdict = match verdicts.next() {
+                        Some(Verdict::Admitted) => Ok(decided.at),
+                        Some(Verdict::Refused(refusal)) => Err(admission::refusal(&refusal)),
+                        None => Err(too_little()),
                     };
-                    match verdicts.next() {
-                        Some(Verdict::Admitted) => {
-                            let counted = Box::new(Counted { needs, at: decided.at });
-                            self.dispatch(asker, request_id, admitted, Some(counted), &mut effects);
-                        }
-                        Some(Verdict::Refused(refusal)) => {
-                            self.refuse(now, asker, request_id, admission::refusal(&refusal), &mut effects);
-                        }
-                        None => self.refuse(now, asker, request_id, too_little(), &mut effects),
-                    }
+                    self.settle(now, Waiting { id, needs, admitted }, verdict, &mut effects);
                 }
+                self.take_waiting(now, &mut effects);
             }
             Err(error) => {
                 for Waiting { id, .. } in waiting {
@@ -139,6 +134,38 @@ impl Hub {
         }
         self.ask_gate(now, &mut effects);
         effects
+    }
+
+    /// Has those that came while the gate was asked pass out of what it has just lent, in their order. To ask for them at once
+    /// would hand all of it back with the question, unused, and so for ever while requests keep coming.
+    fn take_waiting(&mut self, now: UnixMs, effects: &mut Vec<Effect>) {
+        for Waiting { id, needs, admitted } in mem::take(&mut self.limits.waiting) {
+            let verdict = match self.limits.leases.take(now, &needs) {
+                Taken::Short => {
+                    self.limits.waiting.push(Waiting { id, needs, admitted });
+                    continue;
+                }
+                Taken::Refused(refusal) => Err(admission::refusal(&refusal)),
+                Taken::Admitted { counted_at } => Ok(counted_at),
+            };
+            self.settle(now, Waiting { id, needs, admitted }, verdict, effects);
+        }
+    }
+
+    /// A request that waited is admitted, and was counted at this moment of the gate's clock; or it is refused.
+    #[inline(never)]
+    fn settle(&mut self, now: UnixMs, waiting: Waiting, verdict: Result<UnixMs, Error>, effects: &mut Vec<Effect>) {
+        let Waiting { id, needs, admitted } = waiting;
+        let Some(Asked { asker, request_id, .. }) = self.pending.take(id) else {
+            return;
+        };
+        match verdict {
+            Ok(at) => {
+                let counted = Box::new(Counted { needs, at });
+                self.dispatch(asker, request_id, admitted, Some(counted), effects);
+            }
+            Err(error) => self.refuse(now, asker, request_id, error, effects),
+        }
     }
 
     /// The gate takes leases back, for another hub.

@@ -2,6 +2,8 @@
 
 mod batch;
 mod followed;
+#[cfg(feature = "native")]
+mod limits;
 mod log;
 mod spread;
 mod tokens;

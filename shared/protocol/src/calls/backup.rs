@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use tidegate_cbor::{Decode, Encode};
 
 use super::Caller;
+use crate::time::UnixMs;
 
 /// What any object of a tenant can be told about a backup.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -43,7 +44,7 @@ pub enum Call {
         /// The steps of the schema that it was made at; absent: other parts of this object were written before it.
         schema: Option<u64>,
     },
-    /// All is back.
+    /// All is back: what was written, or what the object was at an earlier time.
     Finish {
         /// The description of the tenant begins above this version.
         version: u64,
@@ -52,6 +53,11 @@ pub enum Call {
     },
     /// Go on with the work that the rows tell of.
     Open,
+    /// Say what the platform calls the object as it was at this time, and as it is: the two [parts](Reply::parts) of the answer. Nothing
+    /// changes. Refused where the platform cannot go back: `NOT_IMPLEMENTED`, or `CONFLICT` where this object cannot.
+    Bookmarks(UnixMs),
+    /// Be what it was at this bookmark of the platform's, and start again as that.
+    GoBack(String),
 }
 
 /// What the object answers.

@@ -67,7 +67,7 @@ pub enum Call {
         #[serde(default)]
         keep_backups: bool,
     },
-    /// Something about backups of a tenant. Answered by [`Reply::Shown`].
+    /// Something about backups of a tenant, or about what the platform keeps of it. Answered by [`Reply::Shown`].
     Backups {
         /// The tenant.
         tenant: TenantId,
@@ -93,6 +93,8 @@ pub enum BackupAct {
     Restore,
     /// Delete it.
     Delete,
+    /// Take the tenant back to this time, by what the platform keeps of it.
+    Recover(UnixMs),
 }
 
 /// What the directory answers.

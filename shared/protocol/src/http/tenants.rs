@@ -183,7 +183,7 @@ pub struct ErasureView {
 pub struct TenantAct {
     /// When.
     pub at: UnixMs,
-    /// `created`, `erased`, `backed_up` or `restored`.
+    /// `created`, `erased`, `backed_up`, `restored` or `recovered`.
     pub what: String,
     /// By whom.
     pub by: UserId,

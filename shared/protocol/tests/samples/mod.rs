@@ -1383,6 +1383,12 @@ pub fn directory_calls() -> Vec<directory::Call> {
             act: BackupAct::Show,
             by: caller(),
         },
+        directory::Call::Backups {
+            tenant: tenant(),
+            backup: None,
+            act: BackupAct::Recover(UnixMs(LARGEST)),
+            by: caller(),
+        },
     ]
 }
 
@@ -1407,6 +1413,8 @@ pub fn backup_calls() -> Vec<backup::Call> {
             by: caller(),
         },
         backup::Call::Open,
+        backup::Call::Bookmarks(UnixMs(LARGEST)),
+        backup::Call::GoBack("00000000-00000000-00000000-é".into()),
     ]
 }
 

@@ -212,6 +212,10 @@ pub const ROWS: &[Row] = &[
     row("restoreBackup", Takes::Operator, 409, empty),
     row("takeBackup", Takes::Operator, 202, empty),
     row("deleteBackup", Takes::Operator, 202, nothing),
+    // There was no such tenant yet.
+    row("recoverTenant", Takes::Operator, 422, |_| {
+        Body::Json(json!({ "at": "2026-01-01T00:00:00Z" }))
+    }),
     row("listTenants", Takes::Operator, 200, nothing),
     row("createTenant", Takes::Operator, 201, |things| {
         Body::Json(json!({ "tenant": format!("{}-2", things.tenant) }))
