@@ -1,6 +1,7 @@
 //! The command line.
 
 mod access;
+mod channel;
 mod endpoint;
 mod inbound;
 mod tenant_backups;
@@ -15,6 +16,7 @@ use tidegate_sdk::http::ActionPattern;
 use tidegate_sdk::{Priority, UnixMs};
 
 pub use self::access::{Key, Revoke, Secret};
+pub use self::channel::Channel;
 pub use self::endpoint::{Endpoint, WebhookSecret, WebhookSecretCommand};
 pub use self::inbound::Webhook;
 pub use self::tenant_backups::TenantBackups;
@@ -70,6 +72,9 @@ pub enum Command {
     /// Run many requests of a file as one batch, see how it stands, cancel it as one.
     #[command(subcommand)]
     Batch(Batch),
+    /// Publish messages to channels, follow a channel, read what is kept of it.
+    #[command(subcommand)]
+    Channel(Channel),
     /// Look at what waits, hold jobs back, let them go again (scope `jobs:write`; to look, `jobs:read` is enough).
     #[command(subcommand)]
     Queue(Queue),

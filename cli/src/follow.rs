@@ -10,6 +10,7 @@ use tidegate_sdk::{Client, Handle, JobId, JsonText, Outcome, Update};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use self::bar::Bar;
+pub use self::lines::seconds;
 use crate::commands::queue::explain;
 use crate::exit::Exit;
 use crate::failure::Failure;

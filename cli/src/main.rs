@@ -49,6 +49,9 @@ async fn run(arguments: Arguments, output: Output) -> Result<Exit, Failure> {
         Command::Call(call) => commands::call::call(&settings::client(&connection)?, &call, output).await,
         Command::Job(job) => commands::job::job(&settings::client(&connection)?, job, output).await,
         Command::Batch(batch) => commands::batches::batches(&settings::client(&connection)?, batch, output).await,
+        Command::Channel(channel) => {
+            commands::channel::channels(&settings::client(&connection)?, channel, output).await
+        }
         Command::Queue(queue) => commands::queue::queue(&settings::client(&connection)?, queue, output).await,
         Command::Schedules(schedules) => {
             commands::schedules::schedules(&settings::client(&connection)?, schedules, output).await

@@ -98,20 +98,29 @@ pub fn payload(argument: Option<&str>) -> Result<JsonText, Failure> {
     let Some(argument) = argument else {
         return Ok(JsonText::null());
     };
+    let help = "Put the JSON in single quotes, as in --payload '{\"object\":\"zips.csv\"}', or name a file with @FILE.";
+    json_input(argument, "payload", "--payload", help)
+}
+
+/// Reads JSON itself, from a file (`@FILE`), or from standard input (`-`). `what` it is and how the argument is `named` stand in
+/// what is said where it cannot be used, and `help` what to do then.
+///
+/// Errors: it cannot be read, or is no JSON.
+pub fn json_input(argument: &str, what: &str, named: &str, help: &str) -> Result<JsonText, Failure> {
     let (source, text) = if argument == "-" {
         let mut text = String::new();
         let read = std::io::stdin().read_to_string(&mut text);
-        read.map_err(|error| Failure::of_io("The payload on stdin cannot be read", &error))?;
+        read.map_err(|error| Failure::of_io(&format!("The {what} on stdin cannot be read"), &error))?;
         ("stdin".to_owned(), text)
     } else if let Some(path) = argument.strip_prefix('@') {
         let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::of_io(&format!("The payload's file {path} cannot be read"), &error))?;
+            .map_err(|error| Failure::of_io(&format!("The {what}'s file {path} cannot be read"), &error))?;
         (path.to_owned(), text)
     } else {
-        ("--payload".to_owned(), argument.to_owned())
+        (named.to_owned(), argument.to_owned())
     };
-    if let Some(payload) = JsonText::parse(&text) {
-        return Ok(payload);
+    if let Some(json) = JsonText::parse(&text) {
+        return Ok(json);
     }
     let why = match serde_json::from_str::<serde::de::IgnoredAny>(&text) {
         Err(error) => error.to_string(),
@@ -122,12 +131,10 @@ pub fn payload(argument: Option<&str>) -> Result<JsonText, Failure> {
     };
     let mut failure = Failure::new(
         Exit::Invalid,
-        format!("The payload of {source} is no JSON that can be sent: {why}."),
+        format!("The {what} of {source} is no JSON that can be sent: {why}."),
     );
     failure.faults = vec![Fault::new("", "JSON", &text)];
-    Err(failure.remedy(
-        "Put the JSON in single quotes, as in --payload '{\"object\":\"zips.csv\"}', or name a file with @FILE.",
-    ))
+    Err(failure.remedy(help))
 }
 
 #[cfg(test)]

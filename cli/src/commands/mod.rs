@@ -7,6 +7,7 @@ mod backups;
 pub mod batch;
 pub mod batches;
 pub mod call;
+pub mod channel;
 pub mod composition;
 pub mod endpoints;
 pub mod health;

@@ -27,13 +27,17 @@ impl fmt::Display for Percent {
     }
 }
 
+/// Milliseconds as seconds, with one decimal.
+pub fn seconds(ms: u64) -> String {
+    let tenths = ms.div_ceil(100);
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
+
 /// The line; `None` for what ends the call, which is told otherwise.
 pub fn line(update: &Update) -> Option<String> {
     let text = match update {
         Update::Reconnecting { attempt, in_ms, why } => {
-            let tenths = in_ms.div_ceil(100);
-            let (seconds, tenth) = (tenths / 10, tenths % 10);
-            format!("reconnecting in {seconds}.{tenth} s (attempt {attempt}): {why}")
+            format!("reconnecting in {} s (attempt {attempt}): {why}", seconds(*in_ms))
         }
         Update::Reconnected => "connected again".to_owned(),
         Update::Acknowledged(event) => {

@@ -174,7 +174,8 @@ impl Call {
             return self.cancel_answer(answer);
         }
         let reaction = match answer {
-            Answer::Response(data) => Reaction::end(Outcome::Answered { data }),
+            // A publication is a request that is answered on the spot.
+            Answer::Response(data) | Answer::Published(data) => Reaction::end(Outcome::Answered { data }),
             Answer::Acknowledgment(acknowledged) => self.acknowledged(acknowledged),
             Answer::Progress(event) => match self.news(&event.job_id, event.seq) {
                 true => Reaction::update(Update::Progress(event)),

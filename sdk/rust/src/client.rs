@@ -107,14 +107,20 @@ impl Client {
         self.start(Call::attach(random::name("follow_")?, target, after), None)
     }
 
-    fn start(&self, call: Call, idempotency_key: Option<String>) -> Result<Handle, Error> {
+    /// The way to the task that owns the socket, which begins here if it has not.
+    pub(crate) fn commands(&self) -> Result<mpsc::UnboundedSender<Command>, Error> {
         let runtime = tokio::runtime::Handle::try_current()
-            .map_err(|_| Error::Invalid("A call needs a tokio runtime.".to_owned()))?;
+            .map_err(|_| Error::Invalid("A client's socket needs a tokio runtime.".to_owned()))?;
         let commands = self.commands.get_or_init(|| {
             let (sender, receiver) = mpsc::unbounded_channel();
             runtime.spawn(drive(self.site.clone(), receiver));
             sender
         });
+        Ok(commands.clone())
+    }
+
+    pub(crate) fn start(&self, call: Call, idempotency_key: Option<String>) -> Result<Handle, Error> {
+        let commands = self.commands()?;
         let (caller, updates) = mpsc::unbounded_channel();
         let handle = Handle {
             id: call.id().to_owned(),

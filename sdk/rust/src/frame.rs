@@ -8,9 +8,11 @@ use tidegate_protocol::event::JsonText;
 use tidegate_protocol::ids::Seq;
 use tidegate_protocol::time::UnixMs;
 
+use crate::channels::{Cursor, Epoch, Message, Offset};
 use crate::error::ApiError;
 use crate::event::{Acknowledged, Completed, Progress, Retrying, Snapshot, Started, Written};
 use crate::ids::JobId;
+use crate::link::ChannelFrame;
 
 /// What the server says of itself at the start of a connection.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -107,6 +109,8 @@ pub enum Answer {
     Snapshot(Snapshot),
     /// The frame was refused, or the job failed.
     Error(Failure),
+    /// A message is stored. What the frame says, as it came.
+    Published(JsonText),
     /// Done.
     Ok,
 }
@@ -115,7 +119,7 @@ impl Answer {
     /// The job that the answer speaks of.
     pub fn job_id(&self) -> Option<&JobId> {
         match self {
-            Self::Response(_) | Self::Ok => None,
+            Self::Response(_) | Self::Published(_) | Self::Ok => None,
             Self::Acknowledgment(event) => Some(&event.job_id),
             Self::Progress(event) => Some(&event.job_id),
             Self::Retrying(event) => Some(&event.job_id),
@@ -137,6 +141,8 @@ pub enum ServerFrame {
     Pong,
     /// An answer, with the id of the frame that it answers.
     Answer(Option<String>, Box<Answer>),
+    /// A frame of a channel, with the id of the frame that it answers.
+    Channel(Option<String>, Box<ChannelFrame>),
     /// The token expires soon.
     AuthExpiring(Option<UnixMs>),
     /// The server is about to close.
@@ -173,6 +179,9 @@ impl ServerFrame {
             expires_at: Option<UnixMs>,
         }
         let head: Head<'_> = serde_json::from_str(text).ok()?;
+        if let Some(frame) = channel_frame(head.kind.as_ref(), text) {
+            return Some(Self::Channel(head.request_id.map(Cow::into_owned), Box::new(frame)));
+        }
         let answer = match head.kind.as_ref() {
             "welcome" => return of(text).map(Self::Welcome),
             "pong" => return Some(Self::Pong),
@@ -187,11 +196,56 @@ impl ServerFrame {
             "complete" => Answer::Complete(of(text)?),
             "snapshot" => Answer::Snapshot(of(text)?),
             "error" => Answer::Error(of(text)?),
+            "published" => Answer::Published(JsonText::parse(text)?),
             "ok" => Answer::Ok,
             _ => return None,
         };
         Some(Self::Answer(head.request_id.map(Cow::into_owned), Box::new(answer)))
     }
+}
+
+/// Reads a frame of a channel; `None`: it is none, or cannot be read.
+fn channel_frame(kind: &str, text: &str) -> Option<ChannelFrame> {
+    #[derive(Deserialize)]
+    struct Subscribed {
+        channel: String,
+        epoch: Epoch,
+        offset: Offset,
+        #[serde(default)]
+        recovered: bool,
+    }
+    #[derive(Deserialize)]
+    struct Unsubscribed {
+        channel: String,
+        error: ApiError,
+    }
+    #[derive(Deserialize)]
+    struct OfChannel {
+        channel: String,
+    }
+    let frame = match kind {
+        "subscribed" => {
+            let Subscribed {
+                channel,
+                epoch,
+                offset,
+                recovered,
+            } = serde_json::from_str(text).ok()?;
+            let at = Cursor { epoch, offset };
+            ChannelFrame::Subscribed { channel, at, recovered }
+        }
+        "unsubscribed" => {
+            let Unsubscribed { channel, error } = serde_json::from_str(text).ok()?;
+            ChannelFrame::Unsubscribed { channel, error }
+        }
+        "message" => {
+            let OfChannel { channel } = serde_json::from_str(text).ok()?;
+            let message: Message = serde_json::from_str(text).ok()?;
+            ChannelFrame::Message { channel, message }
+        }
+        _ => return None,
+    };
+    Some(frame)
 }
 
 #[cfg(test)]

@@ -23,32 +23,40 @@
 //! # }
 //! ```
 //!
+//! [`Client::subscribe`] follows a channel through lost connections, and [`Client::publish`] stores a message in it once.
+//!
 //! A [`worker::Worker`] runs jobs of a pool in a process of one's own.
 //!
-//! What is decided without I/O, and tested so: [`backoff`], [`call`], [`link`]. What does I/O: [`client`], [`http`].
+//! What is decided without I/O, and tested so: [`backoff`], [`call`], [`channels`], [`inbox`],
+//! [`link`]. What does I/O: [`client`], [`http`].
 
 pub mod backoff;
 pub mod call;
+pub mod channels;
 pub mod client;
 pub mod error;
 pub mod event;
 pub mod frame;
 pub mod http;
 pub mod ids;
+pub mod inbox;
 pub mod link;
 mod options;
 mod random;
 mod socket;
+pub mod subscription;
 mod transport;
 pub mod worker;
 
 pub use call::Target;
+pub use channels::{ChannelUpdate, Cursor, Message, Published};
 pub use client::{Client, Handle, Settings};
 pub use error::{ApiError, Code, Error};
 pub use event::{Outcome, Update};
 pub use http::Http;
 pub use ids::{BatchId, JobId, Status};
 pub use options::{CallOptions, Start};
+pub use subscription::Subscription;
 pub use tidegate_protocol::calls::queueing::Priority;
 pub use tidegate_protocol::event::JsonText;
 pub use tidegate_protocol::frames::{Mode, OnDisconnect};

@@ -3,14 +3,18 @@
 //! Does no I/O and reads no clock: moments (milliseconds of a clock that never goes back) and randomness are arguments,
 //! what is to be done comes out of [`Link::poll`]. So every history of cuts can be tested.
 
+mod channels;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::Serialize;
 use tidegate_protocol::ErrorCode;
 use tidegate_protocol::frames::PING;
 
+pub use self::channels::ChannelFrame;
 use crate::backoff::full_jitter;
 use crate::call::{Call, Reaction};
+use crate::channels::{ChannelUpdate, Follower};
 use crate::error::{ApiError, Error};
 use crate::event::{Outcome, Update};
 use crate::frame::{Answer, Goodbye, Limits, ServerFrame, Welcome};
@@ -55,6 +59,8 @@ pub enum Output {
     Drop,
     /// Tell the caller of this call. After [`Update::Ended`] nothing follows for it.
     Deliver(String, Box<Update>),
+    /// Tell the application of this subscription. After [`ChannelUpdate::Ended`] nothing follows for it.
+    Tell(String, Box<ChannelUpdate>),
 }
 
 /// Why there is no connection.
@@ -96,13 +102,14 @@ enum State {
     },
 }
 
-/// One connection and its calls.
+/// One connection, its calls and its subscriptions.
 #[derive(Debug)]
 pub struct Link {
     patience: Patience,
     state: State,
     calls: BTreeMap<String, Call>,
-    /// When a call whose server could not tell is asked again.
+    followers: BTreeMap<String, Follower>,
+    /// When a call or a subscription whose server could not tell is asked again.
     again: BTreeMap<String, Ms>,
     limits: Limits,
     /// Attempts to connect that failed in a row.
@@ -122,6 +129,7 @@ impl Link {
             patience,
             state: State::Idle,
             calls: BTreeMap::new(),
+            followers: BTreeMap::new(),
             again: BTreeMap::new(),
             limits: Limits::default(),
             failures: 0,
@@ -224,7 +232,11 @@ impl Link {
                 }
             }
             ServerFrame::Answer(request_id, answer) => self.answered(now, roll, request_id.as_deref(), *answer),
-            ServerFrame::AuthExpiring(expires_at) => self.tell_all(|| Update::TokenExpiring { expires_at }),
+            ServerFrame::Channel(request_id, frame) => self.channel_frame(now, roll, request_id.as_deref(), &frame),
+            ServerFrame::AuthExpiring(expires_at) => {
+                self.tell_all(|| Update::TokenExpiring { expires_at });
+                self.tell_followers(|| ChannelUpdate::TokenExpiring { expires_at });
+            }
             ServerFrame::Goodbye(goodbye) => self.goodbye = Some(goodbye),
             ServerFrame::Unknown => {}
         }
@@ -239,6 +251,7 @@ impl Link {
         }
         let goodbye = self.goodbye.take();
         self.again.clear();
+        self.followers.values_mut().for_each(Follower::lost);
         self.state = State::Idle;
         let (why, after_ms) = match loss {
             Loss::Refused(error) => return self.stop(&error),
@@ -328,7 +341,7 @@ impl Link {
     }
 
     fn try_again(&mut self, now: Ms, roll: u64, why: &str, after_ms: Ms) {
-        if self.calls.is_empty() {
+        if self.calls.is_empty() && self.followers.is_empty() {
             self.down_since = None;
             return;
         }
@@ -353,14 +366,20 @@ impl Link {
             in_ms: wait,
             why: why.to_owned(),
         });
+        self.tell_followers(|| ChannelUpdate::Reconnecting {
+            attempt,
+            in_ms: wait,
+            why: why.to_owned(),
+        });
     }
 
-    /// Ends every call: the server cannot be asked any more. A later call tries anew.
+    /// Ends every call and subscription: the server cannot be asked any more. A later call tries anew.
     fn stop(&mut self, error: &Error) {
         self.state = State::Idle;
         self.failures = 0;
         self.down_since = None;
         self.again.clear();
+        self.end_followers(error);
         for (id, mut call) in std::mem::take(&mut self.calls) {
             // An upgrade that is refused is the answer to a request that was never sent.
             let outcome = match error {
@@ -390,17 +409,18 @@ impl Link {
         self.down_since = None;
         if self.failures > 0 {
             self.tell_all(|| Update::Reconnected);
+            self.tell_followers(|| ChannelUpdate::Reconnected);
         }
-        let ids: Vec<String> = self.calls.keys().cloned().collect();
+        let ids: Vec<String> = self.calls.keys().chain(self.followers.keys()).cloned().collect();
         for id in ids {
             self.ask(&id);
         }
     }
 
-    /// Sends the frames of a call. One that is too big would be refused without a name, so it ends here.
+    /// Sends the frames of a call or a subscription. One that is too big would be refused without a name, so it ends here.
     fn ask(&mut self, id: &str) {
         let Some(call) = self.calls.get_mut(id) else {
-            return;
+            return self.ask_to_follow(id);
         };
         for frame in call.ask() {
             if frame.len() > self.limits.frame_bytes {
@@ -417,6 +437,11 @@ impl Link {
     }
 
     fn answered(&mut self, now: Ms, roll: u64, request_id: Option<&str>, answer: Answer) {
+        if let (Some(id), Answer::Error(failure)) = (request_id, &answer)
+            && self.subscribe_refused(now, roll, id, &failure.error)
+        {
+            return;
+        }
         for (id, name) in self.addressees(request_id, &answer) {
             self.answer_one(now, roll, &id, &name, answer.clone());
         }
@@ -467,11 +492,7 @@ impl Link {
                 self.deliver(id, *update);
                 self.outputs.extend(cancel.map(Output::Send));
             }
-            Reaction::AskAgain(after_ms) => {
-                // The series of failures is the connection's; a server that is up but busy is asked about each second.
-                let wait = after_ms.unwrap_or(0).saturating_add(full_jitter(2, roll)).max(1);
-                self.again.insert(id.to_owned(), now.saturating_add(wait));
-            }
+            Reaction::AskAgain(after_ms) => self.ask_later(now, roll, id, after_ms),
         }
     }
 

@@ -195,6 +195,7 @@ impl World {
                     assert_eq!(id, "r");
                     self.updates.push(*update);
                 }
+                Output::Tell(id, update) => panic!("{id} follows nothing: {update:?}"),
             }
         }
     }

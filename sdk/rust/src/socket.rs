@@ -15,8 +15,10 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
 
 use crate::call::Call;
+use crate::channels::{ChannelUpdate, Follower};
 use crate::error::{ApiError, Error};
 use crate::event::Update;
+use crate::inbox::Putter;
 use crate::link::{Link, Loss, Ms, Output, Patience};
 use crate::random;
 use crate::transport::Address;
@@ -32,6 +34,10 @@ pub(crate) enum Command {
     Abandon(String),
     /// The caller wants the job to end.
     Cancel(String),
+    /// Take on a subscription, whose updates go there.
+    Subscribe(Box<Follower>, Putter),
+    /// The application does not follow the channel any more.
+    Unsubscribe(String),
     /// There is a new token.
     Refresh(String),
 }
@@ -104,15 +110,45 @@ fn failed(why: String) -> Loss {
     }
 }
 
+/// Whom to tell what.
+#[derive(Default)]
+struct Listeners {
+    callers: BTreeMap<String, mpsc::UnboundedSender<Update>>,
+    followers: BTreeMap<String, Putter>,
+}
+
+impl Listeners {
+    fn deliver(&mut self, id: &str, update: Update) {
+        let last = matches!(update, Update::Ended(_));
+        if let Some(caller) = self.callers.get(id) {
+            // A caller that has gone says so itself, by abandoning its call.
+            let _ = caller.send(update);
+        }
+        if last {
+            self.callers.remove(id);
+        }
+    }
+
+    fn tell(&mut self, id: &str, update: ChannelUpdate) {
+        let last = matches!(update, ChannelUpdate::Ended { .. });
+        if let Some(follower) = self.followers.get(id) {
+            follower.put(update);
+        }
+        if last {
+            self.followers.remove(id);
+        }
+    }
+}
+
 /// Owns the socket until every caller has gone.
 pub(crate) async fn drive(site: Site, mut commands: mpsc::UnboundedReceiver<Command>) {
     let start = Instant::now();
     let now = || Ms::try_from(start.elapsed().as_millis()).unwrap_or(Ms::MAX);
     let mut link = Link::new(site.patience);
-    let mut callers: BTreeMap<String, mpsc::UnboundedSender<Update>> = BTreeMap::new();
+    let mut listeners = Listeners::default();
     let mut socket = Socket::None;
     loop {
-        perform(&mut link, &mut socket, &mut callers, &site, &now).await;
+        perform(&mut link, &mut socket, &mut listeners, &site, &now).await;
         let wake = link.next_timeout().map(|at| start + Duration::from_millis(at));
         let asleep = async {
             match wake {
@@ -124,12 +160,20 @@ pub(crate) async fn drive(site: Site, mut commands: mpsc::UnboundedReceiver<Comm
             command = commands.recv() => match command {
                 None => break,
                 Some(Command::Start(call, caller)) => {
-                    callers.insert(call.id().to_owned(), caller);
+                    listeners.callers.insert(call.id().to_owned(), caller);
                     link.start(now(), *call);
                 }
                 Some(Command::Abandon(id)) => {
-                    callers.remove(&id);
+                    listeners.callers.remove(&id);
                     link.abandon(&id);
+                }
+                Some(Command::Subscribe(follower, putter)) => {
+                    listeners.followers.insert(follower.id().to_owned(), putter);
+                    link.subscribe(now(), *follower);
+                }
+                Some(Command::Unsubscribe(id)) => {
+                    listeners.followers.remove(&id);
+                    link.unsubscribe(&id);
                 }
                 Some(Command::Cancel(id)) => link.cancel(&id),
                 Some(Command::Refresh(token)) => link.refresh(&token),
@@ -160,13 +204,7 @@ fn roll() -> u64 {
     random::roll().unwrap_or(crate::backoff::CAP_MS / 2)
 }
 
-async fn perform(
-    link: &mut Link,
-    socket: &mut Socket,
-    callers: &mut BTreeMap<String, mpsc::UnboundedSender<Update>>,
-    site: &Site,
-    now: &impl Fn() -> Ms,
-) {
+async fn perform(link: &mut Link, socket: &mut Socket, listeners: &mut Listeners, site: &Site, now: &impl Fn() -> Ms) {
     while let Some(output) = link.poll() {
         match output {
             Output::Connect => *socket = Socket::Opening(Box::pin(open(site.clone()))),
@@ -188,16 +226,8 @@ async fn perform(
                 *socket = Socket::None;
                 link.lost(now(), roll(), failed(why));
             }
-            Output::Deliver(id, update) => {
-                let last = matches!(*update, Update::Ended(_));
-                if let Some(caller) = callers.get(&id) {
-                    // A caller that has gone says so itself, by abandoning its call.
-                    let _ = caller.send(*update);
-                }
-                if last {
-                    callers.remove(&id);
-                }
-            }
+            Output::Deliver(id, update) => listeners.deliver(&id, *update),
+            Output::Tell(id, update) => listeners.tell(&id, *update),
         }
     }
 }

@@ -12,6 +12,7 @@ mod bad_input;
 mod batch_handles;
 mod batches;
 mod changes;
+mod channel_commands;
 mod channels;
 mod dead_letters;
 mod deployment_limits;

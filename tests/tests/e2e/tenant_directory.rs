@@ -456,8 +456,8 @@ fn files(server: &Server) -> Vec<PathBuf> {
     files
 }
 
-/// Runs the `tidegate` command as the operator, and gives the lines of JSON that it prints.
-pub(crate) fn command(server: &Server, arguments: &[&str]) -> Vec<Value> {
+/// Builds the `tidegate` command, and says where it lies.
+pub(crate) fn program() -> PathBuf {
     let cargo = std::env::var_os("CARGO").expect("cargo runs the tests");
     let built = Command::new(&cargo)
         .args([
@@ -473,13 +473,16 @@ pub(crate) fn command(server: &Server, arguments: &[&str]) -> Vec<Value> {
         .expect("cargo");
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     let text = String::from_utf8_lossy(&built.stdout);
-    let program = text
-        .lines()
+    text.lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|line| line["target"]["kind"][0] == "bin")
         .find_map(|line| line["executable"].as_str().map(PathBuf::from))
-        .expect("the command");
-    let ran = Command::new(program)
+        .expect("the command")
+}
+
+/// Runs the `tidegate` command as the operator, and gives the lines of JSON that it prints.
+pub(crate) fn command(server: &Server, arguments: &[&str]) -> Vec<Value> {
+    let ran = Command::new(program())
         .args(["--json", "--url", &server.url()])
         .args(arguments)
         .env("TIDEGATE_TOKEN", operator_token())

@@ -6,6 +6,7 @@ mod audit;
 mod backups;
 mod batch;
 mod body;
+mod channels;
 mod endpoints;
 mod health;
 mod inbound;
@@ -45,6 +46,7 @@ pub use self::audit::{AuditArchive, AuditCounts, AuditEntry, AuditFilter, AuditP
 pub use self::backups::Backup;
 pub use self::batch::{BatchAnswer, BatchItem, BatchStatus};
 pub use self::body::Download;
+pub use self::channels::MessagePage;
 pub use self::endpoints::EndpointSettings;
 pub use self::health::{Health, HealthReason, QueueHealth, UpstreamHealth};
 pub use self::limits::{Bucket, LimitCounts, Limits};
