@@ -211,7 +211,7 @@ impl Directory {
         let mut names = match self.channels(tenant, None).await {
             Ok(names) => names,
             // A gate that is erased knows none.
-            Err(error) if error.code == ErrorCode::Conflict => Vec::new(),
+            Err(error) if matches!(error.code, ErrorCode::Conflict | ErrorCode::TenantSuspended) => Vec::new(),
             Err(error) => return Err(error),
         };
         let known = names.len();

@@ -3,7 +3,6 @@
 mod batch;
 mod followed;
 #[cfg(feature = "native")]
-mod limits;
 mod log;
 mod spread;
 mod tokens;
