@@ -78,8 +78,8 @@ for (const name of OBJECTS[positionals[0]] ?? []) {
 const { origin, host } = new URL(options.tidegate);
 const HEADERS = {
   "cache-control": "no-store",
-  // The page loads nothing from elsewhere, and talks to Tidegate alone.
-  "content-security-policy": `default-src 'self'; connect-src 'self' ${origin} ws://${host} wss://${host}`,
+  // The page loads nothing from elsewhere, and talks to Tidegate alone. A report that it opens has styles of its own.
+  "content-security-policy": `default-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self' ${origin} ws://${host} wss://${host}`,
   "x-content-type-options": "nosniff",
 };
 

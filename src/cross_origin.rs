@@ -5,8 +5,7 @@
 //! and that gives nothing away: who is calling is said by a header that only the page itself can set. There are no cookies and no
 //! other credentials that a browser would add by itself, and no answer allows any.
 
-use tidegate_durable_objects::access::{Wanted, known};
-use tidegate_durable_objects::plans::of_revision;
+use tidegate_durable_objects::plans::lists_origin;
 use tidegate_durable_objects::platform::log_error;
 use tidegate_protocol::Error;
 use tidegate_protocol::ids::TenantId;
@@ -49,30 +48,21 @@ pub fn preflight(request: &Request, methods: &str, response: Response) -> Result
 /// Lets a page of `origin` read a response, where the tenant that asked lists it. A refusal of which no tenant is known says nothing
 /// of any, and a page that cannot read it cannot tell an expired token from a broken network: everyone may.
 pub async fn share(env: &Env, tenant: Option<&TenantId>, origin: &str, response: &Response) {
-    let shared = match tenant {
-        Some(tenant) => is_listed(env, tenant, origin).await,
-        None => Ok(response.status_code() >= 400),
+    let allowed = match tenant {
+        Some(tenant) => match lists_origin(env, tenant, origin).await {
+            Ok(is_listed) => is_listed.then_some(origin),
+            Err(error) => {
+                log_error("the origins of a tenant", error);
+                None
+            }
+        },
+        None => (response.status_code() >= 400).then_some("*"),
     };
-    let headers = response.headers();
-    let said = headers.append("vary", "Origin").and_then(|()| match shared {
-        Ok(true) => {
-            let allowed = if tenant.is_some() { origin } else { "*" };
-            headers.set("access-control-allow-origin", allowed)?;
-            headers.set("access-control-expose-headers", EXPOSED_HEADERS)
-        }
-        _ => Ok(()),
-    });
-    if let Err(error) = shared {
-        log_error("the origins of a tenant", error);
+    // The platform refuses no header with such a name.
+    let set = |name, value| response.headers().append(name, value).unwrap_or_default();
+    set("vary", "Origin");
+    if let Some(allowed) = allowed {
+        set("access-control-allow-origin", allowed);
+        set("access-control-expose-headers", EXPOSED_HEADERS);
     }
-    if let Err(cause) = said {
-        log_error("a response", cause);
-    }
-}
-
-/// As far as this isolate heard of the tenant within the last second.
-async fn is_listed(env: &Env, tenant: &TenantId, origin: &str) -> Result<bool, Error> {
-    let description = known(env, tenant, Wanted::Access).await?;
-    let plan = of_revision(env, tenant, description.revision.as_ref()).await?;
-    Ok(plan.origins.lists(origin))
 }

@@ -147,7 +147,7 @@ export async function serve(example, server, network) {
 }
 
 /** Comes in under a name, in a browser profile of its own. Gives the page; whatever goes wrong on it is kept in `page.faults`. */
-export async function enter(browser, url, name, { width = 1100, height = 760, colorScheme = "light" } = {}) {
+export async function enter(browser, url, name, { width = 1000, height = 560, colorScheme = "light" } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme });
   const page = await context.newPage();
   page.faults = [];

@@ -20,6 +20,8 @@ const SCHEMA: &str = include_str!("../../../../docs/reference/composition.schema
 const REPORTS: &str = include_str!("../../../../examples/compositions/reports.json");
 const MINIMAL: &str = include_str!("../../../../examples/compositions/minimal.json");
 const QUEUE: &str = include_str!("../../../../examples/compositions/queue.json");
+const CHAT: &str = include_str!("../../../../examples/chat/composition.json");
+const LIVE_JOBS: &str = include_str!("../../../../examples/live-jobs/composition.json");
 const STREAMS: &str = include_str!("../../../../examples/compositions/streams.json");
 /// How-tos whose compositions use the patterns that are known here.
 const HOW_TOS: &[&str] = &[
@@ -175,7 +177,7 @@ fn agree(schema: &jsonschema::Validator, document: &Value) -> bool {
 #[test]
 fn the_documents_of_the_repository_are_right_for_both() {
     let schema = schema();
-    for text in [DEFAULT, REPORTS, MINIMAL, QUEUE, STREAMS, FULL] {
+    for text in [DEFAULT, REPORTS, MINIMAL, QUEUE, STREAMS, CHAT, LIVE_JOBS, FULL] {
         assert!(agree(&schema, &serde_json::from_str(text).unwrap()), "{text}");
     }
 }
