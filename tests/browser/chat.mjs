@@ -13,6 +13,8 @@ const say = async (page, text) => {
 };
 const texts = (page) => page.locator(".message p").allTextContents();
 const states = (page) => page.locator(".message").evaluateAll((items) => items.map((item) => item.dataset.state));
+/** What the page means to send, or to send again. */
+const unsent = (page) => page.evaluate(() => JSON.parse(sessionStorage.getItem("outbox:chat") ?? "[]"));
 
 export async function chat({ browser, server, network, shot }) {
   const example = await serve("chat", server, network);
@@ -29,7 +31,9 @@ export async function chat({ browser, server, network, shot }) {
       const expected = await kept();
       shown = await Promise.all(pages.map(texts));
       const isStored = (await Promise.all(pages.map(states))).flat().every((state) => state === "stored");
-      return isStored && shown.every((list) => JSON.stringify(list) === JSON.stringify(expected));
+      // A message may be seen as stored before its own sending is answered: that is waited for as well.
+      const isAnswered = (await Promise.all(pages.map(unsent))).flat().length === 0;
+      return isAnswered && isStored && shown.every((list) => JSON.stringify(list) === JSON.stringify(expected));
     }).catch(async (error) => {
       throw new Error(`${error.message}: ${JSON.stringify({ shown, kept: await kept() }, null, 1)}`);
     });
