@@ -40,6 +40,7 @@ function come() {
       showHistory(room);
     },
     ended: ({ message }) => showDivider(message),
+    presence: showPresent,
   });
 }
 
@@ -151,6 +152,16 @@ function showDivider(text) {
   divider.className = "divider";
   divider.textContent = text;
   list.append(divider);
+}
+
+/** Who else is in the room. Of very many, not all are named. */
+function showPresent(users, count) {
+  const others = users.filter((user) => user !== me).sort();
+  const unnamed = count - users.length;
+  const present = document.querySelector(".present");
+  present.hidden = false;
+  const names = unnamed > 0 ? [...others, `${unnamed} more`] : others;
+  present.textContent = names.length === 0 ? "Nobody else is here." : `Here with you: ${names.join(", ")}`;
 }
 
 function showWhetherEmpty() {

@@ -59,9 +59,10 @@ export class Connection {
   /**
    * Follows a channel from now on: listener.message(frame) is told each message once and in order; .begin() once, when nothing will be
    * missed any more, so that what is older can be read; .gap() when something was; .ended(error) when it may not be followed any more.
+   * With .presence(users, count) one is there oneself, and is told who is, and how many: of very many not all are named.
    */
   subscribe(channel, listener) {
-    this.#channels.set(channel, { listener });
+    this.#channels.set(channel, { listener, users: new Set(), count: 0 });
     if (this.#isOpen) this.#sendSubscribe(channel);
   }
 
@@ -122,7 +123,8 @@ export class Connection {
     const followed = this.#channels.get(channel);
     if (followed === undefined || !this.#isOpen) return;
     followed.id = crypto.randomUUID();
-    this.#send({ type: "subscribe", id: followed.id, channel, after: followed.cursor });
+    const presence = followed.listener.presence !== undefined || undefined;
+    this.#send({ type: "subscribe", id: followed.id, channel, after: followed.cursor, presence });
   }
 
   #sendAttach(job_id) {
@@ -213,6 +215,10 @@ export class Connection {
         return this.#subscribed(frame);
       case "message":
         return this.#message(frame);
+      case "presence":
+      case "join":
+      case "leave":
+        return this.#present(frame.channel, frame);
       case "unsubscribed":
         return this.#unsubscribed(frame.channel, new Refused(frame.error));
     }
@@ -226,13 +232,27 @@ export class Connection {
     if (frame.seq !== undefined && frame.type !== "acknowledgment") this.#event(frame);
   }
 
-  #subscribed({ channel, epoch, offset, recovered }) {
+  #subscribed({ channel, epoch, offset, recovered, presence }) {
     const followed = this.#channels.get(channel);
     if (followed === undefined) return;
     const isFirst = followed.cursor === undefined;
     followed.cursor = { epoch, offset };
     if (isFirst) followed.listener.begin?.();
     else if (!recovered) followed.listener.gap?.();
+    if (presence !== undefined) this.#present(channel, { type: "presence", ...presence });
+  }
+
+  #present(channel, { type, members, member, count }) {
+    const followed = this.#channels.get(channel);
+    if (followed === undefined) return;
+    const { users } = followed;
+    const before = users.size;
+    if (members !== undefined) followed.users = new Set(members.map(({ user }) => user));
+    else if (type === "join") users.add(member.user);
+    else if (type === "leave") users.delete(member.user);
+    // Somebody may join again who only says something else of themselves.
+    followed.count = count ?? followed.count + users.size - before;
+    followed.listener.presence?.([...followed.users], followed.count);
   }
 
   #message(frame) {

@@ -13,6 +13,7 @@ const say = async (page, text) => {
 };
 const texts = (page) => page.locator(".message p").allTextContents();
 const states = (page) => page.locator(".message").evaluateAll((items) => items.map((item) => item.dataset.state));
+const present = (page) => page.locator(".present").textContent();
 /** What the page means to send, or to send again. */
 const unsent = (page) => page.evaluate(() => JSON.parse(sessionStorage.getItem("outbox:chat") ?? "[]"));
 
@@ -41,6 +42,8 @@ export async function chat({ browser, server, network, shot }) {
   };
   const publish = (text) => server.ask(TENANT, "news", "POST", "/v1/channels/chat:lobby/messages", { data: { text } });
 
+  await eventually("each sees the other", async () => (await present(ann)) === "Here with you: Bob" && (await present(bob)) === "Here with you: Ann");
+
   await say(ann, "Good morning! Is the tide in?");
   await agree("the first message");
   for (const page of pages) assert.equal(await page.locator(".divider").count(), 0, "nothing is missing in a new room");
@@ -53,7 +56,9 @@ export async function chat({ browser, server, network, shot }) {
   const cleo = await enter(browser, example.url, "Cleo");
   await status(cleo, "connected");
   await eventually("the history", async () => (await texts(cleo)).length === 3);
+  await eventually("she is seen", async () => (await present(ann)) === "Here with you: Bob, Cleo");
   await cleo.getByRole("link", { name: "kitchen" }).click();
+  await eventually("she is in another room", async () => (await present(ann)) === "Here with you: Bob" && (await present(cleo)) === "Nobody else is here.");
   await eventually("another room is empty", () => cleo.getByText("Nobody has said anything here yet.").isVisible());
   await say(cleo, "Coffee?");
   await eventually("it is stored", async () => (await states(cleo)).join() === "stored");
@@ -100,6 +105,7 @@ export async function chat({ browser, server, network, shot }) {
   for (const page of pages) await status(page, "connected");
   assert.equal((await agree("what was said while there was no server")).length, 10);
   for (const page of pages) assert.equal(await page.locator(".divider").count(), 0, "nothing was missed");
+  await eventually("both are there again", async () => (await present(ann)) === "Here with you: Bob" && (await present(bob)) === "Here with you: Ann");
   await shot(ann, "chat");
 
   // More is missed than is kept: the page says so, and goes on.

@@ -13,7 +13,7 @@ import { fileURLToPath } from "node:url";
 export const root = path.dirname(path.dirname(path.dirname(fileURLToPath(import.meta.url))));
 
 /** How long anything may take that is waited for. Milliseconds. */
-const SOON_MS = 20_000;
+const SOON_MS = 30_000;
 
 const children = new Set();
 process.on("exit", () => {
