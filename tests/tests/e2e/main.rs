@@ -41,6 +41,7 @@ mod operations;
 mod origins;
 mod panics;
 mod policies;
+mod presence;
 mod queue;
 mod recovery;
 mod report;
