@@ -11,7 +11,17 @@ const HISTORY = 50;
 const list = document.querySelector("#messages");
 const me = await enter(document.querySelector("dialog"));
 const { url } = await session();
-const connection = new Connection({ url, token, onStatus: statusBar(document.querySelector(".status")) });
+const present = document.querySelector(".present");
+const bar = statusBar(document.querySelector(".status"));
+const connection = new Connection({
+  url,
+  token,
+  onStatus(...status) {
+    bar(...status);
+    // Who is there is not known while nothing is heard.
+    if (status[0] !== "connected") present.textContent = "";
+  },
+});
 const outbox = new Outbox("chat");
 
 /** The channel of the room that the address names. */
@@ -158,8 +168,6 @@ function showDivider(text) {
 function showPresent(users, count) {
   const others = users.filter((user) => user !== me).sort();
   const unnamed = count - users.length;
-  const present = document.querySelector(".present");
-  present.hidden = false;
   const names = unnamed > 0 ? [...others, `${unnamed} more`] : others;
   present.textContent = names.length === 0 ? "Nobody else is here." : `Here with you: ${names.join(", ")}`;
 }

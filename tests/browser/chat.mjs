@@ -71,6 +71,7 @@ export async function chat({ browser, server, network, shot }) {
   await say(bob, "Me too.");
   await publish("From a server, meanwhile.");
   assert.deepEqual((await states(ann)).slice(3), ["sending", "sending"]);
+  assert.equal(await present(ann), "", "who is there is not known");
   assert.equal((await texts(bob)).length, 4, "nothing comes over a network that is cut");
   await shot(ann, "chat-reconnecting");
   await shot(bob, "chat-phone");
