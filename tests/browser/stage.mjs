@@ -17,7 +17,8 @@ const SOON_MS = 30_000;
 
 const children = new Set();
 process.on("exit", () => {
-  for (const child of children) child.kill("SIGKILL");
+  // The server ends its runtime when it is told to; killed outright, it would leave it behind.
+  for (const child of children) child.kill("SIGTERM");
 });
 
 /** Starts a Node.js program, and gives it with the one JSON line that it prints when it is ready. */
