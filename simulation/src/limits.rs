@@ -17,7 +17,7 @@ use tidegate_engine::database::{DatabaseError, migrate};
 use tidegate_engine::hub::{Effect, HttpId, Hub, Moment};
 use tidegate_engine::tenancy;
 use tidegate_protocol::calls::Principal;
-use tidegate_protocol::calls::admission::{Ask, Decided, Recalled, Returned};
+use tidegate_protocol::calls::admission::{Ask, Decided, Recalled, Returned, Verdict};
 use tidegate_protocol::calls::hub::Prefer;
 use tidegate_protocol::calls::tenant::Scale;
 use tidegate_protocol::ids::{ActionName, HubIndex, TenantId, UserId};
@@ -573,7 +573,18 @@ impl World {
             return Ok(());
         }
         let now = self.clock();
+        let by_gate = decided.iter().flat_map(|decided| &decided.verdicts);
+        let by_gate = by_gate.filter(|verdict| **verdict == Verdict::Admitted).count();
         let effects = self.hubs[hub].hub.decided(now, decided);
+        // Those that came while the gate was asked pass out of what it has lent.
+        let runs = effects.iter().filter_map(|effect| match effect {
+            Effect::Run { run, .. } => Some(run.action.name.as_str()),
+            _ => None,
+        });
+        for action in runs.skip(by_gate) {
+            self.counters.limits_admitted_by_leases += 1;
+            self.oracle.used(self.time, hub, action)?;
+        }
         self.perform(hub, effects)
     }
 

@@ -4,6 +4,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::mem;
 
 use tidegate_protocol::calls::admission::{Ask, Decided, Need, Recalled, Returned, Standing, Verdict};
 use tidegate_protocol::frames::ServerFrame;
@@ -120,6 +121,7 @@ impl Hub {
                     };
                     self.settle(now, Waiting { id, needs, admitted }, verdict, &mut effects);
                 }
+                self.take_waiting(now, &mut effects);
             }
             Err(error) => {
                 for Waiting { id, .. } in waiting {
@@ -132,6 +134,22 @@ impl Hub {
         }
         self.ask_gate(now, &mut effects);
         effects
+    }
+
+    /// Has those that came while the gate was asked pass out of what it has just lent, in their order. To ask for them at once
+    /// would hand all of it back with the question, unused, and so for ever while requests keep coming.
+    fn take_waiting(&mut self, now: UnixMs, effects: &mut Vec<Effect>) {
+        for Waiting { id, needs, admitted } in mem::take(&mut self.limits.waiting) {
+            let verdict = match self.limits.leases.take(now, &needs) {
+                Taken::Short => {
+                    self.limits.waiting.push(Waiting { id, needs, admitted });
+                    continue;
+                }
+                Taken::Refused(refusal) => Err(admission::refusal(&refusal)),
+                Taken::Admitted { counted_at } => Ok(counted_at),
+            };
+            self.settle(now, Waiting { id, needs, admitted }, verdict, effects);
+        }
     }
 
     /// A request that waited is admitted, and was counted at this moment of the gate's clock; or it is refused.

@@ -3,6 +3,7 @@
 mod batch;
 mod followed;
 #[cfg(feature = "native")]
+mod limits;
 mod log;
 mod spread;
 mod tokens;
