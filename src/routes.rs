@@ -120,6 +120,8 @@ pub enum Route {
     Secret(String),
     /// `/v1/channels/{channel}/messages`
     ChannelMessages(String),
+    /// `/v1/channels/{channel}/events`
+    ChannelEvents(String),
     /// `/v1/admin/policies/explain`
     PolicyExplanation,
     /// `/v1/admin/health`
@@ -321,12 +323,16 @@ pub fn find(path: &str) -> Option<Route> {
         }
         return tenant_route(tenant).map(Route::Access);
     }
-    if let Some(channel) = rest
-        .strip_prefix("channels/")
-        .and_then(|rest| rest.strip_suffix("/messages"))
-    {
-        let channel = percent_decode(channel)?;
-        return (!channel.is_empty() && !channel.contains('/')).then_some(Route::ChannelMessages(channel));
+    if let Some((channel, below)) = rest.strip_prefix("channels/").and_then(|rest| rest.rsplit_once('/')) {
+        let route = match below {
+            "messages" => Some(Route::ChannelMessages as fn(String) -> Route),
+            "events" => Some(Route::ChannelEvents as fn(String) -> Route),
+            _ => None,
+        };
+        if let Some(route) = route {
+            let channel = percent_decode(channel)?;
+            return (!channel.is_empty() && !channel.contains('/')).then(|| route(channel));
+        }
     }
     if rest.starts_with("channels/") {
         return Some(Route::NotYet("/v1/channels"));
@@ -492,6 +498,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::Job(_)
         | Route::BatchView(_)
         | Route::JobEvents(_)
+        | Route::ChannelEvents(_)
         | Route::JobResult(_)
         | Route::JobWhy(_)
         | Route::JobOutput(..)
@@ -632,6 +639,7 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         // These are only read.
         Route::Connect
         | Route::ChannelMessages(_)
+        | Route::ChannelEvents(_)
         | Route::Jobs
         | Route::Job(_)
         | Route::BatchView(_)
@@ -854,7 +862,10 @@ mod tests {
             ),
             ("/v1/channels/c%2Fd/messages", None),
             ("/v1/channels//messages", None),
-            ("/v1/channels/c/events", Some(Route::NotYet("/v1/channels"))),
+            ("/v1/channels/c%3Ad/events", Some(Route::ChannelEvents("c:d".into()))),
+            ("/v1/channels/c%2Fd/events", None),
+            ("/v1/channels//events", None),
+            ("/v1/channels/c/presence", Some(Route::NotYet("/v1/channels"))),
             ("/v1/objects/", None),
             ("/v1/objects/%zz", None),
             ("/v1/objects/%ff", None),
@@ -891,7 +902,8 @@ mod tests {
                 .replace("{source}", "x")
                 .replace("{backup}", "x")
                 .replace("{part}", "1")
-                .replace("{tag}", "x");
+                .replace("{tag}", "x")
+                .replace("{channel}", "x");
             let path = path.replace("{key}", "x").replace("{stream}", "x");
             let route = find(&path).unwrap_or_else(|| panic!("{template}"));
             assert_eq!(crate::templates::template(&route), template);
