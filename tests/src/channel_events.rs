@@ -36,7 +36,9 @@ impl ChannelEvents {
     pub fn try_open(client: &Client, path: &str, last: Option<&str>) -> Result<Self, Box<Answer>> {
         let mut headers = vec![("accept", "text/event-stream")];
         headers.extend(last.map(|id| ("last-event-id", id)));
-        let answer = client.open("GET", path, &headers, &[]).expect("an answer to the event stream");
+        let answer = client
+            .open("GET", path, &headers, &[])
+            .expect("an answer to the event stream");
         if answer.status() != 200 {
             let (parts, body) = answer.into_parts();
             let mut bytes = Vec::new();
@@ -47,8 +49,18 @@ impl ChannelEvents {
                 body: bytes,
             }));
         }
-        let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        assert!(header("content-type").starts_with("text/event-stream"), "{}", header("content-type"));
+        let header = |name: &str| {
+            answer
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+        };
+        assert!(
+            header("content-type").starts_with("text/event-stream"),
+            "{}",
+            header("content-type")
+        );
         assert_eq!(header("cache-control"), "no-store");
         Ok(Self {
             lines: Box::new(BufReader::new(answer.into_body().into_reader())),
@@ -64,12 +76,17 @@ impl ChannelEvents {
     /// # Panics
     /// Where it is refused, or begins with anything else.
     pub fn open(client: &Client, path: &str, last: Option<&str>) -> (Self, Value) {
-        let mut events = Self::try_open(client, path, last).unwrap_or_else(|answer| panic!("{path}: {}", answer.text()));
+        let mut events =
+            Self::try_open(client, path, last).unwrap_or_else(|answer| panic!("{path}: {}", answer.text()));
         let first = events.next_event().expect("the stream begins");
         assert_eq!(first.kind, "subscribed", "{first:?}");
         assert!(events.retry_ms.is_some(), "the stream says when to come back");
         if last.is_some() && first.data["recovered"] == true {
-            assert_eq!(last, Some(events.last_id.as_str()), "a recovered cursor stays where it is");
+            assert_eq!(
+                last,
+                Some(events.last_id.as_str()),
+                "a recovered cursor stays where it is"
+            );
         }
         (events, first.data)
     }
