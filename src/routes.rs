@@ -122,6 +122,8 @@ pub enum Route {
     ChannelMessages(String),
     /// `/v1/channels/{channel}/events`
     ChannelEvents(String),
+    /// `/v1/channels/{channel}/presence`
+    ChannelPresence(String),
     /// `/v1/admin/policies/explain`
     PolicyExplanation,
     /// `/v1/admin/health`
@@ -323,16 +325,15 @@ pub fn find(path: &str) -> Option<Route> {
         }
         return tenant_route(tenant).map(Route::Access);
     }
-    if let Some((channel, below)) = rest.strip_prefix("channels/").and_then(|rest| rest.rsplit_once('/')) {
-        let route = match below {
-            "messages" => Some(Route::ChannelMessages as fn(String) -> Route),
-            "events" => Some(Route::ChannelEvents as fn(String) -> Route),
-            _ => None,
+    if let Some((channel, what)) = rest.strip_prefix("channels/").and_then(|rest| rest.split_once('/')) {
+        let route = match what {
+            "messages" => Route::ChannelMessages,
+            "events" => Route::ChannelEvents,
+            "presence" => Route::ChannelPresence,
+            _ => return Some(Route::NotYet("/v1/channels")),
         };
-        if let Some(route) = route {
-            let channel = percent_decode(channel)?;
-            return (!channel.is_empty() && !channel.contains('/')).then(|| route(channel));
-        }
+        let channel = percent_decode(channel)?;
+        return (!channel.is_empty() && !channel.contains('/')).then(|| route(channel));
     }
     if rest.starts_with("channels/") {
         return Some(Route::NotYet("/v1/channels"));
@@ -473,7 +474,10 @@ fn tenant_route(rest: &str) -> Option<AccessRoute> {
 /// Whether a hub, which is told of every revocation at once, looks at whoever asks for `route`. All others are looked at by
 /// the Worker, by what the gate said within the last second.
 pub fn asks_a_hub(route: &Route) -> bool {
-    matches!(route, Route::Requests | Route::Batch | Route::ChannelMessages(_))
+    matches!(
+        route,
+        Route::Requests | Route::Batch | Route::ChannelMessages(_) | Route::ChannelPresence(_)
+    )
 }
 
 /// Who may ask for `route`.
@@ -493,7 +497,8 @@ pub fn allowed(route: &Route) -> &'static [Method] {
     const READ: &[Method] = &[Method::Get];
     const WRITE: &[Method] = &[Method::Post];
     match route {
-        Route::Connect
+        Route::ChannelPresence(_)
+        | Route::Connect
         | Route::Jobs
         | Route::Job(_)
         | Route::BatchView(_)
@@ -640,6 +645,7 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         Route::Connect
         | Route::ChannelMessages(_)
         | Route::ChannelEvents(_)
+        | Route::ChannelPresence(_)
         | Route::Jobs
         | Route::Job(_)
         | Route::BatchView(_)
@@ -860,12 +866,13 @@ mod tests {
                 "/v1/channels/c%3Ad/messages",
                 Some(Route::ChannelMessages("c:d".into())),
             ),
+            ("/v1/channels/c/presence", Some(Route::ChannelPresence("c".into()))),
             ("/v1/channels/c%2Fd/messages", None),
             ("/v1/channels//messages", None),
             ("/v1/channels/c%3Ad/events", Some(Route::ChannelEvents("c:d".into()))),
             ("/v1/channels/c%2Fd/events", None),
             ("/v1/channels//events", None),
-            ("/v1/channels/c/presence", Some(Route::NotYet("/v1/channels"))),
+            ("/v1/channels/c/members", Some(Route::NotYet("/v1/channels"))),
             ("/v1/objects/", None),
             ("/v1/objects/%zz", None),
             ("/v1/objects/%ff", None),
