@@ -1,6 +1,7 @@
 //! `/v1/channels/{channel}/…`: hands what is wanted to the user's hub, which knows the rules and asks the channel.
 
 use tidegate_durable_objects::remote;
+use tidegate_engine::event_streams::{waits_behind, with_next};
 use tidegate_engine::hub::hub_of;
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::hub::{Call, ChannelAsked, Reply};
@@ -14,10 +15,12 @@ use worker::{Env, Request, Response};
 use crate::jobs::{queries, query_number};
 use crate::requests::read_text;
 use crate::tenants::scale;
-use crate::{answer, idempotency};
+use crate::{answer, event_streams, idempotency};
 
 /// Messages of one page where nobody says how many.
 const PAGE: u64 = 100;
+/// The longest that a poll may ask to wait: what stands in between often cuts a request that is silent for a minute. Seconds.
+const POLL_SECONDS_MAX: u64 = 30;
 
 /// `POST /v1/channels/{channel}/messages`: publishes a message, and answers once it is stored.
 ///
@@ -34,13 +37,15 @@ pub async fn publish(request: &mut Request, env: &Env, principal: Principal, cha
     Ok(response)
 }
 
-/// `GET /v1/channels/{channel}/messages`: a page of what is kept, the oldest first; with `after`, what comes behind a cursor.
+/// `GET /v1/channels/{channel}/messages`: a page of what is kept, the oldest first; with `after`, what comes behind a cursor. With
+/// `wait`, a page that would be empty is answered once a message comes, or so many seconds are over.
 ///
 /// Errors: `VALIDATION_ERROR` for a query that cannot be used; whatever the hub refuses.
 pub async fn history(request: &Request, env: &Env, principal: Principal, channel: &str) -> Result<Response, Error> {
     let pairs = queries(request)?;
     let most = u64::try_from(RECOVERED_MESSAGES_MAX).unwrap_or(u64::MAX);
     let limit = query_number(&pairs, "limit", most)?.unwrap_or(PAGE).max(1);
+    let wait = query_number(&pairs, "wait", POLL_SECONDS_MAX)?.unwrap_or(0);
     let after = match pairs.iter().find(|(name, _)| name == "after") {
         Some((_, text)) => Some(Cursor::parse(text).ok_or_else(|| {
             let fault = Fault::new("/query/after", Cursor::EXPECTED, text);
@@ -48,8 +53,18 @@ pub async fn history(request: &Request, env: &Env, principal: Principal, channel
         })?),
         None => None,
     };
-    let text = ask(env, principal, channel, ChannelAsked::History { after, limit }).await?;
-    answer::json(&text, 200)
+    let page = |after| ask(env, principal.clone(), channel, ChannelAsked::History { after, limit });
+    let mut text = page(after.clone()).await?;
+    if wait == 0 {
+        return answer::json(&text, 200);
+    }
+    if let (Some(cursor), Some(name)) = (waits_behind(&text, after.as_ref()), ChannelName::parse(channel)) {
+        let (bridge, _) = event_streams::follow(env, &principal.clone().into(), &name, Some(&cursor)).await?;
+        event_streams::wait(&bridge, wait * 1000).await;
+        drop(bridge);
+        text = page(Some(after.unwrap_or(cursor))).await?;
+    }
+    answer::json(&with_next(text), 200)
 }
 
 /// `GET /v1/channels/{channel}/presence`: who is there.

@@ -26,9 +26,20 @@ use crate::{address_limits, answer};
 /// How long a ticket is good. Milliseconds.
 const TICKET_MS: u64 = 30_000;
 
-struct Caller {
-    principal: Principal,
+/// Who connects.
+pub struct Caller {
+    /// Whose token, key or ticket it is.
+    pub principal: Principal,
     ticket: Option<(String, HubIndex)>,
+}
+
+impl From<Principal> for Caller {
+    fn from(principal: Principal) -> Self {
+        Self {
+            principal,
+            ticket: None,
+        }
+    }
 }
 
 /// Upgrades the connection.
@@ -41,17 +52,51 @@ pub async fn handle(request: &Request, env: &Env, served: &Served) -> Result<Res
         let message = "This is the address of a WebSocket: send `Upgrade: websocket`.";
         return Err(Error::new(ErrorCode::ValidationError, message));
     }
-    let from = network(request, env);
-    address_limits::check_connect(env, &from).await?;
     let offered = text("sec-websocket-protocol").unwrap_or_default();
     let protocols: Vec<&str> = offered
         .split(',')
         .map(str::trim)
         .filter(|name| !name.is_empty())
         .collect();
-    let mut caller = identify(request, env, &protocols).await?;
-    caller.principal.network = from;
+    let caller = caller(request, env, &protocols).await?;
     served.identified(&caller.principal);
+    let origin = text("origin");
+    let protocol = Some(PROTOCOL).filter(|name| protocols.contains(name));
+    upgrade(
+        env,
+        &caller,
+        Offered {
+            protocol,
+            origin: origin.as_deref(),
+        },
+    )
+    .await
+}
+
+/// Who opens a connection: by a header, the subprotocol list, or a ticket.
+///
+/// Errors: `UNAUTHORIZED`; `RATE_LIMITED` for an address that opens too many.
+pub async fn caller(request: &Request, env: &Env, protocols: &[&str]) -> Result<Caller, Error> {
+    let from = network(request, env);
+    address_limits::check_connect(env, &from).await?;
+    let mut caller = identify(request, env, protocols).await?;
+    caller.principal.network = from;
+    Ok(caller)
+}
+
+/// What a client's own upgrade brings beside its credential. A stream of events has none of it.
+#[derive(Clone, Copy, Default)]
+pub struct Offered<'a> {
+    /// The subprotocol.
+    pub protocol: Option<&'a str>,
+    /// The page that it comes from: sockets of others than the tenant's list are refused.
+    pub origin: Option<&'a str>,
+}
+
+/// A socket to the caller's hub.
+///
+/// Errors: the hub's refusals, and `UNAVAILABLE`.
+pub async fn upgrade(env: &Env, caller: &Caller, offered: Offered<'_>) -> Result<Response, Error> {
     let hub = match &caller.ticket {
         Some((_, hub)) => *hub,
         None => hub_of(&caller.principal.user, scale(env, &caller.principal.tenant).await?.hubs),
@@ -64,16 +109,16 @@ pub async fn handle(request: &Request, env: &Env, served: &Served) -> Result<Res
     if let Some((id, _)) = &caller.ticket {
         set(TICKET_HEADER, id)?;
     }
-    if let Some(origin) = text("origin") {
-        set("origin", &origin)?;
+    if let Some(origin) = offered.origin {
+        set("origin", origin)?;
     }
-    if protocols.contains(&PROTOCOL) {
-        set("sec-websocket-protocol", PROTOCOL)?;
+    if let Some(protocol) = offered.protocol {
+        set("sec-websocket-protocol", protocol)?;
     }
     let mut init = RequestInit::new();
     init.with_headers(headers);
     let upgrade = Request::new_with_init("http://object/connect", &init).map_err(unavailable("an upgrade"))?;
-    let name = ObjectName::Hub(caller.principal.tenant, hub);
+    let name = ObjectName::Hub(caller.principal.tenant.clone(), hub);
     let mut response = remote::stub(env, &name)?
         .fetch_with_request(upgrade)
         .await
@@ -116,10 +161,7 @@ async fn identify(request: &Request, env: &Env, protocols: &[&str]) -> Result<Ca
         Some(token) => verify(env, token).await?,
         None => header(request, env).await?,
     };
-    Ok(Caller {
-        principal,
-        ticket: None,
-    })
+    Ok(principal.into())
 }
 
 fn redeem(env: &Env, text: &str) -> Result<Caller, Error> {

@@ -1,27 +1,23 @@
 //! `/v1/jobs`: a job, its events and its result. What a token may not see is not there.
 
 use futures_util::future::join_all;
-use futures_util::stream;
-use tidegate_durable_objects::platform::{now, random, unavailable};
+use tidegate_durable_objects::platform::{now, unavailable};
 use tidegate_durable_objects::{remote, storage};
 use tidegate_protocol::calls::jobs::{Call, Change, Filter, Reply, Sort};
 use tidegate_protocol::calls::{Caller, Principal};
 use tidegate_protocol::event::Payload;
 use tidegate_protocol::fault::{escape_pointer, shorten};
-use tidegate_protocol::frames::{self, ServerFrame, Start};
+use tidegate_protocol::frames::{self, Start};
 use tidegate_protocol::http::{JobPage, SpreadWhy};
-use tidegate_protocol::ids::{JobId, JobNumber, ObjectName, RequestId, Seq, ShardIndex};
+use tidegate_protocol::ids::{JobId, JobNumber, ObjectName, ShardIndex};
 use tidegate_protocol::limits::{BODY_BYTES_MAX, WAIT_SECONDS_MAX};
 use tidegate_protocol::{Error, ErrorCode, Fault};
 use worker::{Env, Request, Response};
 
+use crate::answer;
 use crate::audit::acting;
 use crate::requests::read_text;
 use crate::tenants::{reach, spread};
-use crate::{answer, history};
-
-/// How long an event stream may be silent. Proxies close what is silent for a minute. Milliseconds.
-const KEEP_ALIVE_MS: u64 = 15_000;
 
 /// A job of the tenant, and the object to ask for it: where that has it no longer or not yet, its answer leads on.
 ///
@@ -340,130 +336,4 @@ fn merge<T>(
     let last = jobs.last().map(|job| number(job).0);
     let cursor = if cut { last } else { end };
     (jobs, cursor.map(|number| number.to_string()))
-}
-
-#[derive(Clone)]
-struct Watcher {
-    env: Env,
-    name: ObjectName,
-    job: JobId,
-    caller: Caller,
-    request_id: RequestId,
-    after: Option<Seq>,
-    ended: bool,
-}
-
-/// Frames of a job, with the place of each.
-type Seen = Vec<(Seq, ServerFrame)>;
-
-impl Watcher {
-    /// The frames after the last ones, waiting for them up to `wait_ms`.
-    async fn next(&mut self, wait_ms: u64) -> Result<Seen, Error> {
-        let (job, caller) = (self.job, self.caller.clone());
-        let call = Call::Watch {
-            job,
-            caller,
-            after: self.after,
-            wait_ms,
-            until_end: false,
-        };
-        let reply = remote::jobs(&self.env, &self.name, call).await?;
-        let Reply::Following {
-            snapshot,
-            events,
-            ended,
-            ..
-        } = reply
-        else {
-            return Err(unexpected());
-        };
-        let mut frames = Vec::new();
-        if let Some(snapshot) = snapshot {
-            frames.push((
-                snapshot.seq,
-                ServerFrame::snapshot(self.request_id.clone(), job, snapshot),
-            ));
-        }
-        for event in events {
-            frames.push((event.seq, ServerFrame::event(self.request_id.clone(), job, &event)));
-        }
-        self.after = frames.last().map(|(seq, _)| *seq).or(self.after).or(Some(Seq(0)));
-        self.ended = ended;
-        Ok(frames)
-    }
-}
-
-/// `GET /v1/jobs/{id}/events`: a stream, or with `Accept: application/json` a page of stored events.
-///
-/// Errors: `NOT_FOUND`; `NOT_ACCEPTABLE` for a client that takes neither.
-pub async fn events(request: &Request, env: &Env, principal: &Principal, job: &str) -> Result<Response, Error> {
-    let header = |name: &str| request.headers().get(name).ok().flatten();
-    let accept = header("accept").unwrap_or_default();
-    let takes = |kind: &str| accept.is_empty() || accept.contains("*/*") || accept.contains(kind);
-    let pairs = queries(request)?;
-    let after = match header("last-event-id") {
-        Some(text) => text.trim().parse::<u64>().ok(),
-        None => query_number(&pairs, "after", u64::MAX)?,
-    };
-    if accept.contains("application/json") && !accept.contains("text/event-stream") {
-        return history::events(env, principal, job, after).await;
-    }
-    let (job, name) = find(env, principal, job).await?;
-    let request_id = RequestId::generate(now(), random());
-    let mut watcher = Watcher {
-        env: env.clone(),
-        name,
-        job,
-        caller: principal.caller(),
-        request_id,
-        after: Some(Seq(after.unwrap_or(0))),
-        ended: false,
-    };
-    if !takes("text/event-stream") {
-        let message = "This path gives `text/event-stream` or `application/json`.";
-        return Err(Error::new(ErrorCode::NotAcceptable, message));
-    }
-    let first = watcher.next(0).await?;
-    let start = (watcher, Some(first));
-    let chunks = stream::unfold(start, |(mut watcher, ready)| async move {
-        let seen = match ready {
-            Some(seen) => seen,
-            None if watcher.ended => return None,
-            None => match watcher.next(KEEP_ALIVE_MS).await {
-                Ok(seen) => seen,
-                // The client comes back with its last event id; a stream has no better way to say it.
-                Err(_) => return None,
-            },
-        };
-        let chunk: Result<Vec<u8>, worker::Error> = Ok(write_events(&seen));
-        Some((chunk, (watcher, None)))
-    });
-    let builder = Response::builder()
-        .with_header("content-type", "text/event-stream")
-        .and_then(|builder| builder.with_header("cache-control", "no-store"))
-        .map_err(answer::broken)?;
-    builder.from_stream(chunks).map_err(answer::broken)
-}
-
-/// Events as the HTML standard writes them, or a comment where there are none.
-fn write_events(frames: &[(Seq, ServerFrame)]) -> Vec<u8> {
-    if frames.is_empty() {
-        return b": keep-alive\n\n".to_vec();
-    }
-    let mut text = String::new();
-    for (seq, frame) in frames {
-        let data = frame.encode();
-        let kind = match frame {
-            ServerFrame::Progress { .. } => "progress",
-            ServerFrame::Retrying { .. } => "retrying",
-            ServerFrame::Output { .. } => "output",
-            ServerFrame::Started { .. } => "started",
-            ServerFrame::Complete { .. } => "complete",
-            ServerFrame::Snapshot { .. } => "snapshot",
-            ServerFrame::Error { .. } => "error",
-            _ => "message",
-        };
-        text.push_str(&format!("id: {}\nevent: {kind}\ndata: {data}\n\n", seq.0));
-    }
-    text.into_bytes()
 }

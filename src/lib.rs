@@ -9,12 +9,14 @@ mod audit;
 mod backups;
 mod batch;
 mod batches;
+mod bridge;
 mod channels;
 mod connect;
 mod cross_origin;
 mod directory;
 mod doorbells;
 mod endpoints;
+mod event_streams;
 mod executor;
 mod health;
 mod history;
@@ -22,6 +24,7 @@ mod housekeeping;
 mod idempotency;
 mod identify;
 mod inbound;
+mod job_events;
 mod jobs;
 mod limits;
 mod objects;
@@ -137,6 +140,15 @@ async fn with_credentials(
     if route == Route::Connect {
         return connect::handle(&request, &env, served).await;
     }
+    if let Route::ChannelEvents(channel) = &route {
+        let caller = connect::caller(&request, &env, &[]).await?;
+        served.identified(&caller.principal);
+        let answered = event_streams::channel(&request, &env, &caller, channel).await;
+        if let Err(error) = &answered {
+            refusals::note(&env, context, caller.principal.tenant, error.code);
+        }
+        return answered;
+    }
     let principal = identify::header(&request, &env).await?;
     served.identified(&principal);
     let (tenant, telling) = (principal.tenant.clone(), env.clone());
@@ -178,7 +190,7 @@ async fn serve(
         Route::BatchCancel(batch) => batches::cancel(request, env, &principal, &batch).await,
         Route::Jobs => jobs::list(request, env, &principal).await,
         Route::Job(job) => jobs::show(request, env, &principal, &job).await,
-        Route::JobEvents(job) => jobs::events(request, env, &principal, &job).await,
+        Route::JobEvents(job) => job_events::events(request, env, &principal, &job).await,
         Route::JobResult(job) => jobs::result(env, &principal, &job).await,
         Route::JobCancel(job) => jobs::cancel(request, env, &principal, &job).await,
         Route::JobWhy(job) => jobs::why(env, &principal, &job).await,
@@ -236,7 +248,9 @@ async fn serve(
             let message = format!("`{what}` is part of the protocol, but not there yet.");
             Err(Error::new(ErrorCode::NotImplemented, message))
         }
-        Route::Connect | Route::Health | Route::Ready | Route::OpenApi => Err(Error::not_found()),
+        Route::Connect | Route::ChannelEvents(_) | Route::Health | Route::Ready | Route::OpenApi => {
+            Err(Error::not_found())
+        }
         Route::AttemptPayload(_) | Route::AttemptReport(_) | Route::AttemptFinish(_) | Route::Webhook(_) => {
             Err(Error::not_found())
         }

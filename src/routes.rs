@@ -120,6 +120,8 @@ pub enum Route {
     Secret(String),
     /// `/v1/channels/{channel}/messages`
     ChannelMessages(String),
+    /// `/v1/channels/{channel}/events`
+    ChannelEvents(String),
     /// `/v1/channels/{channel}/presence`
     ChannelPresence(String),
     /// `/v1/admin/policies/explain`
@@ -326,6 +328,7 @@ pub fn find(path: &str) -> Option<Route> {
     if let Some((channel, what)) = rest.strip_prefix("channels/").and_then(|rest| rest.split_once('/')) {
         let route = match what {
             "messages" => Route::ChannelMessages,
+            "events" => Route::ChannelEvents,
             "presence" => Route::ChannelPresence,
             _ => return Some(Route::NotYet("/v1/channels")),
         };
@@ -500,6 +503,7 @@ pub fn allowed(route: &Route) -> &'static [Method] {
         | Route::Job(_)
         | Route::BatchView(_)
         | Route::JobEvents(_)
+        | Route::ChannelEvents(_)
         | Route::JobResult(_)
         | Route::JobWhy(_)
         | Route::JobOutput(..)
@@ -640,6 +644,7 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         // These are only read.
         Route::Connect
         | Route::ChannelMessages(_)
+        | Route::ChannelEvents(_)
         | Route::ChannelPresence(_)
         | Route::Jobs
         | Route::Job(_)
@@ -864,7 +869,10 @@ mod tests {
             ("/v1/channels/c/presence", Some(Route::ChannelPresence("c".into()))),
             ("/v1/channels/c%2Fd/messages", None),
             ("/v1/channels//messages", None),
-            ("/v1/channels/c/events", Some(Route::NotYet("/v1/channels"))),
+            ("/v1/channels/c%3Ad/events", Some(Route::ChannelEvents("c:d".into()))),
+            ("/v1/channels/c%2Fd/events", None),
+            ("/v1/channels//events", None),
+            ("/v1/channels/c/members", Some(Route::NotYet("/v1/channels"))),
             ("/v1/objects/", None),
             ("/v1/objects/%zz", None),
             ("/v1/objects/%ff", None),
@@ -901,7 +909,8 @@ mod tests {
                 .replace("{source}", "x")
                 .replace("{backup}", "x")
                 .replace("{part}", "1")
-                .replace("{tag}", "x");
+                .replace("{tag}", "x")
+                .replace("{channel}", "x");
             let path = path.replace("{key}", "x").replace("{stream}", "x");
             let route = find(&path).unwrap_or_else(|| panic!("{template}"));
             assert_eq!(crate::templates::template(&route), template);

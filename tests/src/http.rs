@@ -129,6 +129,24 @@ impl Client {
         sent.ok()
     }
 
+    /// `GET` of an event stream that may have no end: where it is given, its body is not read.
+    ///
+    /// # Panics
+    /// Where no answer comes.
+    pub fn send_for_a_stream(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let answer = self.open("GET", path, headers, &[]);
+        let (parts, body) = answer.unwrap_or_else(|| panic!("no answer to GET {path}")).into_parts();
+        let mut bytes = Vec::new();
+        if parts.status.as_u16() != 200 {
+            body.into_reader().read_to_end(&mut bytes).expect("a whole answer");
+        }
+        Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body: bytes,
+        }
+    }
+
     /// Sends a request.
     ///
     /// # Panics

@@ -4,6 +4,7 @@
 //! A fault of the server, or of the harness itself, is a panic with what was expected and what came, because that is how
 //! a test fails.
 
+pub mod channel_events;
 pub mod disk;
 pub mod handler;
 pub mod history;

@@ -363,8 +363,20 @@ impl Server {
     /// # Panics
     /// Where the control server refuses for any other reason.
     pub fn evict(&self, class: &str, name: &str) -> bool {
+        self.evict_with(class, name, "hibernate")
+    }
+
+    /// The same with its sockets closed, as where a deployment takes its place.
+    ///
+    /// # Panics
+    /// As [`Self::evict`].
+    pub fn evict_with_its_sockets(&self, class: &str, name: &str) -> bool {
+        self.evict_with(class, name, "close")
+    }
+
+    fn evict_with(&self, class: &str, name: &str, sockets: &str) -> bool {
         let control = self.lock().as_ref().expect("the server runs").control_url.clone();
-        let body = json!({ "class": class, "name": name, "webSockets": "hibernate" });
+        let body = json!({ "class": class, "name": name, "webSockets": sockets });
         let end = Instant::now() + SOON;
         loop {
             let answer = http::Client::new(&control, None).post("/evict", &body);

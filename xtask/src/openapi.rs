@@ -181,6 +181,7 @@ fn describe(operation: &Operation, problems: &mut Problems) -> Value {
             Access::Everyone => json!([]),
             Access::Token => json!([{ "bearer": [] }]),
             Access::Attempt => json!([{ "attempt": [] }]),
+            Access::Ticket => json!([{ "bearer": [] }, { "ticket": [] }]),
             Access::Socket => json!([{ "bearer": [] }, { "ticket": [] }, { "subprotocol": [] }]),
         },
         "responses": responses,

@@ -21,6 +21,7 @@ pub mod database;
 mod digest;
 pub mod directory;
 pub mod endpoints;
+pub mod event_streams;
 pub mod expression;
 pub mod flood;
 pub mod health;

@@ -18,6 +18,7 @@ mod dead_letters;
 mod deployment_limits;
 mod doorbells;
 mod endpoints;
+mod event_streams;
 mod faults;
 mod flows;
 mod forgery;

@@ -1,16 +1,19 @@
 //! What the HTTP API does with channels: messages that are published, and those that are kept.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tidegate_protocol::ErrorCode::{
-    Forbidden, IdempotencyMismatch, NotFound, NotImplemented, PayloadTooLarge, QuotaExceeded, TenantSuspended,
-    UnsupportedMediaType,
+    Forbidden, IdempotencyMismatch, NotAcceptable, NotFound, NotImplemented, PayloadTooLarge, QuotaExceeded,
+    RateLimited, TenantSuspended, UnsupportedMediaType,
 };
-use tidegate_protocol::channels::{HistoryPage, Publication, Published};
-use tidegate_protocol::ids::{ChannelName, IdempotencyKey};
+use tidegate_protocol::channels::{HistoryPage, Message, Publication, Published};
+use tidegate_protocol::event::JsonText;
+use tidegate_protocol::frames::ServerFrame;
+use tidegate_protocol::ids::{ChannelName, Epoch, IdempotencyKey, Offset};
 use tidegate_protocol::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, PRESENCE_NAMED_MAX, RECOVERED_MESSAGES_MAX};
 use tidegate_protocol::presence::Roster;
+use tidegate_protocol::time::UnixMs;
 
-use super::operation::Operation;
+use super::operation::{Access, Operation};
 use super::problems::{FAULTS, of};
 use super::schemas::Schemas;
 
@@ -45,11 +48,11 @@ pub fn operations(schemas: &mut Schemas) -> Vec<Operation> {
             does not, what lay between is no longer kept. Takes what the rules of the namespace say of `subscribe`, or the \
             scope `channels:read`.",
         )
-        .parameter("path", "channel", channel, "The channel.")
+        .parameter("path", "channel", channel.clone(), "The channel.")
         .parameter(
             "query",
             "after",
-            json!({ "type": "string", "pattern": "^[a-z0-9]{1,32}:[0-9]{1,16}$" }),
+            cursor(),
             "The cursor that the page begins behind, as `<epoch>:<offset>`: of a message, or `next` of the page before.",
         )
         .parameter(
@@ -58,8 +61,15 @@ pub fn operations(schemas: &mut Schemas) -> Vec<Operation> {
             json!({ "type": "integer", "minimum": 0 }),
             format!("So many messages at most; 100 where it is missing, and never more than {RECOVERED_MESSAGES_MAX}."),
         )
+        .parameter(
+            "query",
+            "wait",
+            json!({ "type": "integer", "minimum": 0 }),
+            "A page that would be empty is answered once a message comes, or so many seconds are over; more than 30 are 30. `next` is \
+            always there then.",
+        )
         .answer(200, "The page.", schemas.of::<HistoryPage>())
-        .refused(&[FAULTS, of(NotFound), of(Forbidden), of(NotImplemented)]);
+        .refused(&[FAULTS, of(NotFound), of(Forbidden), of(NotImplemented), of(RateLimited), of(TenantSuspended)]);
     let presence = Operation::new(
         "/v1/channels/{channel}/presence",
         "get",
@@ -75,5 +85,49 @@ pub fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     .parameter("path", "channel", schemas.of::<ChannelName>(), "The channel.")
     .answer(200, "Who is there.", schemas.of::<Roster>())
     .refused(&[FAULTS, of(NotFound), of(Forbidden), of(NotImplemented)]);
-    vec![publish, history, presence]
+    vec![publish, history, presence, events(channel)]
+}
+
+fn cursor() -> Value {
+    json!({ "type": "string", "pattern": "^[a-z0-9]{1,32}:[0-9]{1,16}$" })
+}
+
+fn events(channel: Value) -> Operation {
+    let path = "/v1/channels/{channel}/events";
+    let mut events = Operation::new(path, "get", "followChannel", "channels", "Follows a channel")
+        .about(
+            "A stream of Server-Sent Events, of which the first is `subscribed`: its `recovered` says whether every message behind the \
+            cursor follows. A stream that breaks off is taken up again with `Last-Event-ID`. It counts as a connection of the user. \
+            Takes what the rules of the namespace say of `subscribe`, or the scope `channels:read`. A client that can set no header brings \
+            a ticket.",
+        )
+        .parameter("path", "channel", channel, "The channel.")
+        .parameter("header", "Last-Event-ID", cursor(), "Only messages behind this one. Goes before `after`.")
+        .parameter("query", "after", cursor(), "Only messages behind this cursor, as `<epoch>:<offset>`.")
+        .answer_as(200, "The events. They have no end.", &[("text/event-stream", event_stream())])
+        .refused(&[FAULTS, of(NotFound), of(Forbidden), of(NotAcceptable), of(NotImplemented)])
+        .refused(&[of(RateLimited), of(TenantSuspended)]);
+    events.access = Access::Ticket;
+    events
+}
+
+fn event_stream() -> Value {
+    let frame = ChannelName::parse("chat:room-7").zip(Epoch::parse("01m85eb0c3"));
+    let frame = frame.map(|(channel, epoch)| ServerFrame::Message {
+        channel,
+        epoch,
+        message: Message {
+            offset: Offset(13),
+            timestamp: UnixMs(1_795_244_400_000),
+            data: JsonText::stored(r#"{"text":"hello"}"#.into()),
+            publisher: None,
+        },
+    });
+    let frame = frame.map(|frame| frame.encode()).unwrap_or_default();
+    // Without a type, as the events of a job.
+    json!({
+        "description": "`id` is the cursor, `event` the `type` of the frame that a socket would be sent, and `data` that frame: \
+            `subscribed`, `message`, `unsubscribed`, `auth_expiring`, `goodbye`, `error`. A comment keeps a silent stream open.",
+        "examples": [format!("id: 01m85eb0c3:13\nevent: message\ndata: {frame}\n\n")],
+    })
 }

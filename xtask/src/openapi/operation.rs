@@ -14,6 +14,8 @@ pub enum Access {
     Token,
     /// Whoever has a token, wherever a socket's client can put it, or a ticket.
     Socket,
+    /// Whoever has a token, or a ticket.
+    Ticket,
     /// Whoever makes the attempt, by its own token.
     Attempt,
 }
