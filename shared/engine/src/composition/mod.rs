@@ -30,6 +30,7 @@ mod latest;
 mod manifest;
 mod object;
 mod once;
+mod own_channels;
 mod path;
 mod plan;
 mod policies;
@@ -50,7 +51,7 @@ mod webhooks;
 
 pub use admission::{Admission, AdmissionRules};
 pub use away::AwayRules;
-pub use channels::{ChannelRules, Channels, OWN_NAMESPACES, OnSubscribe, Who};
+pub use channels::{ChannelRules, Channels, JOB, OnSubscribe, TENANT, USER, Who};
 pub use compile::compile;
 pub(crate) use compile::is_instance;
 pub use deployment::{DeploymentLimits, PREFIX as DEPLOYMENT_PREFIX};

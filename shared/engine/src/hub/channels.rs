@@ -386,7 +386,7 @@ impl Hub {
                 let text = reply.and_then(|reply| match reply {
                     Reply::Published(published) => JsonText::of(&published).ok_or_else(unexpected),
                     Reply::Page(page) => JsonText::of(&page).ok_or_else(unexpected),
-                    Reply::Following { .. } => Err(unexpected()),
+                    Reply::Following { .. } | Reply::Taken(_) => Err(unexpected()),
                 });
                 let reply = text.map(hub::Reply::Text);
                 effects.push(Effect::Answer { to, reply });
@@ -773,7 +773,7 @@ impl Hub {
 fn published(reply: Reply) -> Result<Published, Error> {
     match reply {
         Reply::Published(published) => Ok(published),
-        Reply::Following { .. } | Reply::Page(_) => Err(unexpected()),
+        Reply::Following { .. } | Reply::Page(_) | Reply::Taken(_) => Err(unexpected()),
     }
 }
 

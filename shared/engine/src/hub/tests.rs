@@ -66,6 +66,7 @@ fn action(name: &str, mode: DeclaredMode, scopes: &[&str]) -> Action {
             reporting: Default::default(),
             pool: None,
             revision: Default::default(),
+            feeds: Default::default(),
         },
         policies: Vec::new(),
         admission: Default::default(),

@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use tidegate_cbor::{Decode, Encode};
 
 use super::Answered;
+use super::feeds::Changes;
 use crate::channels::{Cursor, HistoryPage, Message, Publication, Published};
-use crate::ids::{HubIndex, UserId};
+use crate::ids::{HubIndex, ShardIndex, UserId};
 
 /// Where a channel's messages are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
@@ -63,6 +64,15 @@ pub enum Call {
         /// How much is kept.
         keep: Keep,
     },
+    /// What happened to jobs: a message for each change. What came before changes nothing. Answered by [`Reply::Taken`].
+    Take {
+        /// Whose jobs they are.
+        source: ShardIndex,
+        /// The changes, in the order of their numbers.
+        rows: Vec<Changes>,
+        /// How much is kept, where the log has not begun.
+        keep: Keep,
+    },
 }
 
 /// Calls of one hub, answered in order.
@@ -88,6 +98,8 @@ pub enum Reply {
     Published(Published),
     /// A page.
     Page(HistoryPage),
+    /// Every change up to this number is stored.
+    Taken(u64),
 }
 
 /// The answers to a [`Batch`].

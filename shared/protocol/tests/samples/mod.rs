@@ -14,6 +14,7 @@ use tidegate_protocol::calls::directory::{self, BackupAct, Erased};
 use tidegate_protocol::calls::executor::{
     Assignment, Backoff, Dispatch, Execute, Factor, Jitter, Outcome, Policy, Sharing,
 };
+use tidegate_protocol::calls::feeds::{Changes, Feeds};
 use tidegate_protocol::calls::hooks::{self, Hook, OnEnd};
 use tidegate_protocol::calls::hub::{self, ChannelAsked, Delivery, Prefer};
 use tidegate_protocol::calls::jobs::{
@@ -265,6 +266,10 @@ fn policy() -> Policy {
         },
         pool: Some(pool()),
         revision: RevisionRule::Latest,
+        feeds: Feeds {
+            tenant: Some(keep(Medium::Rows)),
+            user: Some(keep(Medium::Memory)),
+        },
     }
 }
 
@@ -1182,10 +1187,27 @@ pub fn channel_calls() -> Vec<channel::Call> {
             limit: LARGEST,
             keep: keep(Medium::Rows),
         },
+        channel::Call::Take {
+            source: ShardIndex(u16::MAX),
+            rows: vec![
+                Changes {
+                    number: LARGEST,
+                    changes: vec![JsonText::null(), publication().data],
+                },
+                Changes {
+                    number: 0,
+                    changes: Vec::new(),
+                },
+            ],
+            keep: keep(Medium::Rows),
+        },
     ];
     for call in &calls {
         match call {
-            channel::Call::Follow { .. } | channel::Call::Publish { .. } | channel::Call::History { .. } => {}
+            channel::Call::Follow { .. }
+            | channel::Call::Publish { .. }
+            | channel::Call::History { .. }
+            | channel::Call::Take { .. } => {}
         }
     }
     calls
@@ -1210,10 +1232,14 @@ pub fn channel_replies() -> Vec<channel::Reply> {
             messages: messages(),
             next: Some(String::new()),
         }),
+        channel::Reply::Taken(LARGEST),
     ];
     for reply in &replies {
         match reply {
-            channel::Reply::Following { .. } | channel::Reply::Published(_) | channel::Reply::Page(_) => {}
+            channel::Reply::Following { .. }
+            | channel::Reply::Published(_)
+            | channel::Reply::Page(_)
+            | channel::Reply::Taken(_) => {}
         }
     }
     replies
