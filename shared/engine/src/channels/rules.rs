@@ -11,6 +11,7 @@ use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
 
 use crate::composition::{ChannelRules, JOB, Plan, TENANT, USER, Who};
+use crate::hub::job_channels;
 use crate::policies::{Facts, Subject, Transport};
 
 /// The scope with which every channel may be followed and read.
@@ -49,13 +50,11 @@ impl<'a> Asking<'a> {
     /// The rules of the channel, where they allow `act`.
     ///
     /// Errors: `NOT_FOUND` where the composition has no rules for it, or where the token may neither follow it nor publish in it,
-    /// in the same words; `FORBIDDEN` where it may do the other of the two; `NOT_IMPLEMENTED` for the channel of a job.
+    /// in the same words; `FORBIDDEN` where it may do the other of the two; `NOT_IMPLEMENTED` for the channel of a
+    /// job, which is followed in another way.
     pub fn check(self, channel: &ChannelName, act: Act) -> Result<&'a Arc<ChannelRules>, Error> {
         match channel.namespace() {
-            JOB => {
-                let message = "The channels of single jobs are part of the protocol, but not there yet: attach to a job by its id.";
-                return Err(Error::new(ErrorCode::NotImplemented, message));
-            }
+            JOB => return Err(job_channels::refusal(act == Act::Publish)),
             TENANT => return self.check_tenant(channel, act),
             _ => {}
         }

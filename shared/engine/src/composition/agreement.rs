@@ -33,6 +33,7 @@ const HOW_TOS: &[&str] = &[
     include_str!("../../../../docs/how-to/grow-a-tenant.md"),
     include_str!("../../../../docs/how-to/receive-webhooks.md"),
     include_str!("../../../../docs/how-to/use-channels.md"),
+    include_str!("../../../../docs/how-to/watch-all-jobs.md"),
     include_str!("../../../../docs/explanation/which-composition-a-job-runs-with.md"),
 ];
 
@@ -86,7 +87,7 @@ const FULL: &str = r#"{
         "s2": {"cron": "@daily", "action": "c"}
     },
     "channels": {
-        "*": {},
+        "*": {}, "user": {"description": "d", "jobs": true, "history": {"age": "2h"}}, "tenant": {"jobs": true},
         "chat": {"description": "d", "subscribe": {"scopes": ["a:b"], "when": "channel.endsWith(user)"}, "publish": {"scopes": ["c"]},
             "cache": true, "history": {"messages": 5, "age": "1h", "bytes": "1MiB"}},
         "typing": {"subscribe": true, "publish": {"when": "true"}, "ephemeral": true}},

@@ -23,9 +23,10 @@ use tidegate_protocol::limits::SUBSCRIPTIONS_MAX;
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, SortedMap};
 
+use super::job_channels::job_of;
 use super::outgoing::{close, send, send_error};
 use super::pending::{Asked, Asker, Question, Subscribing};
-use super::session::{Session, Subscription};
+use super::session::{Form, Session, Subscription};
 use super::{Admitted, CallId, Effect, HttpId, Hub, Moment};
 use crate::access;
 use crate::channels::{Act, Asking};
@@ -96,7 +97,7 @@ fn message_frame(channel: &ChannelName, at: &Cursor, message: &Message) -> Serve
     }
 }
 
-fn subscribed(
+pub(super) fn subscribed(
     request_id: Option<RequestId>,
     channel: &ChannelName,
     epoch_of: &Cursor,
@@ -538,7 +539,10 @@ impl Hub {
         channel: &ChannelName,
         effects: &mut Vec<Effect>,
     ) {
-        self.end_subscription(from, channel, effects);
+        match job_of(channel) {
+            Some(job) => self.let_go(from, job, Form::Messages, effects),
+            None => self.end_subscription(from, channel, effects),
+        }
         effects.push(send(from, &ServerFrame::Ok { request_id }));
     }
 

@@ -15,8 +15,9 @@ use tidegate_protocol::{Error, ErrorCode};
 use super::log::{Begun, Logging, Outcome};
 use super::outgoing::{close, send, send_error};
 use super::pending::{Asked, Asker, Question};
+use super::session::Form;
 use super::{Context, Effect, FAULTS_MAX, Hub, Moment, OVERSIZE_MAX, admit};
-use crate::composition::Plan;
+use crate::composition::{JOB, Plan};
 
 impl Hub {
     /// A frame that is no text.
@@ -174,6 +175,10 @@ impl Hub {
                 attempt_token,
                 said: Box::new(said),
             }),
+            ClientFrame::Subscribe { id, channel, after } if channel.namespace() == JOB => {
+                let request_id = id_or_new(id);
+                self.subscribe_to_job(moment.now, from, request_id, &channel, after, effects);
+            }
             ClientFrame::Subscribe { id, channel, after } => {
                 let request_id = id_or_new(id);
                 self.subscribe(moment, plan, from, request_id, channel, after, effects);
@@ -282,17 +287,16 @@ impl Hub {
         let asked = Asked {
             asker: Asker::Socket(from.clone(), None),
             request_id,
-            question: Question::Attach { after },
+            question: Question::Attach {
+                after,
+                form: Form::Events,
+            },
         };
         self.call(asked, shard, call, effects);
     }
 
     fn detach(&mut self, from: &ConnectionId, request_id: RequestId, job: JobId, effects: &mut Vec<Effect>) {
-        if let Some(session) = self.sessions.get_mut(from) {
-            session.follows.retain(|follow| follow.job != job);
-        }
-        self.unfollow(job, from);
-        effects.push(Effect::Save { of: from.clone() });
+        self.let_go(from, job, Form::Events, effects);
         effects.push(send(from, &ServerFrame::Ok { request_id }));
     }
 }

@@ -2,6 +2,7 @@
 
 mod batch;
 mod followed;
+mod job_channels;
 #[cfg(feature = "native")]
 mod log;
 mod spread;

@@ -58,8 +58,13 @@ const USERS: [&str; 2] = ["ann", "bob|1"];
 
 impl World {
     fn new(seed: u64, faults: u64) -> Self {
+        let bench = || {
+            let mut bench = Bench::new();
+            bench.compares = false;
+            bench
+        };
         let shard = || Shard {
-            bench: Bench::new(),
+            bench: bench(),
             life: 0,
             running: vec![],
             jobs: vec![],
@@ -133,6 +138,8 @@ impl World {
     fn crash(&mut self, at: usize) {
         let shard = &mut self.shards[at];
         shard.bench.crash();
+        // Memory and rows are compared elsewhere: here that would take most of the time.
+        shard.bench.compares = false;
         shard.life += 1;
     }
 
@@ -407,9 +414,9 @@ fn each_change_is_told_once_and_in_order_while_nothing_fails() {
 
 #[test]
 fn each_change_is_told_once_and_in_order_whatever_is_lost_doubled_or_dies() {
-    let (hit, retries) = histories(1000..1060, 8);
+    let (hit, retries) = histories(1000..1040, 8);
     assert!(
-        hit > 2000 && retries > 100,
+        hit > 1500 && retries > 70,
         "a world without faults would prove nothing: {hit} {retries}"
     );
 }
