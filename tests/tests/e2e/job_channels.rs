@@ -370,33 +370,125 @@ fn the_rows_that_the_changes_of_a_job_cost_are_those_of_the_docs() {
             .ask(class, &format!("t:{}:{name}", tenant.id), "/rows-written");
         written.parse::<u64>().expect("a number")
     };
+    // A job without a key or progress, which starts at once and succeeds.
     let run = |tenant: &Tenant| {
         let before = rows(tenant, "Jobs", "jobs:0");
-        let job = ask(tenant, "ann", "slow", &json!({ "ms": 1 }));
+        let body = json!({ "action": "work" });
+        let answer = tenant
+            .client("ann")
+            .post_with("/v1/requests", &[("prefer", "respond-async")], &body);
+        let job = answer.json(202)["job_id"].as_str().expect("a job").to_owned();
         eventually("it ends", || {
             let job = tenant.client("ann").get(&format!("/v1/jobs/{job}")).json(200);
             (job["status"] == "succeeded").then_some(())
         });
+        // What tells of it arrives, and is confirmed.
         std::thread::sleep(Duration::from_millis(500));
         rows(tenant, "Jobs", "jobs:0") - before
     };
-    let plain = Tenant::shared();
-    plain.put_composition(&composition(None));
-    let told = Tenant::shared();
-    let mut document = composition(None);
-    document["channels"] = json!({ "tenant": { "jobs": true } });
-    told.put_composition(&document);
-    run(&plain);
-    run(&told);
-    let channel = || rows(&told, "Channel", &format!("ch:{ALL}"));
-    let before = channel();
-    let (without, with) = (run(&plain), run(&told));
-    let stored = channel() - before;
-    println!("rows of a job: {without} without, {with} with, and {stored} in the channel");
-    // A row of the outbox comes and goes for each turn: acknowledged, ended. (Progress may come in a turn of its own.)
-    assert!(
-        (with - without) % 2 == 0 && (4..=6).contains(&(with - without)),
-        "{without} {with}"
+    let tenant = |channels: Value| {
+        let tenant = Tenant::shared();
+        let mut document = composition(None);
+        document["actions"]["work"] = json!({ "run": "core.echo", "mode": "async", "lease": "30s" });
+        document["channels"] = channels;
+        tenant.put_composition(&document);
+        run(&tenant);
+        tenant
+    };
+    let plain = tenant(json!({}));
+    let told = tenant(json!({ "tenant": { "jobs": true } }));
+    let both = tenant(json!({ "tenant": { "jobs": true }, "user": { "jobs": true } }));
+    let of_channels = |tenant: &Tenant| {
+        let channels = [format!("ch:{ALL}"), "ch:user:ann".into()];
+        channels.map(|channel| rows(tenant, "Channel", &channel))
+    };
+    let before = of_channels(&both);
+    let in_shards = [&plain, &told, &both].map(run);
+    let after = of_channels(&both);
+    let in_channels = [after[0] - before[0], after[1] - before[1]];
+    println!("rows of a job: {in_shards:?} in its object, {in_channels:?} in the channels");
+    // Of each the acknowledgment and the end: a row of the outbox that comes and goes, a message, and how far the shard was heard.
+    assert_eq!(in_shards, [2, 6, 10]);
+    assert_eq!(in_channels, [4, 4]);
+}
+
+#[test]
+fn the_channel_of_a_job_is_its_events_with_cursors() {
+    let tenant = Tenant::shared();
+    tenant.compose(None);
+    let job = ask(&tenant, "ann", "slow", &json!({ "ms": 1500, "steps": 5 }));
+    let channel = format!("job:{job}");
+    let (mut ann, mut other) = (tenant.socket("ann"), tenant.socket("bob"));
+    let begin = subscribe(&mut ann, &channel, Some(&json!({ "epoch": "0", "offset": 0 })));
+    assert_eq!(
+        (&begin["type"], &begin["recovered"]),
+        (&json!("subscribed"), &json!(false)),
+        "{begin}"
     );
-    assert!((3..=6).contains(&stored), "{stored}");
+    assert_eq!(subscribe(&mut other, &channel, None)["error"]["code"], "NOT_FOUND");
+    let hub = format!("t:{}:hub:0", tenant.id);
+    let mut at = begin;
+    let mut kinds = Vec::new();
+    let mut last_seq = at["offset"].as_u64();
+    while kinds.last().is_none_or(|kind| kind != "complete") {
+        let message = ann.frame(|frame| frame["type"] == "message");
+        assert_eq!(
+            (&message["channel"], &message["epoch"]),
+            (&json!(channel), &at["epoch"]),
+            "{message}"
+        );
+        assert_eq!(
+            (&message["data"]["seq"], &message["data"]["job_id"]),
+            (&message["offset"], &json!(job))
+        );
+        assert!(message["offset"].as_u64() > last_seq, "{message}");
+        last_seq = message["offset"].as_u64();
+        kinds.push(message["data"]["type"].as_str().unwrap_or_default().to_owned());
+        at = message;
+        match kinds.len() {
+            1 => drop(tenant.server.evict("Hub", &hub)),
+            2 => {
+                // Cut, and back with the cursor.
+                ann.cut();
+                ann = tenant.socket("ann");
+                let answer = subscribe(&mut ann, &channel, Some(&cursor(&at)));
+                assert_eq!(
+                    (&answer["recovered"], &answer["offset"]),
+                    (&json!(true), &at["offset"]),
+                    "{answer}"
+                );
+            }
+            _ => {}
+        }
+    }
+    assert!(
+        kinds.len() >= 4 && kinds[..kinds.len() - 1].iter().all(|kind| kind == "progress"),
+        "{kinds:?}"
+    );
+    // Whoever comes after the end is given it, once; whoever has it has missed nothing.
+    let mut late = dashboard(&tenant);
+    let answer = subscribe(&mut late, &channel, None);
+    assert_eq!(answer["recovered"], false, "{answer}");
+    let message = late.frame(|frame| frame["type"] == "message");
+    assert_eq!(
+        (&message["offset"], &message["data"]["type"]),
+        (&at["offset"], &json!("complete"))
+    );
+    let answer = subscribe(&mut late, &channel, Some(&cursor(&at)));
+    assert_eq!(
+        (&answer["recovered"], &answer["offset"]),
+        (&json!(true), &at["offset"]),
+        "{answer}"
+    );
+    assert!(matches!(
+        late.next_within(Duration::from_millis(300)),
+        Incoming::Nothing
+    ));
+    // Over HTTP its log is the job's, and nobody publishes there.
+    let path = format!("/v1/channels/{channel}/messages");
+    tenant.client("ann").get(&path).problem(501, "NOT_IMPLEMENTED");
+    tenant
+        .client_with("ann", "channels:write")
+        .post(&path, &json!({ "data": 1 }))
+        .problem(403, "FORBIDDEN");
 }
