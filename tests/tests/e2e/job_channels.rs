@@ -214,8 +214,10 @@ fn every_end_is_told_once_while_objects_are_evicted_and_the_server_is_killed() {
     let tenant = Tenant::new(server.clone());
     with_feeds(&tenant);
     let mut ops = dashboard(&tenant);
-    let mut seen = Seen::default();
-    seen.at = Some(cursor(&subscribe(&mut ops, ALL, None)));
+    let mut seen = Seen {
+        at: Some(cursor(&subscribe(&mut ops, ALL, None))),
+        ..Seen::default()
+    };
     let mut random = fastrand::Rng::with_seed(7);
     let mut jobs: Vec<(String, String)> = Vec::new();
     for round in 0..6 {
