@@ -31,6 +31,8 @@ pub enum Act {
     Subscribe,
     /// To publish in it.
     Publish,
+    /// To be told who is there, and to be there.
+    Presence,
 }
 
 /// What is known of whoever wants something with a channel.
@@ -54,7 +56,7 @@ impl<'a> Asking<'a> {
     /// job, which is followed in another way.
     pub fn check(self, channel: &ChannelName, act: Act) -> Result<&'a Arc<ChannelRules>, Error> {
         match channel.namespace() {
-            JOB => return Err(job_channels::refusal(act == Act::Publish)),
+            JOB => return Err(job_channels::refusal(act != Act::Subscribe)),
             TENANT => return self.check_tenant(channel, act),
             _ => {}
         }
@@ -62,10 +64,12 @@ impl<'a> Asking<'a> {
         let (own, other) = match act {
             Act::Subscribe => (&rules.subscribe, &rules.publish),
             Act::Publish => (&rules.publish, &rules.subscribe),
+            Act::Presence => (&rules.presence, &rules.subscribe),
         };
         let (scope, others) = match act {
             Act::Subscribe => (READ, WRITE),
             Act::Publish => (WRITE, READ),
+            Act::Presence => (READ, READ),
         };
         // Nobody but the user follows their channel by who they are, and nobody publishes in it by that.
         let theirs = || channel.namespace() == USER && user_channel(&self.principal.user).as_ref() == Some(channel);
@@ -89,8 +93,9 @@ impl<'a> Asking<'a> {
                 Err(Error::new(ErrorCode::NotFound, message))
             }
             (Some(rules), Act::Subscribe) => Ok(rules),
-            (Some(_), Act::Publish) => {
-                let message = "Nobody publishes in this channel: it tells what happens to jobs.";
+            (Some(_), Act::Publish | Act::Presence) => {
+                let message =
+                    "Nobody publishes in this channel, and nobody is shown there: it tells what happens to jobs.";
                 Err(Error::new(ErrorCode::Forbidden, message))
             }
         }
@@ -116,6 +121,7 @@ impl<'a> Asking<'a> {
         let doing = match act {
             Act::Subscribe => "following it",
             Act::Publish => "publishing in it",
+            Act::Presence => "seeing who is there",
         };
         let mut faults = Vec::new();
         let pointer = "/channel";

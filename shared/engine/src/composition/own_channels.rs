@@ -10,7 +10,7 @@ use tidegate_protocol::Fault;
 use tidegate_protocol::calls::channel::{Keep, Medium};
 
 use super::channels::{ChannelRules, OnSubscribe, Who, read_history};
-use super::defaults::{HISTORY_AGE_MS, HISTORY_BYTES, HISTORY_MESSAGES};
+use super::defaults::{HISTORY_AGE_MS, HISTORY_BYTES, HISTORY_MESSAGES, PRESENCE_GRACE_MS};
 use super::object::Object;
 
 /// What is kept of a channel where nothing is said of that.
@@ -41,6 +41,8 @@ impl OwnChannels {
         let rules = Arc::new(ChannelRules {
             subscribe: Who::Nobody,
             publish: Who::Nobody,
+            presence: Who::Nobody,
+            presence_grace_ms: PRESENCE_GRACE_MS,
             keep,
             on_subscribe: OnSubscribe::Missed,
         });

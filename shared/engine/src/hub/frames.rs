@@ -16,7 +16,7 @@ use super::log::{Begun, Logging, Outcome};
 use super::outgoing::{close, send, send_error};
 use super::pending::{Asked, Asker, Question};
 use super::session::Form;
-use super::{Context, Effect, FAULTS_MAX, Hub, Moment, OVERSIZE_MAX, admit};
+use super::{Context, Effect, FAULTS_MAX, Hub, Moment, OVERSIZE_MAX, admit, job_channels};
 use crate::composition::{JOB, Plan};
 
 impl Hub {
@@ -175,17 +175,35 @@ impl Hub {
                 attempt_token,
                 said: Box::new(said),
             }),
-            ClientFrame::Subscribe { id, channel, after } if channel.namespace() == JOB => {
+            ClientFrame::Subscribe {
+                id,
+                channel,
+                after,
+                presence,
+            } if channel.namespace() == JOB => {
                 let request_id = id_or_new(id);
+                if presence.is_some() {
+                    let error = job_channels::refusal(true);
+                    return effects.push(send_error(from, Some(request_id), error, moment.now));
+                }
                 self.subscribe_to_job(moment.now, from, request_id, &channel, after, effects);
             }
-            ClientFrame::Subscribe { id, channel, after } => {
+            ClientFrame::Subscribe {
+                id,
+                channel,
+                after,
+                presence,
+            } => {
                 let request_id = id_or_new(id);
-                self.subscribe(moment, plan, from, request_id, channel, after, effects);
+                self.subscribe(moment, plan, from, request_id, channel, (after, presence), effects);
             }
             ClientFrame::Unsubscribe { id, channel } => {
                 let request_id = id_or_new(id);
                 self.unsubscribe(from, request_id, &channel, effects);
+            }
+            ClientFrame::Presence { id, channel } => {
+                let request_id = id_or_new(id);
+                self.presence(moment, plan, from, request_id, channel, effects);
             }
             ClientFrame::Publish {
                 id,

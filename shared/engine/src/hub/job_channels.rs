@@ -116,6 +116,7 @@ impl Hub {
                 &cursor,
                 cursor.offset,
                 known.is_some(),
+                None,
             );
             effects.push(send(to, &frame));
         }
@@ -142,9 +143,10 @@ impl Hub {
 }
 
 /// What over HTTP is another route, and what nobody does.
-pub(crate) fn refusal(publishes: bool) -> Error {
-    if publishes {
-        let message = "Nobody publishes in the channel of a job: it tells what happens to the job.";
+pub(crate) fn refusal(takes_part: bool) -> Error {
+    if takes_part {
+        let message =
+            "Nobody publishes in the channel of a job, and nobody is shown there: it tells what happens to the job.";
         return Error::new(ErrorCode::Forbidden, message);
     }
     let message = "The channel of a job is followed on a socket. Over HTTP its events are those of the job: GET /v1/jobs/{id}/events.";

@@ -281,14 +281,14 @@ impl World {
                 keep: Some(*keep),
             }
         });
-        let mut kept = match log.channel.take() {
-            Some(channel) => channel,
-            None => Channel::load(&log.db).unwrap(),
-        };
         let mut random = || 7;
         let mut moment = Moment {
             now,
             random: &mut random,
+        };
+        let mut kept = match log.channel.take() {
+            Some(channel) => channel,
+            None => Channel::load(&log.db, &mut moment).unwrap(),
         };
         let turn = log.db.transaction(|db| kept.handle(db, &mut moment, vec![call]));
         let (mut replies, _) = turn.unwrap();
