@@ -14,13 +14,15 @@ use tidegate_engine::database::{DatabaseError, migrate};
 use tidegate_engine::jobs::{self, CallId, Effect, State as Memory};
 use tidegate_engine::usage::Standing;
 use tidegate_protocol::calls::Answered;
+use tidegate_protocol::calls::channel::{self, Keep};
 use tidegate_protocol::calls::directory::Erased;
 use tidegate_protocol::calls::executor::{Assignment, Execute, Outcome, Sharing};
+use tidegate_protocol::calls::feeds::Changes;
 use tidegate_protocol::calls::hub::{self, Delivery};
 use tidegate_protocol::calls::jobs::{Batch, Call, Reply};
 use tidegate_protocol::calls::tenant::{self, Recorded};
 use tidegate_protocol::calls::usage::{Meter, Source};
-use tidegate_protocol::ids::{HubIndex, JobId, ObjectName, ShardIndex, TenantId};
+use tidegate_protocol::ids::{ChannelName, HubIndex, JobId, ObjectName, ShardIndex, TenantId};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 use wasm_bindgen::prelude::*;
@@ -392,6 +394,7 @@ impl Shell {
                 Effect::RingDoorbell { job } => self.ring(job),
                 Effect::DeleteBlobs { keys } => self.delete(keys),
                 Effect::Record { entries } => self.record(entries),
+                Effect::TellChanges { channel, rows, keep } => self.tell_changes(channel, rows, keep),
                 Effect::Probe { hub, job, at } => probes.entry(hub).or_default().push((job, at)),
                 Effect::Tell { shard, call } => self.tell(shard, *call),
             }
@@ -579,6 +582,39 @@ impl Shell {
                 // The alarm tells it again.
                 Err(error) => log_error("the gate was not told of what was done by hand", error),
             }
+        });
+    }
+
+    /// Tells a channel what happened to jobs.
+    fn tell_changes(self: &Rc<Self>, channel: ChannelName, rows: Vec<Changes>, keep: Keep) {
+        let Some((tenant, source)) = self.name.clone() else {
+            return;
+        };
+        let shell = self.clone();
+        beside(&self.state, async move {
+            // A flood of changes goes round between two objects: others are looked at in between.
+            sleep(0).await;
+            let calls = vec![channel::Call::Take { source, rows, keep }];
+            let batch = channel::Batch { calls };
+            let name = ObjectName::Channel(tenant, channel.clone());
+            let answered = remote::channel(&shell.env, &name, &batch).await;
+            let said = match answered.map(|replies| replies.into_iter().next()) {
+                Ok(Some(answered)) => answered.into_result(),
+                Ok(None) => Err(Error::new(ErrorCode::InternalError, "A channel answered nothing.")),
+                Err(error) => Err(error),
+            };
+            let said = said.and_then(|reply| match reply {
+                channel::Reply::Taken(number) => Ok(number),
+                _ => Err(Error::new(
+                    ErrorCode::InternalError,
+                    "A channel answered another question.",
+                )),
+            });
+            if let Err(error) = &said {
+                // The alarm tells it again.
+                log_error("a channel was not told of jobs", error);
+            }
+            shell.run(|db, memory, now, _| jobs::changes_told(db, memory, now, &channel, said));
         });
     }
 

@@ -409,6 +409,8 @@ impl World {
                 }
             }
             Effect::Record { entries } => self.tell_gate(shard, entries),
+            // No simulated composition asks for it: the engine's own tests have a world for that.
+            Effect::TellChanges { .. } => {}
             Effect::Probe { hub, job, at } => self.ask_hub(shard, hub, (job, at)),
             Effect::Tell { shard: to, call } => {
                 match &*call {

@@ -297,6 +297,7 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
             },
             pool: (name == AWAY).then(|| PoolName::parse(POOL).expect("a name")),
             revision: revision_rule(name),
+            feeds: Default::default(),
         };
         let name = ActionName::parse(name).expect("a name");
         let action = Action {

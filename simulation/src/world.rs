@@ -796,6 +796,7 @@ pub fn describe(effect: &Effect) -> &'static str {
         Effect::RingDoorbell { .. } => "ring",
         Effect::DeleteBlobs { .. } => "delete",
         Effect::Record { .. } => "record",
+        Effect::TellChanges { .. } => "changes",
         Effect::Probe { .. } => "probe",
         Effect::Tell { .. } => "tell",
     }

@@ -11,6 +11,7 @@ extern crate std;
 
 pub mod calls;
 pub mod chain;
+pub mod changes;
 pub mod channels;
 pub mod envelope;
 pub mod error;

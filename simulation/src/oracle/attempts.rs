@@ -193,6 +193,7 @@ impl World {
             | Effect::RingDoorbell { .. }
             | Effect::DeleteBlobs { .. }
             | Effect::Record { .. }
+            | Effect::TellChanges { .. }
             | Effect::Probe { .. }
             | Effect::Tell { .. } => Ok(()),
         }

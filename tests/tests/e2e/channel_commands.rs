@@ -290,3 +290,38 @@ fn what_is_no_longer_kept_is_a_gap_and_what_is_not_allowed_has_its_exit_code() {
     assert!(ended["error"]["code"].is_string(), "{ended}");
     assert_ne!(follower.end(), Some(0));
 }
+
+#[test]
+fn a_terminal_shows_what_happens_to_every_job_and_to_one() {
+    let tenant = Tenant::shared();
+    let mut document = composition(None);
+    document["channels"] = json!({ "tenant": { "jobs": true } });
+    tenant.put_composition(&document);
+    let ops = Cli {
+        token: tenant.token("ops", "jobs:read"),
+        ..Cli::of(&tenant, "ops")
+    };
+    let (code, lines) = Cli::of(&tenant, "ann").run(&["follow", "tenant:jobs", "--count", "1"]);
+    assert_eq!(
+        (code, &lines[0]["error"]["code"]),
+        (Some(4), &json!("NOT_FOUND")),
+        "{lines:?}"
+    );
+    let mut all = ops.follow(&["tenant:jobs"]);
+    all.next("subscribed");
+    let body = json!({ "action": "slow", "payload": { "ms": 700, "steps": 4 }, "mode": "async" });
+    let job = tenant.client("ann").post("/v1/requests", &body).json(202)["job_id"].clone();
+    let mut one = ops.follow(&[&format!("job:{}", job.as_str().expect("an id"))]);
+    for (follower, first) in [(&mut all, "acknowledgment"), (&mut one, "")] {
+        if first.is_empty() {
+            follower.next("subscribed");
+        }
+        let mut kinds = Vec::new();
+        while kinds.last().is_none_or(|kind| kind != "complete") {
+            let message = follower.next("message");
+            assert_eq!(message["data"]["job_id"], job, "{message}");
+            kinds.push(message["data"]["type"].as_str().expect("a type").to_owned());
+        }
+        assert!(kinds.len() >= 2 && kinds[0].starts_with(first), "{kinds:?}");
+    }
+}

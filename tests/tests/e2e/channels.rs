@@ -295,7 +295,7 @@ fn the_rules_of_a_namespace_say_who_may_do_what() {
         ("", follow("own:bob"), "FORBIDDEN"),
         ("", say("own:bob"), "published"),
         ("channels:read channels:write", follow("nowhere:1"), "NOT_FOUND"),
-        ("", follow("job:1"), "NOT_IMPLEMENTED"),
+        ("", follow("job:1"), "NOT_FOUND"),
     ] {
         assert_eq!(code(scope, frame.clone()), expected, "{scope:?} {frame}");
     }

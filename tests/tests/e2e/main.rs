@@ -28,6 +28,7 @@ mod history;
 mod idempotent_routes;
 mod isolation;
 mod issuer_keys;
+mod job_channels;
 mod keys;
 mod kill;
 mod large_report;

@@ -13,6 +13,7 @@ mod presence;
 mod published;
 mod roster;
 mod rules;
+mod taken;
 #[cfg(test)]
 #[cfg(feature = "native")]
 mod tests;
@@ -53,7 +54,7 @@ pub const STEPS: &[&[&str]] = &[&[
     STRICT, WITHOUT ROWID",
         "-- channels::schema
     CREATE TABLE presence (id INTEGER PRIMARY KEY CHECK (id = 1), grace_ms INTEGER NOT NULL) STRICT",
-]];
+], taken::SOURCES];
 
 /// What the shell does after a turn.
 #[derive(Debug, Clone, PartialEq)]
@@ -218,6 +219,12 @@ impl Channel {
                 }
                 let log = self.log(db, moment, keep)?;
                 Ok(Ok(Reply::Page(log.page(db, moment.now, after.as_ref(), limit)?)))
+            }
+            Call::Take { source, rows, keep } => {
+                // A job may have been accepted under rules of long ago: those that hubs know of are newer.
+                let keep = self.log.as_ref().map_or(keep, |log| *log.keep());
+                let log = self.log(db, moment, keep)?;
+                Ok(Ok(Reply::Taken(taken::take(db, moment.now, log, source, rows)?)))
             }
         }
     }

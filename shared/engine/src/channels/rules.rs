@@ -5,17 +5,24 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::Principal;
+use tidegate_protocol::changes::{TENANT_JOBS, user_channel};
 use tidegate_protocol::ids::ChannelName;
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
 
-use crate::composition::{ChannelRules, OWN_NAMESPACES, Plan, Who};
+use crate::composition::{ChannelRules, JOB, Plan, TENANT, USER, Who};
+use crate::hub::job_channels;
 use crate::policies::{Facts, Subject, Transport};
 
 /// The scope with which every channel may be followed and read.
 pub const READ: &str = "channels:read";
 /// The scope with which one may publish in every channel: that of a tenant's servers.
 pub const WRITE: &str = "channels:write";
+
+fn unseen() -> Error {
+    let message = "There is no channel of this name that this token may see.";
+    Error::new(ErrorCode::NotFound, message)
+}
 
 /// What somebody wants with a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,17 +52,14 @@ impl<'a> Asking<'a> {
     /// The rules of the channel, where they allow `act`.
     ///
     /// Errors: `NOT_FOUND` where the composition has no rules for it, or where the token may neither follow it nor publish in it,
-    /// in the same words; `FORBIDDEN` where it may do the other of the two; `NOT_IMPLEMENTED` for the channels of jobs.
+    /// in the same words; `FORBIDDEN` where it may do the other of the two; `NOT_IMPLEMENTED` for the channel of a
+    /// job, which is followed in another way.
     pub fn check(self, channel: &ChannelName, act: Act) -> Result<&'a Arc<ChannelRules>, Error> {
-        if OWN_NAMESPACES.contains(&channel.namespace()) {
-            let message =
-                "The channels of jobs are part of the protocol, but not there yet: attach to a job by its id.";
-            return Err(Error::new(ErrorCode::NotImplemented, message));
+        match channel.namespace() {
+            JOB => return Err(job_channels::refusal(act != Act::Subscribe)),
+            TENANT => return self.check_tenant(channel, act),
+            _ => {}
         }
-        let unseen = || {
-            let message = "There is no channel of this name that this token may see.";
-            Error::new(ErrorCode::NotFound, message)
-        };
         let rules = self.plan.channels.of(channel).ok_or_else(unseen)?;
         let (own, other) = match act {
             Act::Subscribe => (&rules.subscribe, &rules.publish),
@@ -67,13 +71,34 @@ impl<'a> Asking<'a> {
             Act::Publish => (WRITE, READ),
             Act::Presence => (READ, READ),
         };
-        if self.allows(own, scope, channel) {
+        // Nobody but the user follows their channel by who they are, and nobody publishes in it by that.
+        let theirs = || channel.namespace() == USER && user_channel(&self.principal.user).as_ref() == Some(channel);
+        if self.allows(own, scope, channel) || (act == Act::Subscribe && theirs()) {
             return Ok(rules);
         }
-        if !self.allows(other, others, channel) {
+        if !self.allows(other, others, channel) && !theirs() {
             return Err(unseen());
         }
         Err(self.refusal(own, scope, channel, act))
+    }
+
+    /// The channel of all jobs, for whoever may see all jobs. Nobody publishes in it but the jobs.
+    fn check_tenant(self, channel: &ChannelName, act: Act) -> Result<&'a Arc<ChannelRules>, Error> {
+        if channel.as_str() != TENANT_JOBS || !self.principal.reads_all_jobs() {
+            return Err(unseen());
+        }
+        match (self.plan.channels.of(channel), act) {
+            (None, _) => {
+                let message = "The changes of jobs are not told: the composition turns that on with `\"channels\": {\"tenant\": {\"jobs\": true}}`.";
+                Err(Error::new(ErrorCode::NotFound, message))
+            }
+            (Some(rules), Act::Subscribe) => Ok(rules),
+            (Some(_), Act::Publish | Act::Presence) => {
+                let message =
+                    "Nobody publishes in this channel, and nobody is shown there: it tells what happens to jobs.";
+                Err(Error::new(ErrorCode::Forbidden, message))
+            }
+        }
     }
 
     fn allows(self, who: &Who, server: &str, channel: &ChannelName) -> bool {

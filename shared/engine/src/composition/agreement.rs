@@ -36,6 +36,7 @@ const HOW_TOS: &[&str] = &[
     include_str!("../../../../docs/how-to/receive-webhooks.md"),
     include_str!("../../../../docs/how-to/use-channels.md"),
     include_str!("../../../../docs/how-to/use-from-a-browser.md"),
+    include_str!("../../../../docs/how-to/watch-all-jobs.md"),
     include_str!("../../../../docs/explanation/which-composition-a-job-runs-with.md"),
 ];
 
@@ -90,7 +91,7 @@ const FULL: &str = r#"{
     },
     "browsers": {"origins": ["https://app.example.com", "http://localhost:*", "https://[::1]:8443", "*"]},
     "channels": {
-        "*": {},
+        "*": {}, "user": {"description": "d", "jobs": true, "history": {"age": "2h"}}, "tenant": {"jobs": true},
         "chat": {"description": "d", "subscribe": {"scopes": ["a:b"], "when": "channel.endsWith(user)"}, "publish": {"scopes": ["c"]},
             "cache": true, "history": {"messages": 5, "age": "1h", "bytes": "1MiB"}},
         "typing": {"subscribe": true, "publish": {"when": "true"}, "ephemeral": true,

@@ -7,24 +7,29 @@ use alloc::vec::Vec;
 
 use serde_json::Value;
 use tidegate_protocol::calls::channel::{Keep, Medium};
+use tidegate_protocol::calls::feeds::Feeds;
 use tidegate_protocol::ids::ChannelName;
 use tidegate_protocol::{Fault, SortedMap};
 
 use super::compile::read_scopes;
 use super::defaults::{
-    CHANNELS_MAX, EPHEMERAL_AGE_MS, EPHEMERAL_BYTES, EPHEMERAL_MESSAGES, HISTORY_AGE_MS, HISTORY_AGE_MS_RANGE,
-    HISTORY_BYTES, HISTORY_BYTES_RANGE, HISTORY_MESSAGES, HISTORY_MESSAGES_RANGE, PRESENCE_GRACE_MS,
-    PRESENCE_GRACE_MS_RANGE,
+    CHANNELS_MAX, EPHEMERAL_AGE_MS, EPHEMERAL_BYTES, EPHEMERAL_MESSAGES, HISTORY_AGE_MS_RANGE, HISTORY_BYTES_RANGE,
+    HISTORY_MESSAGES_RANGE, PRESENCE_GRACE_MS, PRESENCE_GRACE_MS_RANGE,
 };
 use super::object::{Object, describe, note};
+use super::own_channels::{KEEP, OwnChannels};
 use super::reporting::parse_size;
 use crate::expression::{Expression, Type};
 use crate::policies::CHANNEL_VARIABLES;
 
 /// The namespace that means every channel which no other one means.
 const ALL_OTHERS: &str = "*";
-/// The namespaces of the channels that the deployment itself fills.
-pub const OWN_NAMESPACES: [&str; 3] = ["job", "user", "tenant"];
+/// The namespace of the channels of jobs: their logs are the jobs' own.
+pub const JOB: &str = "job";
+/// The namespace with a channel for each user.
+pub const USER: &str = "user";
+/// The namespace of what concerns the whole tenant.
+pub const TENANT: &str = "tenant";
 const NAMESPACE: &str = "a namespace: 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-', or `*` for all others";
 const WHO: &str = "true, false, or an object with `scopes` or `when`";
 
@@ -73,26 +78,39 @@ pub struct ChannelRules {
 
 /// The rules of all namespaces.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Channels(SortedMap<String, Arc<ChannelRules>>);
+pub struct Channels {
+    named: SortedMap<String, Arc<ChannelRules>>,
+    user: OwnChannels,
+    tenant: OwnChannels,
+}
 
 impl Channels {
     /// The rules of a channel; `None` where the composition knows no such namespace.
     pub fn of(&self, channel: &ChannelName) -> Option<&Arc<ChannelRules>> {
-        let namespace = channel.namespace();
-        if OWN_NAMESPACES.contains(&namespace) {
-            return None;
+        match channel.namespace() {
+            JOB => None,
+            USER => Some(&self.user.rules),
+            TENANT => Some(&self.tenant.rules).filter(|_| self.tenant.jobs),
+            namespace => self.named.get(namespace).or_else(|| self.named.get(ALL_OTHERS)),
         }
-        self.0.get(namespace).or_else(|| self.0.get(ALL_OTHERS))
+    }
+
+    /// Where the changes of jobs are told.
+    pub fn feeds(&self) -> Feeds {
+        Feeds {
+            tenant: self.tenant.keep(),
+            user: self.user.keep(),
+        }
     }
 
     /// Whether every channel has rules.
     pub(super) fn has_all_others(&self) -> bool {
-        self.0.contains_key(ALL_OTHERS)
+        self.named.contains_key(ALL_OTHERS)
     }
 
-    /// The names of the namespaces.
+    /// The names of the namespaces in which users may publish.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.named.keys().map(String::as_str).chain([USER])
     }
 
     /// Reads the section. What is wrong is noted.
@@ -108,15 +126,21 @@ impl Channels {
                 });
                 break;
             }
-            if OWN_NAMESPACES.contains(&name) {
-                let expected =
-                    "another name: what happens to jobs is told in the channels of `job`, `user` and `tenant`";
-                note(faults, || Fault::new(pointer.as_str(), expected, name));
-            } else if !is_namespace(name) {
-                note(faults, || Fault::new(pointer.as_str(), NAMESPACE, name));
-            }
-            if let Some(fields) = Object::read(value, &pointer, faults) {
-                channels.0.insert(name.to_string(), Arc::new(read_rules(fields)));
+            match name {
+                USER => channels.user = OwnChannels::read(value, &pointer, faults),
+                TENANT => channels.tenant = OwnChannels::read(value, &pointer, faults),
+                JOB => {
+                    let expected = "another name: the channel of a job needs no rules";
+                    note(faults, || Fault::new(pointer.as_str(), expected, name));
+                }
+                _ => {
+                    if !is_namespace(name) {
+                        note(faults, || Fault::new(pointer.as_str(), NAMESPACE, name));
+                    }
+                    if let Some(fields) = Object::read(value, &pointer, faults) {
+                        channels.named.insert(name.to_string(), Arc::new(read_rules(fields)));
+                    }
+                }
             }
         }
         channels
@@ -134,12 +158,7 @@ fn read_rules(mut fields: Object<'_, '_>) -> ChannelRules {
     let presence = read_who(&mut fields, "presence", Who::Nobody);
     let presence_grace_ms = fields.duration("presence_grace", PRESENCE_GRACE_MS_RANGE);
     let ephemeral = fields.flag("ephemeral").unwrap_or(false);
-    let mut keep = Keep {
-        messages: HISTORY_MESSAGES,
-        age_ms: HISTORY_AGE_MS,
-        bytes: HISTORY_BYTES,
-        medium: Medium::Rows,
-    };
+    let mut keep = KEEP;
     if ephemeral {
         keep = Keep {
             messages: EPHEMERAL_MESSAGES,
@@ -173,7 +192,7 @@ fn read_rules(mut fields: Object<'_, '_>) -> ChannelRules {
     }
 }
 
-fn read_history(value: &Value, pointer: &str, keep: &mut Keep, faults: &mut Vec<Fault>) {
+pub(super) fn read_history(value: &Value, pointer: &str, keep: &mut Keep, faults: &mut Vec<Fault>) {
     let Some(mut fields) = Object::read(value, pointer, faults) else {
         return;
     };

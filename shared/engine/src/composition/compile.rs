@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use serde_json::{Map, Value};
 use tidegate_protocol::calls::executor::{Dispatch, Sharing};
+use tidegate_protocol::calls::feeds::Feeds;
 use tidegate_protocol::calls::hooks::OWN_ACTIONS;
 use tidegate_protocol::calls::schedules::Schedule;
 use tidegate_protocol::calls::tenant::Scale;
@@ -119,12 +120,17 @@ fn read_document(
         Some(value) => Policies::read(value, &fields.at("policies"), fields.faults),
         None => Policies::default(),
     };
+    let channels = match fields.take("channels") {
+        Some(value) => Channels::read(value, &fields.at("channels"), fields.faults),
+        None => Channels::default(),
+    };
     let parts = Parts {
         instances: &instances,
         policies: &policies,
         admission: &admission,
         queue: &queue,
         retention: read_retention(&mut fields),
+        feeds: channels.feeds(),
     };
     let actions = match fields.require("actions", "the actions, by name") {
         Some(value) => read_actions(value, &fields.at("actions"), parts, fields.faults),
@@ -156,10 +162,6 @@ fn read_document(
             read_webhooks(value, &fields.at("webhooks"), &known, fields.faults)
         }
         None => Webhooks::new(),
-    };
-    let channels = match fields.take("channels") {
-        Some(value) => Channels::read(value, &fields.at("channels"), fields.faults),
-        None => Channels::default(),
     };
     let origins = match fields.take("browsers") {
         Some(value) => Origins::read(value, &fields.at("browsers"), fields.faults),
@@ -301,6 +303,7 @@ struct Parts<'a> {
     admission: &'a Admission,
     queue: &'a Queue,
     retention: Retention,
+    feeds: Feeds,
 }
 
 fn read_actions(value: &Value, pointer: &str, parts: Parts<'_>, faults: &mut Vec<Fault>) -> Actions {
@@ -348,6 +351,7 @@ fn read_action(
     let sharing = operation.map_or_else(Sharing::default, |operation| operation.sharing);
     let mut policy = read_policy(&mut fields, mode, sharing, parts.retention);
     policy.pool = run.as_ref().and_then(Run::pool);
+    policy.feeds = parts.feeds;
     if policy.pool.is_some() && policy.dispatch.rings() {
         let expected = "`direct`: the workers of a pool ask for their jobs";
         let got = if policy.dispatch == Dispatch::Auto {

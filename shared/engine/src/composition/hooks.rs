@@ -7,6 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use tidegate_protocol::calls::executor::{Backoff, Dispatch, Jitter, Policy, Sharing};
+use tidegate_protocol::calls::feeds::Feeds;
 use tidegate_protocol::calls::hooks::{Hook, OnEnd};
 use tidegate_protocol::calls::reporting::Reporting;
 use tidegate_protocol::calls::versions::RevisionRule;
@@ -158,6 +159,7 @@ fn policy(retry: Retry, timeout_ms: u64, retention_ms: u64) -> Policy {
         reporting: Reporting::default(),
         pool: None,
         revision: RevisionRule::Accepted,
+        feeds: Feeds::default(),
     }
 }
 

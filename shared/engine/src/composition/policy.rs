@@ -5,6 +5,7 @@ use alloc::format;
 use core::ops::RangeInclusive;
 
 use tidegate_protocol::calls::executor::{Dispatch, Policy, Sharing};
+use tidegate_protocol::calls::feeds::Feeds;
 use tidegate_protocol::calls::versions::RevisionRule;
 use tidegate_protocol::time::format_duration;
 
@@ -73,6 +74,7 @@ pub(super) fn read_policy(
         reporting: read_reporting(fields),
         pool: None,
         revision,
+        feeds: Feeds::default(),
     }
 }
 

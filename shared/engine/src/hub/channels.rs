@@ -24,10 +24,11 @@ use tidegate_protocol::presence::{Attend, Roster};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, SortedMap};
 
+use super::job_channels::job_of;
 use super::outgoing::{close, send, send_error};
 use super::pending::{Asked, Asker, Question, Subscribing};
 use super::presence::{self, Again, Attending, Role};
-use super::session::{Session, Subscription};
+use super::session::{Form, Session, Subscription};
 use super::{Admitted, CallId, Effect, HttpId, Hub, Moment};
 use crate::access;
 use crate::channels::{Act, Asking};
@@ -116,7 +117,7 @@ fn message_frame(channel: &ChannelName, at: &Cursor, message: &Message) -> Serve
     }
 }
 
-fn subscribed(
+pub(super) fn subscribed(
     request_id: Option<RequestId>,
     channel: &ChannelName,
     epoch_of: &Cursor,
@@ -436,7 +437,7 @@ impl Hub {
                     Reply::Published(published) => JsonText::of(&published).ok_or_else(unexpected),
                     Reply::Page(page) => JsonText::of(&page).ok_or_else(unexpected),
                     Reply::Roster(attended) => JsonText::of(&attended.roster).ok_or_else(unexpected),
-                    Reply::Following { .. } | Reply::Done => Err(unexpected()),
+                    Reply::Following { .. } | Reply::Done | Reply::Taken(_) => Err(unexpected()),
                 });
                 let reply = text.map(hub::Reply::Text);
                 effects.push(Effect::Answer { to, reply });
@@ -649,7 +650,10 @@ impl Hub {
         channel: &ChannelName,
         effects: &mut Vec<Effect>,
     ) {
-        self.end_subscription(from, channel, effects);
+        match job_of(channel) {
+            Some(job) => self.let_go(from, job, Form::Messages, effects),
+            None => self.end_subscription(from, channel, effects),
+        }
         effects.push(send(from, &ServerFrame::Ok { request_id }));
     }
 

@@ -8,7 +8,9 @@ use tidegate_protocol::frames::{CloseCode, ServerFrame};
 use tidegate_protocol::ids::{ConnectionId, JobId, RequestId, Seq};
 use tidegate_protocol::time::UnixMs;
 
+use super::job_channels::message;
 use super::outgoing::{close, send};
+use super::session::Form;
 use super::{Effect, Hub, PARKED_MAX};
 
 impl Hub {
@@ -64,12 +66,13 @@ impl Hub {
         job: JobId,
         seq: Seq,
         request_id: RequestId,
+        form: Form,
         effects: &mut Vec<Effect>,
     ) {
         let Some(session) = self.sessions.get_mut(to) else {
             return;
         };
-        session.follow(job, seq, request_id);
+        session.follow(job, seq, request_id, form);
         self.followers.entry(job).or_default().insert(to.clone());
         let missed: Vec<Event> = self
             .parked
@@ -94,7 +97,11 @@ impl Hub {
             .filter(|follow| follow.job == job && follow.seq < event.seq)
         {
             follow.seq = event.seq;
-            effects.push(send(to, &ServerFrame::event(follow.request_id.clone(), job, event)));
+            let frame = match follow.form {
+                Form::Events => Some(ServerFrame::event(follow.request_id.clone(), job, event)),
+                Form::Messages => message(&follow.request_id, job, event),
+            };
+            effects.extend(frame.map(|frame| send(to, &frame)));
         }
         if event.what.is_terminal() {
             session.follows.retain(|follow| follow.job != job);

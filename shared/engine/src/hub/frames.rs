@@ -15,8 +15,9 @@ use tidegate_protocol::{Error, ErrorCode};
 use super::log::{Begun, Logging, Outcome};
 use super::outgoing::{close, send, send_error};
 use super::pending::{Asked, Asker, Question};
-use super::{Context, Effect, FAULTS_MAX, Hub, Moment, OVERSIZE_MAX, admit};
-use crate::composition::Plan;
+use super::session::Form;
+use super::{Context, Effect, FAULTS_MAX, Hub, Moment, OVERSIZE_MAX, admit, job_channels};
+use crate::composition::{JOB, Plan};
 
 impl Hub {
     /// A frame that is no text.
@@ -179,6 +180,19 @@ impl Hub {
                 channel,
                 after,
                 presence,
+            } if channel.namespace() == JOB => {
+                let request_id = id_or_new(id);
+                if presence.is_some() {
+                    let error = job_channels::refusal(true);
+                    return effects.push(send_error(from, Some(request_id), error, moment.now));
+                }
+                self.subscribe_to_job(moment.now, from, request_id, &channel, after, effects);
+            }
+            ClientFrame::Subscribe {
+                id,
+                channel,
+                after,
+                presence,
             } => {
                 let request_id = id_or_new(id);
                 self.subscribe(moment, plan, from, request_id, channel, (after, presence), effects);
@@ -291,17 +305,16 @@ impl Hub {
         let asked = Asked {
             asker: Asker::Socket(from.clone(), None),
             request_id,
-            question: Question::Attach { after },
+            question: Question::Attach {
+                after,
+                form: Form::Events,
+            },
         };
         self.call(asked, shard, call, effects);
     }
 
     fn detach(&mut self, from: &ConnectionId, request_id: RequestId, job: JobId, effects: &mut Vec<Effect>) {
-        if let Some(session) = self.sessions.get_mut(from) {
-            session.follows.retain(|follow| follow.job != job);
-        }
-        self.unfollow(job, from);
-        effects.push(Effect::Save { of: from.clone() });
+        self.let_go(from, job, Form::Events, effects);
         effects.push(send(from, &ServerFrame::Ok { request_id }));
     }
 }

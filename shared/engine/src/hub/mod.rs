@@ -9,6 +9,7 @@ mod channels;
 mod deliveries;
 mod followed;
 mod frames;
+pub(crate) mod job_channels;
 mod limits;
 mod log;
 mod outgoing;

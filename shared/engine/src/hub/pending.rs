@@ -11,6 +11,7 @@ use tidegate_protocol::ids::{ChannelName, ConnectionId, RequestId, Seq, ShardInd
 
 use super::limits::Counted;
 use super::log::Begun;
+use super::session::Form;
 use super::{Answers, CallId, HttpId};
 use crate::composition::OnSubscribe;
 use tidegate_protocol::SortedMap;
@@ -37,6 +38,8 @@ pub(super) enum Question {
     },
     Attach {
         after: Option<Seq>,
+        /// As what the job's events are sent.
+        form: Form,
     },
     Cancel,
     Run,
@@ -184,7 +187,10 @@ mod tests {
                 answers: Answers::ByEvents,
                 counted: None,
             },
-            1 => Question::Attach { after: None },
+            1 => Question::Attach {
+                after: None,
+                form: Form::Messages,
+            },
             2 => Question::Cancel,
             _ => Question::Run,
         };

@@ -14,6 +14,7 @@ use tidegate_protocol::{Error, ErrorCode};
 use super::log::{Logging, Outcome};
 use super::outgoing::{send, send_error};
 use super::pending::{Asked, Asker, Question};
+use super::session::Form;
 use super::{Answers, CallId, Effect, Hub};
 
 impl Hub {
@@ -127,7 +128,7 @@ impl Hub {
             }) => {
                 let frame = acknowledgment(request_id.clone(), job, status, seq, deduplicated, run_at);
                 effects.push(send(to, &frame));
-                self.follow(to, job, seq, request_id, effects);
+                self.follow(to, job, seq, request_id, Form::Events, effects);
             }
             Ok(jobs::Reply::Ended {
                 job,
@@ -142,7 +143,18 @@ impl Hub {
                 ended,
             }) => {
                 let mut seq = match question {
-                    Question::Attach { after } => after.unwrap_or_default(),
+                    Question::Attach {
+                        after,
+                        form: form @ Form::Messages,
+                    } => {
+                        let found = (snapshot, events);
+                        let seq = self.subscribed_to_job(to, &request_id, job, *after, found, effects);
+                        if !ended {
+                            self.follow(to, job, seq, request_id, *form, effects);
+                        }
+                        return;
+                    }
+                    Question::Attach { after, .. } => after.unwrap_or_default(),
                     Question::Request { .. }
                     | Question::Cancel
                     | Question::Run
@@ -164,7 +176,7 @@ impl Hub {
                     effects.push(send(to, &ServerFrame::event(request_id.clone(), job, &event)));
                 }
                 if !ended {
-                    self.follow(to, job, seq, request_id, effects);
+                    self.follow(to, job, seq, request_id, Form::Events, effects);
                 }
             }
             Ok(jobs::Reply::Done) => effects.push(send(to, &ServerFrame::Ok { request_id })),

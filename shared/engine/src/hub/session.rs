@@ -33,6 +33,26 @@ pub struct Follow {
     pub seq: Seq,
     /// The request or attach that the events answer.
     pub request_id: RequestId,
+    /// As what they are sent.
+    #[serde(default, skip_serializing_if = "Form::is_default")]
+    pub form: Form,
+}
+
+/// As what a socket is sent the events of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// As frames of their own, which answer a request.
+    #[default]
+    Events,
+    /// As messages of the job's channel.
+    Messages,
+}
+
+impl Form {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What a hub knows of one socket.
@@ -138,15 +158,23 @@ impl Session {
         tidegate_cbor::from_slice(bytes).ok()
     }
 
-    /// Notes that the socket follows `job` and has its events up to `seq`.
-    pub fn follow(&mut self, job: JobId, seq: Seq, request_id: RequestId) {
+    /// Notes that the socket follows `job` and has its events up to `seq`. Its channel is followed once.
+    pub fn follow(&mut self, job: JobId, seq: Seq, request_id: RequestId, form: Form) {
+        if form == Form::Messages {
+            self.follows.retain(|follow| follow.job != job || follow.form != form);
+        }
         match self
             .follows
             .iter_mut()
-            .find(|follow| follow.job == job && follow.request_id == request_id)
+            .find(|follow| follow.job == job && follow.request_id == request_id && follow.form == form)
         {
             Some(follow) => follow.seq = follow.seq.max(seq),
-            None => self.follows.push(Follow { job, seq, request_id }),
+            None => self.follows.push(Follow {
+                job,
+                seq,
+                request_id,
+                form,
+            }),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod batch;
 mod followed;
+mod job_channels;
 #[cfg(feature = "native")]
 mod limits;
 mod log;
@@ -67,6 +68,7 @@ fn action(name: &str, mode: DeclaredMode, scopes: &[&str]) -> Action {
             reporting: Default::default(),
             pool: None,
             revision: Default::default(),
+            feeds: Default::default(),
         },
         policies: Vec::new(),
         admission: Default::default(),

@@ -11,6 +11,7 @@ use tidegate_protocol::calls::hooks::Hook;
 use tidegate_protocol::calls::hub::Delivery;
 use tidegate_protocol::calls::jobs::Reply;
 use tidegate_protocol::calls::reporting::Notes;
+use tidegate_protocol::changes::ChangeKind;
 use tidegate_protocol::error::TimeLimit;
 use tidegate_protocol::event::{Event, Happening, JobState, Payload, Progress};
 use tidegate_protocol::ids::{FencingToken, JobId, JobNumber};
@@ -159,6 +160,7 @@ impl<D: Database> Turn<'_, D> {
             job.due_at = None;
         }
         self.save_with(&job, Some(&payload))?;
+        self.note_change(&job, ChangeKind::Started, None);
         if let Some(event) = begun {
             self.tell(&job, &event)?;
         }
@@ -279,6 +281,7 @@ impl<D: Database> Turn<'_, D> {
             job.progress = progress.clone();
             job.snoozes = 0;
             events.push(self.record(&mut job, Happening::Progress(progress))?);
+            self.got_on(&job);
         }
         for event in &events {
             self.tell(&job, event)?;
@@ -405,6 +408,7 @@ impl<D: Database> Turn<'_, D> {
                 job.changed_at = self.now;
                 self.save(&job)?;
                 job.set_due(self.db, Some(self.now))?;
+                self.note_change(&job, ChangeKind::Waiting, None);
                 return self.wait(&job);
             }
             Outcome::Snoozed { ms } => return self.snooze(job, ms),
@@ -423,10 +427,12 @@ impl<D: Database> Turn<'_, D> {
         }
         self.state.release(number);
         job.state = JobState::Retrying;
+        let code = Some(error.code);
         let event = self.record(&mut job, Happening::Retrying { next_attempt_at, error })?;
         self.save(&job)?;
         job.set_due(self.db, Some(next_attempt_at))?;
         self.wait(&job)?;
+        self.note_change(&job, ChangeKind::Retrying, code);
         self.tell(&job, &event)
     }
 
@@ -451,7 +457,12 @@ impl<D: Database> Turn<'_, D> {
             // Its row, which is written now, needs no entry in the index.
             job.due_at = None;
         }
+        let (kind, code) = match &what {
+            Happening::Failed { error } => (ChangeKind::Error, Some(error.code)),
+            _ => (ChangeKind::Complete, None),
+        };
         let event = self.record(&mut job, what)?;
+        self.note_change(&job, kind, code);
         self.forget_limit(&mut job)?;
         self.save(&job)?;
         self.end_in_batch(&job)?;
@@ -555,6 +566,7 @@ impl<D: Database> Turn<'_, D> {
         job.changed_at = self.now;
         self.save(&job)?;
         job.set_due(self.db, Some(self.now))?;
+        self.note_change(&job, ChangeKind::Waiting, None);
         self.wait(&job)
     }
 

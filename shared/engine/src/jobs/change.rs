@@ -6,6 +6,7 @@ use alloc::format;
 use tidegate_cbor::{Decode, Encode};
 use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::jobs::{Change, Reply};
+use tidegate_protocol::changes::ChangeKind;
 use tidegate_protocol::event::JobState;
 use tidegate_protocol::http::AuditWhat;
 use tidegate_protocol::ids::{JobId, UserId};
@@ -118,6 +119,7 @@ impl<D: Database> Turn<'_, D> {
         job.changed_at = self.now;
         self.save(job)?;
         job.set_due(self.db, None)?;
+        self.note_change(job, ChangeKind::Paused, None);
         self.wait_no_more(job)
     }
 
@@ -130,6 +132,7 @@ impl<D: Database> Turn<'_, D> {
         job.changed_at = self.now;
         self.save(job)?;
         job.set_due(self.db, Some(due_at))?;
+        self.note_change(job, ChangeKind::Waiting, None);
         self.place_freed = true;
         self.line_up(job)
     }
@@ -160,6 +163,7 @@ impl<D: Database> Turn<'_, D> {
         job.state = scheduled(job.state);
         self.save(job)?;
         job.set_due(self.db, Some(due))?;
+        self.note_change(job, ChangeKind::Waiting, None);
         self.place_freed = true;
         self.wait_otherwise(job)
     }

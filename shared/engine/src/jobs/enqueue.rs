@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use tidegate_protocol::calls::jobs::{Enqueue, NewJob, Reply};
 use tidegate_protocol::calls::queueing::Queueing;
+use tidegate_protocol::changes::ChangeKind;
 use tidegate_protocol::event::{JobState, JsonText, Payload, Progress};
 use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, JobNumber};
 use tidegate_protocol::time::UnixMs;
@@ -140,6 +141,7 @@ impl<D: Database> Turn<'_, D> {
         self.join_batch(&job)?;
         self.cancel_when_left(number, enqueue.away_max_ms)?;
         self.wait(&job)?;
+        self.note_change(&job, ChangeKind::Acknowledgment, None);
         // Where objects share what it counts under, one of them is to be asked.
         self.place_freed |= due.is_none() && shape.limits().any(|(key, _)| self.state.gates.is_shared(key));
         if rings {
@@ -275,6 +277,7 @@ impl<D: Database> Turn<'_, D> {
         job.insert(self.db, &enqueue.job.payload, enqueue.keyed.as_ref())?;
         self.state.accepted += 1;
         self.join_batch(&job)?;
+        self.note_change(&job, ChangeKind::Acknowledgment, None);
         let lease = Lease::stored(&job);
         if under_way.is_none() {
             self.state.gates.take(self.db, self.now, &lease.shape)?;

@@ -23,6 +23,7 @@ mod cost;
 mod doorbells;
 mod endpoints;
 mod enqueue;
+mod feeds;
 mod follow;
 mod gates;
 mod handed_over;
@@ -68,11 +69,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use tidegate_protocol::Error;
+use tidegate_protocol::calls::channel::Keep;
 use tidegate_protocol::calls::executor::Execute;
+use tidegate_protocol::calls::feeds::Changes;
 use tidegate_protocol::calls::hub::Delivery;
 use tidegate_protocol::calls::jobs::{Call, Reply};
 use tidegate_protocol::calls::tenant::Recorded;
-use tidegate_protocol::ids::{FencingToken, HubIndex, JobId, ShardIndex};
+use tidegate_protocol::ids::{ChannelName, FencingToken, HubIndex, JobId, ShardIndex};
 use tidegate_protocol::time::UnixMs;
 
 #[cfg(feature = "native")]
@@ -80,6 +83,7 @@ pub use packs::{Packed, packed};
 
 pub use away::{PROBE_MS_MAX, PROBE_MS_MIN};
 pub use cost::{COST_ALONE_MAX, COST_EARLY, allowance, cost};
+pub use feeds::PROGRESS_MS;
 pub use pull::{LEASED_MAX, POLLS_MAX, WORKER_SEEN_MS};
 pub use retry::payload_name;
 pub use schedules::{CATCH_UP_TIMES_MAX, COUNTED_TIMES_MAX, FULL_QUEUE_MS, TURN_TIMES_MAX};
@@ -173,6 +177,15 @@ pub enum Effect {
         /// The moment of the question, which tells its answer from others.
         at: UnixMs,
     },
+    /// Tell a channel what happened to jobs; then [`changes_told`]. Losing it, or the answer, is mended by the next alarm.
+    TellChanges {
+        /// The channel.
+        channel: ChannelName,
+        /// What it is told: a call to take it.
+        rows: Vec<Changes>,
+        /// How much is kept there, where nobody has said that yet.
+        keep: Keep,
+    },
     /// Make a call to another `Jobs` object of the tenant; then [`told`]. Losing it, or the answer, is mended by asking
     /// again.
     Tell {
@@ -196,6 +209,8 @@ struct Turn<'a, D> {
     noted: bool,
     /// Packs that are not written yet.
     filling: packing::Filling,
+    /// What happened to jobs that is not written yet.
+    changes: feeds::Unwritten,
 }
 
 impl<'a, D: Database> Turn<'a, D> {
@@ -209,6 +224,7 @@ impl<'a, D: Database> Turn<'a, D> {
             place_freed: false,
             noted: false,
             filling: packing::Filling::new(),
+            changes: feeds::Unwritten::new(),
         }
     }
 
@@ -345,6 +361,7 @@ pub fn handle<D: Database>(
     turn.drop_spent_packs()?;
     turn.write_batches()?;
     turn.tell_noted()?;
+    turn.tell_changes()?;
     Ok(turn.into_effects())
 }
 
@@ -375,6 +392,7 @@ pub fn wake<D: Database>(
     turn.share()?;
     turn.write_batches()?;
     turn.tell_again()?;
+    turn.tell_changes()?;
     Ok(turn.into_effects())
 }
 
@@ -392,6 +410,7 @@ pub fn tick<D: Database>(
     turn.serve()?;
     turn.share()?;
     turn.write_batches()?;
+    turn.tell_changes()?;
     Ok(turn.into_effects())
 }
 
@@ -413,6 +432,7 @@ pub fn told<D: Database>(
     turn.serve()?;
     turn.share()?;
     turn.write_batches()?;
+    turn.tell_changes()?;
     Ok(turn.into_effects())
 }
 
@@ -460,6 +480,22 @@ pub fn recorded<D: Database>(
     let mut random = || 0;
     let mut turn = Turn::new(db, state, now, &mut random);
     turn.recorded(number)?;
+    Ok(turn.into_effects())
+}
+
+/// A channel was told by an [`Effect::TellChanges`]: it has stored everything up to a number; or it could not be reached.
+///
+/// Errors: the database's, as for [`handle`].
+pub fn changes_told<D: Database>(
+    db: &D,
+    state: &mut State,
+    now: UnixMs,
+    channel: &ChannelName,
+    said: Result<u64, Error>,
+) -> Result<Vec<Effect>, DatabaseError> {
+    let mut random = || 0;
+    let mut turn = Turn::new(db, state, now, &mut random);
+    turn.changes_told(channel, said)?;
     Ok(turn.into_effects())
 }
 

@@ -10,6 +10,7 @@ use alloc::format;
 
 use tidegate_protocol::calls::jobs::{Enqueue, NewJob};
 use tidegate_protocol::calls::once::{DedupeRule, Once};
+use tidegate_protocol::changes::ChangeKind;
 use tidegate_protocol::event::{Happening, JobState, JsonText, Payload};
 use tidegate_protocol::ids::{JobId, JobNumber};
 use tidegate_protocol::time::UnixMs;
@@ -248,6 +249,7 @@ impl<D: Database> Turn<'_, D> {
             self.reply(call, Ok(acknowledgment(&new, true)));
             return Ok(());
         }
+        self.note_change(&new, ChangeKind::Waiting, None);
         if old_lane == lane {
             self.wait_otherwise(&new)?;
         } else {

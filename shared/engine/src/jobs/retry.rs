@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use tidegate_protocol::calls::Caller;
 use tidegate_protocol::calls::hooks::Hook;
 use tidegate_protocol::calls::jobs::{Enqueue, NewJob, Reply};
+use tidegate_protocol::changes::ChangeKind;
 use tidegate_protocol::event::{JobState, Payload};
 use tidegate_protocol::http::{AuditTarget, AuditWhat};
 use tidegate_protocol::ids::JobId;
@@ -127,6 +128,7 @@ impl<D: Database> Turn<'_, D> {
             job.set_due(self.db, Some(self.now))?;
             self.wait_otherwise(&job)?;
         }
+        self.note_change(&job, ChangeKind::Waiting, None);
         self.fill()
     }
 

@@ -36,6 +36,7 @@ pub const STEPS: &[&[&str]] = &[
     super::doorbells::LOST_DOORBELLS,
     super::packs::PACKS,
     super::endpoints::ENDPOINTS,
+    super::feeds::FEEDS,
 ];
 
 const FIRST: &[&str] = &[

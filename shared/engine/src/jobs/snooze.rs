@@ -2,6 +2,7 @@
 
 use alloc::format;
 
+use tidegate_protocol::changes::ChangeKind;
 use tidegate_protocol::event::{Happening, JobState};
 use tidegate_protocol::{Error, ErrorCode};
 
@@ -24,6 +25,7 @@ impl<D: Database> Turn<'_, D> {
         job.changed_at = self.now;
         self.save(&job)?;
         job.set_due(self.db, Some(self.now.plus(ms)))?;
+        self.note_change(&job, ChangeKind::Waiting, None);
         self.wait(&job)
     }
 }

@@ -14,6 +14,7 @@ use super::away::Away;
 use super::backlog::Backlog;
 use super::batches::Batches;
 use super::endpoints::Endpoints;
+use super::feeds::Feeds;
 use super::gates::{Gate, Gates};
 use super::lanes::Shape;
 use super::packing::PACK_JOBS_MIN;
@@ -126,6 +127,8 @@ pub struct State {
     /// What was done by hand, as far as the gate has not confirmed it.
     pub(super) trail: Trail,
     pub(super) endpoints: Endpoints,
+    /// What channels are to be told.
+    pub(super) feeds: Feeds,
     pub(super) away: Away,
     /// Waiting jobs that have no rows of their own.
     pub(super) packs: Packs,
@@ -188,6 +191,7 @@ impl State {
             aliases: Self::any_alias(db)?,
             trail: Trail::recover(db, now)?,
             endpoints: Endpoints::recover(db)?,
+            feeds: Feeds::recover(db, now)?,
             away: Away::recover(db, now)?,
             packs,
             pack_jobs_min: PACK_JOBS_MIN,
@@ -345,6 +349,7 @@ impl State {
             .chain(self.schedules.due)
             .chain(self.batches.due)
             .chain(self.trail.next_wake())
+            .chain(self.feeds.next_wake())
             .chain(self.away.next_look());
         leases.chain(deliveries).chain(others).min()
     }
@@ -353,6 +358,7 @@ impl State {
     pub fn next_tick(&self) -> Option<UnixMs> {
         let waiters = self.waiters.values().map(|waiter| waiter.deadline);
         let waiters = waiters.chain(self.batches.next_deadline());
+        let waiters = waiters.chain(self.feeds.next_tick());
         waiters.chain(self.next_poll()).chain(self.next_share()).min()
     }
 

@@ -12,6 +12,7 @@ mod dispatch;
 mod doorbells;
 mod endpoints;
 mod ends;
+mod feeds;
 mod handed_over;
 mod history;
 mod hooks;

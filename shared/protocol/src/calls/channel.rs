@@ -5,9 +5,10 @@ use alloc::vec::Vec;
 use tidegate_cbor::{Decode, Encode};
 
 use super::Answered;
+use super::feeds::Changes;
 use crate::channels::{Cursor, HistoryPage, Message, Publication, Published};
 use crate::event::JsonText;
-use crate::ids::{HubIndex, UserId};
+use crate::ids::{HubIndex, ShardIndex, UserId};
 use crate::presence::{Mark, Roster};
 
 /// Where a channel's messages are kept.
@@ -107,6 +108,15 @@ pub enum Call {
         /// How much is kept.
         keep: Keep,
     },
+    /// What happened to jobs: a message for each change. What came before changes nothing. Answered by [`Reply::Taken`].
+    Take {
+        /// Whose jobs they are.
+        source: ShardIndex,
+        /// The changes, in the order of their numbers.
+        rows: Vec<Changes>,
+        /// How much is kept, where the log has not begun.
+        keep: Keep,
+    },
 }
 
 /// Calls of one hub, answered in order.
@@ -135,6 +145,8 @@ pub enum Reply {
     Published(Published),
     /// A page.
     Page(HistoryPage),
+    /// Every change up to this number is stored.
+    Taken(u64),
     /// Who is there.
     Roster(Attended),
     /// Done.

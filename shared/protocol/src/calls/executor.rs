@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use tidegate_cbor::{Decode, Encode};
 
+use super::feeds::Feeds;
 use super::hooks::Message;
 use super::reporting::Reporting;
 use super::versions::RevisionRule;
@@ -185,6 +186,9 @@ pub struct Policy {
     /// Which composition says what its attempts do.
     #[serde(default, skip_serializing_if = "RevisionRule::is_default")]
     pub revision: RevisionRule,
+    /// In which channels its changes are told.
+    #[serde(default, skip_serializing_if = "Feeds::are_none")]
+    pub feeds: Feeds,
 }
 
 /// Asks the executor to make one attempt.
@@ -326,6 +330,7 @@ mod tests {
             assert_eq!((policy.heartbeat_timeout_ms, factor), (None, Factor(2_000_000)));
             assert_eq!(policy.reporting, Reporting::default());
             assert_eq!(policy.revision, RevisionRule::Accepted);
+            assert!(policy.feeds.are_none());
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod backup;
 pub mod channel;
 pub mod directory;
 pub mod executor;
+pub mod feeds;
 pub mod hooks;
 pub mod hub;
 pub mod jobs;
@@ -64,11 +65,16 @@ impl Principal {
     /// The end of a credential that does not expire: later than any, and still a date.
     pub const NEVER: UnixMs = UnixMs(253_402_300_799_999);
 
+    /// Whether other users' jobs are theirs to see.
+    pub fn reads_all_jobs(&self) -> bool {
+        self.scopes.contains("jobs:read") || self.scopes.contains("jobs:write")
+    }
+
     /// The caller, as the objects need it.
     pub fn caller(&self) -> Caller {
         Caller {
             user: self.user.clone(),
-            reads_all: self.scopes.contains("jobs:read") || self.scopes.contains("jobs:write"),
+            reads_all: self.reads_all_jobs(),
             writes_all: self.scopes.contains("jobs:write"),
             act: None,
         }

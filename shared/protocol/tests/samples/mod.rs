@@ -14,6 +14,7 @@ use tidegate_protocol::calls::directory::{self, BackupAct, Erased};
 use tidegate_protocol::calls::executor::{
     Assignment, Backoff, Dispatch, Execute, Factor, Jitter, Outcome, Policy, Sharing,
 };
+use tidegate_protocol::calls::feeds::{Changes, Feeds};
 use tidegate_protocol::calls::hooks::{self, Hook, OnEnd};
 use tidegate_protocol::calls::hub::{self, ChannelAsked, Delivery, Prefer};
 use tidegate_protocol::calls::jobs::{
@@ -266,6 +267,10 @@ fn policy() -> Policy {
         },
         pool: Some(pool()),
         revision: RevisionRule::Latest,
+        feeds: Feeds {
+            tenant: Some(keep(Medium::Rows)),
+            user: Some(keep(Medium::Memory)),
+        },
     }
 }
 
@@ -1249,6 +1254,20 @@ pub fn channel_calls() -> Vec<channel::Call> {
             limit: LARGEST,
             keep: keep(Medium::Rows),
         },
+        channel::Call::Take {
+            source: ShardIndex(u16::MAX),
+            rows: vec![
+                Changes {
+                    number: LARGEST,
+                    changes: vec![JsonText::null(), publication().data],
+                },
+                Changes {
+                    number: 0,
+                    changes: Vec::new(),
+                },
+            ],
+            keep: keep(Medium::Rows),
+        },
     ];
     for call in &calls {
         match call {
@@ -1256,7 +1275,8 @@ pub fn channel_calls() -> Vec<channel::Call> {
             | channel::Call::Publish { .. }
             | channel::Call::History { .. }
             | channel::Call::Leave { .. }
-            | channel::Call::Roster => {}
+            | channel::Call::Roster
+            | channel::Call::Take { .. } => {}
         }
     }
     calls
@@ -1284,6 +1304,7 @@ pub fn channel_replies() -> Vec<channel::Reply> {
             messages: messages(),
             next: Some(String::new()),
         }),
+        channel::Reply::Taken(LARGEST),
     ];
     for reply in &replies {
         match reply {
@@ -1291,7 +1312,8 @@ pub fn channel_replies() -> Vec<channel::Reply> {
             | channel::Reply::Published(_)
             | channel::Reply::Page(_)
             | channel::Reply::Roster(_)
-            | channel::Reply::Done => {}
+            | channel::Reply::Done
+            | channel::Reply::Taken(_) => {}
         }
     }
     replies

@@ -4,6 +4,7 @@ use tidegate_protocol::calls::access::{Access, Credential, Revocation, Revoked};
 use tidegate_protocol::calls::network::Network;
 use tidegate_protocol::ids::TokenId;
 
+use super::super::session::Form;
 use super::*;
 
 #[test]
@@ -213,9 +214,10 @@ fn the_largest_session_can_sleep() {
     let mut session = Session::new(ConnectionId::parse(&"c".repeat(64)).unwrap(), principal);
     session.faults = FAULTS_MAX;
     session.warned = Warned::Told;
-    for n in 0..FOLLOWS_MAX {
+    for n in (0..).take(FOLLOWS_MAX) {
         let request_id = RequestId::parse(&format!("{n:0>128}")).unwrap();
-        session.follow(job(), Seq(u64::MAX >> 12), request_id);
+        let job = JobId::new(JobNumber((1 << 53) - 1 - n), u32::MAX >> 2);
+        session.follow(job, Seq(u64::MAX >> 12), request_id, Form::Messages);
     }
     assert_eq!(session.follows.len(), FOLLOWS_MAX);
     let bytes = tidegate_cbor::to_vec(&session);

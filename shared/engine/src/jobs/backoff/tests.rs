@@ -56,6 +56,7 @@ fn policy(backoff: Backoff, jitter: Option<Jitter>) -> Policy {
         reporting: Default::default(),
         pool: None,
         revision: Default::default(),
+        feeds: Default::default(),
     }
 }
 

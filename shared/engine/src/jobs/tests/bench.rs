@@ -73,6 +73,7 @@ pub fn plain() -> Enqueue {
                 reporting: Default::default(),
                 pool: None,
                 revision: Default::default(),
+                feeds: Default::default(),
             },
             queueing: Default::default(),
             payload: Payload::Inline(JsonText::parse("{\"n\":1}").unwrap()),
