@@ -110,6 +110,7 @@ fn item(index: u32, answered: Answered<Reply>) -> BatchItem {
             | Reply::Returned(_)
             | Reply::Places(_)
             | Reply::Heard(_)
+            | Reply::HeardPresence(_)
             | Reply::Text(_)
             | Reply::Done,
         ) => {

@@ -207,6 +207,7 @@ async fn ask(
         | Reply::Returned(_)
         | Reply::Places(_)
         | Reply::Heard(_)
+        | Reply::HeardPresence(_)
         | Reply::Text(_)
         | Reply::Done => {
             let message = "The hub answered another question.";

@@ -114,6 +114,7 @@ pub fn is_replay(reply: &Reply) -> bool {
         | Reply::Returned(_)
         | Reply::Places(_)
         | Reply::Heard(_)
+        | Reply::HeardPresence(_)
         | Reply::Text(_)
         | Reply::Done => false,
     }
@@ -190,6 +191,7 @@ pub async fn create(
         | Reply::Returned(_)
         | Reply::Places(_)
         | Reply::Heard(_)
+        | Reply::HeardPresence(_)
         | Reply::Text(_)
         | Reply::Done => {
             return Err(Error::new(

@@ -15,6 +15,7 @@ use tidegate_protocol::calls::tenant::Channels;
 use tidegate_protocol::calls::{hub, tenant};
 use tidegate_protocol::channels::{Cursor, Message};
 use tidegate_protocol::ids::{ChannelName, HubIndex, ObjectName, Offset, TenantId};
+use tidegate_protocol::presence::Told;
 use tidegate_protocol::{Error, ErrorCode, SortedMap};
 use wasm_bindgen::prelude::*;
 use worker::{DurableObject, Env, Request, Response, Result, State, durable_object};
@@ -129,7 +130,9 @@ impl Shell {
 
     /// Before this object stores anything, the tenant's gate knows of it: it could not be erased otherwise.
     async fn make_known(&self, calls: &[Call]) -> core::result::Result<(), Error> {
-        let stores = calls.iter().any(|call| !matches!(call, Call::History { .. }));
+        let stores = calls
+            .iter()
+            .any(|call| matches!(call, Call::Follow { .. } | Call::Publish { .. }));
         if !stores || !self.run(|_, memory, _| Ok(memory.is_new()))? {
             return Ok(());
         }
@@ -147,18 +150,18 @@ impl Shell {
             return Err(Error::not_found());
         }
         let turn = self.db.transaction(|db| {
+            let mut chance = random;
+            let mut moment = Moment {
+                now: now(),
+                random: &mut chance,
+            };
             let mut kept = self.memory.borrow_mut();
             let mut memory = match kept.take() {
                 Some(memory) => memory,
                 None => {
                     migrate(db, STEPS)?;
-                    Memory::load(db)?
+                    Memory::load(db, &mut moment)?
                 }
-            };
-            let mut chance = random;
-            let mut moment = Moment {
-                now: now(),
-                random: &mut chance,
             };
             let decided = decide(db, &mut memory, &mut moment)?;
             if let Some(at) = memory.next_alarm(moment.now) {
@@ -177,27 +180,29 @@ impl Shell {
 
     fn perform(self: &Rc<Self>, effects: Vec<Effect>) {
         for effect in effects {
-            let Effect::Tell {
-                hub,
-                after,
-                messages,
-                until,
-            } = effect;
             let shell = self.clone();
-            beside(
-                &self.state,
-                async move { shell.tell(hub, after, messages, until).await },
-            );
+            match effect {
+                Effect::Tell {
+                    hub,
+                    after,
+                    messages,
+                    until,
+                } => beside(
+                    &self.state,
+                    async move { shell.tell(hub, after, messages, until).await },
+                ),
+                Effect::TellPresence { hub, told } => {
+                    beside(&self.state, async move { shell.tell_presence(hub, told).await });
+                }
+            }
         }
     }
 
     /// Tells a hub, and decides what its answer changes.
     async fn tell(self: &Rc<Self>, hub: HubIndex, after: Cursor, messages: Vec<Message>, until: Offset) {
-        let Some((tenant, channel)) = &self.name else { return };
-        let new = || Rc::new(Way::new(ObjectName::Hub(tenant.clone(), hub)));
-        let way = self.ways.borrow_mut().entry(hub).or_insert_with(new).clone();
+        let Some((way, channel)) = self.way(hub) else { return };
         let call = hub::Call::Messages {
-            channel: channel.clone(),
+            channel,
             after,
             messages,
             until,
@@ -214,6 +219,29 @@ impl Shell {
         if let Ok(effects) = self.run(|db, memory, moment| memory.told(db, moment, hub, said)) {
             self.perform(effects);
         }
+    }
+
+    /// Tells a hub who is there, and decides what its answer changes.
+    async fn tell_presence(self: &Rc<Self>, hub: HubIndex, told: Told) {
+        let Some((way, channel)) = self.way(hub) else { return };
+        let said = match way.hub(&self.env, &hub::Call::Presence { channel, told }).await {
+            Ok(hub::Reply::HeardPresence(heard)) => Ok(heard),
+            Ok(_) => Err(Error::new(ErrorCode::InternalError, "A hub answered another question.")),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &said {
+            log_error("a hub was not told who is in a channel", error);
+        }
+        if let Ok(effects) = self.run(|db, memory, moment| memory.heard_presence(db, moment.now, hub, said)) {
+            self.perform(effects);
+        }
+    }
+
+    fn way(&self, hub: HubIndex) -> Option<(Rc<Way>, ChannelName)> {
+        let (tenant, channel) = self.name.as_ref()?;
+        let new = || Rc::new(Way::new(ObjectName::Hub(tenant.clone(), hub)));
+        let way = self.ways.borrow_mut().entry(hub).or_insert_with(new).clone();
+        Some((way, channel.clone()))
     }
 
     async fn erase(&self) -> core::result::Result<Erased, Error> {

@@ -468,7 +468,8 @@ impl World {
                 let now = self.clock();
                 let object = &mut self.hubs[hub];
                 if let Some(hub) = &mut object.hub {
-                    hub.closed(now, &to);
+                    // None of these sockets follows a channel.
+                    assert_eq!(hub.closed(now, &to), Vec::new());
                 }
                 if let Some((socket, _)) = object.attachments.remove(&to) {
                     self.break_socket(socket);
@@ -521,7 +522,8 @@ impl World {
             let now = self.clock();
             let object = &mut self.hubs[hub];
             if object.attachments.contains_key(&id) {
-                object.hub()?.closed(now, &id);
+                let effects = object.hub()?.closed(now, &id);
+                assert_eq!(effects, Vec::new(), "none of these sockets follows a channel");
                 object.attachments.remove(&id);
                 self.count(Who::Hub(hub), 0)?;
             }

@@ -9,6 +9,7 @@ use tidegate_protocol::calls::hub::{ChannelAsked, Reply};
 use tidegate_protocol::calls::usage::Meter;
 use tidegate_protocol::channels::{Cursor, Message};
 use tidegate_protocol::ids::{ChannelName, ConnectionId, ObjectName, Offset};
+use tidegate_protocol::presence::{Heard, Told};
 use tidegate_protocol::{Error, ErrorCode};
 
 use super::{Shell, answered};
@@ -79,6 +80,13 @@ impl Shell {
         at
     }
 
+    /// What has become of a channel's presence.
+    pub(super) fn hear_presence(self: &Rc<Self>, channel: &ChannelName, told: Told) -> Heard {
+        let (effects, heard) = self.memory.borrow_mut().hear_presence(channel, told);
+        self.perform(effects);
+        heard
+    }
+
     /// What a caller over HTTP wants of a channel.
     pub(super) async fn channel(
         self: &Rc<Self>,
@@ -113,7 +121,7 @@ impl Shell {
     }
 
     /// Sends the same frames to many sockets.
-    pub(super) fn broadcast(&self, to: &[ConnectionId], frames: &[String]) {
+    pub(super) fn broadcast(self: &Rc<Self>, to: &[ConnectionId], frames: &[String]) {
         for connection in to {
             for frame in frames {
                 self.send(connection, frame);

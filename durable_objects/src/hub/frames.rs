@@ -95,8 +95,8 @@ impl Shell {
         let connection = self.sockets.borrow().connection(socket);
         if let Some(connection) = connection {
             self.sockets.borrow_mut().remove(&connection);
-            self.memory.borrow_mut().closed(now(), &connection);
-            self.keep_feeds();
+            let effects = self.memory.borrow_mut().closed(now(), &connection);
+            self.perform(effects);
         }
     }
 
@@ -177,7 +177,7 @@ impl Shell {
         }
     }
 
-    pub(super) fn send(&self, to: &ConnectionId, frame: &str) {
+    pub(super) fn send(self: &Rc<Self>, to: &ConnectionId, frame: &str) {
         let sockets = self.sockets.borrow();
         let Some(socket) = sockets.get(to) else { return };
         if socket.is_stalled(frame.len()) {
@@ -191,9 +191,10 @@ impl Shell {
         }
     }
 
-    pub(super) fn close(&self, to: &ConnectionId, code: CloseCode, reason: &str) {
+    pub(super) fn close(self: &Rc<Self>, to: &ConnectionId, code: CloseCode, reason: &str) {
         let socket = self.sockets.borrow_mut().remove(to);
-        self.memory.borrow_mut().closed(now(), to);
+        let effects = self.memory.borrow_mut().closed(now(), to);
+        self.perform(effects);
         if let Some(socket) = socket {
             let _already_closed = socket.close(Some(code.number()), Some(reason));
         }

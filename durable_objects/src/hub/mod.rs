@@ -267,6 +267,7 @@ impl Shell {
                 messages,
                 until,
             } => Ok(Reply::Heard(self.hear(&channel, after, messages, until))),
+            Call::Presence { channel, told } => Ok(Reply::HeardPresence(self.hear_presence(&channel, told))),
             Call::Channel {
                 principal,
                 channel,

@@ -15,7 +15,7 @@ use crate::platform::{beside, log_error, now};
 
 impl Shell {
     /// Gives a worker its jobs, in frames of a bounded size.
-    pub(super) fn lease(&self, to: &ConnectionId, request_id: RequestId, jobs: Vec<Dealt>) {
+    pub(super) fn lease(self: &Rc<Self>, to: &ConnectionId, request_id: RequestId, jobs: Vec<Dealt>) {
         let Some((tenant, _)) = &self.name else { return };
         let (mut part, mut bytes) = (Vec::new(), 0);
         let shown = jobs.into_iter().filter_map(|Dealt { shard, job, leased_at }| {
@@ -36,7 +36,7 @@ impl Shell {
         self.send_jobs(to, &request_id, part, false);
     }
 
-    fn send_jobs(&self, to: &ConnectionId, request_id: &RequestId, jobs: Vec<LeasedJob>, more: bool) {
+    fn send_jobs(self: &Rc<Self>, to: &ConnectionId, request_id: &RequestId, jobs: Vec<LeasedJob>, more: bool) {
         let request_id = request_id.clone();
         let frame = ServerFrame::Leased { request_id, jobs, more };
         self.send(to, &frame.encode());

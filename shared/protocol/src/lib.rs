@@ -21,6 +21,7 @@ pub mod frames;
 pub mod http;
 pub mod ids;
 pub mod limits;
+pub mod presence;
 pub mod sorted;
 pub mod time;
 

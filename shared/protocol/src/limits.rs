@@ -34,6 +34,12 @@ pub const FOLLOWS_MAX: usize = 64;
 pub const SUBSCRIPTIONS_MAX: usize = 128;
 /// The data of one message of a channel. Each of its followers is sent it, and its log keeps it.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// What a member of a channel says of themselves. Everybody there is sent it.
+pub const PRESENCE_DATA_BYTES_MAX: usize = 512;
+/// Members of a channel who are named one by one, with their comings and goings. Of more, the first by name, and how many.
+pub const PRESENCE_NAMED_MAX: usize = 250;
+/// Members of a channel at all: the memory of its object.
+pub const PRESENCE_MEMBERS_MAX: usize = 10_000;
 /// Messages that one answer brings back at most: a cursor that is further behind is not made up for.
 pub const RECOVERED_MESSAGES_MAX: usize = 1000;
 /// Bytes of their data.

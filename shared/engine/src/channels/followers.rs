@@ -63,6 +63,16 @@ impl Followers {
         self.0.is_empty()
     }
 
+    /// Those that there are.
+    pub fn hubs(&self) -> impl Iterator<Item = HubIndex> {
+        self.0.keys().copied()
+    }
+
+    /// Whether the hub follows.
+    pub fn contains(&self, hub: HubIndex) -> bool {
+        self.0.contains_key(&hub)
+    }
+
     /// A hub follows, from the message `at` on. One row, where it did not follow yet.
     pub fn follow(&mut self, db: &impl Database, hub: HubIndex, at: Offset) -> Result<(), DatabaseError> {
         if let Some(follower) = self.0.get_mut(&hub) {

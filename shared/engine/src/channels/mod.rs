@@ -9,7 +9,9 @@
 
 mod followers;
 mod log;
+mod presence;
 mod published;
+mod roster;
 mod rules;
 #[cfg(test)]
 #[cfg(feature = "native")]
@@ -21,12 +23,14 @@ use tidegate_protocol::Error;
 use tidegate_protocol::calls::channel::{Call, Keep, Medium, Reply};
 use tidegate_protocol::channels::{Cursor, HistoryPage, Message, Publication, Published};
 use tidegate_protocol::ids::{Epoch, HubIndex, Offset};
+use tidegate_protocol::presence::{Heard, Told};
 use tidegate_protocol::time::UnixMs;
 
 use crate::database::{Database, DatabaseError};
 
 use followers::Followers;
 use log::Log;
+use presence::Presence;
 
 pub use followers::CONFIRM_MS;
 pub use rules::{Act, Asking, READ, WRITE};
@@ -43,6 +47,12 @@ pub const STEPS: &[&[&str]] = &[&[
     STRICT, WITHOUT ROWID",
     "-- channels::schema
     CREATE TABLE follower (hub INTEGER PRIMARY KEY) STRICT",
+], &[
+    "-- channels::schema
+    CREATE TABLE member (user TEXT PRIMARY KEY, hub INTEGER NOT NULL, data TEXT, since INTEGER NOT NULL, until INTEGER)
+    STRICT, WITHOUT ROWID",
+        "-- channels::schema
+    CREATE TABLE presence (id INTEGER PRIMARY KEY CHECK (id = 1), grace_ms INTEGER NOT NULL) STRICT",
 ]];
 
 /// What the shell does after a turn.
@@ -59,6 +69,13 @@ pub enum Effect {
         /// How far the hub is then.
         until: Offset,
     },
+    /// Tell a hub who is there, then [`Channel::heard_presence`].
+    TellPresence {
+        /// The hub.
+        hub: HubIndex,
+        /// What there is to tell.
+        told: Told,
+    },
 }
 
 /// The memory of one instance. It can always be built again from the rows.
@@ -66,6 +83,7 @@ pub enum Effect {
 pub struct Channel {
     log: Option<Log>,
     followers: Followers,
+    presence: Presence,
     /// The alarm, as far as this instance has set it.
     alarm: Option<UnixMs>,
 }
@@ -85,10 +103,12 @@ impl Channel {
     /// The channel as its rows tell it.
     ///
     /// Errors: the database's.
-    pub fn load(db: &impl Database) -> Result<Self, DatabaseError> {
+    pub fn load(db: &impl Database, moment: &mut Moment<'_>) -> Result<Self, DatabaseError> {
+        let followers = Followers::load(db)?;
         Ok(Self {
             log: Log::load(db)?,
-            followers: Followers::load(db)?,
+            presence: Presence::load(db, moment, followers.hubs())?,
+            followers,
             alarm: None,
         })
     }
@@ -111,8 +131,7 @@ impl Channel {
         for call in calls {
             replies.push(self.answer(db, moment, call)?);
         }
-        let effects = self.tell(db, moment.now)?;
-        Ok((replies, effects))
+        Ok((replies, self.tell(db, moment.now)?))
     }
 
     fn answer(
@@ -122,7 +141,12 @@ impl Channel {
         call: Call,
     ) -> Result<Result<Reply, Error>, DatabaseError> {
         match call {
-            Call::Follow { hub, after, keep } => {
+            Call::Follow {
+                hub,
+                after,
+                keep,
+                presence,
+            } => {
                 let log = self.log(db, moment, keep)?;
                 let recovered = log.recover(db, moment.now, after.as_ref())?;
                 let at = log.at();
@@ -131,12 +155,25 @@ impl Channel {
                     None => log.newest(db, moment.now)?.into_iter().collect(),
                 };
                 self.followers.follow(db, hub, at.offset)?;
+                let presence = match presence {
+                    Some(attendance) => match self.presence.attend(db, moment.now, hub, attendance)? {
+                        Ok(attended) => Some(attended),
+                        Err(error) => return Ok(Err(error)),
+                    },
+                    None => None,
+                };
                 Ok(Ok(Reply::Following {
                     at,
                     recovered: recovered.is_some(),
                     messages,
+                    presence,
                 }))
             }
+            Call::Leave { hub, user, departure } => {
+                self.presence.leave(db, moment.now, (hub, &user), departure)?;
+                Ok(Ok(Reply::Done))
+            }
+            Call::Roster => Ok(Ok(Reply::Roster(self.presence.attended()))),
             Call::Publish {
                 publication,
                 publisher,
@@ -221,7 +258,24 @@ impl Channel {
         }
         let at = self.log.as_ref().map(Log::at);
         self.followers.told(db, moment.now, hub, said.ok(), at.as_ref())?;
+        if !self.followers.contains(hub) {
+            self.presence.deserted(db, moment.now, hub)?;
+        }
         self.tell(db, moment.now)
+    }
+
+    /// What a hub made of what it was told of presence.
+    ///
+    /// Errors: the database's.
+    pub fn heard_presence(
+        &mut self,
+        db: &impl Database,
+        now: UnixMs,
+        hub: HubIndex,
+        said: Result<Heard, Error>,
+    ) -> Result<Vec<Effect>, DatabaseError> {
+        self.presence.heard(db, now, hub, said)?;
+        self.tell(db, now)
     }
 
     /// The alarm: hubs that have not confirmed are asked, and what is too old goes.
@@ -232,21 +286,25 @@ impl Channel {
         if let Some(log) = &mut self.log {
             log.trim(db, now)?;
         }
+        self.presence.wake(db, now)?;
         self.tell(db, now)
     }
 
     fn tell(&mut self, db: &impl Database, now: UnixMs) -> Result<Vec<Effect>, DatabaseError> {
-        match &self.log {
-            Some(log) => self.followers.tell(db, now, log),
-            None => Ok(Vec::new()),
-        }
+        let mut effects = match &self.log {
+            Some(log) => self.followers.tell(db, now, log)?,
+            None => Vec::new(),
+        };
+        self.presence.tell(now, &mut effects);
+        Ok(effects)
     }
 
     /// When the alarm is to be set to another time than it is; `None`: it stays. To be asked once, at the end of a turn.
     pub fn next_alarm(&mut self, now: UnixMs) -> Option<UnixMs> {
         let log = self.log.as_ref()?;
         let confirmed = self.followers.next_wake(now, log.at().offset);
-        let next = [confirmed, log.expires_at()].into_iter().flatten().min()?;
+        let next = [confirmed, log.expires_at(), self.presence.next_wake(now)];
+        let next = next.into_iter().flatten().min()?;
         if self.alarm.is_some_and(|alarm| alarm <= next) {
             return None;
         }

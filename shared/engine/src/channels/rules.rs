@@ -24,6 +24,8 @@ pub enum Act {
     Subscribe,
     /// To publish in it.
     Publish,
+    /// To be told who is there, and to be there.
+    Presence,
 }
 
 /// What is known of whoever wants something with a channel.
@@ -58,10 +60,12 @@ impl<'a> Asking<'a> {
         let (own, other) = match act {
             Act::Subscribe => (&rules.subscribe, &rules.publish),
             Act::Publish => (&rules.publish, &rules.subscribe),
+            Act::Presence => (&rules.presence, &rules.subscribe),
         };
         let (scope, others) = match act {
             Act::Subscribe => (READ, WRITE),
             Act::Publish => (WRITE, READ),
+            Act::Presence => (READ, READ),
         };
         if self.allows(own, scope, channel) {
             return Ok(rules);
@@ -92,6 +96,7 @@ impl<'a> Asking<'a> {
         let doing = match act {
             Act::Subscribe => "following it",
             Act::Publish => "publishing in it",
+            Act::Presence => "seeing who is there",
         };
         let mut faults = Vec::new();
         let pointer = "/channel";

@@ -18,6 +18,8 @@ fn histories(seeds: core::ops::Range<u64>, section: &str, chances: Chances) {
 }
 
 const STORED: &str = r#"{"c": {"publish": true, "history": {"messages": 40, "age": "1d"}}}"#;
+const ATTENDED: &str =
+    r#"{"c": {"publish": true, "presence": true, "presence_grace": "2s", "history": {"messages": 40, "age": "1d"}}}"#;
 const EPHEMERAL: &str = r#"{"c": {"publish": true, "ephemeral": true}}"#;
 const CACHED: &str = r#"{"c": {"publish": true, "cache": true, "history": {"messages": 3, "age": "1d"}}}"#;
 
@@ -66,6 +68,30 @@ fn followers_miss_nothing_whatever_is_lost_or_dies() {
     histories(
         3000..3150,
         EPHEMERAL,
+        Chances {
+            lost: 12,
+            crashes: 6,
+            naps: 8,
+        },
+    );
+}
+
+#[test]
+fn everybody_sees_who_is_there_while_nothing_fails() {
+    let chances = |naps| Chances {
+        lost: 0,
+        crashes: 0,
+        naps,
+    };
+    histories(4000..4100, ATTENDED, chances(0));
+    histories(4100..4250, ATTENDED, chances(12));
+}
+
+#[test]
+fn everybody_sees_who_is_there_in_the_end_whatever_is_lost_or_dies() {
+    histories(
+        5000..5300,
+        ATTENDED,
         Chances {
             lost: 12,
             crashes: 6,

@@ -13,7 +13,8 @@ use tidegate_protocol::{Fault, SortedMap};
 use super::compile::read_scopes;
 use super::defaults::{
     CHANNELS_MAX, EPHEMERAL_AGE_MS, EPHEMERAL_BYTES, EPHEMERAL_MESSAGES, HISTORY_AGE_MS, HISTORY_AGE_MS_RANGE,
-    HISTORY_BYTES, HISTORY_BYTES_RANGE, HISTORY_MESSAGES, HISTORY_MESSAGES_RANGE,
+    HISTORY_BYTES, HISTORY_BYTES_RANGE, HISTORY_MESSAGES, HISTORY_MESSAGES_RANGE, PRESENCE_GRACE_MS,
+    PRESENCE_GRACE_MS_RANGE,
 };
 use super::object::{Object, describe, note};
 use super::reporting::parse_size;
@@ -60,6 +61,10 @@ pub struct ChannelRules {
     pub subscribe: Who,
     /// Who may publish in them.
     pub publish: Who,
+    /// Who may see who is there, and be there.
+    pub presence: Who,
+    /// How long a member whose sockets are gone is still there. Milliseconds.
+    pub presence_grace_ms: u64,
     /// How much of their logs is kept.
     pub keep: Keep,
     /// What is sent to whom begins to follow.
@@ -126,6 +131,8 @@ fn read_rules(mut fields: Object<'_, '_>) -> ChannelRules {
     fields.text("description", "a text", Some);
     let subscribe = read_who(&mut fields, "subscribe", Who::Anybody);
     let publish = read_who(&mut fields, "publish", Who::Nobody);
+    let presence = read_who(&mut fields, "presence", Who::Nobody);
+    let presence_grace_ms = fields.duration("presence_grace", PRESENCE_GRACE_MS_RANGE);
     let ephemeral = fields.flag("ephemeral").unwrap_or(false);
     let mut keep = Keep {
         messages: HISTORY_MESSAGES,
@@ -159,6 +166,8 @@ fn read_rules(mut fields: Object<'_, '_>) -> ChannelRules {
     ChannelRules {
         subscribe,
         publish,
+        presence,
+        presence_grace_ms: presence_grace_ms.unwrap_or(PRESENCE_GRACE_MS),
         keep,
         on_subscribe,
     }

@@ -206,6 +206,10 @@ pub const HISTORY_MESSAGES_RANGE: RangeInclusive<u64> = 1..=100_000;
 pub const HISTORY_AGE_MS: u64 = DAY_MS;
 /// What `history.age` may be. Milliseconds.
 pub const HISTORY_AGE_MS_RANGE: RangeInclusive<u64> = SECOND_MS..=366 * DAY_MS;
+/// How long a member whose sockets are gone is still there: a reconnect is not seen. Milliseconds.
+pub const PRESENCE_GRACE_MS: u64 = 5 * SECOND_MS;
+/// What `presence_grace` may be. Milliseconds.
+pub const PRESENCE_GRACE_MS_RANGE: RangeInclusive<u64> = 0..=10 * 60 * SECOND_MS;
 /// Bytes of data that are kept of a channel.
 pub const HISTORY_BYTES: u64 = 4 * 1024 * 1024;
 /// What `history.bytes` may be: the largest message always fits.

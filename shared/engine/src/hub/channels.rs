@@ -13,18 +13,20 @@ use alloc::vec::Vec;
 
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::calls::admission::Need;
-use tidegate_protocol::calls::channel::{Call, Reply};
+use tidegate_protocol::calls::channel::{Attendance, Attended, Call, Departure, Reply};
 use tidegate_protocol::calls::hub::{self, ChannelAsked};
 use tidegate_protocol::channels::{Cursor, Message, Publication, Published};
 use tidegate_protocol::event::JsonText;
 use tidegate_protocol::frames::{CloseCode, ServerFrame};
-use tidegate_protocol::ids::{ActionName, ChannelName, ConnectionId, Offset, RequestId};
+use tidegate_protocol::ids::{ActionName, ChannelName, ConnectionId, Offset, RequestId, UserId};
 use tidegate_protocol::limits::SUBSCRIPTIONS_MAX;
+use tidegate_protocol::presence::{Attend, Roster};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, SortedMap};
 
 use super::outgoing::{close, send, send_error};
 use super::pending::{Asked, Asker, Question, Subscribing};
+use super::presence::{self, Again, Attending, Role};
 use super::session::{Session, Subscription};
 use super::{Admitted, CallId, Effect, HttpId, Hub, Moment};
 use crate::access;
@@ -66,6 +68,8 @@ pub(super) struct Feed {
     newest: Option<Message>,
     /// Whether no attachment says how far it is.
     unsaved: bool,
+    /// Who is there.
+    pub(super) attendance: presence::Attendance,
 }
 
 impl Feed {
@@ -83,9 +87,25 @@ impl Feed {
         self.recent_bytes = 0;
     }
 
+    /// What the attachments keep of it is no longer so.
+    pub(super) fn is_unsaved(&mut self) {
+        self.unsaved = true;
+    }
+
     fn is_deserted(&self) -> bool {
         self.subscribers.is_empty() && self.waiting == 0
     }
+}
+
+/// What has become of a socket that was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Brought {
+    /// It follows.
+    There,
+    /// The channel is asked again.
+    Later,
+    /// It does not follow.
+    Not,
 }
 
 fn message_frame(channel: &ChannelName, at: &Cursor, message: &Message) -> ServerFrame {
@@ -102,6 +122,7 @@ fn subscribed(
     epoch_of: &Cursor,
     offset: Offset,
     recovered: bool,
+    presence: Option<Roster>,
 ) -> ServerFrame {
     ServerFrame::Subscribed {
         request_id,
@@ -109,6 +130,7 @@ fn subscribed(
         epoch: epoch_of.epoch.clone(),
         offset,
         recovered,
+        presence,
     }
 }
 
@@ -122,10 +144,10 @@ impl Hub {
         from: &ConnectionId,
         request_id: RequestId,
         channel: ChannelName,
-        after: Option<Cursor>,
+        (after, presence): (Option<Cursor>, Option<Attend>),
         effects: &mut Vec<Effect>,
     ) {
-        let rules = match self.may_subscribe(moment, plan, from, &channel) {
+        let rules = match self.may_subscribe(moment, plan, from, &channel, presence.is_some()) {
             Ok(rules) => rules,
             Err(error) => return effects.push(send_error(from, Some(request_id), error, moment.now)),
         };
@@ -135,9 +157,14 @@ impl Hub {
             keep: rules.keep,
             on_subscribe: rules.on_subscribe,
             again: false,
+            presence: self.attendance(from, presence, rules.presence_grace_ms),
         };
         if self.is_there_already(moment.now, from, &request_id, &subscribing, effects) {
             return;
+        }
+        if let Some(wanted) = &subscribing.presence {
+            let feed = self.feeds.entry(subscribing.channel.clone()).or_default();
+            feed.attendance.expect(wanted);
         }
         self.ask_to_follow(Asker::Socket(from.clone(), None), request_id, subscribing, effects);
     }
@@ -148,6 +175,7 @@ impl Hub {
         plan: &Plan,
         from: &ConnectionId,
         channel: &ChannelName,
+        attends: bool,
     ) -> Result<Arc<ChannelRules>, Error> {
         let session = self.sessions.get(from).ok_or_else(Error::not_found)?;
         let asking = Asking {
@@ -157,6 +185,9 @@ impl Hub {
             transport: Transport::Socket,
         };
         let rules = asking.check(channel, Act::Subscribe)?.clone();
+        if attends {
+            asking.check(channel, Act::Presence)?;
+        }
         self.has_room(from)?;
         let others = session
             .subscriptions
@@ -164,7 +195,9 @@ impl Hub {
             .filter(|other| other.channel != *channel)
             .count();
         let under_way = self.pending.of_socket(from);
-        if others + under_way >= SUBSCRIPTIONS_MAX || !session.has_room(under_way, Some(channel)) {
+        if others + under_way >= SUBSCRIPTIONS_MAX
+            || !session.has_room(under_way, Subscription::bytes(channel, attends))
+        {
             let message = format!(
                 "This socket follows as many channels as it can keep, {SUBSCRIPTIONS_MAX} at most: limit `subscriptions`."
             );
@@ -185,6 +218,9 @@ impl Hub {
         let Some(feed) = self.feeds.get(&wanted.channel) else {
             return false;
         };
+        if wanted.presence.is_some() {
+            return false;
+        }
         let Some(at) = feed.at.clone().filter(|_| !feed.subscribers.is_empty()) else {
             return false;
         };
@@ -204,10 +240,10 @@ impl Hub {
         let offset = first
             .as_ref()
             .map_or(at.offset, |first| Offset(first.offset.0.saturating_sub(1)));
-        let frame = subscribed(Some(request_id.clone()), &wanted.channel, &at, offset, recovered);
+        let frame = subscribed(Some(request_id.clone()), &wanted.channel, &at, offset, recovered, None);
         effects.push(send(from, &frame));
         effects.extend(first.map(|first| send(from, &message_frame(&wanted.channel, &at, &first))));
-        self.join(from, &wanted.channel, at, effects);
+        self.join(from, &wanted.channel, at, None, effects);
         true
     }
 
@@ -224,6 +260,7 @@ impl Hub {
             hub: self.index,
             after: subscribing.after.clone(),
             keep: subscribing.keep,
+            presence: subscribing.presence.clone(),
         };
         let question = Question::Subscribe(Box::new(subscribing));
         self.ask_channel(asker, request_id, question, channel, call, effects);
@@ -341,6 +378,12 @@ impl Hub {
                 self.ask_channel(asker, request_id, Question::History, channel, call, &mut effects);
                 Ok(())
             }
+            ChannelAsked::Presence => {
+                asking.check(&channel, Act::Presence)?;
+                let question = Question::Roster(channel.clone());
+                self.ask_channel(asker, request_id, question, channel, Call::Roster, &mut effects);
+                Ok(())
+            }
         });
         if let Err(error) = done {
             effects.push(Effect::Answer {
@@ -382,11 +425,18 @@ impl Hub {
                     Err(error) => send_error(&to, Some(request_id), error, now),
                 });
             }
+            (Asker::Socket(to, _), Question::Roster(channel)) if self.sessions.contains_key(&to) => {
+                effects.push(self.listed(now, &to, request_id, channel, reply.and_then(roster)));
+            }
+            (Asker::Socket(to, _), Question::RosterAgain(channel)) => {
+                self.attended_again(&to, request_id, &channel, reply.and_then(roster), &mut effects);
+            }
             (Asker::Http(to), _) => {
                 let text = reply.and_then(|reply| match reply {
                     Reply::Published(published) => JsonText::of(&published).ok_or_else(unexpected),
                     Reply::Page(page) => JsonText::of(&page).ok_or_else(unexpected),
-                    Reply::Following { .. } => Err(unexpected()),
+                    Reply::Roster(attended) => JsonText::of(&attended.roster).ok_or_else(unexpected),
+                    Reply::Following { .. } | Reply::Done => Err(unexpected()),
                 });
                 let reply = text.map(hub::Reply::Text);
                 effects.push(Effect::Answer { to, reply });
@@ -414,15 +464,37 @@ impl Hub {
                 at,
                 recovered,
                 messages,
-            }) => Ok((at, recovered, messages)),
+                presence,
+            }) => Ok((at, recovered, messages, presence)),
             Ok(_) => Err(unexpected()),
             Err(error) => Err(error),
         };
-        if self.sessions.contains_key(to) {
-            match answered {
-                Ok(answer) => self.bring(now, to, request_id, wanted.clone(), answer, effects),
-                Err(error) => effects.push(send_error(to, Some(request_id), error, now)),
+        let brought = match answered {
+            Ok(answer) if self.sessions.contains_key(to) => {
+                self.bring(now, to, request_id, wanted.clone(), answer, effects)
             }
+            Ok(_) => Brought::Not,
+            Err(error) => {
+                if self.sessions.contains_key(to) {
+                    effects.push(send_error(to, Some(request_id), error, now));
+                }
+                Brought::Not
+            }
+        };
+        // Whoever is asked about again is still coming.
+        if let (Brought::There | Brought::Not, Some(attendance), Some(feed)) =
+            (brought, &wanted.presence, self.feeds.get_mut(&wanted.channel))
+        {
+            feed.attendance.arrive(attendance);
+        }
+        if let (
+            Brought::Not,
+            Some(Attendance {
+                member: Some(member), ..
+            }),
+        ) = (brought, &wanted.presence)
+        {
+            self.release(&wanted.channel, &member.user, Departure::AfterGrace, effects);
         }
         if let Some(feed) = self.feeds.get_mut(&wanted.channel)
             && feed.waiting == 0
@@ -441,11 +513,11 @@ impl Hub {
         to: &ConnectionId,
         request_id: RequestId,
         wanted: Subscribing,
-        (at, recovered, messages): (Cursor, bool, Vec<Message>),
+        (at, recovered, messages, attended): (Cursor, bool, Vec<Message>, Option<Attended>),
         effects: &mut Vec<Effect>,
-    ) {
+    ) -> Brought {
         let Some(feed) = self.feeds.get_mut(&wanted.channel) else {
-            return;
+            return Brought::Not;
         };
         let stale = match &feed.at {
             // An answer from an earlier life; the second time it is no longer believed to be one.
@@ -459,7 +531,8 @@ impl Hub {
         if stale {
             let subscribing = Subscribing { again: true, ..wanted };
             let asker = Asker::Socket(to.clone(), None);
-            return self.ask_to_follow(asker, request_id, subscribing, effects);
+            self.ask_to_follow(asker, request_id, subscribing, effects);
+            return Brought::Later;
         }
         let first_answer = feed.at.is_none();
         match &feed.at {
@@ -479,15 +552,20 @@ impl Hub {
             (_, Some(first)) => Offset(first.offset.0.saturating_sub(1)),
             (_, None) => at.offset,
         };
+        let (roster, mark) = match attended {
+            Some(Attended { roster, mark }) => (Some(roster), Some(mark)),
+            None => (None, None),
+        };
+        let told = Some(request_id.clone());
         effects.push(send(
             to,
-            &subscribed(Some(request_id), &wanted.channel, &at, offset, recovered),
+            &subscribed(told, &wanted.channel, &at, offset, recovered, roster),
         ));
         for message in &sent {
             effects.push(send(to, &message_frame(&wanted.channel, &at, message)));
         }
         let Some(feed) = self.feeds.get_mut(&wanted.channel) else {
-            return;
+            return Brought::Not;
         };
         if let Some(newest) = sent.last().filter(|last| last.offset == at.offset)
             && feed.newest.as_ref().is_none_or(|known| known.offset < newest.offset)
@@ -505,17 +583,36 @@ impl Hub {
             offset: known.max(at.offset),
             ..at
         };
-        self.join(to, &wanted.channel, joined, effects);
+        let attending = wanted.presence.map(|wanted| Attending {
+            role: match wanted.member {
+                Some(_) => Role::Member,
+                None => Role::Watcher,
+            },
+            // What it was answered may be ahead of what the others were told.
+            mark: None,
+        });
+        self.join(to, &wanted.channel, joined, attending, effects);
+        if let Some(mark) = mark {
+            self.attended(to, request_id, &wanted.channel, mark, Again::No, effects);
+        }
         if first_answer && let Some(feed) = self.feeds.get_mut(&wanted.channel) {
             for Batch { after, messages, until } in core::mem::take(&mut feed.parked) {
                 let (heard, _) = self.hear(now, &wanted.channel, after, messages, until);
                 effects.extend(heard);
             }
         }
+        Brought::There
     }
 
     /// From here on the socket is sent every message.
-    fn join(&mut self, to: &ConnectionId, channel: &ChannelName, at: Cursor, effects: &mut Vec<Effect>) {
+    fn join(
+        &mut self,
+        to: &ConnectionId,
+        channel: &ChannelName,
+        at: Cursor,
+        presence: Option<Attending>,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(session) = self.sessions.get_mut(to) else {
             return;
         };
@@ -523,11 +620,25 @@ impl Hub {
             return;
         };
         feed.subscribers.insert(to.clone(), at.offset);
-        let (channel, from) = (channel.clone(), at.offset);
+        let (name, from) = (channel.clone(), at.offset);
         let at = feed.at.clone().unwrap_or(at);
-        session.subscriptions.retain(|other| other.channel != channel);
-        session.subscriptions.push(Subscription { channel, at, from });
+        if presence.is_none() {
+            feed.attendance.unwatch(to);
+        }
+        let user = session.principal.user.clone();
+        let before = session.subscriptions.iter().find(|other| other.channel == *channel);
+        let before = before.and_then(|before| before.presence);
+        session.subscriptions.retain(|other| other.channel != *channel);
+        session.subscriptions.push(Subscription {
+            channel: name,
+            at,
+            from,
+            presence,
+        });
         effects.push(Effect::Save { of: to.clone() });
+        if let Some(Attending { role: Role::Member, .. }) = before {
+            self.release(channel, &user, Departure::Now, effects);
+        }
     }
 
     /// A socket wants to follow a channel no longer.
@@ -543,23 +654,38 @@ impl Hub {
     }
 
     fn end_subscription(&mut self, of: &ConnectionId, channel: &ChannelName, effects: &mut Vec<Effect>) {
-        if let Some(session) = self.sessions.get_mut(of) {
-            session.subscriptions.retain(|other| other.channel != *channel);
-        }
-        self.leave(channel, of);
+        let Some(session) = self.sessions.get_mut(of) else {
+            return;
+        };
+        let place = session.subscriptions.iter().position(|other| other.channel == *channel);
+        let Some(place) = place else { return };
+        let subscription = session.subscriptions.remove(place);
+        let user = session.principal.user.clone();
+        self.leave(&subscription, (of, &user), Departure::Now, effects);
         effects.push(Effect::Save { of: of.clone() });
     }
 
     /// A socket follows no longer. The channel hears of it with its next message.
-    pub(super) fn leave(&mut self, channel: &ChannelName, connection: &ConnectionId) {
+    pub(super) fn leave(
+        &mut self,
+        subscription: &Subscription,
+        (connection, user): (&ConnectionId, &UserId),
+        departure: Departure,
+        effects: &mut Vec<Effect>,
+    ) {
+        let channel = &subscription.channel;
         let Some(feed) = self.feeds.get_mut(channel) else {
             return;
         };
         feed.subscribers.remove(connection);
+        feed.attendance.unwatch(connection);
         // Its attachment may have been the one that said how far the others are.
         feed.unsaved = true;
         self.feeds_unsaved = true;
-        if feed.is_deserted() {
+        if let Some(Attending { role: Role::Member, .. }) = subscription.presence {
+            self.release(channel, user, departure, effects);
+        }
+        if self.feeds.get(channel).is_some_and(Feed::is_deserted) {
             self.feeds.remove(channel);
         }
     }
@@ -661,7 +787,7 @@ impl Hub {
         let Some(feed) = self.feeds.get_mut(channel) else {
             return;
         };
-        let frame = subscribed(None, channel, &to, to.offset, false);
+        let frame = subscribed(None, channel, &to, to.offset, false, None);
         // Within a life, those who were sent more by themselves have no gap.
         let same = feed.at.as_ref().is_some_and(|at| at.epoch == to.epoch);
         let mut sockets = Vec::new();
@@ -721,14 +847,35 @@ impl Hub {
                 }
             }
             effects.push(Effect::Save { of: connection.clone() });
+            let Some((watcher, mark)) = feed.attendance.kept_by() else {
+                continue;
+            };
+            let Some(session) = self.sessions.get_mut(watcher) else {
+                continue;
+            };
+            for subscription in &mut session.subscriptions {
+                if subscription.channel == *channel
+                    && let Some(attending) = &mut subscription.presence
+                {
+                    attending.mark = Some(mark);
+                }
+            }
+            if watcher != connection {
+                effects.push(Effect::Save { of: watcher.clone() });
+            }
         }
         effects
     }
 
     /// Takes in what a socket follows that slept through the hub's restart.
     pub(super) fn restore_feeds(&mut self, session: &Session) {
-        for Subscription { channel, at, from } in &session.subscriptions {
+        for subscription in &session.subscriptions {
+            let Subscription { channel, at, from, .. } = subscription;
             let feed = self.feeds.entry(channel.clone()).or_default();
+            if let Some(attending) = subscription.presence {
+                let user = &session.principal.user;
+                feed.attendance.restore(&session.connection, user, attending);
+            }
             let known = feed.at.as_ref().map(|known| &known.epoch);
             if known < Some(&at.epoch) {
                 // What the others were sent by themselves was in another life of the log.
@@ -755,8 +902,13 @@ impl Hub {
                 now,
                 transport: Transport::Socket,
             };
-            for Subscription { channel, .. } in &session.subscriptions {
-                if let Err(error) = asking.check(channel, Act::Subscribe) {
+            for Subscription { channel, presence, .. } in &session.subscriptions {
+                let may = asking.check(channel, Act::Subscribe);
+                let may = may.and_then(|rules| match presence {
+                    Some(_) => asking.check(channel, Act::Presence),
+                    None => Ok(rules),
+                });
+                if let Err(error) = may {
                     ended.push((connection.clone(), channel.clone(), error));
                 }
             }
@@ -773,7 +925,14 @@ impl Hub {
 fn published(reply: Reply) -> Result<Published, Error> {
     match reply {
         Reply::Published(published) => Ok(published),
-        Reply::Following { .. } | Reply::Page(_) => Err(unexpected()),
+        _ => Err(unexpected()),
+    }
+}
+
+fn roster(reply: Reply) -> Result<Attended, Error> {
+    match reply {
+        Reply::Roster(attended) => Ok(attended),
+        _ => Err(unexpected()),
     }
 }
 

@@ -174,13 +174,22 @@ impl Hub {
                 attempt_token,
                 said: Box::new(said),
             }),
-            ClientFrame::Subscribe { id, channel, after } => {
+            ClientFrame::Subscribe {
+                id,
+                channel,
+                after,
+                presence,
+            } => {
                 let request_id = id_or_new(id);
-                self.subscribe(moment, plan, from, request_id, channel, after, effects);
+                self.subscribe(moment, plan, from, request_id, channel, (after, presence), effects);
             }
             ClientFrame::Unsubscribe { id, channel } => {
                 let request_id = id_or_new(id);
                 self.unsubscribe(from, request_id, &channel, effects);
+            }
+            ClientFrame::Presence { id, channel } => {
+                let request_id = id_or_new(id);
+                self.presence(moment, plan, from, request_id, channel, effects);
             }
             ClientFrame::Publish {
                 id,

@@ -5,7 +5,7 @@
 
 use alloc::boxed::Box;
 
-use tidegate_protocol::calls::channel::Keep;
+use tidegate_protocol::calls::channel::{Attendance, Keep};
 use tidegate_protocol::channels::Cursor;
 use tidegate_protocol::ids::{ChannelName, ConnectionId, RequestId, Seq, ShardIndex};
 
@@ -54,6 +54,10 @@ pub(super) enum Question {
     },
     /// What is kept of a channel.
     History,
+    /// Who is in a channel.
+    Roster(ChannelName),
+    /// The same, because an answer was behind.
+    RosterAgain(ChannelName),
 }
 
 /// A socket that is about to follow a channel.
@@ -65,6 +69,8 @@ pub(super) struct Subscribing {
     pub on_subscribe: OnSubscribe,
     /// Whether the channel was asked before, and what it said was no longer true.
     pub again: bool,
+    /// What the socket wants of presence.
+    pub presence: Option<Attendance>,
 }
 
 impl Question {
@@ -78,7 +84,9 @@ impl Question {
             | Self::Lease
             | Self::Subscribe(_)
             | Self::Publish { .. }
-            | Self::History => false,
+            | Self::History
+            | Self::Roster(_)
+            | Self::RosterAgain(_) => false,
         }
     }
 }
@@ -105,13 +113,19 @@ pub(super) struct Pending {
 impl Pending {
     /// Notes what was asked, and gives it a number.
     pub fn add(&mut self, asked: Asked) -> CallId {
-        let id = CallId(self.next);
-        self.next += 1;
+        let id = self.number();
         if let Asker::Socket(connection, _) = &asked.asker {
             *self.by_socket.entry(connection.clone()).or_default() += 1;
         }
         self.following += usize::from(asked.question.follows());
         self.calls.insert(id, asked);
+        id
+    }
+
+    /// A number for a call that nobody waits for.
+    pub fn number(&mut self) -> CallId {
+        let id = CallId(self.next);
+        self.next += 1;
         id
     }
 

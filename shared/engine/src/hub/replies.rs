@@ -150,7 +150,9 @@ impl Hub {
                     | Question::Lease
                     | Question::Subscribe(_)
                     | Question::Publish { .. }
-                    | Question::History => Seq(0),
+                    | Question::History
+                    | Question::Roster(_)
+                    | Question::RosterAgain(_) => Seq(0),
                 };
                 if let Some(snapshot) = snapshot {
                     // It takes the cursor's place, also where that was beyond anything that happened.

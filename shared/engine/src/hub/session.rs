@@ -9,6 +9,7 @@ use tidegate_protocol::ids::{ChannelName, ConnectionId, JobId, Offset, RequestId
 use tidegate_protocol::limits::FOLLOWS_MAX;
 use tidegate_protocol::time::UnixMs;
 
+use super::presence::Attending;
 use super::tokens::WARNING_MS;
 
 /// What a sleeping socket can keep: 16 KiB.
@@ -19,6 +20,8 @@ pub const SCOPES_BYTES_MAX: usize = 3 * 1024;
 const FOLLOW_BYTES_MAX: usize = 128 + 64;
 /// A subscription without its channel: its names, and a cursor in CBOR.
 const SUBSCRIPTION_BYTES: usize = 96;
+/// What presence adds to it: names, a grace and a state in CBOR.
+const ATTENDING_BYTES: usize = 96;
 const _: () = assert!(FOLLOWS_MAX * FOLLOW_BYTES_MAX + SCOPES_BYTES_MAX + 1024 <= ATTACHMENT_BYTES_MAX);
 
 /// A job that a socket follows.
@@ -66,6 +69,16 @@ pub struct Subscription {
     pub at: Cursor,
     /// Up to here the socket was sent everything by itself, which may be further.
     pub from: Offset,
+    /// What it has to do with its presence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub presence: Option<Attending>,
+}
+
+impl Subscription {
+    /// What a sleeping socket keeps of one, at most. Bytes.
+    pub fn bytes(channel: &ChannelName, attends: bool) -> usize {
+        SUBSCRIPTION_BYTES + channel.as_str().len() + if attends { ATTENDING_BYTES } else { 0 }
+    }
 }
 
 /// Whether a socket was told that its token expires.
@@ -94,16 +107,16 @@ impl Session {
         }
     }
 
-    /// Whether a sleeping socket can keep so many jobs more, and one channel more.
-    pub fn has_room(&self, jobs: usize, channel: Option<&ChannelName>) -> bool {
-        let of = |channel: &ChannelName| SUBSCRIPTION_BYTES + channel.as_str().len();
+    /// Whether a sleeping socket can keep so many jobs more, and so many bytes of subscriptions.
+    pub fn has_room(&self, jobs: usize, bytes: usize) -> bool {
         let follows: usize = self
             .follows
             .iter()
             .map(|follow| 64 + follow.request_id.as_str().len())
             .sum();
-        let subscriptions: usize = self.subscriptions.iter().map(|one| of(&one.channel)).sum();
-        let more = jobs * FOLLOW_BYTES_MAX + channel.map_or(0, of);
+        let of = |one: &Subscription| Subscription::bytes(&one.channel, one.presence.is_some());
+        let subscriptions: usize = self.subscriptions.iter().map(of).sum();
+        let more = jobs * FOLLOW_BYTES_MAX + bytes;
         follows + subscriptions + more <= FOLLOWS_MAX * FOLLOW_BYTES_MAX
     }
 

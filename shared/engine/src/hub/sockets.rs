@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
 use tidegate_protocol::calls::Principal;
+use tidegate_protocol::calls::channel::Departure;
 use tidegate_protocol::calls::usage::{Counts, Meter};
 use tidegate_protocol::frames::{CloseCode, Limits, PROTOCOL, ServerFrame};
 use tidegate_protocol::ids::{ConnectionId, JobId};
@@ -151,7 +152,9 @@ impl Hub {
     }
 
     /// A socket is gone. Its jobs go on.
-    pub fn closed(&mut self, now: UnixMs, connection: &ConnectionId) {
+    #[must_use]
+    pub fn closed(&mut self, now: UnixMs, connection: &ConnectionId) -> Vec<Effect> {
+        let mut effects = Vec::new();
         if let Some(mut session) = self.sessions.remove(connection) {
             self.untold.add(Meter::ConnectionMs, session.count(now));
             self.untold.add_all(&Counts(session.untold));
@@ -159,9 +162,11 @@ impl Hub {
                 self.unfollow(follow.job, connection);
             }
             for subscription in &session.subscriptions {
-                self.leave(&subscription.channel, connection);
+                let of = (connection, &session.principal.user);
+                self.leave(subscription, of, Departure::AfterGrace, &mut effects);
             }
         }
+        effects
     }
 
     /// Requests under way and jobs followed share one bound.
@@ -170,7 +175,7 @@ impl Hub {
             return Ok(());
         };
         let under_way = self.pending.of_socket(connection);
-        if session.follows.len() + under_way < FOLLOWS_MAX && session.has_room(under_way + 1, None) {
+        if session.follows.len() + under_way < FOLLOWS_MAX && session.has_room(under_way + 1, 0) {
             return Ok(());
         }
         let message = format!(

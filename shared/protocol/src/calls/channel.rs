@@ -6,7 +6,9 @@ use tidegate_cbor::{Decode, Encode};
 
 use super::Answered;
 use crate::channels::{Cursor, HistoryPage, Message, Publication, Published};
+use crate::event::JsonText;
 use crate::ids::{HubIndex, UserId};
+use crate::presence::{Mark, Roster};
 
 /// Where a channel's messages are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
@@ -33,6 +35,34 @@ pub struct Keep {
     pub medium: Medium,
 }
 
+/// A user who begins to follow, and wants to know who is there.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Attendance {
+    /// Who is there from now on, unless they only watch.
+    pub member: Option<Presentation>,
+    /// How long a member whose sockets are gone is still there. Milliseconds.
+    pub grace_ms: u64,
+}
+
+/// How a member presents themselves.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Presentation {
+    /// Who.
+    pub user: UserId,
+    /// What they say of themselves.
+    pub data: Option<JsonText>,
+}
+
+/// How a member goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[serde(rename_all = "snake_case")]
+pub enum Departure {
+    /// At once: they said so.
+    Now,
+    /// Once the grace is over: their sockets are gone, and may come back.
+    AfterGrace,
+}
+
 /// A call to a `Channel` object.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Call {
@@ -44,7 +74,21 @@ pub enum Call {
         after: Option<Cursor>,
         /// How much is kept.
         keep: Keep,
+        /// What its user wants of presence.
+        #[serde(default)]
+        presence: Option<Attendance>,
     },
+    /// The last socket of a user that made them a member is gone. Answered by [`Reply::Done`].
+    Leave {
+        /// The hub.
+        hub: HubIndex,
+        /// Who.
+        user: UserId,
+        /// How.
+        departure: Departure,
+    },
+    /// Who is there. Answered by [`Reply::Roster`].
+    Roster,
     /// A message. Answered by [`Reply::Published`].
     Publish {
         /// The message.
@@ -83,11 +127,27 @@ pub enum Reply {
         recovered: bool,
         /// Those up to `at`. The newest one alone where nothing was recovered.
         messages: Vec<Message>,
+        /// Who is there, where that was asked for.
+        #[serde(default)]
+        presence: Option<Attended>,
     },
     /// The message is stored.
     Published(Published),
     /// A page.
     Page(HistoryPage),
+    /// Who is there.
+    Roster(Attended),
+    /// Done.
+    Done,
+}
+
+/// Who is in a channel, and of which state that is.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Attended {
+    /// Who is there.
+    pub roster: Roster,
+    /// The state.
+    pub mark: Mark,
 }
 
 /// The answers to a [`Batch`].

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::event::{Event, JsonText};
 use crate::http::Accepted;
 use crate::ids::{BatchId, ChannelName, JobId, Offset, RequestId, TenantId};
+use crate::presence::{Heard, Told};
 
 /// How an HTTP client prefers its answer (RFC 7240).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
@@ -44,6 +45,8 @@ pub enum ChannelAsked {
         /// So many messages at most.
         limit: u64,
     },
+    /// Who is there.
+    Presence,
 }
 
 /// A call to a `Hub` object.
@@ -90,6 +93,13 @@ pub enum Call {
         /// How far the hub is then.
         until: Offset,
     },
+    /// What has become of a channel's presence. Answered by [`Reply::HeardPresence`].
+    Presence {
+        /// The channel.
+        channel: ChannelName,
+        /// What there is to tell.
+        told: Told,
+    },
     /// Something with a channel that came over HTTP. Answered by [`Reply::Text`].
     Channel {
         /// Who asks.
@@ -134,6 +144,7 @@ impl Call {
             | Self::Batch { .. }
             | Self::Deliver { .. }
             | Self::Messages { .. }
+            | Self::Presence { .. }
             | Self::Channel { .. }
             | Self::Refresh { .. }
             | Self::Followed { .. }
@@ -180,6 +191,8 @@ pub enum Reply {
     Returned(Vec<Returned>),
     /// Where the sockets of the hub are in a channel now; `None`: none of them follows it.
     Heard(Option<Cursor>),
+    /// What the hub makes of a channel's presence.
+    HeardPresence(Heard),
     /// What a caller over HTTP is answered, as it is.
     Text(JsonText),
     /// Done.

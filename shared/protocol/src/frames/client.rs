@@ -20,6 +20,7 @@ use crate::limits::{
     DELAY_MS_MAX, FRAME_BYTES_MAX, ID_CHARS_MAX, METADATA_ENTRIES_MAX, METADATA_VALUE_BYTES_MAX, QUEUE_TIMEOUT_MS_MAX,
     TIMEOUT_MS_MAX,
 };
+use crate::presence::Attend;
 use crate::time::UnixMs;
 
 /// How a request wants its answer.
@@ -135,6 +136,15 @@ pub enum ClientFrame<'a> {
         channel: ChannelName,
         /// Where the client was.
         after: Option<Cursor>,
+        /// What it wants of presence.
+        presence: Option<Attend>,
+    },
+    /// Who is in a channel.
+    Presence {
+        /// The client's id for this frame.
+        id: Option<RequestId>,
+        /// The channel.
+        channel: ChannelName,
     },
     /// Stop following a channel.
     Unsubscribe {
@@ -199,6 +209,7 @@ impl ClientFrame<'_> {
             | Self::Subscribe { id, .. }
             | Self::Unsubscribe { id, .. }
             | Self::Publish { id, .. }
+            | Self::Presence { id, .. }
             | Self::Auth { id, .. }
             | Self::Lease { id, .. }
             | Self::Attempt { id, .. } => id.as_ref(),
@@ -293,7 +304,9 @@ impl<'a> ClientFrame<'a> {
                     Self::Detach { id, job }
                 })
             }
-            "subscribe" | "unsubscribe" | "publish" => Self::read_channel(fields, id.clone(), kind).map_err(bad),
+            "subscribe" | "unsubscribe" | "publish" | "presence" => {
+                Self::read_channel(fields, id.clone(), kind).map_err(bad)
+            }
             "auth" => {
                 fields.refuse_others(&["type", "id", "token"]);
                 let token = fields.required_text("token", "a token", |text| Some(String::from(text)));
@@ -323,14 +336,11 @@ impl<'a> ClientFrame<'a> {
             _ => &["type", "id", "channel"],
         });
         let channel = fields.required_text("channel", ChannelName::EXPECTED, ChannelName::parse);
-        let (mut after, mut publication) = (None, None);
+        let (mut after, mut presence, mut publication) = (None, None, None);
         match kind {
             "subscribe" => {
                 after = Cursor::read(&mut fields, "after");
-                if fields.optional("presence", "true or false") == Some(true) {
-                    let message = "Presence is part of the protocol, but not there yet: subscribe without it.";
-                    return Err(Error::new(ErrorCode::NotImplemented, message));
-                }
+                presence = Attend::read(&mut fields);
             }
             "publish" => publication = Publication::read(&mut fields),
             _ => {}
@@ -338,7 +348,13 @@ impl<'a> ClientFrame<'a> {
         fields.finish("The frame cannot be used.")?;
         let channel = channel.ok_or_else(Error::not_found)?;
         Ok(match (kind, publication) {
-            ("subscribe", _) => Self::Subscribe { id, channel, after },
+            ("subscribe", _) => Self::Subscribe {
+                id,
+                channel,
+                after,
+                presence,
+            },
+            ("presence", _) => Self::Presence { id, channel },
             (_, Some(publication)) => {
                 publication.check_size()?;
                 Self::Publish {

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::event::{Event, Happening, JobState, JsonText, Output, Payload, Progress, Snapshot};
 use crate::http::{LeaseRenewed, LeasedJob};
 use crate::ids::{ChannelName, ConnectionId, Epoch, JobId, Offset, RequestId, Seq, TenantId, UserId};
+use crate::presence::{Member, Roster};
 use crate::time::UnixMs;
 
 /// The limits that a client is told at the start.
@@ -188,6 +189,37 @@ pub enum ServerFrame {
         offset: Offset,
         /// Whether everything after the client's cursor follows. `false`: there is a gap, or no cursor was sent.
         recovered: bool,
+        /// Who is there, where the `subscribe` asked for it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        presence: Option<Roster>,
+    },
+    /// Who is in a channel: the answer to `presence`; without `request_id`, what takes the place of everything that was said
+    /// before.
+    Presence {
+        /// The `presence` that this answers.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request_id: Option<RequestId>,
+        /// The channel.
+        channel: ChannelName,
+        /// The members by name, the first of them where there are very many. Not there where only their number has changed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        members: Option<Vec<Member>>,
+        /// How many there are.
+        count: u64,
+    },
+    /// Somebody is in a channel, or says something else of themselves.
+    Join {
+        /// The channel.
+        channel: ChannelName,
+        /// Who.
+        member: Member,
+    },
+    /// Somebody is no longer in a channel.
+    Leave {
+        /// The channel.
+        channel: ChannelName,
+        /// Who.
+        member: Member,
     },
     /// A channel is no longer followed, because its rules do not allow it any more.
     Unsubscribed {

@@ -9,7 +9,7 @@ use tidegate_protocol::calls::access::Credential;
 use tidegate_protocol::calls::admission::{self, Bucket, Recalled, Returned};
 use tidegate_protocol::calls::audit::{Act, Via};
 use tidegate_protocol::calls::backup;
-use tidegate_protocol::calls::channel::{self, Keep, Medium};
+use tidegate_protocol::calls::channel::{self, Attendance, Attended, Departure, Keep, Medium, Presentation};
 use tidegate_protocol::calls::directory::{self, BackupAct, Erased};
 use tidegate_protocol::calls::executor::{
     Assignment, Backoff, Dispatch, Execute, Factor, Jitter, Outcome, Policy, Sharing,
@@ -44,6 +44,7 @@ use tidegate_protocol::ids::{
     JobId, JobNumber, Offset, Partition, PoolName, RequestId, Revision, ScheduleName, SecretName, Seq, ShardIndex,
     StreamName, TenantId, TokenId, TraceParent, UserId,
 };
+use tidegate_protocol::presence::{Became, Change, Mark, Member, News, Roster, Told};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
 use tidegate_protocol::{SortedMap, SortedSet};
@@ -1088,6 +1089,14 @@ pub fn hub_calls() -> Vec<hub::Call> {
             messages: messages(),
             until: Offset(LARGEST),
         },
+        told(News::Changes(vec![Change {
+            version: LARGEST,
+            member: member(None),
+            became: Became::Absent,
+        }])),
+        told(News::Whole(attended().roster)),
+        told(News::Count(LARGEST)),
+        channel_call(ChannelAsked::Presence),
         channel_call(ChannelAsked::Publish(publication())),
         channel_call(ChannelAsked::History {
             after: Some(cursor()),
@@ -1104,6 +1113,7 @@ pub fn hub_calls() -> Vec<hub::Call> {
             | hub::Call::Recall { .. }
             | hub::Call::Messages { .. }
             | hub::Call::Channel { .. }
+            | hub::Call::Presence { .. }
             | hub::Call::RecallPlaces => {}
         }
     }
@@ -1132,6 +1142,44 @@ fn messages() -> Vec<Message> {
         message(text_of(LARGE_BYTES), Some(user())),
         message(JsonText::null(), None),
     ]
+}
+
+fn member(data: Option<JsonText>) -> Member {
+    Member {
+        user: user(),
+        data,
+        since: LAST_MOMENT,
+    }
+}
+
+fn mark() -> Mark {
+    Mark {
+        life: u64::MAX,
+        version: LARGEST,
+        digest: u64::MAX,
+    }
+}
+
+fn attended() -> Attended {
+    Attended {
+        roster: Roster {
+            members: vec![member(Some(JsonText::null())), member(None)],
+            count: LARGEST,
+        },
+        mark: mark(),
+    }
+}
+
+fn told(news: News) -> hub::Call {
+    hub::Call::Presence {
+        channel: channel_name(),
+        told: Told {
+            from: matches!(news, News::Changes(_)).then(mark),
+            to: mark(),
+            news,
+            own: Some(u64::MAX),
+        },
+    }
 }
 
 fn publication() -> Publication {
@@ -1171,7 +1219,26 @@ pub fn channel_calls() -> Vec<channel::Call> {
             hub: HubIndex(u16::MAX),
             after: Some(cursor()),
             keep: keep(Medium::Memory),
+            presence: None,
         },
+        channel::Call::Follow {
+            hub: HubIndex(0),
+            after: None,
+            keep: keep(Medium::Rows),
+            presence: Some(Attendance {
+                member: Some(Presentation {
+                    user: user(),
+                    data: Some(JsonText::null()),
+                }),
+                grace_ms: LARGEST,
+            }),
+        },
+        channel::Call::Leave {
+            hub: HubIndex(u16::MAX),
+            user: user(),
+            departure: Departure::AfterGrace,
+        },
+        channel::Call::Roster,
         channel::Call::Publish {
             publication: publication(),
             publisher: Some(user()),
@@ -1185,7 +1252,11 @@ pub fn channel_calls() -> Vec<channel::Call> {
     ];
     for call in &calls {
         match call {
-            channel::Call::Follow { .. } | channel::Call::Publish { .. } | channel::Call::History { .. } => {}
+            channel::Call::Follow { .. }
+            | channel::Call::Publish { .. }
+            | channel::Call::History { .. }
+            | channel::Call::Leave { .. }
+            | channel::Call::Roster => {}
         }
     }
     calls
@@ -1197,7 +1268,10 @@ pub fn channel_replies() -> Vec<channel::Reply> {
             at: cursor(),
             recovered: true,
             messages: messages(),
+            presence: Some(attended()),
         },
+        channel::Reply::Roster(attended()),
+        channel::Reply::Done,
         channel::Reply::Published(Published {
             epoch: cursor().epoch,
             offset: Offset(0),
@@ -1213,7 +1287,11 @@ pub fn channel_replies() -> Vec<channel::Reply> {
     ];
     for reply in &replies {
         match reply {
-            channel::Reply::Following { .. } | channel::Reply::Published(_) | channel::Reply::Page(_) => {}
+            channel::Reply::Following { .. }
+            | channel::Reply::Published(_)
+            | channel::Reply::Page(_)
+            | channel::Reply::Roster(_)
+            | channel::Reply::Done => {}
         }
     }
     replies

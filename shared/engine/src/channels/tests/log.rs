@@ -25,11 +25,29 @@ struct Bench {
 
 const BEGIN: u64 = 1_800_000_000_000;
 
+fn load(db: &Native) -> Channel {
+    let mut random = || 1;
+    let mut moment = Moment {
+        now: UnixMs(BEGIN),
+        random: &mut random,
+    };
+    Channel::load(db, &mut moment).unwrap()
+}
+
+fn follow(hub: HubIndex, keep: Keep) -> Call {
+    Call::Follow {
+        hub,
+        after: None,
+        keep,
+        presence: None,
+    }
+}
+
 impl Bench {
     fn new(messages: u64, age_ms: u64, bytes: u64) -> Self {
         let db = Native::in_memory().unwrap();
         migrate(&db, STEPS).unwrap();
-        let channel = Channel::load(&db).unwrap();
+        let channel = load(&db);
         let medium = Medium::Rows;
         Self {
             db,
@@ -45,7 +63,7 @@ impl Bench {
     }
 
     fn restart(&mut self) {
-        self.channel = Channel::load(&self.db).unwrap();
+        self.channel = load(&self.db);
     }
 
     fn ask(&mut self, call: Call) -> Result<Reply, tidegate_protocol::Error> {
@@ -215,7 +233,7 @@ fn what_is_too_old_goes_by_the_alarm_and_its_place_stays() {
 fn a_hub_that_has_not_confirmed_is_asked_by_an_instance_that_has_forgotten_it() {
     let mut bench = Bench::new(10, 1 << 40, 1 << 20);
     let (hub, keep) = (HubIndex(1), bench.keep);
-    bench.ask(Call::Follow { hub, after: None, keep }).unwrap();
+    bench.ask(follow(hub, keep)).unwrap();
     bench.publish("1", None, "ann").unwrap();
     let alarm = bench.channel.next_alarm(UnixMs(bench.now)).unwrap();
     assert_eq!(alarm.0, BEGIN + CONFIRM_MS);
@@ -244,7 +262,7 @@ fn a_hub_that_has_not_confirmed_is_asked_by_an_instance_that_has_forgotten_it() 
 fn rows_that_went_back_in_time_begin_another_life() {
     let mut bench = Bench::new(10, 1 << 40, 1 << 20);
     let (hub, keep) = (HubIndex(1), bench.keep);
-    bench.ask(Call::Follow { hub, after: None, keep }).unwrap();
+    bench.ask(follow(hub, keep)).unwrap();
     let first = bench.publish("1", None, "ann").unwrap();
     // The hub heard of more than these rows know.
     let ahead = Cursor {

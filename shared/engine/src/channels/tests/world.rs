@@ -1,15 +1,16 @@
 //! One channel, three hubs and their clients, over a network that loses calls and delays them: the engine is the one that ships.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde_json::{Value, json};
 use tidegate_protocol::calls::Principal;
-use tidegate_protocol::calls::channel::{Call, Reply};
+use tidegate_protocol::calls::channel::{Attendance, Call, Reply};
 use tidegate_protocol::channels::{Cursor, Message};
 use tidegate_protocol::ids::{ChannelName, ConnectionId, Epoch, HubIndex, Offset, TenantId, UserId};
+use tidegate_protocol::presence::{Heard, Member, Told};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode};
 
@@ -36,6 +37,8 @@ enum Packet {
     /// What the channel tells a hub, by the channel's life.
     Tell(usize, u32, Cursor, Vec<Message>, Offset),
     Said(usize, u32, Result<Option<Cursor>, Error>),
+    TellPresence(usize, u32, Told),
+    SaidPresence(usize, u32, Result<Heard, Error>),
 }
 
 struct HubWorld {
@@ -54,6 +57,12 @@ struct Client {
     /// Whether it was told that it follows, since it connected.
     follows: bool,
     gaps: u64,
+    /// Who is there, as it was told, and what they say of themselves.
+    view: BTreeMap<String, u64>,
+    /// What it said of itself last.
+    says: u64,
+    /// When its user was last not there, as far as this client goes.
+    absent_at: Option<UnixMs>,
 }
 
 pub struct World {
@@ -63,6 +72,9 @@ pub struct World {
     plan: Plan,
     keeps: u64,
     ephemeral: bool,
+    attends: bool,
+    /// When the channel heard last that a user has gone; not there where it heard that they came since.
+    left: BTreeMap<UserId, UnixMs>,
     chances: Chances,
     db: Native,
     channel: Option<Channel>,
@@ -78,6 +90,27 @@ pub struct World {
 }
 
 const HUBS: usize = 3;
+/// The client that watches, and is no member.
+const WATCHER: usize = 5;
+/// The grace of those who go, where there is presence. Milliseconds.
+const GRACE_MS: u64 = 2_000;
+
+/// Two of the clients are the same user.
+fn user(client: usize) -> String {
+    format!("user-{}", if client == 3 { 0 } else { client })
+}
+
+fn members(listed: &Value) -> BTreeMap<String, u64> {
+    let listed = listed.as_array().unwrap().iter();
+    listed
+        .map(|member| {
+            (
+                member["user"].as_str().unwrap().into(),
+                member["data"].as_u64().unwrap(),
+            )
+        })
+        .collect()
+}
 
 fn lost() -> Error {
     Error::new(ErrorCode::Unavailable, "lost")
@@ -107,6 +140,8 @@ impl World {
             now: UnixMs(1_800_000_000_000),
             keeps: rules.keep.messages,
             ephemeral: section.contains("ephemeral"),
+            attends: section.contains("presence"),
+            left: BTreeMap::new(),
             plan,
             chances,
             db,
@@ -179,13 +214,7 @@ impl World {
         for client in 0..self.clients.len() {
             self.connect(client);
         }
-        for _ in 0..200 {
-            while !self.network.is_empty() {
-                self.carry();
-            }
-            self.now = self.now.plus(1000);
-            self.fire();
-        }
+        self.pass(200);
         // Whoever was refused for want of a channel tries again.
         for client in 0..self.clients.len() {
             if !self.clients[client].follows {
@@ -193,13 +222,23 @@ impl World {
                 self.connect(client);
             }
         }
-        while !self.network.is_empty() {
-            self.carry();
-        }
+        self.pass(10);
         let head = self.with_channel(|channel, _, _| channel.at());
         for (n, client) in self.clients.iter().enumerate() {
             assert!(client.follows, "seed {}: client {n} does not follow", self.seed);
             assert_eq!(client.at, head, "seed {}: client {n}", self.seed);
+        }
+        self.agree_on_who_is_there();
+        for gone in [0, 4] {
+            self.cut(gone);
+        }
+        self.pass(30);
+        self.agree_on_who_is_there();
+        if self.attends && self.seed % 4 == 0 {
+            // A hub dies with its sockets, and nobody comes back: the sweep finds out.
+            self.crash_hub(1);
+            self.pass(1000);
+            self.agree_on_who_is_there();
         }
         for (epoch, offset, data) in &self.confirmed {
             let stored = self.stored.get(&(epoch.clone(), *offset));
@@ -207,11 +246,50 @@ impl World {
         }
     }
 
+    /// So many seconds pass, and everything arrives.
+    fn pass(&mut self, seconds: u32) {
+        for _ in 0..seconds {
+            while !self.network.is_empty() {
+                self.carry();
+            }
+            self.now = self.now.plus(1000);
+            self.fire();
+        }
+        while !self.network.is_empty() {
+            self.carry();
+        }
+    }
+
+    /// Everybody who is connected sees everybody else who is, and what they said last.
+    fn agree_on_who_is_there(&self) {
+        if !self.attends {
+            return;
+        }
+        let there = |n: &usize| *n != WATCHER && self.clients[*n].connection.is_some();
+        let there: Vec<usize> = (0..self.clients.len()).filter(there).collect();
+        let names: BTreeSet<String> = there.iter().map(|n| user(*n)).collect();
+        for (n, client) in self.clients.iter().enumerate().filter(|(_, client)| client.follows) {
+            let seen: BTreeSet<String> = client.view.keys().cloned().collect();
+            assert_eq!(seen, names, "seed {}: client {n}", self.seed);
+            for other in &there {
+                // Of a user with two sockets, either may have spoken last.
+                let theirs = self
+                    .clients
+                    .iter()
+                    .enumerate()
+                    .filter(|(n, _)| user(*n) == user(*other));
+                let said: Vec<u64> = theirs.map(|(_, client)| client.says).collect();
+                let heard = client.view[&user(*other)];
+                assert!(
+                    said.contains(&heard),
+                    "seed {}: client {n} heard {heard} of {other}: {said:?}",
+                    self.seed
+                );
+            }
+        }
+    }
+
     fn with_channel<T>(&mut self, turn: impl FnOnce(&mut Channel, &Native, &mut Moment<'_>) -> T) -> T {
-        let mut channel = match self.channel.take() {
-            Some(channel) => channel,
-            None => Channel::load(&self.db).unwrap(),
-        };
         let mut chance = self.chance;
         let mut random = || {
             chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -221,7 +299,13 @@ impl World {
             now: self.now,
             random: &mut random,
         };
+        let mut channel = match self.channel.take() {
+            Some(channel) => channel,
+            None => Channel::load(&self.db, &mut moment).unwrap(),
+        };
+        let before = channel.presence.attended().roster.members;
         let result = turn(&mut channel, &self.db, &mut moment);
+        self.look_at_who_goes(&before, &channel.presence.attended().roster.members);
         if let Some(at) = channel.next_alarm(self.now) {
             self.alarm = Some(at);
         }
@@ -239,15 +323,42 @@ impl World {
     }
 
     fn tell(&mut self, effects: Vec<Effect>) {
-        for Effect::Tell {
-            hub,
-            after,
-            messages,
-            until,
-        } in effects
-        {
-            let packet = Packet::Tell(usize::from(hub.0), self.channel_life, after, messages, until);
+        for effect in effects {
+            let packet = match effect {
+                Effect::Tell {
+                    hub,
+                    after,
+                    messages,
+                    until,
+                } => Packet::Tell(usize::from(hub.0), self.channel_life, after, messages, until),
+                Effect::TellPresence { hub, told } => Packet::TellPresence(usize::from(hub.0), self.channel_life, told),
+            };
             self.network.push(packet);
+        }
+    }
+
+    /// Whoever goes has been away for as long as the grace is, where nothing is lost.
+    fn look_at_who_goes(&self, before: &[Member], after: &[Member]) {
+        if self.chances.lost > 0 || self.chances.crashes > 0 {
+            return;
+        }
+        let stays = |member: &&Member| after.iter().any(|other| other.user == member.user);
+        for gone in before.iter().filter(|member| !stays(member)) {
+            let theirs = self.clients.iter().enumerate();
+            let theirs = theirs.filter(|(n, _)| user(*n) == gone.user.as_str());
+            let since = theirs
+                .map(|(_, client)| client.absent_at.unwrap_or(UnixMs(0)))
+                .max()
+                .unwrap();
+            let absent = self.now.0 - since.0;
+            // What it said since may still be on its way.
+            let left = self.left.get(&gone.user).map_or(0, |left| self.now.0 - left.0);
+            assert!(
+                absent.max(left) >= GRACE_MS,
+                "seed {}: {} went after {absent} ms",
+                self.seed,
+                gone.user
+            );
         }
     }
 
@@ -287,6 +398,24 @@ impl World {
                 self.perform(hub, effects);
                 self.network.push(Packet::Said(hub, life, Ok(at)));
             }
+            Packet::TellPresence(hub, life, told) => {
+                if is_lost {
+                    return self.network.push(Packet::SaidPresence(hub, life, Err(lost())));
+                }
+                let (effects, heard) = self.hubs[hub].hub.hear_presence(&channel(), told);
+                self.perform(hub, effects);
+                self.network.push(Packet::SaidPresence(hub, life, Ok(heard)));
+            }
+            Packet::SaidPresence(hub, life, said) => {
+                if self.channel_life != life {
+                    return;
+                }
+                let said = if is_lost { Err(lost()) } else { said };
+                let index = HubIndex(u16::try_from(hub).unwrap());
+                let effects = self
+                    .with_channel(|channel, db, moment| channel.heard_presence(db, moment.now, index, said).unwrap());
+                self.tell(effects);
+            }
             Packet::Said(hub, life, said) => {
                 if self.channel_life != life {
                     return;
@@ -302,6 +431,18 @@ impl World {
     fn ask(&mut self, hub: usize, life: u32, calls: Vec<(hub::CallId, Call)>) {
         let (ids, calls): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
         let asked = calls.clone();
+        for call in &calls {
+            match call {
+                Call::Follow {
+                    presence: Some(Attendance {
+                        member: Some(member), ..
+                    }),
+                    ..
+                } => drop(self.left.remove(&member.user)),
+                Call::Leave { user, .. } => drop(self.left.insert(user.clone(), self.now)),
+                _ => {}
+            }
+        }
         let (replies, effects) = self.with_channel(|channel, db, moment| channel.handle(db, moment, calls).unwrap());
         for (call, reply) in asked.iter().zip(&replies) {
             if let (Call::Publish { publication, .. }, Ok(Reply::Published(published))) = (call, reply) {
@@ -342,6 +483,7 @@ impl World {
             if n % HUBS == hub {
                 client.connection = None;
                 client.follows = false;
+                client.absent_at = Some(self.now);
             }
         }
     }
@@ -357,7 +499,7 @@ impl World {
             let told = self
                 .network
                 .iter()
-                .any(|packet| matches!(packet, Packet::Tell(to, ..) if *to == hub));
+                .any(|packet| matches!(packet, Packet::Tell(to, ..) | Packet::TellPresence(to, ..) if *to == hub));
             if !quiet || told {
                 continue;
             }
@@ -379,7 +521,7 @@ impl World {
         }
         let principal = Principal {
             tenant: TenantId::parse("acme").unwrap(),
-            user: UserId::parse(&format!("user-{client}")).unwrap(),
+            user: UserId::parse(&user(client)).unwrap(),
             scopes: Default::default(),
             expires_at: Principal::NEVER,
             credential: Default::default(),
@@ -399,6 +541,14 @@ impl World {
         if let Some(at) = &self.clients[client].at {
             frame["after"] = json!({ "epoch": at.epoch, "offset": at.offset });
         }
+        if self.attends {
+            let says = self.random() % 1000;
+            self.clients[client].says = says;
+            frame["presence"] = match client {
+                WATCHER => json!({ "member": false }),
+                _ => json!({ "data": says }),
+            };
+        }
         self.frame(hub, &connection, &frame);
     }
 
@@ -407,9 +557,14 @@ impl World {
             return;
         };
         self.clients[client].follows = false;
-        let hub = &mut self.hubs[client % HUBS];
-        hub.hub.closed(self.now, &connection);
-        hub.attachments.remove(&connection);
+        self.clients[client].absent_at = Some(self.now);
+        self.close(client % HUBS, &connection);
+    }
+
+    fn close(&mut self, hub: usize, connection: &ConnectionId) {
+        let effects = self.hubs[hub].hub.closed(self.now, connection);
+        self.hubs[hub].attachments.remove(connection);
+        self.perform(hub, effects);
     }
 
     fn publish(&mut self, client: usize) {
@@ -450,6 +605,15 @@ impl World {
                     if let Some(session) = self.hubs[hub].hub.session(&of) {
                         let bytes = session.to_attachment().unwrap();
                         self.hubs[hub].attachments.insert(of, bytes);
+                    }
+                }
+                hub::Effect::Close { to, .. } => {
+                    let theirs = self
+                        .clients
+                        .iter()
+                        .position(|client| client.connection.as_ref() == Some(&to));
+                    if let Some(client) = theirs {
+                        self.cut(client);
                     }
                 }
                 hub::Effect::Channel { id, call, .. } => {
@@ -512,6 +676,17 @@ impl World {
                 }
                 client.at = Some(place);
                 client.follows = true;
+                if !frame["presence"].is_null() {
+                    client.view = members(&frame["presence"]["members"]);
+                }
+            }
+            "presence" => client.view = members(&frame["members"]),
+            "join" => {
+                client.view.extend(members(&json!([frame["member"]])));
+            }
+            "leave" => {
+                let gone = frame["member"]["user"].as_str().unwrap();
+                client.view.remove(gone);
             }
             "message" => {
                 let (place, at) = (place(), client.at.clone().unwrap());
@@ -530,11 +705,10 @@ impl World {
             "error" if frame["request_id"] == "s" => {
                 // The channel was not reached: the client comes back.
                 client.connection = None;
-                let (hub, to) = (n % HUBS, to.clone());
-                self.hubs[hub].hub.closed(self.now, &to);
-                self.hubs[hub].attachments.remove(&to);
+                client.absent_at = Some(self.now);
+                self.close(n % HUBS, &to.clone());
             }
-            "error" | "welcome" => {}
+            "error" | "welcome" | "goodbye" => {}
             other => panic!("seed {seed}: {other}"),
         }
     }

@@ -14,6 +14,6 @@ fn a_job_is_left_once_its_last_socket_is_gone_and_nobody_is_about_to_follow_it()
     );
     bench.replied(id, acknowledged(1));
     assert_eq!(bench.hub.not_followed(vec![job()]), []);
-    bench.hub.closed(bench.now, &socket);
+    assert_eq!(bench.hub.closed(bench.now, &socket), []);
     assert_eq!(bench.hub.not_followed(vec![job()]), [job()]);
 }

@@ -85,7 +85,7 @@ fn a_request_whose_socket_is_gone_is_told_all_the_same() {
     let (mut bench, socket) = bench(Logging::Frames);
     let effects = bench.frame(&socket, r#"{"id":"a","action":"work"}"#);
     let (id, _) = call(&effects);
-    bench.hub.closed(bench.now, &socket);
+    assert_eq!(bench.hub.closed(bench.now, &socket), []);
     let effects = bench.replied(id, acknowledged(1));
     assert_eq!(said(&effects), [("a", "work", 202, "", true)]);
     let told = logged(&effects)[0];

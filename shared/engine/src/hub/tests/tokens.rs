@@ -60,7 +60,7 @@ fn sockets_are_warned_a_minute_before_their_tokens_expire_and_ended_then() {
             .iter()
             .any(|effect| matches!(effect, Effect::Close { to, code: CloseCode::TokenExpired, .. } if *to == early))
     );
-    bench.hub.closed(bench.now, &early);
+    assert_eq!(bench.hub.closed(bench.now, &early), []);
     assert_eq!(bench.hub.next_expiry(), Some(begin.plus(3_540_000)));
     // One that cannot be trusted changes nothing; one of somebody else ends the socket.
     let refused = Err(Error::new(ErrorCode::Unauthorized, "no"));
@@ -115,7 +115,7 @@ fn a_revocation_ends_the_sockets_that_it_concerns_and_keeps_others_out() {
     let effects = bench.hub.keep_out(bench.now, of_ann.clone());
     assert_eq!(told(&effects), pairs(&[("goodbye", 0)]));
     assert_eq!(closed(&effects), [(socket.clone(), CloseCode::Unauthorized)]);
-    bench.hub.closed(bench.now, &socket);
+    assert_eq!(bench.hub.closed(bench.now, &socket), []);
     assert_eq!(bench.hub.keep_out(bench.now, of_ann), [], "it was told before");
     // Neither over HTTP, nor with another socket, nor by a batch.
     let effects = bench.http(r#"{"action":"work"}"#, None, Prefer::default());

@@ -147,7 +147,7 @@ fn what_was_dealt_to_a_socket_that_has_gone_is_given_back_at_once() {
     let mut bench = Bench::new();
     let socket = bench.worker();
     let asks = asked(&bench.frame(&socket, &lease(4, 9000)));
-    bench.hub.closed(bench.now, &socket);
+    assert_eq!(bench.hub.closed(bench.now, &socket), []);
     let mut effects = Vec::new();
     for (id, ..) in asks {
         effects = bench.replied(id, leased(vec![execute(id.0 + 1)]));
@@ -209,6 +209,6 @@ fn what_an_attempt_says_is_handed_on_with_its_token_and_answered() {
     assert_eq!(answer(&bench, Ok(Some(renewed))), pairs(&[("renewed", 0)]));
     let lost = Error::new(ErrorCode::LeaseLost, "gone");
     assert_eq!(answer(&bench, Err(lost)), pairs(&[("error", 0)]));
-    bench.hub.closed(bench.now, &socket);
+    assert_eq!(bench.hub.closed(bench.now, &socket), []);
     assert_eq!(answer(&bench, Ok(None)), []);
 }
