@@ -13,7 +13,7 @@ use crate::serve::{Options, Server};
 use crate::{demo, go, secrets};
 
 /// The scenarios, in the order in which `all` runs them. Each is a file in `k6/`.
-const SCENARIOS: &[&str] = &["connect_storm", "requests", "jobs", "fan_out"];
+const SCENARIOS: &[&str] = &["connect_storm", "requests", "jobs", "fan_out", "presence"];
 /// How long each of them makes load, unless it is told otherwise.
 const SECONDS_DEFAULT: u32 = 10;
 /// Longer than an hour is a mistake. Seconds.

@@ -80,7 +80,7 @@ const COMMANDS: &[Row] = &[
     ),
     (
         "load",
-        "[connect_storm|requests|jobs|fan_out|all] [--url URL --token TOKEN] [--seconds N] [--set NAME=VALUE]",
+        "[connect_storm|requests|jobs|fan_out|presence|all] [--url URL --token TOKEN] [--seconds N] [--set NAME=VALUE]",
         "load a deployment with k6, or a server that is started for it; fail where a threshold is crossed",
         load::load,
     ),

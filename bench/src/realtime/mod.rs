@@ -12,7 +12,7 @@ mod swarm;
 mod table;
 mod work;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Plan;
@@ -61,6 +61,17 @@ async fn under_load(plan: Plan, kinds: &[Kind], descriptors: usize, table: &mut 
     let mut sides = Vec::new();
     for kind in kinds {
         sides.push(Side::start(*kind).await?);
+    }
+    let mut frames = None;
+    for side in sides.iter().filter(|side| side.kind.has_our_frames()) {
+        let these = work::sample(side).await?;
+        let those = frames.get_or_insert_with(|| these.clone());
+        if these != *those {
+            bail!(
+                "{} answers with {these:?}, and the first with {those:?}",
+                side.kind.name()
+            );
+        }
     }
     for run in 0..plan.runs {
         for (place, side) in sides.iter().enumerate() {

@@ -86,6 +86,11 @@ impl Kind {
         }
     }
 
+    /// Whether it answers with our frames in the same channel, so that the bytes can be compared.
+    pub fn has_our_frames(self) -> bool {
+        !matches!(self, Self::Centrifuge | Self::Tidegate { stored: true, .. })
+    }
+
     fn dialect(self) -> Dialect {
         match self {
             Self::Tidegate { .. } => Dialect::Tidegate,

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use hdrhistogram::Histogram;
+use serde_json::{Map, Value};
 
 use super::dialect::Meaning;
 use super::side::Side;
@@ -37,6 +38,34 @@ impl Clock {
     fn since(self, sent: u64) -> Option<u64> {
         Some((self.now().checked_sub(sent)? / 1000).max(1))
     }
+}
+
+/// What a side answers to one request, and tells of one message: the fields of both frames, with the values that are the same each time.
+/// Sides that give the same here move the same bytes, but for ids, offsets and times.
+pub async fn sample(side: &Side) -> Result<Vec<Vec<String>>> {
+    let mut swarm = Swarm::new()?;
+    side.open(&mut swarm, 1, true).await?;
+    let mut frames = Vec::new();
+    for frame in [side.dialect.request(1, 7), side.dialect.publish(2, side.channel, 7)] {
+        swarm.say(0, &frame)?;
+        let (wanted, until) = (frames.len() + 1, Instant::now() + ANSWER_MAX);
+        while frames.len() < wanted && Instant::now() < until {
+            swarm.hear(until, &mut |_, heard| {
+                if let Heard::Text(text) = heard
+                    && matches!(side.dialect.meaning(text)?, Meaning::Payload(_))
+                {
+                    let fields: Map<String, Value> = serde_json::from_str(text)?;
+                    let shown = |(name, value): (String, Value)| match name.as_str() {
+                        "data" | "success" | "type" | "channel" | "publisher" => format!("{name}={value}"),
+                        _ => name,
+                    };
+                    frames.push(fields.into_iter().map(shown).collect());
+                }
+                Ok(None)
+            })?;
+        }
+    }
+    Ok(frames)
 }
 
 /// What echoes showed.
