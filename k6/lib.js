@@ -32,8 +32,8 @@ export const number = (name, otherwise) => Number(__ENV[name] || otherwise);
 
 /** Waits until the deployment answers: the first request to an instance compiles it, and is none of the load. */
 export function awake() {
-  const { status, body } = http.get(`${url}/readyz`, { timeout: "30s" });
-  if (status !== 200) fail(`${url}/readyz answered ${status}: ${body}`);
+  const { status, error, body } = http.get(`${url}/readyz`, { timeout: "30s" });
+  if (status !== 200) fail(`${url}/readyz is not ready: ${status === 0 ? error : `${status} ${body}`}`);
 }
 
 /** How long the last answers may take once a scenario is over. */
