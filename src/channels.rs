@@ -1,4 +1,4 @@
-//! `/v1/channels/{channel}/messages`: hands what is wanted to the user's hub, which knows the rules and asks the channel.
+//! `/v1/channels/{channel}/…`: hands what is wanted to the user's hub, which knows the rules and asks the channel.
 
 use tidegate_durable_objects::remote;
 use tidegate_engine::hub::hub_of;
@@ -49,6 +49,14 @@ pub async fn history(request: &Request, env: &Env, principal: Principal, channel
         None => None,
     };
     let text = ask(env, principal, channel, ChannelAsked::History { after, limit }).await?;
+    answer::json(&text, 200)
+}
+
+/// `GET /v1/channels/{channel}/presence`: who is there.
+///
+/// Errors: whatever the hub and the channel refuse.
+pub async fn presence(env: &Env, principal: Principal, channel: &str) -> Result<Response, Error> {
+    let text = ask(env, principal, channel, ChannelAsked::Presence).await?;
     answer::json(&text, 200)
 }
 

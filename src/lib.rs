@@ -224,6 +224,7 @@ async fn serve(
             channels::publish(request, env, principal, &channel).await
         }
         Route::ChannelMessages(channel) => channels::history(request, env, principal, &channel).await,
+        Route::ChannelPresence(channel) => channels::presence(env, principal, &channel).await,
         Route::PolicyExplanation => policies::explain(request, env, &principal).await,
         Route::NotYet(what) => {
             let message = format!("`{what}` is part of the protocol, but not there yet.");

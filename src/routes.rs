@@ -120,6 +120,8 @@ pub enum Route {
     Secret(String),
     /// `/v1/channels/{channel}/messages`
     ChannelMessages(String),
+    /// `/v1/channels/{channel}/presence`
+    ChannelPresence(String),
     /// `/v1/admin/policies/explain`
     PolicyExplanation,
     /// `/v1/admin/health`
@@ -321,12 +323,14 @@ pub fn find(path: &str) -> Option<Route> {
         }
         return tenant_route(tenant).map(Route::Access);
     }
-    if let Some(channel) = rest
-        .strip_prefix("channels/")
-        .and_then(|rest| rest.strip_suffix("/messages"))
-    {
+    if let Some((channel, what)) = rest.strip_prefix("channels/").and_then(|rest| rest.split_once('/')) {
+        let route = match what {
+            "messages" => Route::ChannelMessages,
+            "presence" => Route::ChannelPresence,
+            _ => return Some(Route::NotYet("/v1/channels")),
+        };
         let channel = percent_decode(channel)?;
-        return (!channel.is_empty() && !channel.contains('/')).then_some(Route::ChannelMessages(channel));
+        return (!channel.is_empty() && !channel.contains('/')).then(|| route(channel));
     }
     if rest.starts_with("channels/") {
         return Some(Route::NotYet("/v1/channels"));
@@ -467,7 +471,10 @@ fn tenant_route(rest: &str) -> Option<AccessRoute> {
 /// Whether a hub, which is told of every revocation at once, looks at whoever asks for `route`. All others are looked at by
 /// the Worker, by what the gate said within the last second.
 pub fn asks_a_hub(route: &Route) -> bool {
-    matches!(route, Route::Requests | Route::Batch | Route::ChannelMessages(_))
+    matches!(
+        route,
+        Route::Requests | Route::Batch | Route::ChannelMessages(_) | Route::ChannelPresence(_)
+    )
 }
 
 /// Who may ask for `route`.
@@ -487,7 +494,8 @@ pub fn allowed(route: &Route) -> &'static [Method] {
     const READ: &[Method] = &[Method::Get];
     const WRITE: &[Method] = &[Method::Post];
     match route {
-        Route::Connect
+        Route::ChannelPresence(_)
+        | Route::Connect
         | Route::Jobs
         | Route::Job(_)
         | Route::BatchView(_)
@@ -632,6 +640,7 @@ pub fn keys(route: &Route, method: &Method) -> Keys {
         // These are only read.
         Route::Connect
         | Route::ChannelMessages(_)
+        | Route::ChannelPresence(_)
         | Route::Jobs
         | Route::Job(_)
         | Route::BatchView(_)
@@ -852,6 +861,7 @@ mod tests {
                 "/v1/channels/c%3Ad/messages",
                 Some(Route::ChannelMessages("c:d".into())),
             ),
+            ("/v1/channels/c/presence", Some(Route::ChannelPresence("c".into()))),
             ("/v1/channels/c%2Fd/messages", None),
             ("/v1/channels//messages", None),
             ("/v1/channels/c/events", Some(Route::NotYet("/v1/channels"))),

@@ -41,6 +41,7 @@ pub fn template(route: &Route) -> &'static str {
         Route::AttemptFinish(_) => "/v1/attempts/{id}:finish",
         Route::Tickets => "/v1/tickets",
         Route::ChannelMessages(_) => "/v1/channels/{channel}/messages",
+        Route::ChannelPresence(_) => "/v1/channels/{channel}/presence",
         Route::Object(_) => "/v1/objects/{key}",
         Route::Composition => "/v1/admin/composition",
         Route::Audit => "/v1/admin/audit",

@@ -32,13 +32,14 @@ pub fn first(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>> {
     let [head, length, rest @ ..] = bytes else {
         return Ok(None);
     };
-    let (length, rest) = match (*length, rest) {
+    let is_masked = *length & MASKED != 0;
+    let (length, rest) = match (*length & !MASKED, rest) {
         (126, [a, b, rest @ ..]) => (u64::from(u16::from_be_bytes([*a, *b])), rest),
         (127, [a, b, c, d, e, f, g, h, rest @ ..]) => (u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]), rest),
         (126 | 127, _) => return Ok(None),
         (length, rest) => (u64::from(length), rest),
     };
-    if *head & FINAL == 0 || length > BYTES_MAX {
+    if *head & FINAL == 0 || is_masked || length > BYTES_MAX {
         bail!("a frame in parts, masked, or of more than {BYTES_MAX} bytes");
     }
     let Some(payload) = rest.get(..usize::try_from(length)?) else {

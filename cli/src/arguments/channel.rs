@@ -42,6 +42,11 @@ pub enum Channel {
         #[arg(long, conflicts_with = "limit")]
         all: bool,
     },
+    /// Show who is in a channel.
+    Presence {
+        /// The channel.
+        channel: String,
+    },
 }
 
 fn cursor(text: &str) -> Result<Cursor, String> {

@@ -1,4 +1,4 @@
-//! `tidegate channel`: publishes messages, follows a channel, reads what is kept of it.
+//! `tidegate channel`: publishes messages, follows a channel, reads what is kept of it and who is there.
 
 use serde::Serialize;
 use serde_json::json;
@@ -35,7 +35,32 @@ pub async fn channels(client: &Client, command: Channel, output: Output) -> Resu
             )
             .await
         }
+        Channel::Presence { channel } => presence(client, &channel, output).await,
     }
+}
+
+async fn presence(client: &Client, channel: &str, output: Output) -> Result<Exit, Failure> {
+    let there = client.http().list_members(channel).await?;
+    if output.is_json() {
+        output.event("presence", &OfChannel { channel, what: &there });
+        return Ok(Exit::Succeeded);
+    }
+    for member in &there.members {
+        let data = member
+            .data
+            .as_ref()
+            .map_or(String::new(), |data| compact(data.as_str()));
+        output.print(tame(&format!("{}  {}  {data}", member.user, member.since)).trim_end());
+    }
+    let more = there
+        .count
+        .saturating_sub(u64::try_from(there.members.len()).unwrap_or(u64::MAX));
+    if there.count == 0 {
+        output.say("Nobody is there.");
+    } else if more > 0 {
+        output.say(&format!("And {more} more."));
+    }
+    Ok(Exit::Succeeded)
 }
 
 async fn publish(

@@ -318,3 +318,24 @@ pub(crate) fn publish_frame(id: &str, channel: &str, data: &JsonText, idempotenc
 #[cfg(test)]
 #[path = "channels_tests.rs"]
 mod tests;
+
+/// Who is in a channel.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct Presence {
+    /// The members by name, the first of them where there are very many.
+    pub members: Vec<Member>,
+    /// How many there are.
+    pub count: u64,
+}
+
+/// A user who is in a channel.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct Member {
+    /// Who.
+    pub user: String,
+    /// What the user says of themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<JsonText>,
+    /// Since when.
+    pub since: UnixMs,
+}

@@ -49,7 +49,7 @@ mod transport;
 pub mod worker;
 
 pub use call::Target;
-pub use channels::{ChannelUpdate, Cursor, Message, Published};
+pub use channels::{ChannelUpdate, Cursor, Member, Message, Presence, Published};
 pub use client::{Client, Handle, Settings};
 pub use error::{ApiError, Code, Error};
 pub use event::{Outcome, Update};

@@ -40,6 +40,7 @@ mod once;
 mod operations;
 mod panics;
 mod policies;
+mod presence;
 mod queue;
 mod recovery;
 mod report;

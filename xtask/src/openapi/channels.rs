@@ -7,7 +7,8 @@ use tidegate_protocol::ErrorCode::{
 };
 use tidegate_protocol::channels::{HistoryPage, Publication, Published};
 use tidegate_protocol::ids::{ChannelName, IdempotencyKey};
-use tidegate_protocol::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, RECOVERED_MESSAGES_MAX};
+use tidegate_protocol::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, PRESENCE_NAMED_MAX, RECOVERED_MESSAGES_MAX};
+use tidegate_protocol::presence::Roster;
 
 use super::operation::Operation;
 use super::problems::{FAULTS, of};
@@ -59,5 +60,20 @@ pub fn operations(schemas: &mut Schemas) -> Vec<Operation> {
         )
         .answer(200, "The page.", schemas.of::<HistoryPage>())
         .refused(&[FAULTS, of(NotFound), of(Forbidden), of(NotImplemented)]);
-    vec![publish, history]
+    let presence = Operation::new(
+        "/v1/channels/{channel}/presence",
+        "get",
+        "listMembers",
+        "channels",
+        "Shows who is in a channel",
+    )
+    .about(format!(
+        "The members by name, the first {PRESENCE_NAMED_MAX} of them, and how many there are. A member is a user who follows the \
+        channel on a socket with `presence`, and for the grace of its namespace after. Takes what the rules of the namespace say \
+        of `presence`, or the scope `channels:read`."
+    ))
+    .parameter("path", "channel", schemas.of::<ChannelName>(), "The channel.")
+    .answer(200, "Who is there.", schemas.of::<Roster>())
+    .refused(&[FAULTS, of(NotFound), of(Forbidden), of(NotImplemented)]);
+    vec![publish, history, presence]
 }

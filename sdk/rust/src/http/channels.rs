@@ -7,7 +7,7 @@ use tidegate_protocol::time::UnixMs;
 
 use super::types::{escape, query};
 use super::{Ask, Http};
-use crate::channels::{Cursor, Epoch, Message, Offset, Published};
+use crate::channels::{Cursor, Epoch, Message, Offset, Presence, Published};
 use crate::error::Error;
 use crate::random;
 use crate::subscription::checked;
@@ -119,6 +119,15 @@ impl Http {
         let query = query([("after", after.as_deref()), ("limit", limit.as_deref())]);
         let ask = Ask::new(Method::GET, format!("{}{query}", path(channel)?));
         MessagePage::of(self.fetch(ask).await?)
+    }
+
+    /// `GET /v1/channels/{channel}/presence`: who is in a channel.
+    ///
+    /// Errors: [`Error::Api`] (`NOT_FOUND` where the channel may not be followed, `FORBIDDEN` where its presence may not be
+    /// seen), [`Error::Invalid`], [`Error::Unreachable`].
+    pub async fn list_members(&self, channel: &str) -> Result<Presence, Error> {
+        let path = format!("/v1/channels/{}/presence", escape(checked(channel)?, b":"));
+        self.fetch(Ask::new(Method::GET, path)).await
     }
 }
 

@@ -89,7 +89,8 @@ const FULL: &str = r#"{
         "*": {},
         "chat": {"description": "d", "subscribe": {"scopes": ["a:b"], "when": "channel.endsWith(user)"}, "publish": {"scopes": ["c"]},
             "cache": true, "history": {"messages": 5, "age": "1h", "bytes": "1MiB"}},
-        "typing": {"subscribe": true, "publish": {"when": "true"}, "ephemeral": true}},
+        "typing": {"subscribe": true, "publish": {"when": "true"}, "ephemeral": true,
+            "presence": {"scopes": ["d"]}, "presence_grace": "0s"}},
     "webhooks": {
         "pay": {"description": "d", "preset": "stripe", "action": "a", "secret": "pay", "user": "ann", "tolerance": "1m",
             "events": ["invoice.*", "x"], "headers": ["X-A"]},

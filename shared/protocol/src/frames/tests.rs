@@ -5,6 +5,8 @@ use crate::error::{Error, ErrorCode};
 use crate::event::{JsonText, Progress};
 use crate::ids::{JobId, RequestId, Seq};
 use crate::limits::FRAME_BYTES_MAX;
+use crate::limits::PRESENCE_DATA_BYTES_MAX;
+use crate::presence::Attend;
 use crate::time::UnixMs;
 use alloc::string::String;
 use alloc::string::ToString;
@@ -91,10 +93,10 @@ fn bad_text_gets_a_clear_error() {
         (r#"{"type":5}"#, ErrorCode::ValidationError),
         (r#"{"type":"ping","x":1}"#, ErrorCode::ValidationError),
         (
-            r#"{"type":"subscribe","channel":"c","presence":true}"#,
-            ErrorCode::NotImplemented,
+            r#"{"type":"subscribe","channel":"c","presence":"yes"}"#,
+            ErrorCode::ValidationError,
         ),
-        (r#"{"type":"presence","channel":"c"}"#, ErrorCode::NotImplemented),
+        (r#"{"type":"presence"}"#, ErrorCode::ValidationError),
         (r#"{"type":"publish"}"#, ErrorCode::ValidationError),
         (r#"{"type":"subscribe"}"#, ErrorCode::ValidationError),
         (r#"{"action":"a","priority":"urgent"}"#, ErrorCode::ValidationError),
@@ -106,6 +108,39 @@ fn bad_text_gets_a_clear_error() {
         error_of(r#"{"type":"cancle"}"#).details[0].suggestion.as_deref(),
         Some("cancel")
     );
+}
+
+#[test]
+fn what_one_wants_of_presence_is_said_in_one_field() {
+    let read = |presence: &str| {
+        let text = alloc::format!(r#"{{"type":"subscribe","channel":"c","presence":{presence}}}"#);
+        match ClientFrame::parse(&text) {
+            Ok(ClientFrame::Subscribe { presence, .. }) => Ok(presence),
+            Ok(other) => panic!("{other:?}"),
+            Err(bad) => Err(bad
+                .error
+                .details
+                .into_iter()
+                .map(|fault| fault.pointer)
+                .collect::<Vec<_>>()),
+        }
+    };
+    let member = |data: Option<&str>| Attend::Member {
+        data: data.map(|data| JsonText::parse(data).unwrap()),
+    };
+    assert_eq!(read("false"), Ok(None));
+    assert_eq!(read("true"), Ok(Some(member(None))));
+    assert_eq!(read("{}"), Ok(Some(member(None))));
+    assert_eq!(read(r#"{"data":null}"#), Ok(Some(member(Some("null")))));
+    assert_eq!(read(r#"{"data":{"a":[1]}}"#), Ok(Some(member(Some(r#"{"a":[1]}"#)))));
+    assert_eq!(read(r#"{"member":false}"#), Ok(Some(Attend::Watcher)));
+    // Every fault at once.
+    let faults = read(r#"{"member":false,"data":1,"x":2}"#).unwrap_err();
+    assert_eq!(faults, ["/presence/data", "/presence/x"]);
+    let large = alloc::format!(r#"{{"data":"{}"}}"#, "x".repeat(PRESENCE_DATA_BYTES_MAX));
+    assert_eq!(read(&large).unwrap_err(), ["/presence/data"]);
+    assert_eq!(read(r#"{"member":"no"}"#).unwrap_err(), ["/presence/member"]);
+    assert_eq!(read("[]").unwrap_err(), ["/presence"]);
 }
 
 #[test]
@@ -174,6 +209,7 @@ fn type_of(frame: &ClientFrame<'_>) -> &'static str {
         ClientFrame::Subscribe { .. } => "subscribe",
         ClientFrame::Unsubscribe { .. } => "unsubscribe",
         ClientFrame::Publish { .. } => "publish",
+        ClientFrame::Presence { .. } => "presence",
         ClientFrame::Auth { .. } => "auth",
         ClientFrame::Lease { .. } => "lease",
         ClientFrame::Attempt { said, .. } => match said {

@@ -44,7 +44,7 @@ use tidegate_protocol::ids::{
     JobId, JobNumber, Offset, Partition, PoolName, RequestId, Revision, ScheduleName, SecretName, Seq, ShardIndex,
     StreamName, TenantId, TokenId, TraceParent, UserId,
 };
-use tidegate_protocol::presence::{Became, Change, Mark, Member, News, Roster, Told};
+use tidegate_protocol::presence::{self, Became, Heard, Mark, Member, News, Own, Roster, Told, Watched};
 use tidegate_protocol::time::UnixMs;
 use tidegate_protocol::{Error, ErrorCode, Fault};
 use tidegate_protocol::{SortedMap, SortedSet};
@@ -1089,7 +1089,7 @@ pub fn hub_calls() -> Vec<hub::Call> {
             messages: messages(),
             until: Offset(LARGEST),
         },
-        told(News::Changes(vec![Change {
+        told(News::Changes(vec![presence::Change {
             version: LARGEST,
             member: member(None),
             became: Became::Absent,
@@ -1328,6 +1328,17 @@ pub fn hub_replies() -> Vec<hub::Reply> {
         hub::Reply::Places(Some(u32::MAX)),
         hub::Reply::Heard(None),
         hub::Reply::Heard(Some(cursor())),
+        hub::Reply::HeardPresence(Heard {
+            watched: Watched::No,
+            own: None,
+        }),
+        hub::Reply::HeardPresence(Heard {
+            watched: Watched::Yes(Some(mark())),
+            own: Some(Own {
+                here: vec![user()],
+                coming: vec![],
+            }),
+        }),
         hub::Reply::Text(text_of(LARGE_BYTES)),
         hub::Reply::Done,
     ];
@@ -1340,6 +1351,7 @@ pub fn hub_replies() -> Vec<hub::Reply> {
             | hub::Reply::Returned(_)
             | hub::Reply::Places(_)
             | hub::Reply::Heard(_)
+            | hub::Reply::HeardPresence(_)
             | hub::Reply::Text(_)
             | hub::Reply::Done => {}
         }

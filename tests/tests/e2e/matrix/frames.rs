@@ -104,9 +104,16 @@ const ROWS: &[Row] = &[
             vec![
                 json!({ "type": "subscribe", "channel": things.channel }),
                 json!({ "type": "subscribe", "channel": things.channel, "after": after }),
+                json!({ "type": "subscribe", "channel": things.channel, "presence": { "data": 1 } }),
+                json!({ "type": "subscribe", "channel": things.channel, "presence": { "member": false } }),
             ]
         },
         comes: [Frame("subscribed"), Error("NOT_FOUND"), Error("NOT_FOUND")],
+    },
+    Row {
+        kind: "presence",
+        frames: |things| vec![json!({ "type": "presence", "channel": things.channel })],
+        comes: [Frame("presence"), Error("NOT_FOUND"), Error("NOT_FOUND")],
     },
     Row {
         kind: "publish",

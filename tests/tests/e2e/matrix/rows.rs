@@ -108,6 +108,7 @@ pub const ROWS: &[Row] = &[
         Body::Json(json!({ "data": 1 }))
     }),
     row("listMessages", Takes::Rules, 200, nothing),
+    row("listMembers", Takes::Rules, 200, nothing),
     row("createTicket", Takes::Nothing, 201, nothing),
     row("connect", Takes::Nothing, 101, nothing),
     row("listJobs", Takes::OwnOnly, 200, nothing),

@@ -69,7 +69,7 @@ fn document(things: &Things) -> Value {
     document["actions"]["guarded"] = json!({ "run": "core.echo", "mode": "async", "scopes": ["vip"] });
     document["actions"]["keep"] = json!({ "run": "core.echo", "mode": "async" });
     let owner = json!({ "when": format!("user == '{OWNER}'") });
-    document["channels"][&things.channel] = json!({ "subscribe": owner, "publish": owner });
+    document["channels"][&things.channel] = json!({ "subscribe": owner, "publish": owner, "presence": owner });
     document["schedules"][&things.schedule] = json!({ "cron": "0 0 1 1 *", "action": "slow", "catch_up": "1s" });
     document
 }

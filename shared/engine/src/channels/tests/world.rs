@@ -234,7 +234,7 @@ impl World {
         }
         self.pass(30);
         self.agree_on_who_is_there();
-        if self.attends && self.seed % 4 == 0 {
+        if self.attends && self.seed.is_multiple_of(4) {
             // A hub dies with its sockets, and nobody comes back: the sweep finds out.
             self.crash_hub(1);
             self.pass(1000);
