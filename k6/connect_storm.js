@@ -4,7 +4,7 @@
 
 import { Trend } from "k6/metrics";
 
-import { LAST_MS, THRESHOLDS, TREND_STATS, awake, connect, number, seconds } from "./lib.js";
+import { ANSWER_MS, LAST_MS, THRESHOLDS, TREND_STATS, awake, connect, number, seconds } from "./lib.js";
 
 const connecting = new Trend("tidegate_connect_ms", true);
 const pinging = new Trend("tidegate_ping_ms", true);
@@ -39,6 +39,8 @@ export default function () {
   const begun = Date.now();
   let asked = 0;
   connect({
+    within: ANSWER_MS,
+    late: () => "a ping was not answered",
     welcome(socket) {
       connecting.add(Date.now() - begun);
       asked = Date.now();

@@ -4,7 +4,7 @@ import { sleep } from "k6";
 import http from "k6/http";
 import { Counter, Rate, Trend } from "k6/metrics";
 
-import { LAST_MS, THRESHOLDS, TREND_STATS, awake, connect, faults, number, seconds, token, url } from "./lib.js";
+import { ANSWER_MS, LAST_MS, THRESHOLDS, TREND_STATS, awake, connect, faults, number, seconds, token, url } from "./lib.js";
 
 const delivering = new Trend("tidegate_delivery_ms", true);
 const delivered = new Counter("tidegate_deliveries");
@@ -55,12 +55,13 @@ export function follow({ channel }) {
   let offset = 0;
   let heard = 0;
   connect({
+    within: (JOIN_SECONDS + seconds) * 1000 + ANSWER_MS,
+    late() {
+      complete.add(false);
+      return `${heard} of ${messages} messages came`;
+    },
     welcome(socket) {
       socket.send({ type: "subscribe", id: "s", channel });
-      socket.deadline((JOIN_SECONDS + seconds) * 1000 + LAST_MS, () => {
-        complete.add(false);
-        return `${heard} of ${messages} messages came`;
-      });
     },
     hear(frame, socket) {
       if (frame.type === "subscribed") offset = frame.offset;

@@ -2,7 +2,7 @@
 
 import { Counter, Trend } from "k6/metrics";
 
-import { LAST_MS, THRESHOLDS, TREND_STATS, awake, connect, number, seconds } from "./lib.js";
+import { ANSWER_MS, LAST_MS, THRESHOLDS, TREND_STATS, awake, connect, number, seconds } from "./lib.js";
 
 const acknowledging = new Trend("tidegate_acknowledgment_ms", true);
 const beginning = new Trend("tidegate_first_progress_ms", true);
@@ -46,10 +46,11 @@ export default function () {
   let percentage = -1;
   let seen = "nothing";
   connect({
+    within: ANSWER_MS + ms,
+    late: () => `no end of a job within ${ANSWER_MS + ms} ms; the last was ${seen}`,
     welcome(socket) {
       begun = Date.now();
       socket.send({ type: "request", id: "j", action, payload, mode: "async", idempotency_key: key });
-      socket.deadline(LAST_MS + ms, () => `no end of a job within ${LAST_MS + ms} ms; the last was ${seen}`);
     },
     hear(frame, socket) {
       if (frame.type === "usage") return;

@@ -38,11 +38,14 @@ export function awake() {
 
 /** How long the last answers may take once a scenario is over. */
 export const LAST_MS = 10_000;
+/** How long any answer may take: less, so that what is late is a fault before k6 ends it. */
+export const ANSWER_MS = 8_000;
 
 /**
- * Opens a socket. `welcome(socket)` is called once it may be used, and `hear(frame, socket)` for each frame after that. A fault is counted, and closes it.
+ * Opens a socket. `welcome(socket)` is called once it may be used, and `hear(frame, socket)` for each frame after that. A fault is counted, and
+ * closes it; not to have ended after `within` milliseconds is one, which `late()` describes.
  */
-export function connect({ welcome, hear = () => {}, pong = () => {} }) {
+export function connect({ within, late = () => "a socket had no end", welcome, hear = () => {}, pong = () => {} }) {
   const socket = new WebSocket(`${url.replace(/^http/, "ws")}/v1/connect`, ["tidegate.v1", `bearer.${token}`]);
   let there = false;
   let over = false;
@@ -61,12 +64,9 @@ export function connect({ welcome, hear = () => {}, pong = () => {} }) {
     there = true;
     end();
   };
-  /** Makes it a fault, which `what` describes, when this socket has not ended after so long. */
-  const deadline = (ms, what) => {
-    timer = setTimeout(() => wrong(what()), ms);
-  };
+  timer = setTimeout(() => wrong(there ? late() : `no welcome within ${within} ms`), within);
   const send = (frame) => socket.send(JSON.stringify(frame));
-  const self = { send, ping: () => socket.send('{"type":"ping"}'), deadline, wrong, end };
+  const self = { send, ping: () => socket.send('{"type":"ping"}'), wrong, end };
   socket.onmessage = ({ data }) => {
     const frame = JSON.parse(data);
     if (frame.type === "welcome") {

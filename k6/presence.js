@@ -3,7 +3,7 @@
 
 import { Counter, Trend } from "k6/metrics";
 
-import { LAST_MS, THRESHOLDS, TREND_STATS, awake, connect, number, seconds } from "./lib.js";
+import { ANSWER_MS, LAST_MS, THRESHOLDS, TREND_STATS, awake, connect, number, seconds } from "./lib.js";
 
 const joining = new Trend("tidegate_join_ms", true);
 const leaving = new Trend("tidegate_leave_beyond_grace_ms", true);
@@ -45,6 +45,7 @@ export default function () {
   /** Joins, is shown in the list it gets, and leaves once it was seen. */
   const join = () =>
     connect({
+      within: ANSWER_MS,
       welcome(member) {
         asked = Date.now();
         member.send({ type: "subscribe", id: "m", channel, presence: { data } });
@@ -58,9 +59,10 @@ export default function () {
 
   let member;
   connect({
+    within: ANSWER_MS + grace,
+    late: () => (asked === 0 ? "nobody could watch" : `a ${gone === 0 ? "join" : "leave"} was not told`),
     welcome(watcher) {
       watcher.send({ type: "subscribe", id: "w", channel, presence: { member: false } });
-      watcher.deadline(LAST_MS + grace, () => (asked === 0 ? "nobody could watch" : `a ${gone === 0 ? "join" : "leave"} was not told`));
     },
     hear(frame, watcher) {
       if (frame.type === "subscribed") {

@@ -4,7 +4,7 @@ import { check } from "k6";
 import http from "k6/http";
 import { Counter, Trend } from "k6/metrics";
 
-import { LAST_MS, THRESHOLDS, TREND_STATS, awake, connect, faults, number, seconds, token, url } from "./lib.js";
+import { ANSWER_MS, LAST_MS, THRESHOLDS, TREND_STATS, awake, connect, faults, number, seconds, token, url } from "./lib.js";
 
 const answering = new Trend("tidegate_response_ms", true);
 const answered = new Counter("tidegate_responses");
@@ -53,6 +53,8 @@ export function sockets() {
     socket.send({ type: "request", id: String(order), action, payload: payload(order) });
   };
   connect({
+    within: seconds * 1000 + ANSWER_MS,
+    late: () => `request ${order} was not answered`,
     welcome: ask,
     hear(frame, socket) {
       if (frame.type === "usage") return;
