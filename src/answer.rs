@@ -4,9 +4,11 @@ use serde::Serialize;
 use tidegate_protocol::http::Problem;
 use tidegate_protocol::ids::RequestId;
 use tidegate_protocol::{Error, ErrorCode};
-use worker::{Method, Response, Result};
+use worker::{Method, Request, Response, Result};
 
 use tidegate_durable_objects::platform::log_error;
+
+use crate::cross_origin;
 
 /// The refusal where the platform does not take a response.
 pub fn broken(cause: worker::Error) -> Error {
@@ -65,15 +67,16 @@ fn allow(methods: &[Method]) -> String {
     names.join(", ")
 }
 
-/// The answer to `OPTIONS`.
+/// The answer to `OPTIONS`, which may be a preflight.
 ///
 /// Errors: the platform's.
-pub fn options(methods: &[Method]) -> core::result::Result<Response, Error> {
+pub fn options(request: &Request, methods: &[Method]) -> core::result::Result<Response, Error> {
+    let allowed = allow(methods);
     let builder = Response::builder()
         .with_status(204)
-        .with_header("allow", &allow(methods))
+        .with_header("allow", &allowed)
         .map_err(broken)?;
-    Ok(builder.empty())
+    cross_origin::preflight(request, &allowed, builder.empty())
 }
 
 /// The answer where there is nothing to say.

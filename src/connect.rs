@@ -64,6 +64,9 @@ pub async fn handle(request: &Request, env: &Env, served: &Served) -> Result<Res
     if let Some((id, _)) = &caller.ticket {
         set(TICKET_HEADER, id)?;
     }
+    if let Some(origin) = text("origin") {
+        set("origin", &origin)?;
+    }
     if protocols.contains(&PROTOCOL) {
         set("sec-websocket-protocol", PROTOCOL)?;
     }

@@ -11,6 +11,7 @@ mod batch;
 mod batches;
 mod channels;
 mod connect;
+mod cross_origin;
 mod directory;
 mod doorbells;
 mod endpoints;
@@ -64,6 +65,7 @@ fn start() {
 #[event(fetch)]
 async fn fetch(request: Request, env: Env, context: Context) -> Result<Response> {
     let head = request.method() == Method::Head;
+    let origin = cross_origin::origin(&request);
     let served = Served::begin(&request, &env);
     let response = match handle(request, env.clone(), &context, &served).await {
         Ok(response) => response,
@@ -72,6 +74,10 @@ async fn fetch(request: Request, env: Env, context: Context) -> Result<Response>
             answer::problem(&error, Some(served.id().clone()))?
         }
     };
+    // What became a socket is no answer to be read.
+    if let Some(origin) = origin.filter(|_| response.status_code() != 101) {
+        cross_origin::share(&env, served.tenant().as_ref(), &origin, &response).await;
+    }
     served.end(&env, &response);
     if !head {
         return Ok(response);
@@ -100,7 +106,7 @@ async fn handle(
     };
     let methods = allowed(&route);
     if method == Method::Options {
-        return answer::options(methods);
+        return answer::options(&request, methods);
     }
     if !methods.contains(&method) {
         return answer::method_not_allowed(&method, methods);

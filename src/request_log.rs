@@ -12,7 +12,7 @@ use tidegate_engine::request_log::{Record, Transport};
 use tidegate_protocol::Error;
 use tidegate_protocol::calls::Principal;
 use tidegate_protocol::frames::{self, Mode};
-use tidegate_protocol::ids::{JobId, RequestId};
+use tidegate_protocol::ids::{JobId, RequestId, TenantId};
 use tidegate_protocol::time::UnixMs;
 use worker::{Env, Request, Response, ResponseBody};
 
@@ -24,6 +24,8 @@ pub struct Served {
     at: UnixMs,
     method: String,
     bytes_in: Option<u64>,
+    /// Whose request it is, once that is known. Not only for the log.
+    tenant: RefCell<Option<TenantId>>,
     noted: RefCell<Noted>,
 }
 
@@ -59,6 +61,7 @@ impl Served {
             at,
             method,
             bytes_in,
+            tenant: RefCell::default(),
             noted: RefCell::default(),
         })
     }
@@ -81,7 +84,13 @@ impl Served {
 
     /// Who asks.
     pub fn identified(&self, principal: &Principal) {
+        self.tenant.replace(Some(principal.tenant.clone()));
         self.note(|noted| noted.principal = Some(principal.clone()));
+    }
+
+    /// Whose request it is; `None` for one that nobody has shown to be theirs.
+    pub fn tenant(&self) -> Option<TenantId> {
+        self.tenant.borrow().clone()
     }
 
     /// What a body asks for. One that cannot be read asks for nothing that could be told.

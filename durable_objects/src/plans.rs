@@ -10,6 +10,7 @@ use tidegate_protocol::ids::{Revision, TenantId};
 use tidegate_protocol::{Error, ErrorCode};
 use worker::Env;
 
+use crate::access::{Wanted, known};
 use crate::platform::log_error;
 use crate::remote::{self, Asked};
 
@@ -104,6 +105,18 @@ pub fn active<'a>(env: &'a Env, tenant: &'a TenantId) -> Asked<'a, Rc<Plan>> {
                 "The gate answered another question.",
             )),
         }
+    })
+}
+
+/// Whether the tenant lists `origin`, as far as this isolate heard within the last second. A part of its own for the sake of whoever
+/// is in another crate, as [`of_revision`] is.
+///
+/// Errors: `UNAVAILABLE` where neither gate nor plan can be reached.
+pub fn lists_origin<'a>(env: &'a Env, tenant: &'a TenantId, origin: &'a str) -> Asked<'a, bool> {
+    Box::pin(async move {
+        let description = known(env, tenant, Wanted::Access).await?;
+        let plan = of_revision(env, tenant, description.revision.as_ref()).await?;
+        Ok(plan.origins.lists(origin))
     })
 }
 

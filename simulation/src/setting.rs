@@ -342,5 +342,6 @@ pub fn plan(revision: &str, scale: Scale) -> Plan {
         webhooks: SortedMap::new(),
         channels: Default::default(),
         channel_limits: Default::default(),
+        origins: Default::default(),
     }
 }

@@ -4,11 +4,13 @@
 mod architecture;
 mod arguments;
 mod bench;
+mod browser;
 mod bundle;
 mod classes;
 mod compared;
 mod data;
 mod demo;
+mod example;
 mod fingerprint;
 mod fuzz;
 mod gates;
@@ -47,6 +49,12 @@ const COMMANDS: &[Row] = &[
         "[--port N]",
         "everything at once: install, build, serve, run a real job on real data",
         demo::demo,
+    ),
+    (
+        "example",
+        "chat|live-jobs [--port N] [--page-port N]",
+        "a page of examples/ with a server behind it",
+        example::example,
     ),
     (
         "dev",

@@ -12,7 +12,7 @@ use crate::bundle::{self, Kind};
 use crate::process::{self, output, path_with_npm, run, say};
 use crate::project::Project;
 use crate::toolchain::{self, WASM};
-use crate::{bench, data, gates, openapi, schemathesis};
+use crate::{bench, browser, data, gates, openapi, schemathesis};
 
 /// What a whole run from a fresh clone takes of the disk, and something to spare.
 const ROOM_MIB: u64 = 9 * 1024;
@@ -45,6 +45,12 @@ const STEPS: &[Step] = &[
     ("gates", "size and start-up time of the bundle", false, gates),
     ("deploy", "wrangler accepts it (dry run)", false, deploy),
     ("e2e", "end to end, on workerd", true, end_to_end),
+    (
+        "browser",
+        "the examples in Chromium, cut off and killed",
+        false,
+        in_browser,
+    ),
     ("rows", "rows written per job", true, rows),
     (
         "schemathesis",
@@ -296,6 +302,11 @@ fn end_to_end(on: &Run) -> Result<Outcome> {
         run(alone.env("TIDEGATE_BUNDLE", &bundle), NO_CARGO)?;
     }
     passed()
+}
+
+fn in_browser(on: &Run) -> Result<Outcome> {
+    bundle::build(on.project, on.kind)?;
+    browser::check(on.project, on.kind).map(Outcome::Passed)
 }
 
 fn rows(on: &Run) -> Result<Outcome> {

@@ -31,6 +31,11 @@ impl Shell {
             Ok(known) => known,
             Err(error) => return refusal(error),
         };
+        // Before a ticket is spent: the page was the wrong one, not the ticket.
+        let origin = request.headers().get("origin")?;
+        if let Err(error) = known.plan.origins.check_socket(origin.as_deref()) {
+            return refusal(error);
+        }
         let principal = match self.principal(request) {
             Ok(principal) => principal,
             Err(error) => return refusal(error),

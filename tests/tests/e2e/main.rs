@@ -38,6 +38,7 @@ mod noisy_neighbour;
 mod objects;
 mod once;
 mod operations;
+mod origins;
 mod panics;
 mod policies;
 mod presence;

@@ -20,6 +20,8 @@ const SCHEMA: &str = include_str!("../../../../docs/reference/composition.schema
 const REPORTS: &str = include_str!("../../../../examples/compositions/reports.json");
 const MINIMAL: &str = include_str!("../../../../examples/compositions/minimal.json");
 const QUEUE: &str = include_str!("../../../../examples/compositions/queue.json");
+const CHAT: &str = include_str!("../../../../examples/chat/composition.json");
+const LIVE_JOBS: &str = include_str!("../../../../examples/live-jobs/composition.json");
 const STREAMS: &str = include_str!("../../../../examples/compositions/streams.json");
 /// How-tos whose compositions use the patterns that are known here.
 const HOW_TOS: &[&str] = &[
@@ -33,6 +35,7 @@ const HOW_TOS: &[&str] = &[
     include_str!("../../../../docs/how-to/grow-a-tenant.md"),
     include_str!("../../../../docs/how-to/receive-webhooks.md"),
     include_str!("../../../../docs/how-to/use-channels.md"),
+    include_str!("../../../../docs/how-to/use-from-a-browser.md"),
     include_str!("../../../../docs/explanation/which-composition-a-job-runs-with.md"),
 ];
 
@@ -85,6 +88,7 @@ const FULL: &str = r#"{
             "paused": true},
         "s2": {"cron": "@daily", "action": "c"}
     },
+    "browsers": {"origins": ["https://app.example.com", "http://localhost:*", "https://[::1]:8443", "*"]},
     "channels": {
         "*": {},
         "chat": {"description": "d", "subscribe": {"scopes": ["a:b"], "when": "channel.endsWith(user)"}, "publish": {"scopes": ["c"]},
@@ -142,6 +146,7 @@ const BEYOND_SCHEMA: &[&str] = &[
     "`{id}`",
     "`{timestamp}`",
     "one of `header`, `",
+    "an origin as browsers send it",
     // The schema counts characters, and what is stored are bytes.
     "a string of at most 1024 bytes",
 ];
@@ -173,7 +178,7 @@ fn agree(schema: &jsonschema::Validator, document: &Value) -> bool {
 #[test]
 fn the_documents_of_the_repository_are_right_for_both() {
     let schema = schema();
-    for text in [DEFAULT, REPORTS, MINIMAL, QUEUE, STREAMS, FULL] {
+    for text in [DEFAULT, REPORTS, MINIMAL, QUEUE, STREAMS, CHAT, LIVE_JOBS, FULL] {
         assert!(agree(&schema, &serde_json::from_str(text).unwrap()), "{text}");
     }
 }
@@ -436,6 +441,10 @@ fn value() -> impl Strategy<Value = Value> {
         "X-Sign", {"header": "X"}, {"field": "a.b"}, {"item": "t="}, {"field": "a..b"}, {"header": "X", "item": "t="},
         {"preset": "github", "action": "a", "secret": "s"}, {"action": "a", "secret": "s", "verify": {"header": "X"}}, ["a*"]
     ]);
+    let of_browsers = json!([
+        "https://a.example", "https://a.example/", "http://localhost:*", "https://a.example:*", "https://[::1]:1", "https://a:65536",
+        "HTTPS://A", "x+y://a_b", {"origins": ["*"]}, {"origins": []}, {"origins": ["a"]}, ["null", "https://a:443", "https://b"]
+    ]);
     let all = [
         known,
         of_queues,
@@ -444,6 +453,7 @@ fn value() -> impl Strategy<Value = Value> {
         of_schedules,
         of_versions,
         of_webhooks,
+        of_browsers,
     ];
     let all: Vec<Value> = all.iter().filter_map(Value::as_array).flatten().cloned().collect();
     prop::sample::select(all)

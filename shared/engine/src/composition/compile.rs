@@ -16,6 +16,7 @@ use tidegate_protocol::{Error, Fault};
 
 use super::admission::{Admission, AdmissionRules};
 use super::away::read_away;
+use super::browsers::Origins;
 use super::channels::Channels;
 use super::defaults::{
     ACTIONS_MAX, DESCRIPTION_CHARS_MAX, FAULTS_MAX, FORMAT, HUBS_MAX, PATTERNS_MAX, SCOPE_CHARS_MAX, SCOPES_MAX,
@@ -66,6 +67,7 @@ pub fn compile(text: &str, manifests: &[Manifest]) -> Result<Plan, Error> {
             webhooks: read.webhooks,
             channels: read.channels,
             channel_limits: read.channel_limits,
+            origins: read.origins,
         }),
         _ => Err(Error::invalid("The composition is not right.", faults)),
     }
@@ -83,6 +85,7 @@ struct Read {
     webhooks: Webhooks,
     channels: Channels,
     channel_limits: AdmissionRules,
+    origins: Origins,
 }
 
 fn read_document(
@@ -158,6 +161,10 @@ fn read_document(
         Some(value) => Channels::read(value, &fields.at("channels"), fields.faults),
         None => Channels::default(),
     };
+    let origins = match fields.take("browsers") {
+        Some(value) => Origins::read(value, &fields.at("browsers"), fields.faults),
+        None => Origins::default(),
+    };
     if fields.faults.is_empty() {
         admission.check_channels(&fields.at("admission"), &channels, fields.faults);
     }
@@ -174,6 +181,7 @@ fn read_document(
         webhooks,
         channels,
         channel_limits: admission.of_channels(),
+        origins,
     })
 }
 

@@ -195,6 +195,8 @@ pub const WAITING_BYTES_RANGE: RangeInclusive<u64> = 1024..=100_000_000_000;
 pub const SHARE_WEIGHT_RANGE: RangeInclusive<u64> = 1..=1000;
 /// Weights at most; every other key has the weight 1.
 pub const SHARE_WEIGHTS_MAX: usize = 1000;
+/// Origins of pages at most: each socket of a browser is held against them.
+pub const ORIGINS_MAX: usize = 100;
 /// Namespaces of channels at most.
 pub const CHANNELS_MAX: usize = 100;
 /// Messages of a channel that are kept: what a person scrolls back through, and more than a client misses on its way through

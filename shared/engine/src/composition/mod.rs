@@ -15,6 +15,7 @@ mod admission_tests;
 #[cfg(test)]
 mod agreement;
 mod away;
+mod browsers;
 mod channels;
 mod compile;
 pub mod defaults;
@@ -50,6 +51,7 @@ mod webhooks;
 
 pub use admission::{Admission, AdmissionRules};
 pub use away::AwayRules;
+pub use browsers::Origins;
 pub use channels::{ChannelRules, Channels, OWN_NAMESPACES, OnSubscribe, Who};
 pub use compile::compile;
 pub(crate) use compile::is_instance;

@@ -15,6 +15,7 @@ use tidegate_protocol::{Error, ErrorCode, Fault};
 
 use super::admission::AdmissionRules;
 use super::away::AwayRules;
+use super::browsers::Origins;
 use super::channels::Channels;
 use super::hooks::OnEndRules;
 use super::once::OnceRules;
@@ -48,6 +49,8 @@ pub struct Plan {
     pub channels: Channels,
     /// The limits that their messages have to pass.
     pub channel_limits: AdmissionRules,
+    /// Pages of which origins may use the tenant.
+    pub origins: Origins,
 }
 
 /// A pattern in use.

@@ -44,6 +44,7 @@ pub(crate) const MANIFESTS: &[Manifest] = &[
             operation("echo", Modes::ALL, Mode::Sync),
             operation("delay", Modes::ALL, Mode::Async),
             operation("count", Modes::ASYNC, Mode::Async),
+            operation("fail", Modes::ALL, Mode::Async),
             operation("guess", Modes::ALL, Mode::Auto),
         ],
         check_config: takes_nothing,

@@ -111,6 +111,7 @@ impl Bench {
             webhooks: SortedMap::new(),
             channels: Default::default(),
             channel_limits: Default::default(),
+            origins: Default::default(),
         };
         Self {
             hub: {
