@@ -1,6 +1,8 @@
 // Runs the baseline objects the way harness/serve.mjs runs the Worker: same workerd, same options, state on disk.
 //
-//   node bench/baseline/serve.mjs --state DIR
+//   node bench/baseline/serve.mjs --state DIR [--realtime NAME]
+//
+// --realtime runs the object of bench/baseline/realtime/NAME.mjs with what it imports, instead of those of objects.mjs.
 //
 // When it answers, one JSON line goes to stdout (`ready`, `url`, `pid`, `workerd_pid`). It ends with its parent.
 
@@ -18,7 +20,7 @@ setCollector(process.env);
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const root = path.dirname(path.dirname(here));
-const { values: options } = parseArgs({ options: { state: { type: "string" } } });
+const { values: options } = parseArgs({ options: { realtime: { type: "string" }, state: { type: "string" } } });
 const state = path.resolve(options.state);
 console.log = console.info = console.error;
 
@@ -44,6 +46,48 @@ const { Miniflare, convertV4MiniflareOptions } = await import("miniflare");
 const [, compatibilityDate] = /^compatibility_date = "(.+)"$/m.exec(
   fs.readFileSync(path.join(root, "wrangler.toml"), "utf8"),
 );
+
+/** The module of `--realtime` and what it imports from npm, as one. */
+async function bundled(name) {
+  const { build } = await import("esbuild");
+  const outfile = path.join(state, `${name}.mjs`);
+  await build({
+    entryPoints: [path.join(here, "realtime", `${name}.mjs`)],
+    outfile,
+    bundle: true,
+    format: "esm",
+    platform: "node",
+    mainFields: ["module", "main"],
+    conditions: ["workerd", "worker", "browser"],
+    external: ["cloudflare:*"],
+    // Some of what is imported is CommonJS.
+    banner: { js: 'import { createRequire } from "node:module"; const require = createRequire("/");' },
+    logLevel: "error",
+  });
+  return outfile;
+}
+
+/** What one Worker consists of. */
+async function worker() {
+  if (options.realtime === undefined) {
+    return {
+      modulesRoot: here,
+      modules: [{ type: "ESModule", path: path.join(here, "objects.mjs") }],
+      durableObjects: {
+        ECHO: { className: "Echo", useSQLite: true },
+        FRONT: { className: "Front", useSQLite: true },
+        STORE: { className: "Store", useSQLite: true },
+      },
+    };
+  }
+  return {
+    compatibilityFlags: ["nodejs_compat"],
+    modulesRoot: state,
+    modules: [{ type: "ESModule", path: await bundled(options.realtime) }],
+    durableObjects: { PEER: { className: "Peer", useSQLite: true } },
+  };
+}
+
 const miniflare = new Miniflare(
   convertV4MiniflareOptions({
     host: "127.0.0.1",
@@ -56,13 +100,7 @@ const miniflare = new Miniflare(
       {
         name: "baseline",
         compatibilityDate,
-        modulesRoot: here,
-        modules: [{ type: "ESModule", path: path.join(here, "objects.mjs") }],
-        durableObjects: {
-          ECHO: { className: "Echo", useSQLite: true },
-          FRONT: { className: "Front", useSQLite: true },
-          STORE: { className: "Store", useSQLite: true },
-        },
+        ...(await worker()),
       },
     ],
   }),

@@ -14,6 +14,7 @@ mod load;
 mod native;
 mod peers;
 mod progress;
+mod realtime;
 mod redis;
 mod report;
 mod rows;
@@ -40,8 +41,7 @@ struct Plan {
     runs: usize,
 }
 
-const USAGE: &str =
-    "tidegate-bench [all|echo|store|jobs|native|admission|progress|shapes|neighbour|rows] [--seconds N] [--runs N]";
+const USAGE: &str = "tidegate-bench [all|echo|store|jobs|native|admission|progress|shapes|neighbour|realtime|rows] [--seconds N] [--runs N]";
 const SECONDS_DEFAULT: f64 = 3.0;
 /// As few as a median should have.
 const RUNS_DEFAULT: usize = 5;
@@ -69,7 +69,7 @@ fn run() -> Result<bool> {
             "--seconds" => seconds = number()?.parse()?,
             "--runs" => runs = number()?.parse()?,
             "all" | "echo" | "store" | "jobs" | "native" | "admission" | "progress" | "shapes" | "neighbour"
-            | "rows" => what = word,
+            | "realtime" | "rows" => what = word,
             _ => bail!("there is no {word:?}: {USAGE}"),
         }
     }
@@ -94,6 +94,13 @@ async fn measure(what: &str, plan: Plan) -> Result<bool> {
     if what == "native" {
         report.print();
         return Ok(true);
+    }
+    if wanted("realtime") {
+        let measured = realtime::measure(plan, &mut report).await;
+        if measured.is_err() || what == "realtime" {
+            report.print();
+            return measured.map(|()| true);
+        }
     }
     let system = System::start()?;
     // First, while the objects have written nothing else.

@@ -15,6 +15,7 @@ pub struct Report {
     beside: Vec<Beside>,
     peers: Vec<Peer>,
     shapes: Vec<Row>,
+    tables: Vec<String>,
     notes: Vec<String>,
 }
 
@@ -98,6 +99,7 @@ impl Report {
             beside: Vec::new(),
             peers: Vec::new(),
             shapes: Vec::new(),
+            tables: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -188,6 +190,11 @@ impl Report {
         });
     }
 
+    /// A table that is written already.
+    pub fn table(&mut self, table: String) {
+        self.tables.push(table);
+    }
+
     /// A line below the table.
     pub fn note(&mut self, line: String) {
         self.notes.push(line);
@@ -267,6 +274,9 @@ impl Report {
                 row.what, row.system, row.target, row.verdict
             );
         }
+        for table in &self.tables {
+            let _infallible = writeln!(text, "\n{table}");
+        }
         for note in &self.notes {
             let _infallible = write!(text, "\n{note}\n");
         }
@@ -288,7 +298,8 @@ fn spread(runs: &[f64], decimals: usize) -> String {
     format!("{least:.decimals$}–{greatest:.decimals$}")
 }
 
-fn rounded(figure: f64) -> String {
+/// `figure` with as many digits as it deserves.
+pub fn rounded(figure: f64) -> String {
     if figure < 100.0 {
         format!("{figure:.2}")
     } else {

@@ -20,6 +20,8 @@ use crate::token::Issuer;
 
 /// Memory as a file system, where the machine has it.
 const TMPFS: &str = "/dev/shm";
+/// Whose the requests are, where it does not matter.
+const USER: &str = "bench";
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(60);
 /// How long a server may take to end by itself.
@@ -55,6 +57,15 @@ struct Process {
 impl System {
     /// Starts the Worker of `build/`, or of `TIDEGATE_BUNDLE`.
     pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same for thousands of sockets, which all come from one machine: the platform's limit by address is set out of reach.
+    pub fn start_for_many() -> Result<Self> {
+        Self::start_with(&["--address-limits", "1000000"])
+    }
+
+    fn start_with(options: &[&str]) -> Result<Self> {
         let bundle = env::var_os("TIDEGATE_BUNDLE").map_or_else(|| root().join("build"), |path| root().join(path));
         if !bundle.join("index_bg.wasm").exists() {
             bail!(
@@ -67,7 +78,7 @@ impl System {
         let vars = state.path().join("vars");
         issuer.write_vars(&vars)?;
         let mut command = node("harness/serve.mjs")?;
-        command.args(["--port", "0", "--control-port", "0"]);
+        command.args(["--port", "0", "--control-port", "0"]).args(options);
         command.arg("--vars").arg(vars).arg("--bundle").arg(bundle);
         Ok(Self {
             process: Process::start(command, state)?,
@@ -77,7 +88,7 @@ impl System {
 
     /// The socket of a user of `tenant`.
     pub fn target(&self, tenant: &str) -> Result<Target> {
-        let token = Some(self.issuer.token(tenant)?);
+        let token = Some(self.issuer.token(tenant, USER)?);
         Ok(Target {
             token,
             ..self.process.target("/v1/connect")?
@@ -88,7 +99,12 @@ impl System {
     pub async fn http(&self, tenant: &str) -> Result<Http> {
         let url = self.process.text("url")?;
         let address = url.strip_prefix("http://").context("an address")?;
-        Http::open(address, &self.issuer.token(tenant)?).await
+        Http::open(address, &self.issuer.token(tenant, USER)?).await
+    }
+
+    /// A token of `user`.
+    pub fn token(&self, tenant: &str, user: &str) -> Result<String> {
+        self.issuer.token(tenant, user)
     }
 
     /// Activates `document` for `tenant`.
@@ -125,6 +141,18 @@ impl Baseline {
     /// Starts the baseline objects.
     pub fn start() -> Result<Self> {
         Ok(Self(Process::start(node("bench/baseline/serve.mjs")?, state()?)?))
+    }
+
+    /// Starts the object of `bench/baseline/realtime/<name>.mjs`.
+    pub fn realtime(name: &str) -> Result<Self> {
+        let mut command = node("bench/baseline/serve.mjs")?;
+        command.args(["--realtime", name]);
+        Ok(Self(Process::start(command, state()?)?))
+    }
+
+    /// Starts a server that is a program of its own.
+    pub fn program(path: &Path) -> Result<Self> {
+        Ok(Self(Process::start(Command::new(path), state()?)?))
     }
 
     /// The socket of the baseline `name`.
@@ -167,8 +195,10 @@ impl Process {
         text.with_context(|| format!("the server names no {name}"))
     }
 
+    /// The process that does the work: workerd, or a server that is its own.
     fn workerd_pid(&self) -> Option<i32> {
-        self.ready.get("workerd_pid")?.as_i64()?.try_into().ok()
+        let pid = self.ready.get("workerd_pid").or_else(|| self.ready.get("pid"));
+        pid?.as_i64()?.try_into().ok()
     }
 
     fn target(&self, path: &str) -> Result<Target> {

@@ -41,13 +41,13 @@ impl Issuer {
         Ok(())
     }
 
-    /// A token of a user of `tenant`.
-    pub fn token(&self, tenant: &str) -> Result<String> {
+    /// A token of `user` of `tenant`.
+    pub fn token(&self, tenant: &str, user: &str) -> Result<String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let token = NewToken {
             issuer: ISSUER,
             audience: AUDIENCE,
-            user: "bench",
+            user,
             tenant: Some((TENANT_CLAIM, tenant)),
             scopes: ["admin", "jobs:read", "jobs:work", "jobs:write"]
                 .map(str::to_owned)

@@ -7,13 +7,14 @@ use anyhow::Result;
 use crate::arguments::Arguments;
 use crate::bundle::{self, Kind};
 use crate::compared;
+use crate::go;
 use crate::process::{cargo, run};
 use crate::project::Project;
 
 const PACKAGE: &str = "tidegate-bench";
 const NO_CARGO: &str = "Install rustup as https://rustup.rs says.";
 
-/// `cargo xtask bench [all|echo|store|jobs|native|admission|progress|shapes|neighbour|rows] [--seconds N] [--runs N]`: measures, and prints a table in Markdown.
+/// `cargo xtask bench [all|echo|store|jobs|native|admission|progress|shapes|neighbour|realtime|rows] [--seconds N] [--runs N]`: measures, and prints a table in Markdown.
 /// Errors: `rows` finds more rows written per job than there may be.
 pub fn bench(project: &Project, mut arguments: Arguments) -> Result<()> {
     let seconds: Option<f64> = arguments.value("--seconds")?;
@@ -25,6 +26,10 @@ pub fn bench(project: &Project, mut arguments: Arguments) -> Result<()> {
         if wanted(name) {
             compared::ensure(project, folder)?;
         }
+    }
+    if wanted("realtime") {
+        compared::packages(project, compared::REALTIME)?;
+        go::centrifuge(project)?;
     }
     bundle::build(project, Kind::Release)?;
     // The client must not be what is measured.

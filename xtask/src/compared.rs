@@ -1,4 +1,4 @@
-//! What jobs and admission are compared with: packages from npm, of the versions that their lock files pin, and a Redis from Debian.
+//! What jobs and admission are compared with: packages from npm, of the versions that their lock files pin, a Redis from Debian, and a Go module.
 
 use std::fs;
 use std::process::Command;
@@ -14,6 +14,8 @@ use crate::toolchain::npm;
 pub const JOBS: &str = "bench/baseline/bullmq";
 /// What admission is compared with.
 pub const ADMISSION: &str = "bench/baseline/admission";
+/// What sockets are compared with.
+pub const REALTIME: &str = "bench/baseline/realtime";
 const NO_NPM: &str = "Install Node.js with npm (https://nodejs.org), then run the same command again.";
 const PROGRAM: &str = "redis-server";
 
@@ -23,7 +25,8 @@ pub fn ensure(project: &Project, folder: &str) -> Result<()> {
     redis(project)
 }
 
-fn packages(project: &Project, name: &str) -> Result<()> {
+/// Installs what is missing of the packages in `folder`.
+pub fn packages(project: &Project, name: &str) -> Result<()> {
     let folder = project.root.join(name);
     let wanted = fingerprint::of(&folder, &["package-lock.json"], "")?;
     let stamp = folder.join("node_modules/.tidegate-lock");

@@ -14,6 +14,8 @@ mod example;
 mod fingerprint;
 mod fuzz;
 mod gates;
+mod go;
+mod load;
 mod openapi;
 mod order;
 mod process;
@@ -80,9 +82,15 @@ const COMMANDS: &[Row] = &[
     ),
     (
         "bench",
-        "[all|echo|store|jobs|native|admission|progress|shapes|neighbour|rows] [--seconds N] [--runs N]",
-        "measure against bare JavaScript objects and BullMQ; rows: fail where a job writes too many",
+        "[all|echo|store|jobs|native|admission|progress|shapes|neighbour|realtime|rows] [--seconds N] [--runs N]",
+        "measure against bare JavaScript objects and others; rows: fail where a job writes too many",
         bench::bench,
+    ),
+    (
+        "load",
+        "[connect_storm|requests|jobs|fan_out|presence|all] [--url URL --token TOKEN] [--seconds N] [--set NAME=VALUE]",
+        "load a deployment with k6, or a server that is started for it; fail where a threshold is crossed",
+        load::load,
     ),
     (
         "fuzz",
