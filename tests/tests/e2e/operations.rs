@@ -50,7 +50,7 @@ fn an_objects_database_behaves_as_the_native_one_of_the_tests() {
 fn rows_of_the_protocol_that_are_not_there_yet_say_so() {
     let tenant = Tenant::shared();
     let client = tenant.client_with("alice", "admin");
-    for (method, path) in [("GET", "/v1/channels/c/presence"), ("GET", "/v1/channels/c/events")] {
+    for (method, path) in [("GET", "/v1/channels/c/members"), ("POST", "/v1/channels/c:publish")] {
         let body: &[u8] = if method == "POST" { b"{}" } else { b"" };
         let answer = client.send(method, path, &[("content-type", "application/json")], body);
         answer.problem(501, "NOT_IMPLEMENTED");

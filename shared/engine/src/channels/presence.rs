@@ -9,12 +9,12 @@
 
 use alloc::vec::Vec;
 
+use tidegate_protocol::Error;
 use tidegate_protocol::calls::channel::{Attendance, Attended, Departure};
 use tidegate_protocol::ids::{HubIndex, UserId};
 use tidegate_protocol::limits::PRESENCE_NAMED_MAX;
 use tidegate_protocol::presence::{Heard, Mark, News, Own, Told, Watched};
 use tidegate_protocol::time::UnixMs;
-use tidegate_protocol::{Error, SortedMap};
 
 use super::followers::CONFIRM_MS;
 use super::roster::Roster;
@@ -41,8 +41,9 @@ enum Sending {
 }
 
 /// A hub whose sockets may watch, or are members.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Listener {
+    hub: HubIndex,
     watches: bool,
     /// The state it has; `None`: not one of this life, so that it is told everything.
     has: Option<Mark>,
@@ -55,11 +56,27 @@ struct Listener {
     retry_at: Option<UnixMs>,
 }
 
+impl Listener {
+    fn new(hub: HubIndex) -> Self {
+        Self {
+            hub,
+            watches: false,
+            has: None,
+            count: 0,
+            sending: Sending::Nothing,
+            ask: false,
+            failures: 0,
+            retry_at: None,
+        }
+    }
+}
+
 /// The memory of one instance.
 #[derive(Debug, Clone)]
 pub(super) struct Presence {
     roster: Roster,
-    listeners: SortedMap<HubIndex, Listener>,
+    /// Few: a tenant has so many hubs.
+    listeners: Vec<Listener>,
     /// The grace, as was said last. `None`: nobody ever wanted to know who is there.
     grace_ms: Option<u64>,
     sweep_at: UnixMs,
@@ -88,19 +105,24 @@ impl Presence {
             Some(mut row) => Some(row.number()?),
             None => None,
         };
-        let listener = Listener {
-            watches: true,
-            has: Some(roster.mark()),
-            count: roster.count(),
-            ..Listener::default()
-        };
         Ok(Self {
-            listeners: hubs.map(|hub| (hub, listener.clone())).collect(),
+            listeners: hubs
+                .map(|hub| Listener {
+                    watches: true,
+                    has: Some(roster.mark()),
+                    count: roster.count(),
+                    ..Listener::new(hub)
+                })
+                .collect(),
             roster,
             grace_ms,
             sweep_at: next_sweep(moment.now),
             fresh: true,
         })
+    }
+
+    fn place(&self, hub: HubIndex) -> Option<usize> {
+        self.listeners.iter().position(|listener| listener.hub == hub)
     }
 
     /// Who is there now.
@@ -111,13 +133,17 @@ impl Presence {
         }
     }
 
-    /// The hub has called: an answer of its own that is under way may be older.
-    fn called(&mut self, hub: HubIndex) -> &mut Listener {
-        let listener = self.listeners.entry(hub).or_default();
+    /// The hub has called: an answer of its own that is under way may be older. It need not watch.
+    fn called(&mut self, hub: HubIndex) -> Option<&mut Listener> {
+        let place = self.place(hub).unwrap_or_else(|| {
+            self.listeners.push(Listener::new(hub));
+            self.listeners.len() - 1
+        });
+        let listener = self.listeners.get_mut(place)?;
         if listener.sending == Sending::Batch {
             listener.sending = Sending::Overtaken;
         }
-        listener
+        Some(listener)
     }
 
     /// A socket of the hub wants to know who is there, and may be a member.
@@ -144,8 +170,9 @@ impl Presence {
             return Ok(Err(error));
         }
         let (mark, count) = (self.roster.mark(), self.roster.count());
-        let listener = self.called(hub);
-        if !listener.watches {
+        if let Some(listener) = self.called(hub)
+            && !listener.watches
+        {
             listener.watches = true;
             listener.has = Some(mark);
             listener.count = count;
@@ -172,11 +199,13 @@ impl Presence {
     ///
     /// Errors: the database's.
     pub fn deserted(&mut self, db: &impl Database, now: UnixMs, hub: HubIndex) -> Result<(), DatabaseError> {
-        if let Some(listener) = self.listeners.get_mut(&hub) {
+        if let Some(place) = self.place(hub)
+            && let Some(listener) = self.listeners.get_mut(place)
+        {
             listener.watches = false;
             // What is under way may be answered after the hub has come back.
             if listener.sending == Sending::Nothing {
-                self.listeners.remove(&hub);
+                self.listeners.swap_remove(place);
             } else {
                 listener.sending = Sending::Overtaken;
             }
@@ -199,7 +228,7 @@ impl Presence {
         hub: HubIndex,
         said: Result<Heard, Error>,
     ) -> Result<(), DatabaseError> {
-        let Some(listener) = self.listeners.get_mut(&hub) else {
+        let Some(listener) = self.place(hub).and_then(|place| self.listeners.get_mut(place)) else {
             return Ok(());
         };
         let overtaken = core::mem::take(&mut listener.sending) == Sending::Overtaken;
@@ -248,8 +277,8 @@ impl Presence {
         if sweeps {
             self.sweep_at = next_sweep(now);
         }
-        for (hub, listener) in &mut self.listeners {
-            let has_members = || self.roster.of(*hub).next().is_some();
+        for listener in &mut self.listeners {
+            let has_members = || self.roster.of(listener.hub).next().is_some();
             listener.ask |= (self.fresh && self.grace_ms.is_some()) || (sweeps && has_members());
         }
         self.fresh = false;
@@ -281,11 +310,11 @@ impl Presence {
     /// Tells the hubs that have nothing under way what they do not have.
     pub fn tell(&mut self, now: UnixMs, effects: &mut Vec<Effect>) {
         let (to, count) = (self.roster.mark(), self.roster.count());
-        let hubs: Vec<HubIndex> = self.listeners.keys().copied().collect();
-        for hub in hubs {
-            let Some(listener) = self.listeners.get(&hub) else {
+        for place in 0..self.listeners.len() {
+            let Some(listener) = self.listeners.get(place) else {
                 continue;
             };
+            let hub = listener.hub;
             if listener.sending != Sending::Nothing || listener.retry_at.is_some_and(|at| at > now) {
                 continue;
             }
@@ -297,7 +326,7 @@ impl Presence {
                 own: (listener.ask || is_named(count)).then(|| self.roster.sum_of(hub)),
             };
             effects.push(Effect::TellPresence { hub, told });
-            if let Some(listener) = self.listeners.get_mut(&hub) {
+            if let Some(listener) = self.listeners.get_mut(place) {
                 listener.sending = Sending::Batch;
                 listener.count = count;
             }
@@ -307,7 +336,7 @@ impl Presence {
     /// When this is to be looked at again: a grace is over, hubs are to be asked, or have not confirmed what they were told.
     pub fn next_wake(&self, now: UnixMs) -> Option<UnixMs> {
         let is_open = |listener: &&Listener| listener.sending != Sending::Nothing || self.news_for(listener).is_some();
-        let open = self.listeners.values().filter(is_open);
+        let open = self.listeners.iter().filter(is_open);
         let asked = open
             .map(|listener| listener.retry_at.unwrap_or(now.plus(CONFIRM_MS)))
             .min();

@@ -114,13 +114,16 @@ impl Roster {
         if version + 1 < first {
             return None;
         }
-        let news: Vec<&Change> = self.changes.iter().filter(|change| change.version > version).collect();
-        let mut latest: SortedMap<&UserId, u64> = SortedMap::new();
-        for change in &news {
-            latest.insert(&change.member.user, change.version);
+        let mut news: Vec<Change> = Vec::new();
+        let mut said: Vec<&UserId> = Vec::new();
+        for change in self.changes.iter().rev().take_while(|change| change.version > version) {
+            if let Err(place) = said.binary_search(&&change.member.user) {
+                said.insert(place, &change.member.user);
+                news.push(change.clone());
+            }
         }
-        let last = |change: &&&Change| latest.get(&change.member.user) == Some(&change.version);
-        Some(news.iter().filter(last).map(|change| (*change).clone()).collect())
+        news.reverse();
+        Some(news)
     }
 
     /// A user is there by a socket of `hub`. One row, where that is news.

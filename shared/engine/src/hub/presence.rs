@@ -8,12 +8,12 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use tidegate_cbor::{Decode, Encode};
+use tidegate_protocol::Error;
 use tidegate_protocol::calls::channel::{self, Attended, Call, Departure, Presentation};
 use tidegate_protocol::frames::{CloseCode, ServerFrame};
 use tidegate_protocol::ids::{ChannelName, ConnectionId, RequestId, UserId};
 use tidegate_protocol::presence::{Attend, Became, Change, Heard, Mark, News, Own, Told, Watched, hash_of_user};
 use tidegate_protocol::time::UnixMs;
-use tidegate_protocol::{Error, SortedMap};
 
 use super::outgoing::{close, send, send_error};
 use super::pending::{Asker, Question};
@@ -56,11 +56,11 @@ pub(super) struct Attendance {
     /// The state that those who watch were told.
     mark: Option<Mark>,
     /// Who watches, each from a state on that was told to it by itself.
-    watchers: SortedMap<ConnectionId, Mark>,
+    watchers: Vec<(ConnectionId, Mark)>,
     /// How many have asked who is there, and have no answer yet.
     awaiting: usize,
     /// By how many sockets each user is a member.
-    members: SortedMap<UserId, Sockets>,
+    members: Vec<(UserId, Sockets)>,
 }
 
 impl Attendance {
@@ -76,9 +76,9 @@ impl Attendance {
             version: 0,
             digest: 0,
         });
-        self.watchers.insert(connection.clone(), seen);
+        self.see(connection, seen);
         if attending.role == Role::Member {
-            self.members.entry(user.clone()).or_default().here += 1;
+            self.sockets(user, |sockets| sockets.here += 1);
         }
     }
 
@@ -86,44 +86,67 @@ impl Attendance {
     pub fn expect(&mut self, wanted: &channel::Attendance) {
         self.awaiting += 1;
         if let Some(Presentation { user, .. }) = &wanted.member {
-            self.members.entry(user.clone()).or_default().coming += 1;
+            self.sockets(user, |sockets| sockets.coming += 1);
         }
     }
 
     /// It has its answer, or is gone meanwhile.
     pub fn arrive(&mut self, wanted: &channel::Attendance) {
         self.awaiting = self.awaiting.saturating_sub(1);
-        if let Some(Presentation { user, .. }) = &wanted.member
-            && let Some(sockets) = self.members.get_mut(user)
-        {
-            sockets.coming = sockets.coming.saturating_sub(1);
-            sockets.here += 1;
+        if let Some(Presentation { user, .. }) = &wanted.member {
+            self.sockets(user, |sockets| {
+                sockets.coming = sockets.coming.saturating_sub(1);
+                sockets.here += 1;
+            });
         }
     }
 
     /// A socket makes its user a member no longer. Says whether it was the last one.
     #[must_use]
     fn release(&mut self, user: &UserId) -> bool {
-        let Some(sockets) = self.members.get_mut(user) else {
+        self.sockets(user, |sockets| sockets.here = sockets.here.saturating_sub(1))
+    }
+
+    /// Counts the sockets of a user. Says whether there are none.
+    fn sockets(&mut self, user: &UserId, count: impl FnOnce(&mut Sockets)) -> bool {
+        let place = find(&self.members, user).unwrap_or_else(|place| {
+            self.members.insert(place, (user.clone(), Sockets::default()));
+            place
+        });
+        let Some((_, sockets)) = self.members.get_mut(place) else {
             return false;
         };
-        sockets.here = sockets.here.saturating_sub(1);
-        let last = sockets.here + sockets.coming == 0;
-        if last {
-            self.members.remove(user);
+        count(sockets);
+        let none = sockets.here + sockets.coming == 0;
+        if none {
+            self.members.remove(place);
         }
-        last
+        none
+    }
+
+    /// A socket was told by itself, up to this state.
+    fn see(&mut self, connection: &ConnectionId, mark: Mark) {
+        match find(&self.watchers, connection) {
+            Ok(place) => {
+                if let Some((_, seen)) = self.watchers.get_mut(place) {
+                    *seen = mark;
+                }
+            }
+            Err(place) => self.watchers.insert(place, (connection.clone(), mark)),
+        }
     }
 
     /// A socket watches, from the state that its answer brought.
     pub fn watch(&mut self, connection: &ConnectionId, mark: Mark) {
         self.mark.get_or_insert(mark);
-        self.watchers.insert(connection.clone(), mark);
+        self.see(connection, mark);
     }
 
     /// It watches no longer.
     pub fn unwatch(&mut self, connection: &ConnectionId) {
-        self.watchers.remove(connection);
+        if let Ok(place) = find(&self.watchers, connection) {
+            self.watchers.remove(place);
+        }
         if self.watchers.is_empty() && self.awaiting == 0 {
             self.mark = None;
         }
@@ -131,7 +154,7 @@ impl Attendance {
 
     /// The state to be kept, and a socket that can keep it.
     pub fn kept_by(&self) -> Option<(&ConnectionId, Mark)> {
-        self.watchers.keys().next().zip(self.mark)
+        self.watchers.first().map(|(first, _)| first).zip(self.mark)
     }
 
     /// Whether what a socket was answered may be older than what the others were told since.
@@ -167,6 +190,11 @@ impl Attendance {
         }
         (at.digest == from.digest).then_some(from.version)
     }
+}
+
+/// Where `key` stands in a list that is sorted by it, or is to be put.
+fn find<K: Ord, V>(list: &[(K, V)], key: &K) -> Result<usize, usize> {
+    list.binary_search_by(|(other, _)| other.cmp(key))
 }
 
 /// Whether an answer was asked for because the one before was behind.
@@ -316,7 +344,7 @@ impl Hub {
         let watches = self
             .feeds
             .get(channel)
-            .is_some_and(|feed| feed.attendance.watchers.contains_key(to));
+            .is_some_and(|feed| find(&feed.attendance.watchers, to).is_ok());
         if !watches {
             return;
         }
@@ -365,7 +393,7 @@ impl Hub {
             members,
             count,
         };
-        let all = |attendance: &Attendance| attendance.watchers.keys().cloned().collect::<Vec<_>>();
+        let all = |attendance: &Attendance| attendance.watchers.iter().map(|(to, _)| to.clone()).collect::<Vec<_>>();
         let known = attendance.takes(told.from, told.to);
         match (told.news, known) {
             (News::Whole(roster), _) => {
