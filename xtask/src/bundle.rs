@@ -222,9 +222,12 @@ fn shrink(project: &Project, path: &Path) -> Result<()> {
     let named = order::name_by_order(&module).context("wasm-opt has written what is no module")?;
     fs::write(&partly, named).with_context(|| format!("cannot write {}", partly.display()))?;
     wasm_opt(&["--reorder-functions-by-name"], &partly, path)?;
-    fs::remove_file(&partly).with_context(|| format!("cannot remove {}", partly.display()))?;
     let module = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    fs::write(path, wasm::without_names(&module)?).with_context(|| format!("cannot write {}", path.display()))?;
+    fs::write(&partly, wasm::without_names(&module)?).with_context(|| format!("cannot write {}", partly.display()))?;
+    // Of the functions in their new order, without names, the same passes find what they had left: a fortieth of what is sent. A
+    // second time before this step they find nothing.
+    wasm_opt(&[&["-Oz"], LEFT_OUT].concat(), &partly, path)?;
+    fs::remove_file(&partly).with_context(|| format!("cannot remove {}", partly.display()))?;
     say(format!("made smaller in {:.1} s", begun.elapsed().as_secs_f32()));
     Ok(())
 }
