@@ -19,18 +19,18 @@ const PROGRAM: &str = "TIDEGATE_CHROMIUM";
 const NO_CHROMIUM: &str = "Chromium is missing: install it (Debian: `apt-get install chromium`), or name the program of Chromium or \
                            Chrome in TIDEGATE_CHROMIUM";
 
-/// Runs the tests against the bundle of this kind. Errors: one fails, or there is no browser and none can be installed.
-pub fn check(project: &Project, kind: Kind) -> Result<String> {
-    let chromium = chromium(project)?;
+/// Runs the tests in this browser, against the bundle of this kind. Errors: one fails.
+pub fn check(project: &Project, kind: Kind, chromium: &Path) -> Result<String> {
     data::copy(project)?;
     let mut tests = node(project, SCRIPT);
     tests.arg("--bundle").arg(kind.directory(project));
-    tests.arg("--chromium").arg(&chromium);
+    tests.arg("--chromium").arg(chromium);
     run(&mut tests, "").context("what the pages looked like is in target/browser")?;
-    Ok(version(&chromium).unwrap_or_default())
+    Ok(version(chromium).unwrap_or_default())
 }
 
-fn chromium(project: &Project) -> Result<PathBuf> {
+/// The browser, installed where it is missing and that can be done. Errors: there is none.
+pub fn chromium(project: &Project) -> Result<PathBuf> {
     if let Some(named) = std::env::var_os(PROGRAM) {
         let named = PathBuf::from(named);
         return match version(&named) {

@@ -72,6 +72,16 @@ struct Run<'a> {
     kind: Kind,
     /// Selects tests inside the test binaries.
     filter: Option<String>,
+    asked: Asked,
+}
+
+/// How a step came to be run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// By its name.
+    ByName,
+    /// As a part of all of them.
+    AsPart,
 }
 
 /// How a step ended that did not fail, with what is worth knowing about it.
@@ -107,6 +117,7 @@ pub fn test(project: &Project, mut arguments: Arguments) -> Result<()> {
         project,
         kind,
         filter: name.filter(|_| !is_step),
+        asked: if is_step { Asked::ByName } else { Asked::AsPart },
     };
     report(&steps.into_iter().map(|step| perform(&run, step)).collect::<Vec<_>>())
 }
@@ -305,8 +316,14 @@ fn end_to_end(on: &Run) -> Result<Outcome> {
 }
 
 fn in_browser(on: &Run) -> Result<Outcome> {
+    let chromium = match (browser::chromium(on.project), on.asked) {
+        (Ok(chromium), _) => chromium,
+        (Err(error), Asked::ByName) => return Err(error),
+        // A machine that has no browser, and can install none, can still say whether everything else holds.
+        (Err(error), Asked::AsPart) => return Ok(Outcome::Skipped(format!("NOT run: {error:#}"))),
+    };
     bundle::build(on.project, on.kind)?;
-    browser::check(on.project, on.kind).map(Outcome::Passed)
+    browser::check(on.project, on.kind, &chromium).map(Outcome::Passed)
 }
 
 fn rows(on: &Run) -> Result<Outcome> {
