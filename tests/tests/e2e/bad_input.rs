@@ -61,7 +61,7 @@ fn a_bad_frame_gets_a_clear_error_and_the_socket_lives_on() {
         ("{\"type\":\"attach\"}", "VALIDATION_ERROR"),
         ("{\"type\":\"attach\",\"job_id\":\"job_nonsense\"}", "VALIDATION_ERROR"),
         ("{\"type\":\"cancel\"}", "VALIDATION_ERROR"),
-        ("{\"type\":\"presence\",\"channel\":\"c\"}", "NOT_IMPLEMENTED"),
+        ("{\"type\":\"presence\",\"channel\":\"c d\"}", "VALIDATION_ERROR"),
         ("{\"type\":\"auth\",\"token\":\"x\"}", "UNAUTHORIZED"),
         ("{\"type\":\"publish\",\"channel\":\"c\"}", "VALIDATION_ERROR"),
         ("{\"type\":\"subscribe\",\"channel\":7,\"after\":1}", "VALIDATION_ERROR"),
