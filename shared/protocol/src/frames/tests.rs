@@ -136,7 +136,7 @@ fn what_one_wants_of_presence_is_said_in_one_field() {
     assert_eq!(read(r#"{"member":false}"#), Ok(Some(Attend::Watcher)));
     // Every fault at once.
     let faults = read(r#"{"member":false,"data":1,"x":2}"#).unwrap_err();
-    assert_eq!(faults, ["/presence/data", "/presence/x"]);
+    assert_eq!(faults, ["/presence/x", "/presence/data"]);
     let large = alloc::format!(r#"{{"data":"{}"}}"#, "x".repeat(PRESENCE_DATA_BYTES_MAX));
     assert_eq!(read(&large).unwrap_err(), ["/presence/data"]);
     assert_eq!(read(r#"{"member":"no"}"#).unwrap_err(), ["/presence/member"]);
@@ -236,6 +236,7 @@ fn the_reference_names_each_type_of_frame_and_no_other() {
         alloc::format!(r#"{{"type":"detach","job_id":"{job}"}}"#),
         alloc::format!(r#"{{"type":"cancel","job_id":"{job}"}}"#),
         r#"{"type":"subscribe","channel":"c"}"#.into(),
+        r#"{"type":"presence","channel":"c"}"#.into(),
         r#"{"type":"unsubscribe","channel":"c"}"#.into(),
         r#"{"type":"publish","channel":"c","data":null}"#.into(),
         r#"{"type":"auth","token":"t"}"#.into(),
