@@ -84,7 +84,7 @@ fn everybody_is_told_who_comes_and_who_goes() {
     assert_eq!(names(&listed), ["ann", "bob"]);
     let over_http = tenant.client("eve").get("/v1/channels/room:1/presence").json(200);
     assert_eq!(members(&over_http)["bob"], "busy");
-    // One leaves and stays in the channel, one leaves it, one is cut off.
+    // One unsubscribes, one is cut off.
     let id = bob.ask(json!({ "type": "unsubscribe", "channel": "room:1" }));
     assert_eq!(bob.answer(&id)["type"], "ok");
     assert_eq!(next(&mut eve, "room:1"), is("leave", "bob"));
@@ -211,4 +211,40 @@ fn presence_takes_what_the_rules_say() {
         .map(|fault| &fault["pointer"])
         .collect();
     assert_eq!(pointers, ["/presence/extra", "/presence/member"], "{answer}");
+}
+
+#[test]
+fn a_member_costs_the_rows_that_the_how_to_says() {
+    let tenant = with_presence("1s");
+    let (mut ann, mut bob) = (tenant.socket("ann"), tenant.socket("bob"));
+    enter(&mut ann, "room:1", &json!({ "member": false }));
+    let rows = || -> u64 {
+        let counted = tenant
+            .server
+            .ask("Channel", &object(&tenant, "room:1"), "/rows-written");
+        counted.trim().parse().expect("a number")
+    };
+    // Whatever is written after the answer is written by then.
+    let settled = || std::thread::sleep(Duration::from_millis(300));
+    settled();
+    let begin = rows();
+    enter(&mut bob, "room:1", &json!(true));
+    settled();
+    let came = rows();
+    enter(&mut bob, "room:1", &json!({ "data": 1 }));
+    settled();
+    let said = rows();
+    enter(&mut bob, "room:1", &json!({ "data": 1 }));
+    settled();
+    assert_eq!(rows(), said, "nothing was new");
+    drop(bob);
+    loop {
+        if next(&mut ann, "room:1") == is("leave", "bob") {
+            break;
+        }
+    }
+    settled();
+    let left = rows();
+    // Coming sets the alarm by which hubs are asked; going sets one for the grace, and one for asking again.
+    assert_eq!((came - begin, said - came, left - said), (2, 1, 4));
 }

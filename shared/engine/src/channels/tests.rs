@@ -2,6 +2,7 @@
 //! of the gap; what was confirmed is there.
 
 mod log;
+mod presence;
 mod world;
 
 use world::{Chances, World};

@@ -323,7 +323,7 @@ impl Hub {
         };
         let behind = feed.attendance.is_behind(mark, again);
         feed.attendance.watch(to, mark);
-        feed.is_unsaved();
+        feed.change();
         self.feeds_unsaved = true;
         if behind {
             let asker = Asker::Socket(to.clone(), None);
@@ -446,7 +446,7 @@ impl Hub {
         let watched = Watched::Yes(Some(told.to));
         if attendance.mark != Some(told.to) {
             attendance.mark = Some(told.to);
-            feed.is_unsaved();
+            feed.change();
             self.feeds_unsaved = true;
         }
         (effects, Heard { watched, own })

@@ -63,7 +63,7 @@ impl Feed {
     }
 
     /// What the attachments keep of it is no longer so.
-    pub(in crate::hub) fn is_unsaved(&mut self) {
+    pub(in crate::hub) fn change(&mut self) {
         self.unsaved = true;
     }
 
